@@ -1,0 +1,193 @@
+//! Frames, sections, records (PROTOCOL §3.4): what Kafka carries and what is folded.
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_types::{Position, Role, Timestamp, WorkspaceId};
+
+use crate::inbox;
+
+/// What is folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// See [`crate::kind`].
+    pub kind: u32,
+    /// Workspace; 0 for records of the installation.
+    pub workspace: WorkspaceId,
+    /// 128-bit id.
+    pub id: [u8; 16],
+    /// Routing key.
+    pub key: Bytes,
+    /// The producer's clock.
+    pub said: Timestamp,
+    /// Log time; none where the record enters here.
+    pub at: Option<Timestamp>,
+    /// Tombstones passed.
+    pub via: u32,
+    /// Position of its cause in the source's inbox.
+    pub cause: Position,
+    /// Lowest engine that reads it.
+    pub eng_min: u32,
+    /// W3 trace context.
+    pub trace: Bytes,
+    /// Body, by kind.
+    pub body: Bytes,
+}
+
+/// Where a section's records stand in their partition channel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Source {
+    /// Source role.
+    pub role: Role,
+    /// Source partition.
+    pub partition: u32,
+    /// Sequence of the first record.
+    pub first: u64,
+    /// Chain after the last.
+    pub chain: u64,
+}
+
+/// A run of records of one source.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Section {
+    /// None: a door's, control's, or self-proposed records.
+    pub source: Option<Source>,
+    /// In order.
+    pub records: Vec<Record>,
+}
+
+/// One Kafka record of an inbox.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Frame {
+    /// In order.
+    pub sections: Vec<Section>,
+}
+
+/// Why bytes are not a frame.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a frame: {0}")]
+pub struct FrameError(String);
+
+/// `chain(c, record) = xxh3_64(c ‖ kind ‖ key ‖ body)`.
+pub fn chain(before: u64, kind: u32, key: &[u8], body: &[u8]) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    hasher.update(&before.to_be_bytes());
+    hasher.update(&kind.to_be_bytes());
+    hasher.update(key);
+    hasher.update(body);
+    hasher.digest()
+}
+
+// === impl Record ===
+
+impl Record {
+    /// A record of a door, of control, or self-proposed: no log time, no cause.
+    pub fn new(kind: u32, workspace: WorkspaceId, id: [u8; 16], key: Bytes, said: Timestamp, body: Bytes) -> Self {
+        Self { kind, workspace, id, key, said, at: None, via: 0, cause: Position::default(), eng_min: 0, trace: Bytes::new(), body }
+    }
+
+    /// Its protobuf form.
+    pub fn to_proto(&self) -> inbox::Record {
+        inbox::Record {
+            kind: self.kind,
+            workspace: self.workspace.number(),
+            id: Bytes::copy_from_slice(&self.id),
+            key: self.key.clone(),
+            said: self.said.millis(),
+            at: self.at.map_or(0, Timestamp::millis),
+            via: self.via,
+            cause_offset: self.cause.offset,
+            cause_index: self.cause.index,
+            eng_min: self.eng_min,
+            trace: self.trace.clone(),
+            body: self.body.clone(),
+        }
+    }
+
+    /// From its protobuf form.
+    pub fn from_proto(record: inbox::Record) -> Result<Self, FrameError> {
+        let id = record.id.as_ref().try_into().map_err(|_| FrameError("record id is not 16 bytes".into()))?;
+        Ok(Self {
+            kind: record.kind,
+            workspace: WorkspaceId::new(record.workspace),
+            id,
+            key: record.key,
+            said: Timestamp::from_millis(record.said),
+            at: (record.at != 0).then(|| Timestamp::from_millis(record.at)),
+            via: record.via,
+            cause: Position { offset: record.cause_offset, index: record.cause_index },
+            eng_min: record.eng_min,
+            trace: record.trace,
+            body: record.body,
+        })
+    }
+}
+
+// === impl Frame ===
+
+impl Frame {
+    /// Canonical bytes.
+    pub fn encode(&self) -> Bytes {
+        let sections = self.sections.iter().map(|section| inbox::Section {
+            source: section.source.map(|s| inbox::Source { role: s.role.number(), partition: s.partition, first: s.first, chain: s.chain }),
+            records: section.records.iter().map(Record::to_proto).collect(),
+        });
+        inbox::Frame { sections: sections.collect() }.encode_to_vec().into()
+    }
+
+    /// From bytes; record bodies share them.
+    pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
+        let frame = inbox::Frame::decode(bytes).map_err(|e| FrameError(e.to_string()))?;
+        let mut sections = Vec::with_capacity(frame.sections.len());
+        for section in frame.sections {
+            let source = match section.source {
+                None => None,
+                Some(s) => {
+                    let role = Role::from_number(s.role).ok_or_else(|| FrameError(format!("unknown source role {}", s.role)))?;
+                    Some(Source { role, partition: s.partition, first: s.first, chain: s.chain })
+                }
+            };
+            let records = section.records.into_iter().map(Record::from_proto).collect::<Result<_, _>>()?;
+            sections.push(Section { source, records });
+        }
+        Ok(Self { sections })
+    }
+
+    /// A frame of one section without source.
+    pub fn unsourced(records: Vec<Record>) -> Self {
+        Self { sections: vec![Section { source: None, records }] }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn record(body: &'static [u8]) -> Record {
+        Record::new(1, WorkspaceId::new(1), [3; 16], Bytes::from_static(b"key"), Timestamp::from_millis(5), Bytes::from_static(body))
+    }
+
+    #[test]
+    fn frames_come_back() {
+        let frame = Frame {
+            sections: vec![
+                Section {
+                    source: Some(Source { role: Role::Identity, partition: 3, first: 7, chain: 99 }),
+                    records: vec![record(b"a"), record(b"b")],
+                },
+                Section { source: None, records: vec![Record { at: Some(Timestamp::from_millis(4)), via: 2, ..record(b"c") }] },
+            ],
+        };
+        assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn garbage_is_an_error() {
+        assert!(Frame::decode(Bytes::from_static(b"\xff\xff\xff")).is_err());
+    }
+
+    #[test]
+    fn chain_depends_on_everything_before() {
+        let one = chain(0, 1, b"k", b"a");
+        assert_ne!(chain(one, 1, b"k", b"b"), chain(0, 1, b"k", b"b"));
+    }
+}

@@ -1,0 +1,8 @@
+//! Bytes ↔ meaning: frames of the inboxes, values, public Avro topics, the port to a schema registry.
+
+pub mod frame;
+pub mod kind;
+pub mod public;
+pub mod value;
+
+pub use waypost_proto::{inbox, state};

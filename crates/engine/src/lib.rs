@@ -1,0 +1,8 @@
+//! Pure decisions: conditions, segments, identity linking, journeys, gates, sends, templates.
+//!
+//! No clock, no randomness, no IO, no async, no logging: every answer is a function of the arguments.
+//! The engine works on the stored forms of `waypost_codec::{inbox, state}` directly; what is stored is
+//! data with a version, and a second set of the same structs would only have to be kept in step.
+
+pub mod condition;
+pub mod definitions;

@@ -1,0 +1,13 @@
+//! The keyed exactly-once processor (PROTOCOL §4–8). It knows no profile and no journey.
+//!
+//! A role brings a [`Processor`]: which entities a record touches, how it folds, when its timers fire.
+//! The runtime brings everything else, as state machines without IO: a [`Machine`] takes [`Input`]s
+//! and answers [`Command`]s. Two drivers perform them: [`driver`] over the async ports [`Log`] and
+//! [`Store`], and the deterministic ones of `memory` (embedded) and `sim` (seeded faults).
+
+pub mod machine;
+pub mod ports;
+pub mod processor;
+
+pub use machine::{Command, Input, Machine};
+pub use processor::{Entity, Fold, Poison, Processor};

@@ -1,0 +1,192 @@
+//! The machine of one role in one process: all its partitions' workers, one packer, one producer's
+//! life. No IO: inputs in, commands out, so that the same code runs over Kafka and Redis, embedded,
+//! and in the simulator, where it can be killed between any two of them.
+
+use std::fmt;
+
+use bytes::Bytes;
+use waypost_types::{EntityId, PartitionId, Role, Timestamp};
+
+use crate::{
+    ports::{AppendError, ClaimReply, Commit, CommitReply, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply, StoreError, Token},
+    processor::{DeadLetter, Job, Proposal},
+};
+
+/// Where a produced record goes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Destination {
+    /// A frame of an inbox.
+    Inbox(PartitionId),
+    /// A public topic's partition.
+    Public {
+        /// Topic without prefix.
+        topic: &'static str,
+        /// Partition.
+        partition: u32,
+    },
+    /// The dead-letter topic's partition.
+    Dead(u32),
+}
+
+/// What is produced.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Produced {
+    /// An encoded frame.
+    Frame(Bytes),
+    /// A record of a public topic; the driver adds the registry's schema id.
+    Public {
+        /// Kafka key.
+        key: Bytes,
+        /// CloudEvents attributes by header name, `ce_id`, `ce_source`, `ce_sequence`, ….
+        headers: Vec<(String, String)>,
+        /// Version of the subject's schema.
+        version: u32,
+        /// Avro body without prefix.
+        body: Bytes,
+    },
+    /// A dead letter.
+    Dead {
+        /// What and why.
+        letter: DeadLetter,
+        /// `role/partition` and position of the record it was.
+        origin: String,
+    },
+}
+
+/// Something that happened. `Machine::handle` never fails and never waits.
+#[derive(Debug)]
+pub enum Input {
+    /// Partitions given to this process.
+    Assigned(Vec<u32>),
+    /// To be drained and given back.
+    Revoke(Vec<u32>),
+    /// Already gone.
+    Lost(Vec<u32>),
+    /// A record of the inbox.
+    Delivered(Delivery),
+    /// A partition of the consumer failed.
+    LogFailed(u32, LogError),
+    /// Watermarks asked for after an out-of-range position: first offset, next offset.
+    Watermarks(u32, Offset, Offset),
+    /// Reply to `Command::Claim`.
+    Claimed(u32, Token, Result<ClaimReply, StoreError>),
+    /// Reply to `Command::Release`.
+    Released(u32, Token, Result<ReleaseReply, StoreError>),
+    /// Reply to `Command::Commit`.
+    Committed(u32, Token, Result<CommitReply, StoreError>),
+    /// Reply to `Command::Read`, with its number.
+    Loaded(u32, Token, u64, Result<ReadReply, StoreError>),
+    /// Reply to `Command::Produce`, with its number.
+    Produced(u64, Result<Offset, AppendError>),
+    /// `Command::NewProducer` is done.
+    ProducerReady(u64),
+    /// A job of a partition came to this; appended whoever owns the partition by now.
+    JobDone(u32, Vec<Proposal>),
+    /// An identity partition's `through`, as published.
+    Through(u32, Timestamp),
+    /// Definitions arrived; waiting partitions try again.
+    DefinitionsChanged,
+    /// A read of an entity's bytes for lookup or explain; never enters a fold.
+    Query(u64, u32, EntityId),
+    /// Time may have passed `next_wake`.
+    Wake,
+    /// SIGTERM: drain everything.
+    Drain,
+}
+
+/// Something to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Command {
+    /// `Store::claim`.
+    Claim(u32, Token),
+    /// `Store::release`.
+    Release(u32, Token),
+    /// `Store::commit`; one in flight a partition.
+    Commit(u32, Box<Commit>),
+    /// `Store::read`, numbered.
+    Read(u32, u64, Box<Read>),
+    /// `Consumer::seek`; also what starts an assigned partition.
+    Seek(u32, Offset),
+    /// Append in this order, numbered, under the current producer.
+    Produce(u64, Destination, Produced),
+    /// Purge the producer, make a new one, say so with this life number.
+    NewProducer(u64),
+    /// Run the job; answer `JobDone`.
+    Job(u32, Job),
+    /// Ask for the partition's watermarks.
+    Watermarks(u32),
+    /// Answer of a query: bytes, and as of which offset; `None`: this process does not lead the partition.
+    Answer(u64, Option<(Option<Bytes>, Offset)>),
+    /// A partition is drained and released (after `Revoke` or `Drain`).
+    Gone(u32),
+    /// Stopped, with the reason; page somebody. The other partitions run on.
+    Halted(u32, String),
+    /// Give up the process (watchdog, third time).
+    Exit(String),
+}
+
+/// What `wp1.progress` says of one owned partition.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Which.
+    pub partition: PartitionId,
+    /// Every record appended before this instant is folded and its outputs acknowledged.
+    pub through: Timestamp,
+    /// Committed offset.
+    pub off: Offset,
+    /// Next offset to fold.
+    pub next: Offset,
+    /// Engine.
+    pub eng: u32,
+    /// Definition set.
+    pub defv: String,
+    /// Whether it leads.
+    pub leading: bool,
+    /// Why it is halted, if it is.
+    pub halted: Option<String>,
+}
+
+/// What a machine counts; monotone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Frames folded.
+    pub frames: u64,
+    /// Records folded.
+    pub records: u64,
+    /// Records dropped as already had.
+    pub repeats: u64,
+    /// Sections dropped behind a gap.
+    pub gaps: u64,
+    /// Commits applied.
+    pub commits: u64,
+    /// Times the store was found rewound or moved.
+    pub rewound: u64,
+    /// Times the producer was recreated.
+    pub producer_resets: u64,
+    /// Density seeks.
+    pub seeks: u64,
+    /// Divergences found by the chain.
+    pub divergences: u64,
+    /// Dead letters put out.
+    pub dead_letters: u64,
+    /// Timers fired.
+    pub timers: u64,
+}
+
+/// One role's machine, its processor type erased.
+pub trait Machine: Send + fmt::Debug {
+    /// Whose.
+    fn role(&self) -> Role;
+    /// Takes one input at real (or virtual) time `now`; appends what is to be done.
+    fn handle(&mut self, now: Timestamp, input: Input, commands: &mut Vec<Command>);
+    /// Whether the partition wants records now (back-pressure: if not, do not take any).
+    fn wants(&self, partition: u32) -> bool;
+    /// When it wants `Input::Wake` at the latest.
+    fn next_wake(&self) -> Option<Timestamp>;
+    /// What to publish on `wp1.progress`.
+    fn progress(&self) -> Vec<Progress>;
+    /// Counters.
+    fn counters(&self) -> Counters;
+    /// Nothing read, unacknowledged, uncommitted or under way.
+    fn idle(&self) -> bool;
+}
