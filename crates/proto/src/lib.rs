@@ -13,6 +13,20 @@ pub mod waypost {
             include!("gen/waypost.inbox.v1.rs");
         }
     }
+    /// The control API.
+    pub mod control {
+        /// First version.
+        pub mod v1 {
+            include!("gen/waypost.control.v1.rs");
+        }
+    }
+    /// Private reads.
+    pub mod owner {
+        /// First version.
+        pub mod v1 {
+            include!("gen/waypost.owner.v1.rs");
+        }
+    }
     /// What lies in the store.
     pub mod state {
         /// First version.
@@ -22,5 +36,10 @@ pub mod waypost {
     }
 }
 
+pub use waypost::control::v1 as control;
 pub use waypost::inbox::v1 as inbox;
+pub use waypost::owner::v1 as owner;
 pub use waypost::state::v1 as state;
+
+/// The descriptors of every package, for gRPC reflection.
+pub const DESCRIPTORS: &[u8] = include_bytes!("gen/descriptors.bin");

@@ -1,0 +1,51 @@
+# The one entry to everything. `make help` lists the targets.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+CARGO ?= cargo
+SEED ?= 7
+SEEDS ?= 300
+
+.PHONY: help demo up down build check test test-unit test-it sim lint fmt codegen
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## a sample shop in memory, several days in under a minute; needs only a Rust toolchain and a C compiler
+	$(CARGO) run --quiet -p waypost --no-default-features -- dev --script shop --seed $(SEED)
+
+up: ## the real stack on this computer: Kafka, Redis, a schema registry, one process a role
+	$(CARGO) build -p waypost -p waypostctl
+	deploy/local/up.sh
+
+down: ## its end
+	deploy/local/down.sh
+
+build: ## release binaries under target/release
+	$(CARGO) build --release -p waypost -p waypostctl
+
+check: ## fast type check of everything
+	$(CARGO) check --workspace --all-targets
+
+test: ## all tests, on a real Apache Kafka and a real Redis that it installs, starts and stops
+	deploy/local/test.sh
+
+test-unit: ## the tests that need no servers
+	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
+
+test-it: ## the whole-process tests only
+	deploy/local/test.sh -p waypost-tests
+
+sim: ## SEEDS worlds under faults; prints the seed that failed
+	$(CARGO) run --quiet -p waypost-sim -- --seeds $(SEEDS)
+
+lint: ## clippy with warnings as errors, format check, cargo-deny where it is installed
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "cargo-deny is not installed: skipped"; fi
+
+fmt: ## format
+	$(CARGO) fmt --all
+
+codegen: ## write the generated protobuf code anew
+	WAYPOST_CODEGEN=write $(CARGO) test --quiet -p waypost-proto --test codegen
