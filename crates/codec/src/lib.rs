@@ -4,6 +4,7 @@ pub mod frame;
 pub mod kind;
 pub mod public;
 pub mod stored;
+pub mod unsubscribe;
 pub mod value;
 
 pub use waypost_proto::{inbox, state};
