@@ -6,3 +6,4 @@
 
 pub mod condition;
 pub mod definitions;
+pub mod person;
