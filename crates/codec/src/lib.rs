@@ -1,8 +1,10 @@
 //! Bytes ↔ meaning: frames of the inboxes, values, public Avro topics, the port to a schema registry.
 
+pub mod avro;
 pub mod frame;
 pub mod kind;
 pub mod public;
+pub mod schemas;
 pub mod stored;
 pub mod unsubscribe;
 pub mod value;

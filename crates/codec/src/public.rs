@@ -95,7 +95,7 @@ pub struct Message {
     pub detail: String,
 }
 
-fn long(into: &mut Vec<u8>, value: i64) {
+pub(crate) fn long(into: &mut Vec<u8>, value: i64) {
     let mut zigzag = ((value << 1) ^ (value >> 63)).cast_unsigned();
     while zigzag >= 0x80 {
         into.push((zigzag & 0x7f) as u8 | 0x80);
@@ -104,7 +104,7 @@ fn long(into: &mut Vec<u8>, value: i64) {
     into.push(zigzag as u8);
 }
 
-fn text(into: &mut Vec<u8>, value: &str) {
+pub(crate) fn text(into: &mut Vec<u8>, value: &str) {
     long(into, i64::try_from(value.len()).unwrap_or(i64::MAX));
     into.extend_from_slice(value.as_bytes());
 }
@@ -132,3 +132,137 @@ macro_rules! row {
 row!(SegmentChange, "waypost.segment-changes.v1", [workspace: int, profile: text, at: time, segment: text, version: int, before: text, after: text, cause: text, detail: text]);
 row!(Decision, "waypost.decisions.v1", [workspace: int, profile: text, at: time, journey: text, version: int, run: text, key: text, what: text, step: text, reason: text, send: text, cause: text, detail: text]);
 row!(Message, "waypost.messages.v1", [workspace: int, profile: text, at: time, name: text, spec_name: text, send: text, dispatch: text, run: text, journey: text, step: text, channel: text, provider: text, attempt: int, reason: text, provider_id: text, detail: text]);
+
+#[cfg(test)]
+mod tests {
+    use apache_avro::{reader::datum::GenericDatumReader, types::Value};
+
+    use super::*;
+    use crate::schemas::{Schema, committed};
+
+    fn read(topic: &str, version: u32, row: &[u8]) -> Vec<(String, Value)> {
+        let subject = crate::avro::subject(topic);
+        let committed = committed().iter().find(|c| c.subject == subject && c.version == version).unwrap();
+        let schema = Schema::parse(0, committed.text).unwrap().avro;
+        let mut rest = row;
+        let value = GenericDatumReader::builder(&schema).build().unwrap().read_value(&mut rest).unwrap();
+        assert!(rest.is_empty(), "{subject}: bytes left over");
+        let Value::Record(fields) = value else { panic!("{subject}: not a record") };
+        fields
+    }
+
+    fn field(name: &str, value: &str) -> (String, Value) {
+        (name.to_owned(), Value::String(value.to_owned()))
+    }
+
+    fn number(name: &str, value: i64) -> (String, Value) {
+        (name.to_owned(), Value::Long(value))
+    }
+
+    fn at() -> (String, Value) {
+        ("at".to_owned(), Value::TimestampMillis(1_700_000_000_000))
+    }
+
+    #[test]
+    fn segment_changes_are_what_their_committed_schema_says() {
+        let row = SegmentChange {
+            workspace: u32::MAX,
+            profile: "prf_1".into(),
+            at: Timestamp::from_millis(1_700_000_000_000),
+            segment: "s".into(),
+            version: 2,
+            before: String::new(),
+            after: "yes".into(),
+            cause: "time".into(),
+            detail: "{}".into(),
+        };
+        let expected = vec![
+            number("workspace", i64::from(u32::MAX)),
+            field("profile", "prf_1"),
+            at(),
+            field("segment", "s"),
+            number("version", 2),
+            field("before", ""),
+            field("after", "yes"),
+            field("cause", "time"),
+            field("detail", "{}"),
+        ];
+        assert_eq!(read(SegmentChange::TOPIC, SegmentChange::VERSION, &row.encode()), expected);
+    }
+
+    #[test]
+    fn decisions_are_what_their_committed_schema_says() {
+        let row = Decision {
+            workspace: 1,
+            profile: "prf_1".into(),
+            at: Timestamp::from_millis(1_700_000_000_000),
+            journey: "j".into(),
+            version: 3,
+            run: "run_1".into(),
+            key: "k".into(),
+            what: "SENT".into(),
+            step: "first".into(),
+            reason: "accepted".into(),
+            send: "snd_1".into(),
+            cause: "timer".into(),
+            detail: "{}".into(),
+        };
+        let expected = vec![
+            number("workspace", 1),
+            field("profile", "prf_1"),
+            at(),
+            field("journey", "j"),
+            number("version", 3),
+            field("run", "run_1"),
+            field("key", "k"),
+            field("what", "SENT"),
+            field("step", "first"),
+            field("reason", "accepted"),
+            field("send", "snd_1"),
+            field("cause", "timer"),
+            field("detail", "{}"),
+        ];
+        assert_eq!(read(Decision::TOPIC, Decision::VERSION, &row.encode()), expected);
+    }
+
+    #[test]
+    fn messages_are_what_their_committed_schema_says() {
+        let row = Message {
+            workspace: 1,
+            profile: "prf_1".into(),
+            at: Timestamp::from_millis(1_700_000_000_000),
+            name: "Message Accepted".into(),
+            spec_name: "Email Delivered".into(),
+            send: "snd_1".into(),
+            dispatch: "dsp_1".into(),
+            run: "run_1".into(),
+            journey: "j".into(),
+            step: "first".into(),
+            channel: "email".into(),
+            provider: "mail".into(),
+            attempt: 1,
+            reason: String::new(),
+            provider_id: "p".into(),
+            detail: "{}".into(),
+        };
+        let expected = vec![
+            number("workspace", 1),
+            field("profile", "prf_1"),
+            at(),
+            field("name", "Message Accepted"),
+            field("spec_name", "Email Delivered"),
+            field("send", "snd_1"),
+            field("dispatch", "dsp_1"),
+            field("run", "run_1"),
+            field("journey", "j"),
+            field("step", "first"),
+            field("channel", "email"),
+            field("provider", "mail"),
+            number("attempt", 1),
+            field("reason", ""),
+            field("provider_id", "p"),
+            field("detail", "{}"),
+        ];
+        assert_eq!(read(Message::TOPIC, Message::VERSION, &row.encode()), expected);
+    }
+}
