@@ -7,3 +7,4 @@
 pub mod condition;
 pub mod definitions;
 pub mod person;
+pub mod facts;
