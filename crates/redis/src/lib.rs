@@ -1,1 +1,16 @@
-//! redis
+//! The [`Store`](waypost_runtime::ports::Store) on Redis or Valkey: per partition one meta hash, one
+//! timer set, one sequence hash and sixteen state buckets, changed by the scripts of PROTOCOL §5 only.
+//!
+//! Every key of four neighbouring partitions carries one hash tag, so the names are fit for Redis
+//! Cluster; the connection is to one server. What Redis answers is told apart as PROTOCOL §5.3 does:
+//! our own replies are values, "nothing was written" is `Refused`, silence is `Unknown`.
+
+mod connection;
+mod doctor;
+mod keys;
+mod reply;
+mod scripts;
+mod store;
+
+pub use keys::Keys;
+pub use store::RedisStore;

@@ -5,6 +5,7 @@
 //! and answers [`Command`]s. Two drivers perform them: [`driver`] over the async ports [`Log`] and
 //! [`Store`], and the deterministic ones of `memory` (embedded) and `sim` (seeded faults).
 
+pub mod finding;
 pub mod machine;
 pub mod ports;
 pub mod processor;

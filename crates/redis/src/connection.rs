@@ -1,0 +1,101 @@
+//! One multiplexed connection with a time limit, made anew after silence.
+//!
+//! The client repeats nothing by itself: what to repeat after silence is the worker's choice, because
+//! only the same bytes are harmless twice (PROTOCOL §5.3).
+
+use std::{fmt, time::Duration};
+
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
+use tokio::sync::Mutex;
+use waypost_runtime::ports::StoreError;
+
+/// A commit holds a shard for some ms (PROTOCOL §12.2); a second of silence is already a failover.
+const LIMIT: Duration = Duration::from_secs(2);
+
+/// A connection to one server.
+pub(crate) struct Connection {
+    client: redis::Client,
+    /// Number of the present life, and the connection, if there is one.
+    current: Mutex<(u64, Option<MultiplexedConnection>)>,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
+        // the error's text may repeat the address with its password
+        let client = redis::Client::open(url).map_err(|_| StoreError::Refused("the Redis address is not a redis:// URL".into()))?;
+        Ok(Self { client, current: Mutex::new((0, None)) })
+    }
+
+    async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
+        let mut current = self.current.lock().await;
+        if let Some(connection) = &current.1 {
+            return Ok((current.0, connection.clone()));
+        }
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
+        let connected = tokio::time::timeout(LIMIT, self.client.get_multiplexed_async_connection_with_config(&config)).await;
+        let connection = match connected {
+            Ok(Ok(connection)) => connection,
+            Ok(Err(error)) => return Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
+            Err(_) => return Err(StoreError::Refused("cannot connect in time".into())),
+        };
+        *current = (current.0 + 1, Some(connection.clone()));
+        Ok((current.0, connection))
+    }
+
+    async fn discard(&self, life: u64) {
+        let mut current = self.current.lock().await;
+        if current.0 == life {
+            current.1 = None;
+        }
+    }
+
+    /// The outer error is silence (or no connection), the inner one the server's answer.
+    async fn settle<T>(
+        &self,
+        life: u64,
+        answer: Result<RedisResult<T>, tokio::time::error::Elapsed>,
+    ) -> Result<Result<T, RedisError>, StoreError> {
+        match answer {
+            Ok(Ok(value)) => Ok(Ok(value)),
+            Ok(Err(error)) if answered(&error) => Ok(Err(error)),
+            Ok(Err(error)) => {
+                self.discard(life).await;
+                Err(StoreError::Unknown(error.category().to_owned()))
+            }
+            Err(_) => {
+                self.discard(life).await;
+                Err(StoreError::Unknown(format!("no answer within {} s", LIMIT.as_secs())))
+            }
+        }
+    }
+
+    pub(crate) async fn query(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StoreError> {
+        let (life, mut connection) = self.get().await?;
+        let answer = tokio::time::timeout(LIMIT, command.query_async::<Value>(&mut connection)).await;
+        self.settle(life, answer).await
+    }
+
+    pub(crate) async fn transaction(&self, pipeline: &Pipeline) -> Result<Result<Vec<Value>, RedisError>, StoreError> {
+        let (life, mut connection) = self.get().await?;
+        let answer = tokio::time::timeout(LIMIT, pipeline.query_async::<Vec<Value>>(&mut connection)).await;
+        self.settle(life, answer).await
+    }
+}
+
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Connection")
+    }
+}
+
+/// Whether the server said it, as against the connection breaking.
+fn answered(error: &RedisError) -> bool {
+    !error.is_io_error() && !error.is_timeout() && error.code().is_some()
+}
+
+/// A refusal of the server's (`-OOM`, `-LOADING`, `-READONLY`, …): with `#!lua` nothing was written.
+pub(crate) fn refusal(error: &RedisError) -> StoreError {
+    StoreError::Refused(format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or_default()).trim_end().to_owned())
+}

@@ -1,0 +1,190 @@
+//! The port `Store`.
+
+use std::collections::BTreeMap;
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use redis::Value;
+use waypost_runtime::{
+    finding::Finding,
+    ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token},
+};
+use waypost_types::{EntityId, PartitionId, Timestamp};
+
+use crate::{
+    connection::{Connection, refusal},
+    doctor,
+    keys::Keys,
+    reply,
+    scripts::Scripts,
+};
+
+/// Per-partition state on one Redis server.
+#[derive(Debug)]
+pub struct RedisStore {
+    connection: Connection,
+    keys: Keys,
+    scripts: Scripts,
+}
+
+// === impl RedisStore ===
+
+impl RedisStore {
+    /// A store at `url` (`redis://host:port/db`). No connection is made before the first call, and a
+    /// lost one is made again; `suffixes` as in [`Keys::new`].
+    ///
+    /// # Errors
+    /// If `url` is none.
+    pub fn connect(url: &str, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
+        Ok(Self { connection: Connection::new(url)?, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
+    }
+
+    /// What of the server's settings would lose state, or is weaker than production wants (PROTOCOL §13.2).
+    pub async fn doctor(&self) -> Result<Vec<Finding>, StoreError> {
+        doctor::findings(&self.connection).await
+    }
+
+    /// Its names.
+    pub fn keys(&self) -> &Keys {
+        &self.keys
+    }
+}
+
+#[async_trait]
+impl Store for RedisStore {
+    async fn init(&self, partition: PartitionId, install: &Install) -> Result<InitReply, StoreError> {
+        let args = [install.id.clone(), install.layout.to_string(), install.format.to_string()].map(String::into_bytes);
+        reply::init(&self.scripts.init.call(&self.connection, &self.keys.all(partition), &args).await?)
+    }
+
+    async fn claim(&self, partition: PartitionId, token: Token, install: &Install) -> Result<ClaimReply, StoreError> {
+        let args = [reply::token_text(token), install.id.clone(), install.layout.to_string(), install.format.to_string()];
+        reply::claim(&self.scripts.claim.call(&self.connection, &self.keys.all(partition), &args.map(String::into_bytes)).await?)
+    }
+
+    async fn release(&self, partition: PartitionId, token: Token) -> Result<ReleaseReply, StoreError> {
+        let args = [reply::token_text(token).into_bytes()];
+        reply::release(&self.scripts.release.call(&self.connection, &[self.keys.meta(partition)], &args).await?)
+    }
+
+    async fn commit(&self, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError> {
+        let (keys, args) = commit_call(&self.keys, partition, commit);
+        reply::commit(&self.scripts.commit.call(&self.connection, &keys, &args).await?)
+    }
+
+    async fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError> {
+        let mut places: BTreeMap<u8, Vec<usize>> = BTreeMap::new();
+        for (index, entity) in read.entities.iter().enumerate() {
+            places.entry(entity.bucket()).or_default().push(index);
+        }
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("HMGET").arg(self.keys.meta(partition)).arg("own").arg("off");
+        for (bucket, indexes) in &places {
+            pipeline.cmd("HMGET").arg(self.keys.bucket(partition, *bucket));
+            for index in indexes {
+                pipeline.arg(read.entities[*index].as_bytes().as_ref());
+            }
+        }
+        if let Some((due, limit)) = read.timers {
+            let range = pipeline.cmd("ZRANGE").arg(self.keys.timers(partition)).arg("-inf").arg(due.millis());
+            range.arg("BYSCORE").arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
+        }
+        let replies = self.connection.transaction(&pipeline).await?.map_err(|e| refusal(&e))?;
+        read_reply(read, &places, replies)
+    }
+}
+
+/// Arguments of a script.
+type Args = Vec<Vec<u8>>;
+
+/// Keys and arguments of `commit.lua`.
+fn commit_call(names: &Keys, partition: PartitionId, commit: &Commit) -> (Vec<String>, Args) {
+    let mut keys = vec![names.meta(partition), names.timers(partition), names.sequences(partition)];
+    let text = |value: &dyn ToString| value.to_string().into_bytes();
+    let meta = &commit.meta;
+    let set: Vec<_> = commit.timers.iter().filter_map(|(e, due)| due.map(|due| (e, due))).collect();
+    let removed: Vec<_> = commit.timers.iter().filter(|(_, due)| due.is_none()).map(|(e, _)| e).collect();
+    let mut args = vec![
+        reply::token_text(commit.token).into_bytes(),
+        text(&commit.expected),
+        text(&commit.next),
+        text(&meta.ochain),
+        text(&meta.clk.millis()),
+        text(&meta.wm.millis()),
+        meta.digest.to_vec(),
+        text(&meta.eng),
+        text(&meta.defv),
+        text(&meta.leader),
+        text(&meta.lastrec),
+        text(&set.len()),
+        text(&removed.len()),
+        text(&commit.sequences.len()),
+    ];
+    for (entity, due) in set {
+        args.push(text(&due.millis()));
+        args.push(entity.as_bytes().to_vec());
+    }
+    args.extend(removed.into_iter().map(|e| e.as_bytes().to_vec()));
+    for (field, value) in &commit.sequences {
+        args.push(field.clone().into_bytes());
+        args.push(value.to_vec());
+    }
+    // per bucket: fields and values to set, fields to delete
+    let mut buckets = BTreeMap::<u8, (Args, Args)>::new();
+    for (entity, value) in &commit.entities {
+        let (sets, deletes) = buckets.entry(entity.bucket()).or_default();
+        match value {
+            Some(bytes) => sets.extend([entity.as_bytes().to_vec(), bytes.to_vec()]),
+            None => deletes.push(entity.as_bytes().to_vec()),
+        }
+    }
+    for (bucket, (sets, deletes)) in buckets {
+        keys.push(names.bucket(partition, bucket));
+        args.push(text(&(sets.len() / 2)));
+        args.push(text(&deletes.len()));
+        args.extend(sets);
+        args.extend(deletes);
+    }
+    (keys, args)
+}
+
+fn read_reply(read: &Read, places: &BTreeMap<u8, Vec<usize>>, replies: Vec<Value>) -> Result<ReadReply, StoreError> {
+    let odd = || StoreError::Refused("unexpected reply to a checked read".into());
+    let mut replies = replies.into_iter();
+    let mut array = || match replies.next() {
+        Some(Value::Array(values)) => Ok(values),
+        _ => Err(odd()),
+    };
+    let head = array()?;
+    let owner = head.first().and_then(reply::bytes).and_then(reply::token);
+    let offset = head.get(1).and_then(reply::bytes).and_then(|b| std::str::from_utf8(b).ok()?.parse().ok());
+    if owner != Some(read.token) || !offset.is_some_and(|o| read.expected.contains(&o)) {
+        return Ok(ReadReply::Moved);
+    }
+    let mut entities = vec![None; read.entities.len()];
+    for indexes in places.values() {
+        let values = array()?;
+        for (index, value) in indexes.iter().zip(values) {
+            if let Value::BulkString(bytes) = value {
+                entities[*index] = Some(Bytes::from(bytes));
+            }
+        }
+    }
+    let mut timers = Vec::new();
+    if read.timers.is_some() {
+        let values = array()?;
+        for pair in values.chunks(2) {
+            let [member, score] = pair else { return Err(odd()) };
+            let entity = reply::bytes(member).map(Bytes::copy_from_slice).ok_or_else(odd)?;
+            timers.push((due(score).ok_or_else(odd)?, EntityId::from_bytes(entity)));
+        }
+    }
+    Ok(ReadReply::Ok { entities, timers })
+}
+
+/// A score is a double; below 10^15 it is a whole number, printed as one.
+fn due(score: &Value) -> Option<Timestamp> {
+    let text = std::str::from_utf8(reply::bytes(score)?).ok()?;
+    text.parse().ok().map(Timestamp::from_millis)
+}
