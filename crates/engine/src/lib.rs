@@ -6,5 +6,9 @@
 
 pub mod condition;
 pub mod definitions;
-pub mod person;
 pub mod facts;
+pub mod identity;
+pub mod merge;
+pub mod person;
+pub mod record_id;
+pub mod segment;

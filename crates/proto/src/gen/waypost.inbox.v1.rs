@@ -209,6 +209,12 @@ pub struct Link {
     pub b: ::core::option::Option<NodeRef>,
     #[prost(message, optional, tag = "3")]
     pub claimed: ::core::option::Option<NodeRef>,
+    /// Identifiers by class, strongest first: of a's component as last known; of b's, where `joined`.
+    #[prost(uint32, repeated, tag = "4")]
+    pub counts: ::prost::alloc::vec::Vec<u32>,
+    /// Only tells a that b has become its child.
+    #[prost(bool, tag = "5")]
+    pub joined: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Shared {

@@ -37,6 +37,9 @@ pub struct Node {
     /// The user id (identifier hash) of the component, where it has one.
     #[prost(bytes = "bytes", tag = "10")]
     pub user: ::prost::bytes::Bytes,
+    /// Identifiers of its component by class, strongest first, as last known; `size` is their sum.
+    #[prost(uint32, repeated, tag = "11")]
+    pub counts: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeenId {

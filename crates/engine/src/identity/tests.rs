@@ -1,0 +1,214 @@
+//! Linking as stories: a little world of identifiers that hand each other their links.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+use super::*;
+
+/// Every identifier's state, and what has been sent to segmenters.
+#[derive(Default)]
+struct World {
+    states: BTreeMap<Bytes, IdentifierState>,
+    links: VecDeque<(Bytes, Link)>,
+    items: Vec<(Bytes, SegmentItem)>,
+    merges: Vec<MergeBegin>,
+    refused: Vec<Refusal>,
+    offset: u64,
+}
+
+fn id(class: IdentifierClass, n: u16) -> NodeRef {
+    let mut hash = [class as u8; 16];
+    hash[..2].copy_from_slice(&n.to_be_bytes());
+    NodeRef { class: class.number(), hash: Bytes::copy_from_slice(&hash), generation: Bytes::new() }
+}
+
+impl World {
+    fn here(&mut self) -> Here {
+        self.offset += 1;
+        let layout = Layout { number: 1, partitions: 16 };
+        Here { now: Timestamp::from_millis(1_000), layout, position: Position { offset: self.offset, index: 0 } }
+    }
+
+    fn event(&mut self, identifiers: &[NodeRef]) {
+        let here = self.here();
+        let mut message = [0; 16];
+        message[..8].copy_from_slice(&self.offset.to_be_bytes());
+        let body = IdentityEvent { identifiers: identifiers.to_vec(), event: Bytes::from_static(b"e"), by_profile: false };
+        let state = self.states.entry(identifiers[0].hash.clone()).or_default();
+        let effects = event(state, here, &message, &body).unwrap();
+        self.take(effects);
+    }
+
+    fn take(&mut self, effects: Vec<Effect>) {
+        for effect in effects {
+            match effect {
+                Effect::Item { profile, item } => self.items.push((profile, item)),
+                Effect::Link { to, link } => self.links.push_back((to, link)),
+                Effect::MergeBegin(begin) => self.merges.push(begin),
+                Effect::Refused(reason) => self.refused.push(reason),
+            }
+        }
+    }
+
+    fn settle(&mut self) {
+        while let Some((to, body)) = self.links.pop_front() {
+            let here = self.here();
+            let effects = link(self.states.entry(to).or_default(), here, &body).unwrap();
+            self.take(effects);
+        }
+    }
+
+    /// The root of an identifier's current node.
+    fn root(&self, of: &NodeRef) -> Node {
+        let mut node = self.states[&of.hash].generations.last().unwrap().clone();
+        while !is_root(&node) {
+            let parent = stored_node(&node.parent).unwrap();
+            node = self.states[parent.hash.as_bytes().as_slice()].generations.iter().find(|n| n.id == node.parent).unwrap().clone();
+        }
+        stored_node(&node.id).unwrap()
+    }
+
+    fn components(&self, of: &[NodeRef]) -> usize {
+        of.iter().map(|n| self.root(n).to_bytes()).collect::<BTreeSet<_>>().len()
+    }
+}
+
+use IdentifierClass::{Anonymous, Device, Email, UserId};
+
+#[test]
+fn identifiers_that_come_together_become_one_person_under_the_strongest() {
+    let mut world = World::default();
+    let (cookie, email, user) = (id(Anonymous, 1), id(Email, 1), id(UserId, 1));
+    world.event(std::slice::from_ref(&cookie));
+    world.event(&[email.clone(), cookie.clone()]);
+    world.settle();
+    assert_eq!(world.root(&cookie).class, Email);
+    world.event(&[user.clone(), email.clone()]);
+    world.settle();
+    assert_eq!(world.root(&cookie), world.root(&user));
+    assert_eq!(world.root(&email).class, UserId);
+    assert_eq!(world.merges.len(), 2);
+    let root = world.states[&user.hash].generations[0].clone();
+    assert_eq!((root.size, root.counts), (3, vec![1, 1, 0, 0, 1, 0]));
+    assert_eq!(world.items.iter().map(|(_, i)| i.first).collect::<Vec<_>>(), [true, true, true]);
+}
+
+#[test]
+fn a_moved_identifier_keeps_its_road_until_it_is_switched() {
+    let mut world = World::default();
+    let (cookie, email) = (id(Anonymous, 1), id(Email, 1));
+    world.event(std::slice::from_ref(&cookie));
+    world.event(&[email, cookie.clone()]);
+    world.settle();
+    world.event(&[cookie]);
+    assert_eq!(world.items[0].0, world.items[2].0);
+    assert!(!world.items[2].1.first);
+}
+
+#[test]
+fn a_link_is_sent_once() {
+    let mut world = World::default();
+    let (cookie, email) = (id(Anonymous, 1), id(Email, 1));
+    world.event(&[email.clone(), cookie.clone()]);
+    assert_eq!(world.links.len(), 1);
+    world.settle();
+    world.event(&[email, cookie]);
+    assert_eq!(world.links.len(), 0);
+}
+
+#[test]
+fn an_event_links_at_most_eight() {
+    let mut world = World::default();
+    let mut identifiers = vec![id(Email, 1)];
+    identifiers.extend((0..9).map(|n| id(Device, n)));
+    world.event(&identifiers);
+    assert_eq!(world.links.len(), MAX_LINKS);
+    // What was left over is linked when it comes again.
+    world.links.clear();
+    world.event(&identifiers);
+    assert_eq!(world.links.len(), 1);
+}
+
+#[test]
+fn a_repeated_message_id_is_dropped() {
+    let mut state = IdentifierState::default();
+    let mut world = World::default();
+    let body = IdentityEvent { identifiers: vec![id(Email, 1)], event: Bytes::from_static(b"e"), by_profile: false };
+    assert_eq!(event(&mut state, world.here(), &[1; 16], &body).unwrap().len(), 1);
+    assert_eq!(event(&mut state, world.here(), &[1; 16], &body).unwrap().len(), 0);
+}
+
+#[test]
+fn two_user_ids_never_meet() {
+    let mut world = World::default();
+    let (one, two, email, cookie) = (id(UserId, 1), id(UserId, 2), id(Email, 1), id(Anonymous, 1));
+    world.event(&[one.clone(), email.clone()]);
+    world.settle();
+    world.event(&[two.clone(), email.clone()]);
+    world.event(&[two.clone(), cookie.clone()]);
+    world.settle();
+    world.event(&[email.clone(), cookie.clone()]);
+    world.settle();
+    assert_eq!(world.refused, [Refusal::TwoUserIds, Refusal::TwoUserIds]);
+    assert_eq!(world.root(&email), world.root(&one));
+    assert_eq!(world.root(&cookie), world.root(&two));
+}
+
+#[test]
+fn a_shared_cookie_does_not_become_a_person() {
+    let mut world = World::default();
+    let cookie = id(Anonymous, 1);
+    let emails: Vec<_> = (0..20).map(|n| id(Email, n)).collect();
+    for email in &emails {
+        world.event(&[email.clone(), cookie.clone()]);
+        world.settle();
+    }
+    assert!(world.refused.iter().all(|r| *r == Refusal::IdentityLimit) && !world.refused.is_empty());
+    assert!(world.components(&emails) >= 20 / 3);
+}
+
+#[test]
+fn links_settle_alike_in_every_order() {
+    let identifiers = [id(UserId, 1), id(Email, 1), id(Email, 2), id(Device, 1), id(Anonymous, 1)];
+    let pairs = [(0, 1), (1, 3), (2, 3), (3, 4)];
+    for rotation in 0..pairs.len() {
+        let mut world = World::default();
+        for n in 0..pairs.len() {
+            let (a, b) = pairs[(n + rotation) % pairs.len()];
+            world.event(&[identifiers[a].clone(), identifiers[b].clone()]);
+        }
+        world.settle();
+        assert_eq!(world.components(&identifiers), 1, "rotation {rotation}");
+        assert_eq!(world.root(&identifiers[4]).class, UserId);
+        assert_eq!(world.merges.len(), 4);
+    }
+}
+
+#[test]
+fn receipts_and_callbacks_follow_the_route_of_the_life_they_name() {
+    let mut world = World::default();
+    let email = id(Email, 1);
+    world.event(std::slice::from_ref(&email));
+    let profile = world.items[0].0.clone();
+    let here = world.here();
+    let state = world.states.get_mut(&email.hash).unwrap();
+    let effects = receipt(state, here, &Receipt { profile: profile.clone(), ..Receipt::default() }).unwrap();
+    assert!(matches!(&effects[..], [Effect::Item { profile: to, .. }] if *to == profile));
+    let callback = IdentityEvent { identifiers: vec![reference(&state.generations[0]).unwrap()], event: Bytes::new(), by_profile: true };
+    assert!(matches!(&event(state, here, &[9; 16], &callback).unwrap()[..], [Effect::Item { profile: to, .. }] if *to == profile));
+    let stranger = Receipt { profile: Bytes::from_static(&[2; 31]), ..Receipt::default() };
+    assert_eq!(receipt(state, here, &stranger), Err(IdentityError::UnknownNode));
+}
+
+#[test]
+fn garbage_is_an_error() {
+    let mut state = IdentifierState::default();
+    let here = World::default().here();
+    let bad = NodeRef { class: 99, ..id(Email, 1) };
+    let short = NodeRef { hash: Bytes::from_static(b"x"), ..id(Email, 1) };
+    for identifiers in [vec![], vec![bad], vec![short]] {
+        let body = IdentityEvent { identifiers, event: Bytes::new(), by_profile: false };
+        assert!(event(&mut state, here, &[1; 16], &body).is_err());
+    }
+    assert!(link(&mut state, here, &Link::default()).is_err());
+    assert_eq!(state, IdentifierState::default());
+}

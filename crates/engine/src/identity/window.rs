@@ -1,0 +1,55 @@
+//! The message ids an identifier has seen: 7 days of log time, at most 1,024.
+
+use waypost_codec::state::SeenId;
+use waypost_types::{Span, Timestamp};
+
+const AGE: Span = Span::from_days(7);
+const COUNT: usize = 1_024;
+
+/// Notes the id and says whether it is new. The oldest fall out.
+pub(super) fn admit(seen: &mut Vec<SeenId>, now: Timestamp, id: &[u8; 16]) -> bool {
+    let oldest = now.minus(AGE).millis();
+    seen.retain(|s| s.at > oldest);
+    let [a, b, c, d, e, f, g, h, ..] = *id;
+    let hash = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    if seen.iter().any(|s| s.hash == hash) {
+        return false;
+    }
+    let entry = SeenId { hash, at: now.millis() };
+    let place = seen.partition_point(|s| (s.at, s.hash) < (entry.at, entry.hash));
+    seen.insert(place, entry);
+    if seen.len() > COUNT {
+        seen.remove(0);
+    }
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_id_counts_once_in_seven_days() {
+        let mut seen = Vec::new();
+        let at = |days, ms| Timestamp::ZERO.plus(Span::from_days(days)).plus(Span::from_millis(ms));
+        assert!(admit(&mut seen, at(1, 0), &[1; 16]));
+        assert!(!admit(&mut seen, at(7, 86_399_999), &[1; 16]));
+        assert!(admit(&mut seen, at(8, 0), &[1; 16]));
+    }
+
+    #[test]
+    fn the_oldest_of_too_many_falls_out() {
+        let mut seen = Vec::new();
+        let id = |n: u16| {
+            let mut id = [0; 16];
+            id[..2].copy_from_slice(&n.to_be_bytes());
+            id
+        };
+        for n in 0..1_025 {
+            assert!(admit(&mut seen, Timestamp::from_millis(i64::from(n)), &id(n)));
+        }
+        assert_eq!(seen.len(), COUNT);
+        assert!(admit(&mut seen, Timestamp::from_millis(2_000), &id(0)));
+        assert!(!admit(&mut seen, Timestamp::from_millis(2_000), &id(1_024)));
+    }
+}

@@ -1,0 +1,1 @@
+//! What a profile becomes by an event or by time at the segmenter.
