@@ -151,29 +151,6 @@ pub struct DiffDefinitionsResponse {
     #[prost(message, repeated, tag = "1")]
     pub changes: ::prost::alloc::vec::Vec<Change>,
 }
-/// One thing wrong with a manifest; sent in the status details.
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct Problem {
-    #[prost(string, tag = "1")]
-    pub code: ::prost::alloc::string::String,
-    #[prost(string, tag = "2")]
-    pub file: ::prost::alloc::string::String,
-    #[prost(uint32, tag = "3")]
-    pub line: u32,
-    #[prost(uint32, tag = "4")]
-    pub column: u32,
-    #[prost(string, tag = "5")]
-    pub path: ::prost::alloc::string::String,
-    #[prost(string, tag = "6")]
-    pub message: ::prost::alloc::string::String,
-    #[prost(string, tag = "7")]
-    pub suggestion: ::prost::alloc::string::String,
-}
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Problems {
-    #[prost(message, repeated, tag = "1")]
-    pub problems: ::prost::alloc::vec::Vec<Problem>,
-}
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishJourneyRequest {
     #[prost(string, tag = "1")]

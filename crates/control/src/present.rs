@@ -1,0 +1,156 @@
+//! Stored state in the form of the API: for people, so values are text.
+
+use waypost_codec::{inbox, state, value};
+use waypost_proto::control as pb;
+use waypost_types::{Currency, RunId, SendId, Timestamp, Value};
+
+use crate::lookup::Found;
+
+/// A person.
+pub(crate) fn profile(found: &Found, currency: Currency) -> pb::Profile {
+    let empty = inbox::Person::default();
+    let person = found.segment.as_ref().and_then(|s| s.person.as_ref()).unwrap_or(&empty);
+    let journey = found.journey.clone().unwrap_or_default();
+    let addresses = person.addresses.iter().map(|a| pb::Field { path: format!("address.{}", a.channel), value: a.value.clone() });
+    let fields = person.fields.iter().map(|f| pb::Field { path: f.path.clone(), value: show(f.value.as_ref(), currency) });
+    let (live, ended): (Vec<_>, Vec<_>) = journey.runs.iter().partition(|r| r.exit_reason.is_empty());
+    let ended = ended.into_iter().map(|r| pb::PastRun {
+        journey: r.journey.clone(),
+        key: r.key.clone(),
+        entered_at: r.entered_at,
+        exited_at: r.exited_at,
+        reason: r.exit_reason.clone(),
+    });
+    let past = journey.past.iter().map(|p| pb::PastRun {
+        journey: p.journey.clone(),
+        key: p.key.clone(),
+        entered_at: p.entered_at,
+        exited_at: p.exited_at,
+        reason: p.reason.clone(),
+    });
+    let mut past: Vec<_> = past.chain(ended).collect();
+    past.sort_by(|a, b| (a.exited_at, &a.journey, &a.key).cmp(&(b.exited_at, &b.journey, &b.key)));
+    past.dedup_by(|a, b| a == b);
+    pb::Profile {
+        id: found.profile.to_string(),
+        fields: addresses.chain(fields).collect(),
+        carts: person.carts.iter().map(|c| cart(c, currency)).collect(),
+        orders: person.orders.iter().map(|o| order(o, currency)).collect(),
+        consents: person.consents.iter().map(consent).collect(),
+        memberships: person.memberships.iter().map(|m| format!("{} {}", m.segment, truth(m.truth))).collect(),
+        runs: live.into_iter().map(run).collect(),
+        past,
+        segment_offset: found.segment_offset,
+        journey_offset: found.journey_offset,
+        joined_from: found.joined_from.iter().map(ToString::to_string).collect(),
+    }
+}
+
+/// The trail, narrowed to a journey and an interval.
+pub(crate) fn explanation(found: &Found, journey: &str, from: i64, until: i64) -> pb::ExplainProfileResponse {
+    let empty = state::JourneyProfile::default();
+    let trail = &found.journey.as_ref().unwrap_or(&empty).trail;
+    let wanted = |t: &&state::Trail| {
+        (journey.is_empty() || t.journey == journey) && t.at >= from && (until == 0 || t.at < until)
+    };
+    let entries: Vec<_> = trail.iter().filter(wanted).map(entry).collect();
+    let verdict = entries.iter().rev().find(|e| !e.what.is_empty()).map_or_else(
+        || {
+            let of = if journey.is_empty() { "any journey".to_owned() } else { format!("`{journey}`") };
+            format!("NOTHING CONSIDERED: no event of this profile touched {of} within the stored trail (the last 64 decisions)")
+        },
+        |e| {
+            let step = if e.step.is_empty() { String::new() } else { format!("  step {}", e.step) };
+            format!("{} {}{step}  ({}, version {}, key `{}`) at {}", e.what, e.reason, e.journey, e.version, e.key, Timestamp::from_millis(e.at))
+        },
+    );
+    pb::ExplainProfileResponse { profile: found.profile.to_string(), verdict, entries, journey_offset: found.journey_offset }
+}
+
+fn entry(trail: &state::Trail) -> pb::ExplainEntry {
+    pb::ExplainEntry {
+        at: trail.at,
+        journey: trail.journey.clone(),
+        version: trail.version,
+        run: RunId::from_slice(&trail.run).map(|r| r.to_string()).unwrap_or_default(),
+        key: trail.key.clone(),
+        what: trail.what.clone(),
+        step: trail.step.clone(),
+        reason: trail.reason.clone(),
+        cause: trail.cause.clone(),
+        checks: trail
+            .checks
+            .iter()
+            .map(|c| pb::ExplainCheck {
+                what: c.what.clone(),
+                truth: truth(c.truth).to_owned(),
+                operands: c.operands.clone(),
+                valid_until: c.valid_until,
+            })
+            .collect(),
+        send: SendId::from_slice(&trail.send).map(|s| s.to_string()).unwrap_or_default(),
+    }
+}
+
+fn run(run: &state::Run) -> pb::Run {
+    let sends = run.sends.iter().map(|s| {
+        let state = s.state().as_str_name().trim_start_matches("SEND_STATE_").to_lowercase();
+        let reason = if s.reason.is_empty() { String::new() } else { format!(" {}", s.reason) };
+        format!("{} {state}{reason}", s.step)
+    });
+    pb::Run {
+        id: RunId::from_slice(&run.id).map(|r| r.to_string()).unwrap_or_default(),
+        journey: run.journey.clone(),
+        version: run.version,
+        key: run.key.clone(),
+        step: run.step.clone(),
+        entered_at: run.entered_at,
+        next_due: run.timers.iter().map(|t| t.due).min().unwrap_or(0),
+        sends: sends.collect(),
+    }
+}
+
+fn cart(cart: &inbox::Cart, currency: Currency) -> String {
+    let status = cart.status().as_str_name().trim_start_matches("CART_STATUS_").to_lowercase();
+    let value = cart.value.map_or_else(|| "value unknown".to_owned(), |v| currency.format(v));
+    format!("{} {status}, {} line{}, {value}", cart.cart_id, cart.lines.len(), if cart.lines.len() == 1 { "" } else { "s" })
+}
+
+fn order(order: &inbox::Order, currency: Currency) -> String {
+    let value = order.value.map_or_else(|| "value unknown".to_owned(), |v| currency.format(v));
+    let flags = if order.flags.is_empty() { String::new() } else { format!(" ({})", order.flags.join(", ")) };
+    format!("{} {}{flags}, {value}, at {}", order.order_id, order.status, Timestamp::from_millis(order.placed_at))
+}
+
+fn consent(consent: &inbox::Consent) -> String {
+    let state = consent.state().as_str_name().trim_start_matches("CONSENT_STATE_").to_lowercase();
+    format!("{} {} {state} since {}", consent.channel, consent.topic, Timestamp::from_millis(consent.at))
+}
+
+fn truth(number: i32) -> &'static str {
+    match inbox::Truth::try_from(number).unwrap_or(inbox::Truth::Unspecified) {
+        inbox::Truth::Unspecified => "",
+        inbox::Truth::No => "no",
+        inbox::Truth::Yes => "yes",
+        inbox::Truth::Unknown => "unknown",
+    }
+}
+
+fn show(stored: Option<&inbox::Value>, currency: Currency) -> String {
+    stored.and_then(value::from_proto).map_or_else(String::new, |v| text(&v, currency))
+}
+
+fn text(value: &Value, currency: Currency) -> String {
+    match value {
+        Value::Bool(b) => b.to_string(),
+        Value::Int(i) => i.to_string(),
+        Value::Decimal(d) => format!("{}{}.{:06}", if *d < 0 { "-" } else { "" }, d.unsigned_abs() / 1_000_000, d.unsigned_abs() % 1_000_000),
+        Value::Text(t) => t.clone(),
+        Value::Money(m) => currency.format(*m),
+        Value::Amount { minor, currency } => Currency::parse(currency).map_or_else(|| format!("{minor} {currency}"), |c| c.format(*minor)),
+        Value::Time(t) => t.to_string(),
+        Value::Date(d) => Timestamp::from_millis(i64::from(*d) * 86_400_000).to_string().chars().take(10).collect(),
+        Value::List(items) => format!("[{}]", items.iter().map(|i| text(i, currency)).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => format!("{{{}}}", entries.iter().map(|(n, v)| format!("{n}: {}", text(v, currency))).collect::<Vec<_>>().join(", ")),
+    }
+}

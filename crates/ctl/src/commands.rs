@@ -1,0 +1,242 @@
+//! One function a command: call, then print.
+
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tonic::transport::Channel;
+use waypost_proto::control::{
+    self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
+    profile_service_client::ProfileServiceClient, source_service_client::SourceServiceClient,
+};
+
+use crate::{
+    cli::{Cli, Command, DryRun, Output, ProfileCommand, SourceCommand},
+    files, output,
+};
+
+/// What a command has to say.
+#[derive(Debug, Default)]
+pub(crate) struct Done {
+    /// For standard output.
+    pub(crate) stdout: String,
+    /// `diff` found a difference.
+    pub(crate) differs: bool,
+}
+
+struct Session {
+    channel: Channel,
+    parent: String,
+    output: Output,
+}
+
+/// Runs the command.
+///
+/// # Errors
+/// The server's answer as a [`tonic::Status`], or why it could not be asked.
+pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
+    let endpoint = Channel::from_shared(cli.server.clone()).with_context(|| format!("`{}` is not an address", cli.server))?;
+    let channel = endpoint
+        .connect()
+        .await
+        .with_context(|| format!("no control API at {}: is `waypost serve --role control` or `waypost dev` running there?", cli.server))?;
+    let session = Session { channel, parent: format!("workspaces/{}", cli.workspace), output: cli.output };
+    match cli.command {
+        Command::Apply { filename, dry_run } => session.apply(&filename, dry_run).await,
+        Command::Diff { filename } => session.diff(&filename).await,
+        Command::Get { kind, name: None } => session.list(kind.as_deref()).await,
+        Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
+        Command::Publish { journey } => session.publish(&journey).await,
+        Command::Archive { journey } => session.archive(&journey).await,
+        Command::Profile { what: ProfileCommand::Show { identifier } } => session.profile(identifier).await,
+        Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
+        Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
+    }
+}
+
+// === impl Session ===
+
+impl Session {
+    fn show(&self, json: &Value, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Done {
+        let stdout = match self.output {
+            Output::Table => table(),
+            Output::Json => serde_json::to_string_pretty(json).unwrap_or_default(),
+            Output::Name => names().join("\n"),
+        };
+        Done { stdout, differs: false }
+    }
+
+    fn definitions(&self) -> DefinitionServiceClient<Channel> {
+        // Manifests with their bodies outgrow tonic's default of 4 MiB only in very large shops; the server's limit decides.
+        DefinitionServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
+    }
+
+    async fn apply(&self, paths: &[PathBuf], dry_run: DryRun) -> anyhow::Result<Done> {
+        let found = files::find(paths)?;
+        let request = pb::ApplyDefinitionsRequest {
+            parent: self.parent.clone(),
+            manifests: found.manifests,
+            attachments: found.attachments,
+            validate_only: dry_run == DryRun::Server,
+            etag: String::new(),
+        };
+        let answer = self.definitions().apply_definitions(request).await?.into_inner();
+        let json = json!({"set": answer.set, "etag": answer.etag, "changes": answer.changes.iter().map(output::change).collect::<Vec<_>>()});
+        let note = if dry_run == DryRun::Server { " (server dry run)" } else { "" };
+        Ok(self.show(
+            &json,
+            || answer.changes.iter().map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c))).collect::<Vec<_>>().join("\n"),
+            || answer.changes.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),
+        ))
+    }
+
+    async fn diff(&self, paths: &[PathBuf]) -> anyhow::Result<Done> {
+        let found = files::find(paths)?;
+        let request = pb::DiffDefinitionsRequest { parent: self.parent.clone(), manifests: found.manifests, attachments: found.attachments };
+        let answer = self.definitions().diff_definitions(request).await?.into_inner();
+        let changed: Vec<_> = answer.changes.iter().filter(|c| c.what() != pb::change::What::Unchanged).collect();
+        let json = json!({"changes": changed.iter().map(|c| output::change(c)).collect::<Vec<_>>()});
+        let mut done = self.show(
+            &json,
+            || changed.iter().map(|c| format!("{}/{} {}\n{}", c.kind.to_lowercase(), c.name, described(c), c.diff)).collect::<Vec<_>>().join("\n"),
+            || changed.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),
+        );
+        done.differs = !changed.is_empty();
+        Ok(done)
+    }
+
+    async fn list(&self, kind: Option<&str>) -> anyhow::Result<Done> {
+        let mut definitions = Vec::new();
+        let mut page_token = String::new();
+        loop {
+            let request = pb::ListDefinitionsRequest {
+                parent: self.parent.clone(),
+                kind: kind.unwrap_or_default().to_owned(),
+                page_size: 0,
+                page_token,
+            };
+            let page = self.definitions().list_definitions(request).await?.into_inner();
+            definitions.extend(page.definitions);
+            page_token = page.next_page_token;
+            if page_token.is_empty() {
+                break;
+            }
+        }
+        Ok(self.show(
+            &Value::Array(definitions.iter().map(output::definition).collect()),
+            || {
+                let rows = definitions.iter().map(|d| {
+                    let name = d.name.rsplit('/').next().unwrap_or_default().to_owned();
+                    vec![d.kind.clone(), name, d.version.to_string(), output::state(d.state).to_owned(), d.content_hash.clone()]
+                });
+                output::table(&["KIND", "NAME", "VERSION", "STATE", "CONTENT"], rows)
+            },
+            || definitions.iter().map(|d| d.name.clone()).collect(),
+        ))
+    }
+
+    async fn get(&self, kind: &str, name: &str) -> anyhow::Result<Done> {
+        let name = format!("{}/definitions/{kind}/{name}", self.parent);
+        let definition = self.definitions().get_definition(pb::GetDefinitionRequest { name }).await?.into_inner();
+        Ok(self.definition(&definition))
+    }
+
+    fn definition(&self, definition: &pb::Definition) -> Done {
+        let json = output::definition(definition);
+        self.show(
+            &json,
+            || {
+                let head = format!("{}  version {}  {}", definition.name, definition.version, output::state(definition.state));
+                format!("{head}\n{}", serde_json::to_string_pretty(&json["manifest"]).unwrap_or_default())
+            },
+            || vec![definition.name.clone()],
+        )
+    }
+
+    async fn publish(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::PublishJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).publish_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "published"))
+    }
+
+    async fn archive(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::ArchiveJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).archive_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "archived"))
+    }
+
+    fn brief(&self, definition: &pb::Definition, done: &str) -> Done {
+        let short = definition.name.rsplit('/').next().unwrap_or_default();
+        self.show(&output::definition(definition), || format!("journey/{short} {done}, version {}", definition.version), || vec![definition.name.clone()])
+    }
+
+    async fn profile(&self, identifier: String) -> anyhow::Result<Done> {
+        let request = pb::LookupProfileRequest { parent: self.parent.clone(), identifier };
+        let profile = ProfileServiceClient::new(self.channel.clone()).lookup_profile(request).await?.into_inner();
+        Ok(self.show(&output::profile(&profile), || profile_text(&profile), || vec![profile.id.clone()]))
+    }
+
+    async fn explain(&self, identifier: String, journey: Option<String>) -> anyhow::Result<Done> {
+        let request = pb::ExplainProfileRequest {
+            parent: self.parent.clone(),
+            identifier,
+            journey: journey.unwrap_or_default(),
+            from: 0,
+            until: 0,
+        };
+        let answer = ProfileServiceClient::new(self.channel.clone()).explain_profile(request).await?.into_inner();
+        Ok(self.show(&output::explanation(&answer), || explanation_text(&answer), || vec![answer.profile.clone()]))
+    }
+
+    async fn rotate(&self, source: &str) -> anyhow::Result<Done> {
+        let request = pb::RotateKeyRequest { name: format!("{}/sources/{source}", self.parent) };
+        let answer = SourceServiceClient::new(self.channel.clone()).rotate_key(request).await?.into_inner();
+        Ok(self.show(&json!({"writeKey": answer.write_key}), || answer.write_key.clone(), || vec![answer.write_key.clone()]))
+    }
+}
+
+fn described(change: &pb::Change) -> String {
+    format!("{} (version {}, {})", output::what(change.what), change.version, output::state(change.state))
+}
+
+fn profile_text(profile: &pb::Profile) -> String {
+    let mut lines = vec![format!("{}  (segmenter offset {}, orchestrator offset {})", profile.id, profile.segment_offset, profile.journey_offset)];
+    let mut section = |title: &str, items: Vec<String>| {
+        if !items.is_empty() {
+            lines.push(format!("{title}:"));
+            lines.extend(items.into_iter().map(|i| format!("  {i}")));
+        }
+    };
+    section("joined from", profile.joined_from.clone());
+    section("fields", profile.fields.iter().map(|f| format!("{} = {}", f.path, f.value)).collect());
+    section("carts", profile.carts.clone());
+    section("orders", profile.orders.clone());
+    section("consents", profile.consents.clone());
+    section("segments", profile.memberships.clone());
+    let runs = profile.runs.iter().map(|r| {
+        let due = if r.next_due == 0 { String::new() } else { format!(", next at {}", output::time(r.next_due)) };
+        format!("{} v{} key `{}` at step {} since {}{due}; sends: {}", r.journey, r.version, r.key, r.step, output::time(r.entered_at), or_none(&r.sends))
+    });
+    section("live runs", runs.collect());
+    let past = profile.past.iter().map(|p| format!("{} key `{}` {} – {} {}", p.journey, p.key, output::time(p.entered_at), output::time(p.exited_at), p.reason));
+    section("ended runs", past.collect());
+    lines.join("\n")
+}
+
+fn or_none(items: &[String]) -> String {
+    if items.is_empty() { "none".to_owned() } else { items.join(", ") }
+}
+
+fn explanation_text(answer: &pb::ExplainProfileResponse) -> String {
+    let mut lines = vec![answer.verdict.clone(), String::new()];
+    for entry in &answer.entries {
+        let step = if entry.step.is_empty() { String::new() } else { format!(" step {}", entry.step) };
+        let key = if entry.key.is_empty() { String::new() } else { format!(" key {}", entry.key) };
+        lines.push(format!("{}  {}{}{} {} {}  (by {})", output::time(entry.at), entry.journey, key, step, entry.what, entry.reason, entry.cause).replace("  (by )", ""));
+        for check in &entry.checks {
+            let until = if check.valid_until == 0 { String::new() } else { format!("  until {}", output::time(check.valid_until)) };
+            lines.push(format!("    {:<28} {:<8} {}{until}", check.what, check.truth, check.operands.join("; ")));
+        }
+    }
+    lines.join("\n")
+}
