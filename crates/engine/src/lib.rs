@@ -4,10 +4,13 @@
 //! The engine works on the stored forms of `waypost_codec::{inbox, state}` directly; what is stored is
 //! data with a version, and a second set of the same structs would only have to be kept in step.
 
+pub mod address;
 pub mod condition;
+pub mod consent;
 pub mod definitions;
 pub mod facts;
 pub mod identity;
+pub mod localtime;
 pub mod merge;
 pub mod person;
 pub mod record_id;
