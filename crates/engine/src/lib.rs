@@ -15,3 +15,4 @@ pub mod merge;
 pub mod person;
 pub mod record_id;
 pub mod segment;
+pub mod template;
