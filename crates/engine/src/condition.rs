@@ -3,21 +3,32 @@
 //!
 //! `lexer` → `parser` → `check` (types, names, cost, limits) → [`tree`](self::tree) → `eval`.
 
+mod arithmetic;
+mod check;
 mod error;
+mod eval;
+mod functions;
+mod lexer;
+mod names;
+mod parser;
+mod paths;
+mod print;
 mod scope;
+mod syntax;
 mod tree;
 mod types;
+mod vocabulary;
 
 use std::collections::BTreeSet;
 
 use waypost_types::{Currency, Timestamp, Value};
 
-use self::tree::Node;
 pub use self::{
     error::ConditionError,
     scope::{Root, Roots, Scope},
     types::Type,
 };
+use self::{eval::Eval, tree::Node};
 
 /// Longest source, bytes.
 pub const MAX_SOURCE: usize = 4_096;
@@ -106,8 +117,9 @@ pub fn compile(source: &str, scope: &Scope) -> Result<Program, ConditionError> {
     if source.len() > MAX_SOURCE {
         return Err(ConditionError::new(error::LIMIT_EXCEEDED, (1, 1), format!("longer than {MAX_SOURCE} bytes")));
     }
-    let _ = scope;
-    Err(ConditionError::new(error::NOT_YET_SUPPORTED, (1, 1), "conditions"))
+    let expression = parser::parse(source)?;
+    let (root, reads, cost) = check::check(source, scope, &expression)?;
+    Ok(Program { source: source.to_owned(), root, reads, cost })
 }
 
 /// Compiles an expression that must give a value of this type (or one that is only known at run time).
@@ -145,8 +157,7 @@ impl Program {
 
     /// Its value over these facts.
     pub fn evaluate(&self, facts: &dyn Facts) -> Answer {
-        let _ = facts;
-        Answer { value: None, valid_until: None }
+        Eval::new(&self.source, facts).value(&self.root)
     }
 
     /// Whether it holds over these facts, and until when that stays so.
@@ -157,8 +168,9 @@ impl Program {
 
     /// Like [`Program::truth`], with everything it looked at, in the order of the text.
     pub fn explain(&self, facts: &dyn Facts) -> (Truth, Option<Timestamp>, Vec<Operand>) {
-        let (truth, until) = self.truth(facts);
-        (truth, until, Vec::new())
+        let mut eval = Eval::explaining(&self.source, facts);
+        let answer = eval.value(&self.root);
+        (Truth::of(answer.value.as_ref()), answer.valid_until, eval.into_operands())
     }
 }
 
@@ -197,3 +209,6 @@ impl Truth {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

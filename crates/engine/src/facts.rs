@@ -152,3 +152,6 @@ impl Facts for PersonFacts<'_> {
         self.workspace.policy.currency
     }
 }
+
+#[cfg(test)]
+mod tests;

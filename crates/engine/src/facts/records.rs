@@ -4,7 +4,7 @@ use waypost_codec::inbox;
 use waypost_types::{Timestamp, Value};
 
 /// A cart.
-pub fn cart(cart: &inbox::Cart) -> Value {
+pub(super) fn cart(cart: &inbox::Cart) -> Value {
     let status = cart_status(cart.status()).map(Value::text);
     object([
         ("cart_id", text(&cart.cart_id)),
@@ -17,7 +17,7 @@ pub fn cart(cart: &inbox::Cart) -> Value {
 }
 
 /// An order.
-pub fn order(order: &inbox::Order) -> Value {
+pub(super) fn order(order: &inbox::Order) -> Value {
     object([
         ("order_id", text(&order.order_id)),
         ("status", text(&order.status)),
@@ -32,7 +32,7 @@ pub fn order(order: &inbox::Order) -> Value {
 }
 
 /// The word of a cart's status.
-pub fn cart_status(status: inbox::CartStatus) -> Option<&'static str> {
+pub(super) fn cart_status(status: inbox::CartStatus) -> Option<&'static str> {
     match status {
         inbox::CartStatus::Open => Some("open"),
         inbox::CartStatus::InCheckout => Some("in_checkout"),

@@ -7,7 +7,7 @@ use waypost_codec::{
 use waypost_types::{Timestamp, Value};
 
 /// The value at a path of `event` or `entry`: a property's, or below `meta` or `context`.
-pub fn event(event: &inbox::Event, path: &str) -> Option<Value> {
+pub(super) fn event(event: &inbox::Event, path: &str) -> Option<Value> {
     if path == "meta" {
         let names = ["id", "name", "received_at", "source", "time"];
         return Some(Value::object(names.into_iter().filter_map(|n| Some((n.to_owned(), meta(event, n)?)))));

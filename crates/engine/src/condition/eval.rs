@@ -1,0 +1,432 @@
+//! Evaluation: a value or unknown, and until when time alone cannot change it (PRODUCT §6.4).
+//!
+//! A `no` among operands of `&&` decides it for as long as that one lasts; else every operand counts,
+//! and the earliest flip is the answer's. `||` is its mirror.
+
+use waypost_types::{Span, Timestamp, Value};
+
+use super::{
+    Answer, Facts, MAX_LIST, Operand, Truth, Type,
+    arithmetic::{compare, compute, millionths, negate, order},
+    print::{print, quoted},
+    tree::{Comparison, Node, NodeKind, TextTest},
+};
+
+/// One evaluation.
+pub(super) struct Eval<'a> {
+    source: &'a str,
+    facts: &'a dyn Facts,
+    /// The entry that the enclosing `exists` or `all` is at.
+    item: Option<Value>,
+    /// What was looked at, where that is asked for.
+    operands: Option<Vec<Operand>>,
+    /// Entries after the first say nothing new.
+    quiet: bool,
+}
+
+/// The earlier of two flips; none never comes.
+fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    match (a, b) {
+        (Some(a), Some(b)) => Some(a.min(b)),
+        (a, b) => a.or(b),
+    }
+}
+
+/// The later of two flips; none never comes.
+fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
+    Some(a?.max(b?))
+}
+
+/// Folds truths of `&&` (decided by no) or `||` (decided by yes).
+struct Fold {
+    deciding: Truth,
+    /// How long the decision lasts.
+    decided: Option<Option<Timestamp>>,
+    unknown: bool,
+    earliest: Option<Timestamp>,
+}
+
+// === impl Fold ===
+
+impl Fold {
+    fn new(deciding: Truth) -> Self {
+        Self { deciding, decided: None, unknown: false, earliest: None }
+    }
+
+    fn add(&mut self, answer: &Answer) {
+        let truth = Truth::of(answer.value.as_ref());
+        if truth == self.deciding {
+            self.decided = Some(match self.decided {
+                Some(until) => later(until, answer.valid_until),
+                None => answer.valid_until,
+            });
+        } else {
+            self.unknown |= truth == Truth::Unknown;
+            self.earliest = earlier(self.earliest, answer.valid_until);
+        }
+    }
+
+    /// Nothing that follows can change it.
+    fn settled(&self) -> bool {
+        self.decided == Some(None)
+    }
+
+    fn answer(self) -> Answer {
+        match self.decided {
+            Some(until) => Answer { value: self.deciding.value(), valid_until: until },
+            None if self.unknown => Answer { value: None, valid_until: self.earliest },
+            None => Answer { value: Some(Value::Bool(self.deciding == Truth::No)), valid_until: self.earliest },
+        }
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    const UNKNOWN: Self = Self { value: None, valid_until: None };
+
+    fn lasting(value: Option<Value>) -> Self {
+        Self { value, valid_until: None }
+    }
+
+    fn until(self, other: Option<Timestamp>) -> Self {
+        Self { valid_until: earlier(self.valid_until, other), ..self }
+    }
+
+    fn map(self, f: impl FnOnce(Value) -> Option<Value>) -> Self {
+        Self { value: self.value.and_then(f), valid_until: self.valid_until }
+    }
+
+    fn zip(self, other: Self, f: impl FnOnce(&Value, &Value) -> Option<Value>) -> Self {
+        let value = self.value.as_ref().zip(other.value.as_ref()).and_then(|(a, b)| f(a, b));
+        Self { value, valid_until: earlier(self.valid_until, other.valid_until) }
+    }
+}
+
+// === impl Eval ===
+
+impl<'a> Eval<'a> {
+    pub(super) fn new(source: &'a str, facts: &'a dyn Facts) -> Self {
+        Self { source, facts, item: None, operands: None, quiet: false }
+    }
+
+    pub(super) fn explaining(source: &'a str, facts: &'a dyn Facts) -> Self {
+        Self { operands: Some(Vec::new()), ..Self::new(source, facts) }
+    }
+
+    pub(super) fn into_operands(self) -> Vec<Operand> {
+        self.operands.unwrap_or_default()
+    }
+
+    /// The value of an expression.
+    pub(super) fn value(&mut self, node: &Node) -> Answer {
+        let answer = self.compute(node);
+        if self.operands.is_some() && !self.quiet && is_shown(node, self.item.is_some()) {
+            self.show(node, &answer);
+        }
+        answer
+    }
+
+    fn compute(&mut self, node: &Node) -> Answer {
+        match &node.kind {
+            NodeKind::Constant(value) => Answer::lasting(Some(value.clone())),
+            NodeKind::Path(root, path) => Answer::lasting(self.facts.path(*root, path).filter(|v| of_type(v, &node.ty))),
+            NodeKind::Item => Answer::lasting(self.item.clone()),
+            NodeKind::Field(base, name) => self.quietly(base).map(|v| v.get(name).filter(|v| of_type(v, &node.ty)).cloned()),
+            NodeKind::Index(base, key) => {
+                let base = self.quietly(base);
+                base.zip(self.value(key), |map, key| map.get(key.as_text()?).cloned())
+            }
+            NodeKind::Not(inner) => self.value(inner).map(|v| if let Value::Bool(b) = v { Some(Value::Bool(!b)) } else { None }),
+            NodeKind::Negate(inner) => self.value(inner).map(|v| negate(&v)),
+            NodeKind::All(nodes) => self.fold(Truth::No, nodes),
+            NodeKind::Any(nodes) => self.fold(Truth::Yes, nodes),
+            NodeKind::Compare(comparison, a, b) => {
+                let a = self.value(a);
+                a.zip(self.value(b), |a, b| compare(*comparison, a, b).map(Value::Bool))
+            }
+            NodeKind::In(element, list) => self.contained(element, list),
+            NodeKind::Arithmetic(operation, a, b) => {
+                let durations = a.ty != Type::Any && b.ty != Type::Any;
+                let a = self.value(a);
+                a.zip(self.value(b), |a, b| compute(*operation, a, b, durations))
+            }
+            NodeKind::Choose(condition, yes, no) => {
+                let condition = self.value(condition);
+                match Truth::of(condition.value.as_ref()) {
+                    Truth::Yes => self.value(yes).until(condition.valid_until),
+                    Truth::No => self.value(no).until(condition.valid_until),
+                    Truth::Unknown => Answer { value: None, valid_until: condition.valid_until },
+                }
+            }
+            NodeKind::Text(test, text, part) => {
+                let text = self.value(text);
+                text.zip(self.value(part), |text, part| {
+                    let (text, part) = (text.as_text()?, part.as_text()?);
+                    Some(Value::Bool(match test {
+                        TextTest::Contains => text.contains(part),
+                        TextTest::StartsWith => text.starts_with(part),
+                        TextTest::EndsWith => text.ends_with(part),
+                    }))
+                })
+            }
+            NodeKind::Matches(text, pattern) => self.value(text).map(|v| Some(Value::Bool(pattern.is_match(v.as_text()?)))),
+            NodeKind::Size(inner) => self.value(inner).map(|v| {
+                let size = match &v {
+                    Value::Text(text) => text.chars().count(),
+                    Value::List(items) => items.len(),
+                    Value::Object(entries) => entries.len(),
+                    _ => return None,
+                };
+                i64::try_from(size).ok().map(Value::Int)
+            }),
+            NodeKind::Known(inner) => {
+                let inner = self.value(inner);
+                Answer { value: Some(Value::Bool(inner.value.is_some())), valid_until: inner.valid_until }
+            }
+            NodeKind::ForSome(list, body) => self.each(Truth::Yes, list, body),
+            NodeKind::ForEach(list, body) => self.each(Truth::No, list, body),
+            NodeKind::Within(t, d) => self.within(t, d),
+            NodeKind::Elapsed(t, d) => self.elapsed(t, d),
+            NodeKind::Idle(t, d, of_person) => self.idle(t, d, *of_person),
+            NodeKind::Default(value, instead) => {
+                let value = self.value(value);
+                if value.value.is_some() { value } else { self.value(instead).until(value.valid_until) }
+            }
+            NodeKind::Segment(name) => {
+                let (truth, until) = self.facts.segment(name);
+                let now = self.facts.now();
+                Answer { value: truth.value(), valid_until: until.filter(|t| *t > now) }
+            }
+            NodeKind::Cart(id) => self.quietly(id).map(|id| self.facts.cart(id.as_text()?)),
+            NodeKind::Order(id) => self.quietly(id).map(|id| self.facts.order(id.as_text()?)),
+            NodeKind::CartOpen(id) => self.quietly(id).map(|id| {
+                let cart = self.facts.cart(id.as_text()?)?;
+                Some(Value::Bool(matches!(cart.get("status")?.as_text()?, "open" | "in_checkout")))
+            }),
+            NodeKind::Double(inner) => self.value(inner).map(|v| match v {
+                Value::Int(i) => millionths(i).map(Value::Decimal),
+                Value::Decimal(d) => Some(Value::Decimal(d)),
+                _ => None,
+            }),
+            NodeKind::Days(count) => self.value(count).map(|v| match v {
+                Value::Int(days) => days.checked_mul(Span::from_days(1).millis()).map(Value::Int),
+                _ => None,
+            }),
+            NodeKind::List(nodes) => {
+                let mut items = Vec::with_capacity(nodes.len());
+                let mut until = None;
+                for node in nodes {
+                    let answer = self.value(node);
+                    until = earlier(until, answer.valid_until);
+                    items.push(answer.value);
+                }
+                Answer { value: items.into_iter().collect::<Option<_>>().map(Value::List), valid_until: until }
+            }
+        }
+    }
+
+    fn fold(&mut self, deciding: Truth, nodes: &[Node]) -> Answer {
+        let mut fold = Fold::new(deciding);
+        for node in nodes {
+            fold.add(&self.value(node));
+            // Explain shows the others too.
+            if fold.settled() && self.operands.is_none() {
+                break;
+            }
+        }
+        fold.answer()
+    }
+
+    fn each(&mut self, deciding: Truth, list: &Node, body: &Node) -> Answer {
+        let list = self.value(list);
+        let items = match list.value {
+            Some(Value::List(items)) if items.len() <= MAX_LIST => items,
+            _ => return Answer { value: None, valid_until: list.valid_until },
+        };
+        let mut fold = Fold::new(deciding);
+        let quiet = self.quiet;
+        for item in items {
+            self.item = Some(item);
+            fold.add(&self.value(body));
+            self.quiet = true;
+            if fold.settled() {
+                break;
+            }
+        }
+        self.item = None;
+        self.quiet = quiet;
+        fold.answer().until(list.valid_until)
+    }
+
+    fn contained(&mut self, element: &Node, list: &Node) -> Answer {
+        let element = self.value(element);
+        if let NodeKind::List(nodes) = &list.kind {
+            let mut fold = Fold::new(Truth::Yes);
+            for node in nodes {
+                let entry = self.value(node);
+                fold.add(&element.clone().zip(entry, |a, b| compare(Comparison::Equal, a, b).map(Value::Bool)));
+            }
+            // In an empty list nothing is, known or not.
+            return fold.answer();
+        }
+        element.zip(self.value(list), |element, list| match list {
+            Value::List(items) => Some(Value::Bool(items.iter().any(|i| order(element, i) == Some(std::cmp::Ordering::Equal)))),
+            Value::Object(_) => Some(Value::Bool(list.get(element.as_text()?).is_some())),
+            _ => None,
+        })
+    }
+
+    // ---- time --------------------------------------------------------------------------------------
+
+    // Instant and duration, and until when they stay so; none where either is unknown.
+    fn instant(&mut self, t: &Node, d: &Node) -> (Option<(Timestamp, Span)>, Option<Timestamp>) {
+        let (t, d) = (self.value(t), self.value(d));
+        let until = earlier(t.valid_until, d.valid_until);
+        match (t.value, d.value) {
+            (Some(Value::Time(t)), Some(Value::Int(d))) => (Some((t, Span::from_millis(d))), until),
+            _ => (None, until),
+        }
+    }
+
+    fn within(&mut self, t: &Node, d: &Node) -> Answer {
+        let (known, until) = self.instant(t, d);
+        let Some((start, span)) = known else { return Answer { value: None, valid_until: until } };
+        let (now, end) = (self.facts.now(), start.plus(span));
+        let (holds, flip) = if span <= Span::ZERO || now >= end {
+            (false, None)
+        } else if now < start {
+            (false, Some(start))
+        } else {
+            (true, Some(end))
+        };
+        Answer { value: Some(Value::Bool(holds)), valid_until: flip.filter(|t| *t < Timestamp::MAX) }.until(until)
+    }
+
+    fn elapsed(&mut self, t: &Node, d: &Node) -> Answer {
+        let (known, until) = self.instant(t, d);
+        let Some((start, span)) = known else { return Answer { value: None, valid_until: until } };
+        self.reached(start.plus(span), Some(false)).until(until)
+    }
+
+    fn idle(&mut self, t: &Node, d: &Node, of_person: bool) -> Answer {
+        let time = self.value(t);
+        let duration = self.value(d);
+        let until = earlier(time.valid_until, duration.valid_until);
+        let Some(Value::Int(span)) = duration.value else { return Answer { value: None, valid_until: until } };
+        let span = Span::from_millis(span);
+        let answer = match time.value {
+            Some(Value::Time(t)) => self.reached(t.plus(span), Some(false)),
+            // There is something, but no time: nothing can be said.
+            Some(_) => Answer::UNKNOWN,
+            None if !of_person => Answer::UNKNOWN,
+            // It never happened, as far as has been seen; for sure once that is long enough.
+            None => match self.facts.covered_since() {
+                Some(covered) => self.reached(covered.plus(span), None),
+                None => Answer::UNKNOWN,
+            },
+        };
+        answer.until(until)
+    }
+
+    // Yes from `end` on, `before` until then.
+    fn reached(&self, end: Timestamp, before: Option<bool>) -> Answer {
+        if self.facts.now() >= end {
+            return Answer::lasting(Some(Value::Bool(true)));
+        }
+        Answer { value: before.map(Value::Bool), valid_until: Some(end).filter(|t| *t < Timestamp::MAX) }
+    }
+
+    // ---- explain -------------------------------------------------------------------------------------
+
+    // The base of a field or the id of a record: what is made of it is shown instead.
+    fn quietly(&mut self, node: &Node) -> Answer {
+        let quiet = std::mem::replace(&mut self.quiet, true);
+        let answer = self.value(node);
+        self.quiet = quiet;
+        answer
+    }
+
+    fn show(&mut self, node: &Node, answer: &Answer) {
+        let what = self.describe(node);
+        let value = print(answer.value.as_ref(), &node.ty, self.facts.currency());
+        if let Some(operands) = &mut self.operands
+            && operands.iter().all(|o| o.what != what)
+        {
+            operands.push(Operand { what, value });
+        }
+    }
+
+    // As in the source, but for the ids of records, which say more than the path to them.
+    fn describe(&mut self, node: &Node) -> String {
+        match &node.kind {
+            NodeKind::Field(base, name) => format!("{}.{name}", self.describe(base)),
+            NodeKind::Cart(id) => self.described_call("cart", id),
+            NodeKind::Order(id) => self.described_call("order", id),
+            NodeKind::CartOpen(id) => self.described_call("cart_open", id),
+            _ => self.source.get(node.range.0..node.range.1).unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    fn described_call(&mut self, function: &str, id: &Node) -> String {
+        let answer = self.quietly(id);
+        match answer.value.as_ref().and_then(Value::as_text) {
+            Some(id) => format!("{function}({})", quoted(id)),
+            None => format!("{function}(unknown)"),
+        }
+    }
+}
+
+// Names and calls are shown; operators are not.
+fn is_shown(node: &Node, in_each: bool) -> bool {
+    match &node.kind {
+        NodeKind::Path(..) => true,
+        NodeKind::Field(..)
+        | NodeKind::Index(..)
+        | NodeKind::Within(..)
+        | NodeKind::Elapsed(..)
+        | NodeKind::Idle(..)
+        | NodeKind::Segment(_)
+        | NodeKind::Cart(_)
+        | NodeKind::Order(_)
+        | NodeKind::CartOpen(_)
+        | NodeKind::ForSome(..)
+        | NodeKind::ForEach(..)
+        | NodeKind::Matches(..)
+        | NodeKind::Size(_) => !in_each,
+        NodeKind::Constant(_)
+        | NodeKind::Item
+        | NodeKind::Not(_)
+        | NodeKind::Negate(_)
+        | NodeKind::All(_)
+        | NodeKind::Any(_)
+        | NodeKind::Compare(..)
+        | NodeKind::In(..)
+        | NodeKind::Arithmetic(..)
+        | NodeKind::Choose(..)
+        | NodeKind::Text(..)
+        | NodeKind::Known(_)
+        | NodeKind::Default(..)
+        | NodeKind::Double(_)
+        | NodeKind::Days(_)
+        | NodeKind::List(_) => false,
+    }
+}
+
+// Whether a stored value is what the check took it for; else it is unknown.
+fn of_type(value: &Value, ty: &Type) -> bool {
+    match (ty, value) {
+        (Type::Any, _)
+        | (Type::Bool, Value::Bool(_))
+        | (Type::Int | Type::Duration, Value::Int(_))
+        | (Type::Double, Value::Decimal(_))
+        | (Type::Text, Value::Text(_))
+        | (Type::Money, Value::Money(_))
+        | (Type::Amount, Value::Amount { .. })
+        | (Type::Time, Value::Time(_))
+        | (Type::Date, Value::Date(_))
+        | (Type::List(_), Value::List(_))
+        | (Type::Line | Type::Cart | Type::Order, Value::Object(_)) => true,
+        _ => false,
+    }
+}

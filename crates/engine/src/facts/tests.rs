@@ -1,0 +1,1 @@
+//! How stored people and events answer.
