@@ -8,6 +8,7 @@ pub mod address;
 pub mod condition;
 pub mod consent;
 pub mod definitions;
+pub mod dispatch;
 pub mod facts;
 pub mod identity;
 pub mod localtime;

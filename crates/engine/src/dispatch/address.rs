@@ -1,0 +1,166 @@
+//! What an address has to say to a send: suppressions, and what was sent to it lately (gate 10).
+
+use waypost_codec::{
+    inbox::{Dispatch, Suppress, Unsuppress},
+    state::{AddressState, LastSend, Suppression},
+};
+use waypost_types::{Span, Timestamp};
+
+/// Within which the same step of the same journey for the same key is not sent again to this address
+/// for another profile.
+pub const DUPLICATE_WINDOW: Span = Span::from_hours(12);
+const MAX_LAST_SENDS: usize = 64;
+const REASONS: [&str; 7] = ["HARD_BOUNCE", "SOFT_BOUNCE", "COMPLAINT", "UNSUBSCRIBED", "STOP", "MANUAL", "ERASED"];
+const MARKETING_ONLY: [&str; 2] = ["COMPLAINT", "UNSUBSCRIBED"];
+const SOFT_BOUNCE_LASTS: Span = Span::from_days(14);
+
+/// The address is not to be used: for everything, or for one topic.
+pub fn suppress(address: &mut AddressState, suppress: &Suppress, now: Timestamp) {
+    address.now = now.millis();
+    let reason = reason(&suppress.reason).to_owned();
+    let topic = if suppress.topic == "*" { String::new() } else { suppress.topic.clone() };
+    if !address.suppressions.iter().any(|s| s.reason == reason && s.topic == topic) {
+        let until = if reason == "SOFT_BOUNCE" { now.plus(SOFT_BOUNCE_LASTS).millis() } else { 0 };
+        address.suppressions.push(Suppression { reason, topic, at: now.millis(), until });
+        address.suppressions.sort_by(|a, b| (&a.reason, &a.topic).cmp(&(&b.reason, &b.topic)));
+    }
+}
+
+/// It may be used again, as far as this reason goes; without a reason, altogether.
+pub fn unsuppress(address: &mut AddressState, unsuppress: &Unsuppress, now: Timestamp) {
+    address.now = now.millis();
+    if unsuppress.reason.is_empty() {
+        address.suppressions.clear();
+    } else {
+        let reason = reason(&unsuppress.reason);
+        address.suppressions.retain(|s| s.reason != reason);
+    }
+}
+
+/// Gate 10 as far as the address knows; the reason code of the stop.
+pub fn refusal(address: &AddressState, dispatch: &Dispatch, now: Timestamp) -> Option<String> {
+    let transactional = dispatch.class == "transactional";
+    let stops = |s: &&Suppression| {
+        let class = !transactional || !MARKETING_ONLY.contains(&s.reason.as_str());
+        class && (s.topic.is_empty() || s.topic == dispatch.topic) && (s.until == 0 || s.until > now.millis())
+    };
+    if let Some(suppression) = address.suppressions.iter().find(stops) {
+        return Some(format!("SUPPRESSED_{}", suppression.reason));
+    }
+    let since = now.minus(DUPLICATE_WINDOW).millis();
+    let same = |s: &LastSend| {
+        s.at > since
+            && s.profile != dispatch.profile
+            && (s.journey.as_str(), s.step.as_str(), s.run_key.as_str())
+                == (dispatch.journey.as_str(), dispatch.step.as_str(), dispatch.run_key.as_str())
+    };
+    address.last_sends.iter().any(same).then(|| "DUPLICATE_ADDRESS".to_owned())
+}
+
+/// A call to this address is about to be made.
+pub fn sent(address: &mut AddressState, dispatch: &Dispatch, now: Timestamp) {
+    prune(address, now);
+    address.last_sends.retain(|s| s.dispatch != dispatch.dispatch);
+    address.last_sends.push(LastSend {
+        journey: dispatch.journey.clone(),
+        step: dispatch.step.clone(),
+        run_key: dispatch.run_key.clone(),
+        profile: dispatch.profile.clone(),
+        at: now.millis(),
+        dispatch: dispatch.dispatch.clone(),
+    });
+    let surplus = address.last_sends.len().saturating_sub(MAX_LAST_SENDS);
+    address.last_sends.drain(..surplus);
+}
+
+/// The call came to nothing for certain.
+pub fn not_sent(address: &mut AddressState, dispatch: &[u8]) {
+    address.last_sends.retain(|s| s.dispatch != dispatch);
+}
+
+/// Forgets what no gate asks for any more.
+pub fn prune(address: &mut AddressState, now: Timestamp) {
+    address.now = now.millis();
+    let since = now.minus(DUPLICATE_WINDOW).millis();
+    address.last_sends.retain(|s| s.at > since);
+    address.suppressions.retain(|s| s.until == 0 || s.until > now.millis());
+}
+
+/// When [`prune`] will next have something to forget.
+pub fn prunes_at(address: &AddressState) -> Option<Timestamp> {
+    let sends = address.last_sends.iter().map(|s| Timestamp::from_millis(s.at).plus(DUPLICATE_WINDOW));
+    let ends = address.suppressions.iter().filter(|s| s.until != 0).map(|s| Timestamp::from_millis(s.until));
+    // One waking for all that has gathered, not one for each send.
+    sends.max().into_iter().chain(ends).min()
+}
+
+/// Whether there is nothing to keep.
+pub fn is_empty(address: &AddressState) -> bool {
+    address.last_sends.is_empty() && address.suppressions.is_empty()
+}
+
+fn reason(word: &str) -> &'static str {
+    let word = word.to_ascii_uppercase();
+    let word = word.strip_prefix("SUPPRESSED_").unwrap_or(&word);
+    REASONS.into_iter().find(|reason| *reason == word).unwrap_or("MANUAL")
+}
+
+#[cfg(test)]
+mod tests {
+    use bytes::Bytes;
+
+    use super::*;
+
+    fn dispatch(profile: u8, class: &str, topic: &str) -> Dispatch {
+        Dispatch {
+            dispatch: Bytes::copy_from_slice(&[profile; 16]),
+            profile: Bytes::copy_from_slice(&[profile; 31]),
+            journey: "cart".to_owned(),
+            step: "remind".to_owned(),
+            run_key: "k1".to_owned(),
+            class: class.to_owned(),
+            topic: topic.to_owned(),
+            ..Dispatch::default()
+        }
+    }
+
+    #[test]
+    fn suppressions_stop_what_they_name() {
+        for (reason, topic, class, expected) in [
+            ("unsubscribed", "news", "marketing", Some("SUPPRESSED_UNSUBSCRIBED")),
+            ("UNSUBSCRIBED", "other", "marketing", None),
+            ("UNSUBSCRIBED", "news", "transactional", None),
+            ("SUPPRESSED_HARD_BOUNCE", "", "transactional", Some("SUPPRESSED_HARD_BOUNCE")),
+            ("COMPLAINT", "*", "marketing", Some("SUPPRESSED_COMPLAINT")),
+            ("COMPLAINT", "", "transactional", None),
+            ("STOP", "", "transactional", Some("SUPPRESSED_STOP")),
+            ("whatever", "", "marketing", Some("SUPPRESSED_MANUAL")),
+        ] {
+            let mut address = AddressState::default();
+            let word = Suppress { reason: reason.to_owned(), topic: topic.to_owned(), ..Suppress::default() };
+            suppress(&mut address, &word, Timestamp::from_millis(1));
+            suppress(&mut address, &word, Timestamp::from_millis(2));
+            assert_eq!(address.suppressions.len(), 1);
+            let found = refusal(&address, &dispatch(1, class, "news"), Timestamp::from_millis(3));
+            assert_eq!(found.as_deref(), expected, "{reason} {topic} {class}");
+            unsuppress(&mut address, &Unsuppress { reason: reason.to_owned() }, Timestamp::from_millis(4));
+            assert!(is_empty(&address));
+        }
+    }
+
+    #[test]
+    fn another_profile_gets_the_same_step_once_in_twelve_hours() {
+        let mut address = AddressState::default();
+        let at = Timestamp::from_millis(1_000);
+        sent(&mut address, &dispatch(1, "marketing", "t"), at);
+        let later = |span| refusal(&address, &dispatch(2, "marketing", "t"), at.plus(span));
+        assert_eq!(later(Span::ZERO).as_deref(), Some("DUPLICATE_ADDRESS"));
+        assert_eq!(later(Span::from_millis(DUPLICATE_WINDOW.millis() - 1)).as_deref(), Some("DUPLICATE_ADDRESS"));
+        assert_eq!(later(DUPLICATE_WINDOW), None);
+        assert_eq!(refusal(&address, &dispatch(1, "marketing", "t"), at), None, "the same profile may");
+        assert_eq!(refusal(&address, &Dispatch { run_key: "k2".to_owned(), ..dispatch(2, "", "") }, at), None);
+        assert_eq!(prunes_at(&address), Some(at.plus(DUPLICATE_WINDOW)));
+        not_sent(&mut address, &[1; 16]);
+        assert!(is_empty(&address));
+    }
+}

@@ -1,0 +1,309 @@
+use bytes::Bytes;
+use waypost_codec::inbox::Suppress;
+
+use super::*;
+
+const VALID: i64 = 3_600_000;
+const T0: Timestamp = Timestamp::from_millis(1_000_000);
+
+fn here(now: Timestamp, leader: u64) -> Here {
+    Here { now, leader, workspace: WorkspaceId::new(1), call_timeout: Span::from_secs(30) }
+}
+
+fn dispatch(class: Class) -> Dispatch {
+    Dispatch {
+        dispatch: Bytes::from_static(&[1; 16]),
+        send: Bytes::from_static(&[2; 16]),
+        run: Bytes::from_static(&[3; 16]),
+        profile: Bytes::from_static(&[4; 31]),
+        journey: "cart".to_owned(),
+        step: "remind".to_owned(),
+        channel: "email".to_owned(),
+        address: "ann@shop.example".to_owned(),
+        class: class.as_str().to_owned(),
+        valid_until: T0.millis() + VALID,
+        ..Dispatch::default()
+    }
+}
+
+fn fresh(class: Class) -> DispatchState {
+    let mut state = None;
+    assert_eq!(dispatched(&mut state, &dispatch(class), b"key", here(T0, 5)), [Effect::Propose]);
+    state.expect("set")
+}
+
+fn attempt(number: u32, leader: u64) -> Attempt {
+    Attempt { dispatch: Bytes::from_static(&[1; 16]), number, leader, render_hash: Bytes::from_static(b"h"), ..Attempt::default() }
+}
+
+fn outcome(number: u32, outcome: Outcome) -> AttemptOutcome {
+    AttemptOutcome { dispatch: Bytes::from_static(&[1; 16]), number, outcome: outcome.into(), ..AttemptOutcome::default() }
+}
+
+// A dispatch in this phase, at T0, under leader 5; two attempts made where any was.
+fn in_phase(phase: Phase, class: Class) -> (DispatchState, AddressState) {
+    let (mut state, mut address) = (fresh(class), AddressState::default());
+    let at = here(T0, 5);
+    if phase == Phase::Ready {
+        return (state, address);
+    }
+    if phase == Phase::Stopped {
+        recalled(&mut state, at);
+        return (state, address);
+    }
+    attempted(&mut state, &mut address, &attempt(1, 5), at);
+    settled(&mut state, &mut address, &outcome(1, Outcome::Transient), at);
+    let retry = here(Timestamp::from_millis(state.due), 5);
+    if phase == Phase::Retry {
+        return (state, address);
+    }
+    fired(&mut state, retry);
+    attempted(&mut state, &mut address, &attempt(2, 5), retry);
+    match phase {
+        Phase::Inflight => {}
+        Phase::InDoubt => doubt(&mut state, retry),
+        Phase::Done => drop(settled(&mut state, &mut address, &outcome(2, Outcome::Accepted), retry)),
+        Phase::Failed => drop(settled(&mut state, &mut address, &outcome(2, Outcome::PermanentContent), retry)),
+        Phase::Unknown => drop(unknown(&mut state, retry)),
+        Phase::Unspecified | Phase::Ready | Phase::Retry | Phase::Stopped => unreachable!("made above"),
+    }
+    assert_eq!(state.phase(), phase);
+    (state, address)
+}
+
+const PHASES: [Phase; 8] =
+    [Phase::Ready, Phase::Inflight, Phase::InDoubt, Phase::Retry, Phase::Done, Phase::Failed, Phase::Unknown, Phase::Stopped];
+
+const OUTCOMES: [Outcome; 7] = [
+    Outcome::Accepted,
+    Outcome::PermanentRecipient,
+    Outcome::PermanentContent,
+    Outcome::Transient,
+    Outcome::Throttled,
+    Outcome::Auth,
+    Outcome::Unknown,
+];
+
+fn word(phase: Phase) -> &'static str {
+    phase.as_str_name().trim_start_matches("DISPATCH_PHASE_")
+}
+
+fn shown(state: &DispatchState, effects: &[Effect]) -> String {
+    let mut text = word(state.phase()).to_owned();
+    for effect in effects {
+        text.push_str(&match effect {
+            Effect::Propose => " propose".to_owned(),
+            Effect::Call { .. } => " call".to_owned(),
+            Effect::Forget => " forget".to_owned(),
+            Effect::Report(report) => format!(" tell({} {})", report.1.name.trim_start_matches("Message "), report.0.reason),
+        });
+    }
+    if state.raced {
+        text.push_str(" raced");
+    }
+    text
+}
+
+type Step = fn(&mut DispatchState, &mut AddressState, Timestamp) -> Vec<Effect>;
+
+fn inputs() -> Vec<(String, Step)> {
+    vec![
+        ("dispatch again".to_owned(), |state, _, now| {
+            let mut known = Some(state.clone());
+            dispatched(&mut known, &dispatch(Class::Marketing), b"key", here(now, 5))
+        }),
+        ("attempt".to_owned(), |state, address, now| {
+            let next = attempt(state.attempt + 1, 5);
+            attempted(state, address, &next, here(now, 5))
+        }),
+        ("attempt, other number".to_owned(), |state, address, now| {
+            let wrong = attempt(state.attempt + 2, 5);
+            attempted(state, address, &wrong, here(now, 5))
+        }),
+        ("attempt of an older leader".to_owned(), |state, address, now| {
+            let old = attempt(state.attempt + 1, 4);
+            attempted(state, address, &old, here(now, 5))
+        }),
+        ("attempt, refused".to_owned(), |state, address, now| {
+            let refused = Attempt { refused: "RENDER_LIMIT".to_owned(), ..attempt(state.attempt + 1, 5) };
+            attempted(state, address, &refused, here(now, 5))
+        }),
+        ("attempt, suppressed".to_owned(), |state, address, now| {
+            address::suppress(address, &Suppress { reason: "STOP".to_owned(), ..Suppress::default() }, now);
+            let next = attempt(state.attempt + 1, 5);
+            attempted(state, address, &next, here(now, 5))
+        }),
+        ("attempt, duplicate".to_owned(), |state, address, now| {
+            let other =
+                Dispatch { profile: Bytes::from_static(&[9; 31]), dispatch: Bytes::from_static(&[9; 16]), ..dispatch(Class::Marketing) };
+            address::sent(address, &other, now);
+            let next = attempt(state.attempt + 1, 5);
+            attempted(state, address, &next, here(now, 5))
+        }),
+        ("attempt, expired".to_owned(), |state, address, _| {
+            let next = attempt(state.attempt + 1, 5);
+            attempted(state, address, &next, here(T0.plus(Span::from_millis(VALID)), 5))
+        }),
+        ("recall".to_owned(), |state, _, now| recalled(state, here(now, 5))),
+        ("recall, new leader".to_owned(), |state, _, now| recalled(state, here(now, 9))),
+        ("timer".to_owned(), |state, _, _| {
+            let due = Timestamp::from_millis(state.due);
+            fired(state, here(due, 5))
+        }),
+        ("timer, new leader".to_owned(), |state, _, _| {
+            let due = Timestamp::from_millis(state.due);
+            fired(state, here(due, 9))
+        }),
+        ("timer, too early".to_owned(), |state, _, _| {
+            let early = Timestamp::from_millis(state.due - 1);
+            fired(state, here(early, 5))
+        }),
+    ]
+}
+
+// Every phase with every input, written down: whoever changes a transition changes this table.
+#[test]
+fn the_table_is_closed() {
+    let mut found = String::new();
+    for phase in PHASES {
+        for (input, step) in inputs() {
+            let (mut state, mut address) = in_phase(phase, Class::Marketing);
+            let now = Timestamp::from_millis(state.now);
+            let effects = step(&mut state, &mut address, now);
+            found.push_str(&format!("{} · {input} → {}\n", word(phase), shown(&state, &effects)));
+        }
+        for class in [Class::Marketing, Class::Transactional] {
+            for of in OUTCOMES {
+                for earlier in [false, true] {
+                    let (mut state, mut address) = in_phase(phase, class);
+                    let now = Timestamp::from_millis(state.now);
+                    let number = state.attempt.saturating_sub(u32::from(earlier));
+                    let effects = settled(&mut state, &mut address, &outcome(number, of), here(now, 5));
+                    let after = shown(&state, &effects);
+                    // What changes nothing is left out; the lines that are there are all there are.
+                    if after != word(phase) {
+                        let (of, earlier) = (of.as_str_name().trim_start_matches("OUTCOME_"), if earlier { ", earlier" } else { "" });
+                        found.push_str(&format!("{} · {of}{earlier}, {} → {after}\n", word(phase), class.as_str()));
+                    }
+                }
+            }
+        }
+    }
+    let expected = include_str!("table.txt");
+    assert_eq!(found, expected, "\n{found}");
+}
+
+#[test]
+fn a_transactional_doubt_ends_in_one_more_attempt() {
+    let (mut state, mut address) = in_phase(Phase::Inflight, Class::Transactional);
+    let at = Timestamp::from_millis(state.due);
+    assert_eq!(fired(&mut state, here(at, 9)), []);
+    assert_eq!((state.phase(), state.due), (Phase::InDoubt, at.plus(Span::from_secs(35)).millis()));
+    let at = Timestamp::from_millis(state.due);
+    assert_eq!(fired(&mut state, here(at, 9)), [Effect::Propose]);
+    assert!(matches!(attempted(&mut state, &mut address, &attempt(3, 9), here(at, 9))[..], [Effect::Call { .. }]));
+    assert_eq!((state.phase(), state.attempt, state.leader), (Phase::Inflight, 3, 9));
+}
+
+#[test]
+fn the_answer_of_a_killed_life_settles_the_doubt() {
+    let (mut state, mut address) = in_phase(Phase::Inflight, Class::Transactional);
+    let at = Timestamp::from_millis(state.due);
+    fired(&mut state, here(at, 9));
+    let effects = settled(&mut state, &mut address, &outcome(2, Outcome::Accepted), here(at, 9));
+    assert_eq!(shown(&state, &effects), "DONE tell(Accepted )");
+}
+
+#[test]
+fn a_doubt_that_was_called_back_or_outlived_is_unknown_not_stopped() {
+    for recall in [false, true] {
+        let (mut state, _) = in_phase(Phase::InDoubt, Class::Transactional);
+        let due = Timestamp::from_millis(state.due);
+        let effects = if recall {
+            recalled(&mut state, here(due, 5));
+            fired(&mut state, here(due, 5))
+        } else {
+            fired(&mut state, here(T0.plus(Span::from_millis(VALID)), 5))
+        };
+        assert!(shown(&state, &effects).starts_with("UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"), "{recall}");
+    }
+}
+
+#[test]
+fn retries_back_off_and_end_with_validity() {
+    let (mut state, mut address) = (fresh(Class::Marketing), AddressState::default());
+    let (mut now, mut waits) = (T0, Vec::new());
+    loop {
+        let number = state.attempt + 1;
+        attempted(&mut state, &mut address, &attempt(number, 5), here(now, 5));
+        let effects = settled(&mut state, &mut address, &outcome(number, Outcome::Throttled), here(now, 5));
+        if state.phase() == Phase::Failed {
+            assert_eq!(shown(&state, &effects), "FAILED tell(Failed PROVIDER_UNAVAILABLE)");
+            break;
+        }
+        waits.push((state.due - now.millis()) / 1_000);
+        now = Timestamp::from_millis(state.due);
+        fired(&mut state, here(now, 5));
+    }
+    assert_eq!(waits, [30, 60, 120, 240, 480, 960]);
+    assert!(address::is_empty(&address), "nothing reached it");
+}
+
+#[test]
+fn a_provider_may_ask_for_a_longer_pause() {
+    let (mut state, mut address) = (fresh(Class::Marketing), AddressState::default());
+    attempted(&mut state, &mut address, &attempt(1, 5), here(T0, 5));
+    let asked = AttemptOutcome { retry_at: T0.millis() + 600_000, ..outcome(1, Outcome::Throttled) };
+    settled(&mut state, &mut address, &asked, here(T0, 5));
+    assert_eq!(state.due, T0.millis() + 600_000);
+}
+
+#[test]
+fn a_lost_proposal_is_made_again_ever_more_slowly() {
+    let mut state = fresh(Class::Marketing);
+    let mut waits = Vec::new();
+    let mut before = T0.millis();
+    for _ in 0..8 {
+        waits.push((state.due - before) / 1_000);
+        before = state.due;
+        assert_eq!(fired(&mut state, here(Timestamp::from_millis(before), 5)), [Effect::Propose]);
+    }
+    assert_eq!(waits, [5, 5, 5, 7, 11, 16, 25, 37]);
+}
+
+#[test]
+fn what_is_final_is_kept_without_personal_data_and_then_forgotten() {
+    for (phase, kept) in [(Phase::Done, false), (Phase::Unknown, true)] {
+        let (mut state, _) = in_phase(phase, Class::Marketing);
+        assert_eq!(state.dispatch.is_some(), kept);
+        assert!(state.dispatch.iter().all(|d| d.address.is_empty() && d.variables.is_none()));
+        let due = T0.plus(LEDGER);
+        assert_eq!(state.due, due.millis());
+        assert_eq!(fired(&mut state, here(due, 5)), [Effect::Forget]);
+    }
+}
+
+#[test]
+fn a_hard_bounce_suppresses_the_address() {
+    let (mut state, mut address) = in_phase(Phase::Inflight, Class::Marketing);
+    let now = Timestamp::from_millis(state.now);
+    settled(&mut state, &mut address, &outcome(2, Outcome::PermanentRecipient), here(now, 5));
+    assert_eq!(address::refusal(&address, &dispatch(Class::Transactional), now).as_deref(), Some("SUPPRESSED_HARD_BOUNCE"));
+}
+
+#[test]
+fn receipts_and_rows_name_the_send() {
+    let (mut state, mut address) = in_phase(Phase::Inflight, Class::Marketing);
+    recalled(&mut state, here(T0, 5));
+    let accepted = AttemptOutcome { provider_id: "id-1".to_owned(), ..outcome(2, Outcome::Accepted) };
+    let now = Timestamp::from_millis(state.now);
+    let effects = settled(&mut state, &mut address, &accepted, here(now, 5));
+    let [Effect::Report(report)] = &effects[..] else { panic!("{effects:?}") };
+    let (receipt, row) = &**report;
+    assert_eq!((receipt.outcome(), receipt.attempt, receipt.reason.as_str()), (Outcome::Accepted, 2, "RACED"));
+    assert_eq!(
+        (row.name.as_str(), row.provider_id.as_str(), row.detail.as_str()),
+        ("Message Accepted", "id-1", r#"{"outcome":"accepted","raced":true}"#)
+    );
+    assert_eq!(row.profile, format!("prf_{}", "04".repeat(31)));
+}
