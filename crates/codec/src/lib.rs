@@ -8,5 +8,6 @@ pub mod schemas;
 pub mod stored;
 pub mod unsubscribe;
 pub mod value;
+pub mod write_key;
 
 pub use waypost_proto::{inbox, state};

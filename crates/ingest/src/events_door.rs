@@ -1,0 +1,235 @@
+//! The Kafka door: `waypost.events.v1` (PROTOCOL §7.1).
+//!
+//! Records are taken in batches; a batch's events are appended in order by one call, its bad records
+//! set aside, and only then the group's offsets committed. So a commit always stands behind the
+//! contiguous prefix of what is acknowledged; after a failure the batch is taken again, and repeats
+//! fall to the message-id window.
+
+use std::{collections::BTreeMap, fmt, sync::Arc};
+
+use futures::FutureExt as _;
+use waypost_codec::{
+    avro::{self, EventInput, FramingError, SchemaRef},
+    frame::Record,
+    schemas::{Schema, Schemas, SchemasError},
+};
+use waypost_runtime::ports::{Clock, Delivery, LogError, Offset, Subscription};
+use waypost_types::{Role, Span, WorkspaceId};
+
+use crate::{
+    DeadLetter, DeadLetters, Env, Keys, Reason, Rejection,
+    door::{Door, DoorError},
+    kafka_event,
+};
+
+/// What the Kafka door works with.
+pub struct EventsDoor {
+    /// Where writers' schemas are.
+    pub schemas: Arc<dyn Schemas>,
+    /// Who the named sources are.
+    pub keys: Arc<dyn Keys>,
+    /// Where events go.
+    pub door: Arc<dyn Door>,
+    /// Where bad records go.
+    pub dead_letters: Arc<dyn DeadLetters>,
+    /// Only for waiting.
+    pub clock: Arc<dyn Clock>,
+    /// Key of the identifiers' hashes.
+    pub install: [u8; 32],
+}
+
+/// What becomes of one delivery.
+enum Judged {
+    Append(Record),
+    SetAside(DeadLetter),
+    /// The registry is away: its partition waits here.
+    Hold(String),
+}
+
+#[derive(Default)]
+struct Cache {
+    by_id: BTreeMap<u32, Arc<Schema>>,
+    by_guid: BTreeMap<[u8; 16], Arc<Schema>>,
+}
+
+const MAX_RECORDS: usize = 500;
+const MAX_BYTES: usize = 256 * 1024;
+const MAX_CACHED: usize = 10_000;
+const PAUSE: Span = Span::from_secs(1);
+
+/// Runs until the log says that it cannot go on. Dropping it loses nothing.
+///
+/// # Errors
+/// A [`LogError`] that waiting does not mend.
+pub async fn run_events_door(mut subscription: Box<dyn Subscription>, door: EventsDoor) -> Result<(), LogError> {
+    let mut cache = Cache::default();
+    loop {
+        let batch = match take(subscription.as_mut()).await {
+            Ok(batch) => batch,
+            Err(LogError::Unavailable(error)) => {
+                tracing::warn!(%error, "events topic unavailable");
+                door.pause().await;
+                continue;
+            }
+            Err(error @ (LogError::OutOfRange | LogError::Unknown)) => return Err(error),
+        };
+        let (next, held) = door.deal(batch, &mut cache).await;
+        for (partition, offset) in next {
+            // A commit that fails is made good by the next one.
+            if let Err(error) = subscription.commit(partition, offset).await {
+                tracing::warn!(%error, partition, "offset not committed");
+            }
+        }
+        for (partition, offset) in &held {
+            subscription.back(*partition, *offset)?;
+        }
+        if !held.is_empty() {
+            door.pause().await;
+        }
+    }
+}
+
+/// The next record, and those that are here already.
+async fn take(subscription: &mut dyn Subscription) -> Result<Vec<Delivery>, LogError> {
+    let first = subscription.next().await?;
+    let mut bytes = first.payload.len();
+    let mut batch = vec![first];
+    while batch.len() < MAX_RECORDS && bytes < MAX_BYTES {
+        match subscription.next().now_or_never() {
+            Some(Ok(delivery)) => {
+                bytes += delivery.payload.len();
+                batch.push(delivery);
+            }
+            // An error comes again with the next batch.
+            Some(Err(_)) | None => break,
+        }
+    }
+    Ok(batch)
+}
+
+type Offsets = BTreeMap<u32, Offset>;
+
+// === impl EventsDoor ===
+
+impl EventsDoor {
+    /// Deals with a batch; by partition: up to where it is dealt with, and from where it must come again.
+    async fn deal(&self, batch: Vec<Delivery>, cache: &mut Cache) -> (Offsets, Offsets) {
+        let (mut first, mut next, mut held) = (Offsets::new(), Offsets::new(), Offsets::new());
+        let (mut records, mut letters) = (Vec::new(), Vec::new());
+        for delivery in batch {
+            let (partition, offset) = (delivery.partition, delivery.offset);
+            if held.contains_key(&partition) {
+                continue;
+            }
+            match self.judge(&delivery, cache).await {
+                Judged::Append(record) => records.push((Role::Identity, record)),
+                Judged::SetAside(letter) => letters.push(letter),
+                Judged::Hold(error) => {
+                    tracing::warn!(error, partition, offset, "schema registry away: partition held");
+                    held.insert(partition, offset);
+                    continue;
+                }
+            }
+            first.entry(partition).or_insert(offset);
+            next.insert(partition, offset + 1);
+        }
+        if let Err(error) = self.store(records, letters).await {
+            tracing::warn!(%error, "batch of events not appended");
+            held.extend(first);
+            return (Offsets::new(), held);
+        }
+        (next, held)
+    }
+
+    async fn store(&self, records: Vec<(Role, Record)>, letters: Vec<DeadLetter>) -> Result<(), DoorError> {
+        if !records.is_empty() {
+            self.door.append(records).await?;
+        }
+        for letter in letters {
+            tracing::debug!(reason = %letter.reason, source = %letter.source, "event set aside");
+            self.dead_letters.set_aside(letter).await?;
+        }
+        Ok(())
+    }
+
+    async fn judge(&self, delivery: &Delivery, cache: &mut Cache) -> Judged {
+        let letter = |workspace, source: &str, rejection: Rejection| {
+            Judged::SetAside(DeadLetter {
+                reason: rejection.reason,
+                door: "kafka",
+                at: delivery.appended,
+                workspace,
+                source: source.to_owned(),
+                path: rejection.path,
+                expected: rejection.expected,
+                original: delivery.payload.clone(),
+            })
+        };
+        let nobody = WorkspaceId::new(0);
+        let refuse = |reason, expected: String| letter(nobody, "", Rejection::new(reason, "", expected));
+        let (reference, body) = match avro::read(&delivery.headers, &delivery.payload) {
+            Ok(framed) => framed,
+            Err(error @ (FramingError::NotFramed | FramingError::ApicurioHeaders)) => return refuse(Reason::NotFramed, error.to_string()),
+        };
+        let schema = match cache.schema(self.schemas.as_ref(), reference).await {
+            Ok(schema) => schema,
+            Err(SchemasError::NotFound) => return refuse(Reason::SchemaUnknown, "a schema that the registry knows".to_owned()),
+            Err(SchemasError::Invalid(_) | SchemasError::Incompatible(_)) => {
+                return refuse(Reason::DecodeFailed, "an Avro schema".to_owned());
+            }
+            Err(SchemasError::Unavailable(error)) => return Judged::Hold(error),
+        };
+        // The decoder's own words may quote the record.
+        let Ok(input) = EventInput::decode(&schema, &body) else {
+            return refuse(Reason::DecodeFailed, "the bytes of an event by the writer's schema".to_owned());
+        };
+        let workspace = WorkspaceId::new(u32::try_from(input.workspace).unwrap_or(0));
+        let Some(rights) = self.keys.by_source(workspace, &input.source).filter(|r| r.kind == "kafka") else {
+            return letter(workspace, "", Rejection::new(Reason::SourceForbidden, "source", "the name of a Source of kind kafka"));
+        };
+        let env = Env { install: &self.install, now: delivery.appended };
+        match kafka_event::read(input, &rights, env) {
+            Ok(accepted) => Judged::Append(accepted.record),
+            Err(rejection) => letter(workspace, &rights.source, rejection),
+        }
+    }
+
+    async fn pause(&self) {
+        self.clock.sleep_until(self.clock.now().plus(PAUSE)).await;
+    }
+}
+
+impl fmt::Debug for EventsDoor {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("EventsDoor").finish_non_exhaustive()
+    }
+}
+
+// === impl Cache ===
+
+impl Cache {
+    /// Schemas by id never change, so what was found once is kept.
+    async fn schema(&mut self, schemas: &dyn Schemas, reference: SchemaRef) -> Result<Arc<Schema>, SchemasError> {
+        if self.by_id.len() + self.by_guid.len() > MAX_CACHED {
+            *self = Self::default();
+        }
+        match reference {
+            SchemaRef::Id(id) => {
+                if let Some(schema) = self.by_id.get(&id) {
+                    return Ok(Arc::clone(schema));
+                }
+                let schema = schemas.by_id(id).await?;
+                self.by_id.insert(id, Arc::clone(&schema));
+                Ok(schema)
+            }
+            SchemaRef::Guid(guid) => {
+                if let Some(schema) = self.by_guid.get(&guid) {
+                    return Ok(Arc::clone(schema));
+                }
+                let schema = schemas.by_guid(guid).await?;
+                self.by_guid.insert(guid, Arc::clone(&schema));
+                Ok(schema)
+            }
+        }
+    }
+}

@@ -1,0 +1,84 @@
+//! Unsubscribe links (RFC 8058): a GET shows a button and changes nothing, a POST unsubscribes at once.
+
+use axum::{
+    extract::{Path, State},
+    http::{HeaderName, StatusCode, header},
+    response::{Html, IntoResponse as _, Response},
+};
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::Record,
+    inbox, kind,
+    unsubscribe::{self, Unsubscribe},
+    value::object_to_proto,
+};
+use waypost_types::{Role, Timestamp, Value};
+
+use super::{Ingest, answer::retry_later};
+use crate::normalise::record_id;
+
+const ASK: &str = "<h1>Unsubscribe</h1><p>Press the button and these messages stop.</p>\
+    <form method=\"post\"><input type=\"hidden\" name=\"List-Unsubscribe\" value=\"One-Click\"><button>Unsubscribe</button></form>";
+const DONE: &str = "<h1>Unsubscribed</h1><p>These messages have been stopped.</p>";
+const INVALID: &str = "<h1>This link is not valid</h1><p>It may have been cut off. Open it again from the message.</p>";
+
+pub(super) async fn page(State(ingest): State<Ingest>, Path(token): Path<String>) -> Response {
+    match open(&ingest, &token) {
+        Some(_) => html(StatusCode::OK, ASK),
+        None => html(StatusCode::NOT_FOUND, INVALID),
+    }
+}
+
+// The body says `List-Unsubscribe=One-Click`, in one of two encodings; nothing else can be meant, so
+// it is not read.
+pub(super) async fn unsubscribe(State(ingest): State<Ingest>, Path(token): Path<String>) -> Response {
+    let Some(link) = open(&ingest, &token) else { return html(StatusCode::NOT_FOUND, INVALID) };
+    let Some(record) = record(&token, &link, ingest.inner.clock.now()) else { return html(StatusCode::NOT_FOUND, INVALID) };
+    match ingest.inner.door.append(vec![(Role::Identity, record)]).await {
+        Ok(()) => html(StatusCode::OK, DONE),
+        Err(error) => retry_later(error).into_response(),
+    }
+}
+
+fn open(ingest: &Ingest, token: &str) -> Option<Unsubscribe> {
+    unsubscribe::open(ingest.inner.config.token_key.as_bytes(), token).ok()
+}
+
+/// `Unsubscribed`, addressed to the profile that the link was sent to.
+fn record(token: &str, link: &Unsubscribe, now: Timestamp) -> Option<Record> {
+    let node = link.profile.node().ok()?;
+    let topic = if link.topic.is_empty() { "*" } else { &link.topic };
+    // One id a press: after a new consent the same link must work again.
+    let hash = blake3::hash(format!("{token}\0{}", now.millis()).as_bytes());
+    let message_id = format!("unsubscribe-{}", hex::encode(&hash.as_bytes()[..16]));
+    let properties = [("channel", link.channel.as_str()), ("method", "one_click"), ("topic", topic)];
+    let event = inbox::Event {
+        message_id: message_id.clone(),
+        name: "Unsubscribed".to_owned(),
+        event_time: now.millis(),
+        received_at: now.millis(),
+        properties: Some(object_to_proto(&properties.map(|(name, value)| (name.to_owned(), Value::text(value))))),
+        source: "unsubscribe".to_owned(),
+        ..inbox::Event::default()
+    };
+    let key = Bytes::copy_from_slice(node.hash.as_bytes());
+    let generation = Bytes::copy_from_slice(&node.to_bytes()[17..]);
+    let reference = inbox::NodeRef { class: node.class.number(), hash: key.clone(), generation };
+    let body = inbox::IdentityEvent { identifiers: vec![reference], event: event.encode_to_vec().into(), by_profile: true };
+    Some(Record::new(kind::EVENT, link.workspace, record_id(link.workspace, &message_id), key, now, body.encode_to_vec().into()))
+}
+
+fn html(status: StatusCode, body: &'static str) -> Response {
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" content=\"width=device-width\">\
+         <title>Unsubscribe</title></head><body>{body}</body></html>"
+    );
+    let headers = [
+        (header::CACHE_CONTROL, "no-store"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'"),
+        (HeaderName::from_static("x-robots-tag"), "noindex"),
+    ];
+    (status, headers, Html(page)).into_response()
+}

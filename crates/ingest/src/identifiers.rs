@@ -1,0 +1,167 @@
+//! Identifiers (PRODUCT §5.2): one normalised form per class, and what may not name a person.
+
+use waypost_types::IdentifierClass;
+
+use crate::normalise::text;
+
+/// What may not name a person, whatever its class, in lower case.
+const BLOCKED: [&str; 17] = [
+    "null",
+    "undefined",
+    "none",
+    "nil",
+    "nan",
+    "n/a",
+    "unknown",
+    "anonymous",
+    "guest",
+    "test",
+    "true",
+    "false",
+    "0",
+    "1",
+    "-1",
+    "[object object]",
+    "test@test.com",
+];
+
+/// Why a value is no identifier of its class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// On the block list.
+    Blocked,
+    /// Not of this class's form.
+    Invalid,
+}
+
+// === impl Refused ===
+
+impl Refused {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Blocked => "IDENTIFIER_BLOCKED",
+            Self::Invalid => "IDENTIFIER_INVALID",
+        }
+    }
+}
+
+/// The one form of `value` in `class`.
+pub(crate) fn normalise(class: IdentifierClass, value: &str) -> Result<String, Refused> {
+    let value = text::clean(value);
+    if blocked(&value) {
+        return Err(Refused::Blocked);
+    }
+    let normal = match class {
+        IdentifierClass::UserId | IdentifierClass::Device | IdentifierClass::Anonymous | IdentifierClass::Custom => value,
+        IdentifierClass::Email => email(&value)?,
+        IdentifierClass::Phone => phone(&value).ok_or(Refused::Invalid)?,
+    };
+    let longest = if class == IdentifierClass::Email { 254 } else { 128 };
+    if normal.len() > longest { Err(Refused::Invalid) } else { Ok(normal) }
+}
+
+fn blocked(value: &str) -> bool {
+    let lower = value.to_lowercase();
+    let mut rest = lower.chars().filter(|c| *c != '-');
+    let Some(first) = rest.next() else { return true };
+    let (mut length, mut same) = (1, true);
+    for c in rest {
+        length += 1;
+        same &= c == first;
+    }
+    let repeated = same && (first == '0' || length >= 3);
+    repeated || BLOCKED.contains(&lower.as_str())
+}
+
+fn email(value: &str) -> Result<String, Refused> {
+    let lower = value.to_lowercase();
+    let (local, domain) = lower.split_once('@').ok_or(Refused::Invalid)?;
+    let bad = |c: char| {
+        c.is_whitespace() || c.is_control() || matches!(c, '@' | '<' | '>' | '(' | ')' | ',' | ';' | ':' | '\\' | '"' | '[' | ']')
+    };
+    if local.is_empty() || local.len() > 64 || local.contains(bad) || local.starts_with('.') || local.ends_with('.') {
+        return Err(Refused::Invalid);
+    }
+    let domain = idna::domain_to_ascii(domain).map_err(|_| Refused::Invalid)?;
+    let label = |l: &str| {
+        !l.is_empty()
+            && l.len() <= 63
+            && !l.starts_with('-')
+            && !l.ends_with('-')
+            && l.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+    };
+    let mut labels = domain.split('.').rev();
+    let top = labels.next().unwrap_or_default();
+    let second = labels.next().unwrap_or_default();
+    if !domain.contains('.') || !domain.split('.').all(label) || top.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(Refused::Invalid);
+    }
+    let reserved = matches!(top, "test" | "invalid" | "localhost") || (second == "example" && matches!(top, "com" | "net" | "org"));
+    if reserved || matches!(local, "noreply" | "no-reply" | "postmaster") {
+        return Err(Refused::Blocked);
+    }
+    Ok(format!("{local}@{domain}"))
+}
+
+/// E.164 only: what a national number means depends on numbering plans that are not in here yet.
+fn phone(value: &str) -> Option<String> {
+    let digits: String = value.strip_prefix('+')?.chars().filter(|c| !matches!(c, ' ' | '-' | '.' | '(' | ')' | '/' | '\u{a0}')).collect();
+    let plausible = (8..=15).contains(&digits.len()) && !digits.starts_with('0') && digits.bytes().all(|b| b.is_ascii_digit());
+    plausible.then(|| format!("+{digits}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_class_has_one_form() {
+        use IdentifierClass::{Anonymous, Email, Phone, UserId};
+        for (class, from, to) in [
+            (UserId, " U-17 ", "U-17"),
+            (UserId, "42", "42"),
+            (Email, " Ana.Maria+x@Shop.Example ", "ana.maria+x@shop.example"),
+            (Email, "info@bücher.example", "info@xn--bcher-kva.example"),
+            (Phone, "+49 (170) 123-4567", "+491701234567"),
+            (Anonymous, "c0ffee", "c0ffee"),
+            (Anonymous, "cafe\u{301}", "caf\u{e9}"),
+        ] {
+            assert_eq!(normalise(class, from).as_deref(), Ok(to), "{from}");
+        }
+    }
+
+    #[test]
+    fn what_names_nobody_is_refused() {
+        use IdentifierClass::{Anonymous, Email, Phone, UserId};
+        use Refused::{Blocked, Invalid};
+        for (class, value, why) in [
+            (UserId, "", Blocked),
+            (UserId, " null ", Blocked),
+            (UserId, "Guest", Blocked),
+            (UserId, "-1", Blocked),
+            (UserId, "00", Blocked),
+            (UserId, "aaaa", Blocked),
+            (Anonymous, "00000000-0000-0000-0000-000000000000", Blocked),
+            (Anonymous, "---", Blocked),
+            (Email, "test@test.com", Blocked),
+            (Email, "a@shop.test", Blocked),
+            (Email, "a@example.com", Blocked),
+            (Email, "noreply@shop.example", Blocked),
+            (Email, "nobody", Invalid),
+            (Email, "a@b", Invalid),
+            (Email, "a@b@shop.example", Invalid),
+            (Email, "a b@shop.example", Invalid),
+            (Email, "a\r\nb@shop example", Invalid),
+            (Email, "a@shop..example", Invalid),
+            (Email, "a@127.0.0.1", Invalid),
+            (Email, "<a@shop.example>", Invalid),
+            (Phone, "0170 1234567", Invalid),
+            (Phone, "+0170 1234567", Invalid),
+            (Phone, "+4917", Invalid),
+            (Phone, "+49170x234567", Invalid),
+        ] {
+            assert_eq!(normalise(class, value), Err(why), "{value}");
+        }
+        assert_eq!(normalise(UserId, &"ab".repeat(65)), Err(Invalid));
+    }
+}

@@ -1,0 +1,153 @@
+//! What the doors need besides the log: who a key belongs to, and where rejected events are set aside.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waypost_codec::write_key::{self, KeyHash};
+use waypost_engine::definitions::{Policy, Source, Workspace};
+
+use waypost_types::{Timestamp, WorkspaceId};
+
+use crate::{Reason, door::DoorError};
+
+/// What a source may do, and the settings of its workspace that normalisation reads.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rights {
+    /// Whose shop.
+    pub workspace: WorkspaceId,
+    /// Name of the `Source`; empty: none.
+    pub source: String,
+    /// `browser server kafka`.
+    pub kind: String,
+    /// Whether it may grant consent.
+    pub may_grant: bool,
+    /// Identifier classes it may assert; empty: all.
+    pub may_assert: Vec<String>,
+    /// Base currency, time zone.
+    pub policy: Arc<Policy>,
+}
+
+/// Whose key, whose name.
+pub trait Keys: Send + Sync + 'static {
+    /// The rights of a write key. Keys are compared by hash, in constant time.
+    fn by_key(&self, key: &str) -> Option<Arc<Rights>>;
+    /// The rights of a source by name, for the Kafka door; an empty name is "no source".
+    fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>>;
+}
+
+/// The keys and sources in force; replaced whole when definitions or keys change.
+#[derive(Debug, Default)]
+pub struct KeyRing {
+    in_force: RwLock<Arc<InForce>>,
+}
+
+#[derive(Debug, Default)]
+struct InForce {
+    keys: Vec<(KeyHash, Arc<Rights>)>,
+    sources: BTreeMap<(WorkspaceId, String), Arc<Rights>>,
+}
+
+/// Something that was not let in, or could not be folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DeadLetter {
+    /// Why.
+    pub reason: Reason,
+    /// `http` or `kafka`.
+    pub door: &'static str,
+    /// When.
+    pub at: Timestamp,
+    /// Whose, where it is known.
+    pub workspace: WorkspaceId,
+    /// Name of the source, where it is known.
+    pub source: String,
+    /// Dotted path of the offending field.
+    pub path: String,
+    /// What was expected there.
+    pub expected: String,
+    /// As it came in.
+    pub original: Bytes,
+}
+
+/// Where they are set aside.
+#[async_trait]
+pub trait DeadLetters: Send + Sync + 'static {
+    /// Answers when the letter is stored.
+    async fn set_aside(&self, letter: DeadLetter) -> Result<(), DoorError>;
+}
+
+// === impl Rights ===
+
+impl Rights {
+    /// Those of a source in a workspace. A browser never grants, whatever its definition says.
+    pub fn of(workspace: &Workspace, source: &Source) -> Self {
+        Self {
+            workspace: workspace.id,
+            source: source.name.clone(),
+            kind: source.kind.clone(),
+            may_grant: source.may_grant && source.kind != "browser",
+            may_assert: source.may_assert.clone(),
+            policy: Arc::new(workspace.policy.clone()),
+        }
+    }
+
+    /// Those of an event on Kafka that names no source: anything but granting consent.
+    pub fn unnamed(workspace: &Workspace) -> Self {
+        Self {
+            workspace: workspace.id,
+            source: String::new(),
+            kind: "kafka".to_owned(),
+            may_grant: false,
+            may_assert: Vec::new(),
+            policy: Arc::new(workspace.policy.clone()),
+        }
+    }
+}
+
+// === impl KeyRing ===
+
+impl KeyRing {
+    /// One without any key.
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Puts other workspaces and keys in force. A key whose source is absent has no rights.
+    pub fn replace<'a>(&self, workspaces: impl IntoIterator<Item = &'a Workspace>, keys: &[(KeyHash, WorkspaceId, String)]) {
+        let mut next = InForce::default();
+        for workspace in workspaces {
+            next.sources.insert((workspace.id, String::new()), Arc::new(Rights::unnamed(workspace)));
+            for source in workspace.sources.values() {
+                next.sources.insert((workspace.id, source.name.clone()), Arc::new(Rights::of(workspace, source)));
+            }
+        }
+        for (hash, workspace, source) in keys {
+            if let Some(rights) = next.sources.get(&(*workspace, source.clone())) {
+                next.keys.push((*hash, Arc::clone(rights)));
+            }
+        }
+        *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
+    }
+
+    fn now(&self) -> Arc<InForce> {
+        Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
+    }
+}
+
+impl Keys for KeyRing {
+    fn by_key(&self, key: &str) -> Option<Arc<Rights>> {
+        let hash = write_key::hash(key);
+        // All are compared, so that the time does not tell which one it was.
+        self.now()
+            .keys
+            .iter()
+            .fold(None, |found, (known, rights)| if write_key::same(known, &hash) { Some(Arc::clone(rights)) } else { found })
+    }
+
+    fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>> {
+        self.now().sources.get(&(workspace, source.to_owned())).cloned()
+    }
+}
