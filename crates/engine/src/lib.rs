@@ -11,6 +11,7 @@ pub mod definitions;
 pub mod dispatch;
 pub mod facts;
 pub mod identity;
+pub mod journey;
 pub mod localtime;
 pub mod merge;
 pub mod person;

@@ -1,0 +1,250 @@
+//! Journeys: who enters, who leaves, who gets a message, and why (PRODUCT §7).
+//!
+//! A profile's journey state is folded one record at a time, in the order of §7.5: what came with the
+//! record becomes visible, then each live run, oldest first, looks at its exit rules, its goal and its
+//! wait, then entries are considered by priority and name, then the sends that became ready pass the
+//! gates together. Timers are folded the same way, one at a time, by due, priority and run.
+//!
+//! Every step of a run goes through one function, `steps::advance`, and everything that is decided goes
+//! through `trail`, so that what explain shows is what happened.
+
+mod entries;
+mod entry;
+mod exits;
+mod facts;
+mod gates;
+mod goal;
+mod ids;
+mod import;
+mod receipts;
+mod recall;
+mod sends;
+mod steps;
+mod timers;
+mod trail;
+mod turn;
+mod waits;
+
+use std::sync::Arc;
+
+use waypost_codec::{
+    inbox::{self, Person},
+    public::Decision,
+    state::{JourneyProfile, Run},
+};
+use waypost_types::{Position, ProfileId, Timestamp, WorkspaceId};
+
+pub use self::{
+    ids::{dispatch_id, run_id, send_id},
+    import::unite,
+    timers::{Limit, wakeups},
+};
+use self::turn::Turn;
+use crate::{
+    definitions::{Journey, Workspace},
+    person,
+};
+
+/// Live runs of a profile; over it `RUN_LIMIT`. Chosen so that its state stays below 64 KiB.
+pub const MAX_RUNS: usize = 32;
+/// Live runs of one journey.
+pub const MAX_RUNS_PER_JOURNEY: usize = 10;
+/// Steps without time passing, then `LOOP_GUARD`.
+pub const MAX_STEPS: u32 = 64;
+/// Longest run key, bytes.
+pub const MAX_KEY: usize = 128;
+/// Largest entry a run keeps, bytes.
+pub const MAX_ENTRY: usize = 4_096;
+/// Events kept for a merge (PROTOCOL §10.4).
+pub const MAX_FACTS: usize = 64;
+/// Ended runs kept for re-entry rules.
+pub const MAX_PAST: usize = 64;
+/// Ended runs kept until their goal window closes; the one that ended first falls.
+pub const MAX_ENDED: usize = 32;
+/// Entries of the trail.
+pub const MAX_TRAIL: usize = 64;
+/// Bytes of the trail.
+pub const MAX_TRAIL_BYTES: usize = 8_192;
+/// Entries of the send log.
+pub const MAX_SENDS: usize = 200;
+
+/// Whose record it is, and when and where it stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Context {
+    /// Log time of the record.
+    pub now: Timestamp,
+    /// Its position in the orchestrator's inbox.
+    pub position: Position,
+    /// The profile.
+    pub profile: ProfileId,
+    /// Its workspace.
+    pub workspace: WorkspaceId,
+}
+
+/// What is folded.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a> {
+    /// An event, with what the segmenter made of it.
+    Event {
+        /// The event.
+        event: &'a inbox::Event,
+        /// Changes of the person.
+        delta: Option<&'a Person>,
+    },
+    /// What became of a send.
+    Receipt {
+        /// The receipt.
+        receipt: &'a inbox::Receipt,
+        /// Changes of the person.
+        delta: Option<&'a Person>,
+    },
+    /// A change that time alone made, or that an item of no meaning here brought along.
+    Delta(&'a Person),
+}
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// A message to an address.
+    Dispatch {
+        /// The address, as the sender routes it.
+        key: [u8; 16],
+        /// What to send.
+        dispatch: Box<inbox::Dispatch>,
+    },
+    /// Take a dispatch back.
+    Recall {
+        /// The address, as the sender routes it.
+        key: [u8; 16],
+        /// Which, and why.
+        recall: inbox::Recall,
+    },
+    /// Never use an address for this.
+    Suppress {
+        /// The address, as the sender routes it.
+        key: [u8; 16],
+        /// What for.
+        suppress: inbox::Suppress,
+    },
+    /// The person has said yes again.
+    Unsuppress {
+        /// The address, as the sender routes it.
+        key: [u8; 16],
+        /// What for.
+        unsuppress: inbox::Unsuppress,
+    },
+    /// For `waypost.decisions.v1`.
+    Decision(Box<Decision>),
+}
+
+/// Folds one record into a profile.
+pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Input<'_>) -> Vec<Effect> {
+    if is_gone(state) {
+        return Vec::new();
+    }
+    let (event, receipt, delta) = match input {
+        Input::Event { event, delta } => (Some(event), None, delta),
+        Input::Receipt { receipt, delta } => (None, Some(receipt), delta),
+        Input::Delta(delta) => (None, None, Some(delta)),
+    };
+    let cause = match input {
+        Input::Event { event, .. } => event.name.clone(),
+        Input::Receipt { .. } => "receipt".to_owned(),
+        Input::Delta(_) => "time".to_owned(),
+    };
+    if let Some(delta) = delta {
+        person::apply(state.person.get_or_insert_default(), delta);
+    }
+    let zone_changed = delta.is_some_and(|d| d.fields.iter().any(|f| f.path == "timezone"));
+    let effects = turn(state, ws, cx, &cause, event, |turn, runs| {
+        recall::permissions(turn, runs);
+        for run in runs.iter_mut() {
+            if zone_changed {
+                timers::follow_zone(turn, run);
+            }
+            turn.settle(run);
+        }
+        if let Some(receipt) = receipt {
+            receipts::take(turn, runs, receipt);
+        }
+        if event.is_some() {
+            entries::consider(turn, runs);
+        }
+    });
+    if let Some(event) = event {
+        state.events += 1;
+        facts::remember(&mut state.facts, ws, event, cx.now);
+    }
+    effects
+}
+
+/// Fires the earliest timer that `limit` allows; none if there is no such timer.
+pub fn fire(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, limit: &Limit) -> Option<Vec<Effect>> {
+    if is_gone(state) {
+        return None;
+    }
+    let due = timers::earliest(state, ws, limit)?;
+    let cx = Context { now: cx.now.max(Timestamp::from_millis(due.due)), ..*cx };
+    Some(turn(state, ws, &cx, &format!("timer {}", due.what), None, |turn, runs| timers::fire(turn, runs, &due)))
+}
+
+/// Takes in the state of a profile that was joined into this one (PROTOCOL §10.4), before anything else
+/// is decided.
+pub fn import(state: &mut JourneyProfile, incoming: &JourneyProfile, delta: Option<&Person>, ws: &Workspace, cx: &Context) -> Vec<Effect> {
+    if let Some(delta) = delta {
+        person::apply(state.person.get_or_insert_default(), delta);
+    }
+    if is_gone(state) {
+        return Vec::new();
+    }
+    let horizon = import::Horizon::of(state, incoming);
+    *state = unite(state, incoming);
+    let facts = std::mem::take(&mut state.facts);
+    let effects = turn(state, ws, cx, "merge", None, |turn, runs| import::reconsider(turn, runs, &facts, &horizon));
+    state.facts = facts;
+    effects
+}
+
+/// The version of its journey that a run is pinned to; none if it is no longer among the definitions.
+pub(crate) fn version_of<'a>(ws: &'a Workspace, run: &Run) -> Option<&'a Arc<Journey>> {
+    ws.journeys.get(&run.journey)?.versions.get(&run.version)
+}
+
+/// Whether a run has not ended.
+pub(crate) fn is_live(run: &Run) -> bool {
+    run.exit_reason.is_empty()
+}
+
+fn is_gone(state: &JourneyProfile) -> bool {
+    state.erased || !state.moved_to.is_empty()
+}
+
+/// One record's or timer's turn: `decide`, then the sends that became ready, then tidying up.
+fn turn(
+    state: &mut JourneyProfile,
+    ws: &Workspace,
+    cx: &Context,
+    cause: &str,
+    event: Option<&inbox::Event>,
+    decide: impl FnOnce(&mut Turn<'_>, &mut Vec<Run>),
+) -> Vec<Effect> {
+    let now = cx.now.max(Timestamp::from_millis(state.now));
+    state.now = now.millis();
+    let mut runs = std::mem::take(&mut state.runs);
+    let person = state.person.take().unwrap_or_default();
+    let mut turn = Turn::new(state, ws, &person, &Context { now, ..*cx }, cause, event);
+    decide(&mut turn, &mut runs);
+    sends::decide(&mut turn, &mut runs);
+    for run in &mut runs {
+        timers::set_recheck(&turn, run);
+    }
+    let effects = turn.effects;
+    exits::forget(&mut runs);
+    runs.sort_by(|a, b| (a.entered_at, &a.id).cmp(&(b.entered_at, &b.id)));
+    state.runs = runs;
+    state.person = Some(person);
+    effects
+}
+
+#[cfg(test)]
+mod tests;

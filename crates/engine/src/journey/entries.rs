@@ -1,0 +1,231 @@
+//! Entries: the decision to start a run, and what a trigger does to a run that is live already.
+
+use std::collections::BTreeSet;
+
+use waypost_codec::{
+    inbox::Event,
+    state::{Check, Run, TimerKind},
+};
+use waypost_types::{ProfileId, RunId, Timestamp, Value};
+
+use super::{
+    MAX_ENTRY, MAX_KEY, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, ids, is_live, sends, steps, timers,
+    trail::{self, Entry as Recorded, What},
+    turn::{Sight, Turn, check},
+    version_of,
+};
+use crate::{
+    condition::{Facts as _, Root, Truth},
+    definitions::{Entry, Journey, Match, StepKind, WhileLive},
+};
+
+/// A run that may come to be.
+struct Candidate<'j> {
+    journey: &'j Journey,
+    entry: &'j Entry,
+    /// As it would be stored.
+    run: Run,
+}
+
+/// Why not.
+struct Refusal {
+    code: &'static str,
+    checks: Vec<Check>,
+}
+
+/// Considers every entry of every active journey that names this event, by priority, then name.
+pub(crate) fn consider(turn: &mut Turn<'_>, runs: &mut Vec<Run>) {
+    let Some(event) = turn.event else { return };
+    let mut journeys: Vec<&Journey> = turn.ws.journeys.keys().filter_map(|name| turn.active(name)).collect();
+    journeys.retain(|j| j.entries.iter().any(|e| e.names.contains(&event.name)));
+    journeys.sort_by(|a, b| (std::cmp::Reverse(a.priority), &a.name).cmp(&(std::cmp::Reverse(b.priority), &b.name)));
+    for journey in journeys {
+        // One event does one thing to one key, whichever entries name it.
+        let mut done = BTreeSet::new();
+        for entry in journey.entries.iter().filter(|e| e.names.contains(&event.name)) {
+            one(turn, runs, journey, entry, event, &mut done);
+        }
+    }
+}
+
+fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entry, event: &Event, done: &mut BTreeSet<String>) {
+    let mut candidate = Candidate { journey, entry, run: Run { journey: journey.name.clone(), version: journey.version, ..Run::default() } };
+    let key = match admitted(turn, &candidate, event).and_then(|()| key(turn, &candidate, event)) {
+        Ok(key) => key,
+        Err(refusal) => return refuse(turn, &candidate, refusal),
+    };
+    if !done.insert(key.clone()) {
+        return;
+    }
+    let id = ids::run_id(turn.cx.workspace, &journey.name, &turn.cx.profile, &key, &event.message_id);
+    candidate.run = Run {
+        id: bytes::Bytes::copy_from_slice(id.as_bytes()),
+        key,
+        entry_id: entry.id.clone(),
+        entry: entry::keep(event, journey, turn.ws),
+        entered_at: turn.now().millis(),
+        entry_time: event.event_time,
+        since: turn.now().millis(),
+        previous_at: event.event_time,
+        ..candidate.run
+    };
+    if let Some(live) = runs.iter_mut().find(|r| is_live(r) && (&r.journey, &r.key) == (&journey.name, &candidate.run.key)) {
+        return match entry.while_live {
+            WhileLive::Skip => refuse(turn, &candidate, Refusal::of("ALREADY_LIVE")),
+            WhileLive::Rearm => rearm(turn, live, &candidate, event),
+        };
+    }
+    match allowed(turn, runs, &candidate, event) {
+        Ok(()) => enter(turn, runs, candidate),
+        Err(refusal) => refuse(turn, &candidate, refusal),
+    }
+}
+
+/// What is asked before the key: the filter, and whether the event may start anything.
+fn admitted(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<(), Refusal> {
+    if let Some(filter) = &candidate.entry.filter {
+        let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
+        match filter.truth(&turn.facts(sight)).0 {
+            Truth::Yes => {}
+            truth @ (Truth::No | Truth::Unknown) => {
+                let code = if truth == Truth::No { "ENTRY_FILTER" } else { "ENTRY_UNKNOWN" };
+                let seen = turn.check(format!("entry.{}.where", candidate.entry.id), filter, sight);
+                return Err(Refusal { code, checks: vec![seen] });
+            }
+        }
+    }
+    if event.historical {
+        return Err(Refusal::of("HISTORICAL"));
+    }
+    let age = turn.now().since(Timestamp::from_millis(event.event_time));
+    if age > candidate.journey.late_allow {
+        let operand = format!("{age} old, {} allowed", candidate.journey.late_allow);
+        return Err(Refusal { code: "ENTRY_LATE", checks: vec![check("late".to_owned(), Truth::No, vec![operand], None)] });
+    }
+    Ok(())
+}
+
+fn key(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<String, Refusal> {
+    let Some(program) = &candidate.entry.key else { return Ok(String::new()) };
+    let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
+    match program.evaluate(&turn.facts(sight)).value {
+        Some(Value::Text(key)) if key.len() <= MAX_KEY => Ok(key),
+        Some(_) | None => {
+            let seen = turn.check(format!("entry.{}.key", candidate.entry.id), program, sight);
+            Err(Refusal { code: "KEY_INVALID", checks: vec![seen] })
+        }
+    }
+}
+
+/// What is asked of a new run.
+fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Event) -> Result<(), Refusal> {
+    let journey = candidate.journey;
+    let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
+    if let Some(path) = missing(turn, journey, sight) {
+        return Err(Refusal { code: "FIELD_MISSING", checks: vec![check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)] });
+    }
+    // Only states: the entry event itself never exits.
+    let states = journey.exit_on.iter().filter(|rule| !matches!(rule.on, Match::Event { .. }));
+    for rule in states {
+        if turn.matches(&rule.on, sight, false).truth.is_yes() {
+            return Err(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)] });
+        }
+    }
+    let live = || runs.iter().filter(|r| is_live(r));
+    if let Some(other) = journey.yields_to.iter().find(|name| live().any(|r| r.journey == **name)) {
+        return Err(Refusal { code: "YIELDS", checks: vec![check("yields_to".to_owned(), Truth::No, vec![format!("a run of {other} is live")], None)] });
+    }
+    reentry(turn, candidate, event)?;
+    let of_journey = live().filter(|r| r.journey == journey.name).count();
+    let limit = [
+        (live().count() >= MAX_RUNS, format!("{MAX_RUNS} live runs")),
+        (of_journey >= MAX_RUNS_PER_JOURNEY, format!("{MAX_RUNS_PER_JOURNEY} live runs of {}", journey.name)),
+        (candidate.run.entry.len() > MAX_ENTRY, format!("entry over {MAX_ENTRY} bytes")),
+    ];
+    match limit.into_iter().find(|(over, _)| *over) {
+        Some((_, which)) => Err(Refusal { code: "RUN_LIMIT", checks: vec![check("limit".to_owned(), Truth::No, vec![which], None)] }),
+        None => Ok(()),
+    }
+}
+
+/// `after_exit`, by event time, and never twice on one event and key.
+fn reentry(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<(), Refusal> {
+    let run = &candidate.run;
+    let Some(past) = turn.past.iter().find(|p| (&p.journey, &p.key) == (&run.journey, &run.key)) else { return Ok(()) };
+    let losers = turn.losers.iter().filter_map(|l| ProfileId::from_slice(l).ok());
+    let mut ids = std::iter::once(turn.cx.profile).chain(losers).map(|p| ids::run_id(turn.cx.workspace, &run.journey, &p, &run.key, &event.message_id));
+    let twice = RunId::from_slice(&past.id).is_ok_and(|past| ids.any(|id| id == past));
+    let before = event.event_time < past.exited_at;
+    if !twice && !before {
+        return Ok(());
+    }
+    let why = if twice { "this event has started a run before" } else { "it happened before the last run ended" };
+    let operands = vec![why.to_owned(), format!("last run ended {} at {}", past.reason, Timestamp::from_millis(past.exited_at))];
+    Err(Refusal { code: "REENTRY", checks: vec![check("reentry".to_owned(), Truth::No, operands, None)] })
+}
+
+fn missing<'j>(turn: &Turn<'_>, journey: &'j Journey, sight: Sight<'_>) -> Option<&'j str> {
+    let facts = turn.facts(sight);
+    let known = |path: &str| {
+        let (root, rest) = path.split_once('.')?;
+        facts.path(Root::named(root)?, rest)
+    };
+    journey.requires.iter().map(String::as_str).find(|path| known(path).is_none())
+}
+
+fn enter(turn: &mut Turn<'_>, runs: &mut Vec<Run>, candidate: Candidate<'_>) {
+    let Candidate { journey, entry, mut run } = candidate;
+    let recorded = Recorded::of(&run).note(format!("entry {}", entry.id));
+    trail::record(turn, What::Entered, recorded);
+    begin(turn, &mut run, journey, entry.start);
+    runs.push(run);
+}
+
+fn begin(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey, start: usize) {
+    timers::set(run, timers::MAX_AGE, turn.now().plus(journey.max_age), TimerKind::Absent);
+    steps::advance(turn, run, journey, Some(start));
+}
+
+/// Until the run has contacted its person it starts over on the new event, under the same id;
+/// afterwards only its entry is replaced. A touch older than the entry changes neither.
+fn rearm(turn: &mut Turn<'_>, run: &mut Run, candidate: &Candidate<'_>, event: &Event) {
+    let ws = turn.ws;
+    // A run is pinned to its version, and so is what it keeps of its entry.
+    let Some(journey) = version_of(ws, run) else { return };
+    if event.event_time < entry::of(run).event_time {
+        return refuse(turn, candidate, Refusal::of("ALREADY_LIVE"));
+    }
+    let kept = entry::keep(event, journey, ws);
+    if kept.len() > MAX_ENTRY {
+        return refuse(turn, candidate, Refusal::of("RUN_LIMIT"));
+    }
+    run.entry = kept;
+    if sends::has_contacted(run) {
+        return trail::record(turn, What::Rearmed, Recorded::of(run).reason("UPDATED"));
+    }
+    run.entry_time = event.event_time;
+    run.previous_at = event.event_time;
+    run.since = turn.now().millis();
+    run.satisfied.clear();
+    run.timers.clear();
+    // Visits of send steps stay: they number the sends.
+    let is_send = |id: &str| journey.steps.iter().any(|s| s.id == id && matches!(s.kind, StepKind::Send(_)));
+    run.visits.retain(|v| is_send(&v.step));
+    trail::record(turn, What::Rearmed, Recorded { step: String::new(), ..Recorded::of(run) });
+    let start = journey.entries.iter().find(|e| e.id == run.entry_id).map_or(0, |e| e.start);
+    begin(turn, run, journey, start);
+}
+
+fn refuse(turn: &mut Turn<'_>, candidate: &Candidate<'_>, refusal: Refusal) {
+    let entry = Recorded { run: bytes::Bytes::new(), ..Recorded::of(&candidate.run) };
+    let note = format!("entry {}", candidate.entry.id);
+    trail::record(turn, What::Refused, entry.reason(refusal.code).checks(refusal.checks).note(note));
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    fn of(code: &'static str) -> Self {
+        Self { code, checks: Vec::new() }
+    }
+}

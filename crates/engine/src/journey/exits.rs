@@ -1,0 +1,91 @@
+//! How a run ends: exit rules in any step, its own end, and what ending means.
+
+use waypost_codec::{
+    inbox::Event,
+    state::{Check, PastRun, Run, TimerKind},
+};
+use waypost_types::Timestamp;
+
+use super::{
+    MAX_ENDED, MAX_PAST, is_live, recall, timers,
+    trail::{self, Entry, What},
+    turn::{Sight, Turn},
+};
+use crate::definitions::Journey;
+
+/// Exit of the run that gave way when two of one key met.
+pub(crate) const MERGED: &str = "MERGED";
+
+/// Whether an event counts for exit rules and goal: it happened at or after the run's entry, and is not
+/// the entry itself. That it came late, or is history, does not matter here.
+pub(crate) fn counts(run: &Run, entry: &Event, event: Option<&Event>) -> bool {
+    event.is_some_and(|e| e.message_id != entry.message_id && e.event_time >= run.entry_time)
+}
+
+/// The first exit rule that matches, with what it looked at.
+pub(crate) fn matching(turn: &Turn<'_>, journey: &Journey, sight: Sight<'_>) -> Option<(String, Check)> {
+    let counts = counts(sight.run, sight.entry, sight.event);
+    let rule = journey.exit_on.iter().find(|rule| turn.matches(&rule.on, sight, counts).truth.is_yes())?;
+    Some((rule.id.clone(), turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)))
+}
+
+/// Ends a run: its timers fall, what it has decided and nobody has confirmed is recalled, and its goal
+/// is watched until the window closes.
+pub(crate) fn end(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey, reason: &str, checks: Vec<Check>, note: &str) {
+    close(turn, run, reason, checks, note);
+    let Some(goal) = &journey.goal else { return };
+    let closes = Timestamp::from_millis(run.entry_time).plus(goal.within);
+    if !run.goal_met && reason != MERGED && closes > turn.now() {
+        timers::set(run, timers::GOAL_WINDOW, closes, TimerKind::Absent);
+    }
+}
+
+/// Ends a run whose version is no longer among the definitions.
+pub(crate) fn cancel(turn: &mut Turn<'_>, run: &mut Run) {
+    close(turn, run, "CANCELLED", Vec::new(), "its version is not among the definitions any more");
+}
+
+fn close(turn: &mut Turn<'_>, run: &mut Run, reason: &str, checks: Vec<Check>, note: &str) {
+    trail::record(turn, What::Exited, Entry::of(run).reason(reason).checks(checks).note(note));
+    recall::unconfirmed(turn, run, reason);
+    reason.clone_into(&mut run.exit_reason);
+    run.exited_at = turn.now().millis();
+    run.timers.clear();
+    run.satisfied.clear();
+    // Re-entry counts by event time: a touch that happened before the stop is not a new start.
+    let exited_at = turn.looked_at.unwrap_or(run.exited_at).min(run.exited_at);
+    let ended = PastRun {
+        journey: run.journey.clone(),
+        key: run.key.clone(),
+        entered_at: run.entered_at,
+        exited_at,
+        reason: reason.to_owned(),
+        id: run.id.clone(),
+        entry_time: run.entry_time,
+    };
+    *turn.past = newest(turn.past, &[ended]);
+}
+
+/// The newest ended run of each journey and key, at most [`MAX_PAST`].
+pub(crate) fn newest(a: &[PastRun], b: &[PastRun]) -> Vec<PastRun> {
+    let mut all: Vec<PastRun> = a.iter().chain(b).cloned().collect();
+    let rank = |p: &PastRun| (p.exited_at, p.entered_at, p.id.clone(), p.reason.clone());
+    all.sort_by(|x, y| (&x.journey, &x.key).cmp(&(&y.journey, &y.key)).then_with(|| rank(y).cmp(&rank(x))));
+    all.dedup_by(|later, kept| (&later.journey, &later.key) == (&kept.journey, &kept.key));
+    all.sort_by_cached_key(rank);
+    let surplus = all.len().saturating_sub(MAX_PAST);
+    all.drain(..surplus);
+    all
+}
+
+/// Drops ended runs that nothing is watched of any more.
+pub(crate) fn forget(runs: &mut Vec<Run>) {
+    runs.retain(|run| is_live(run) || !run.timers.is_empty());
+    let ended = runs.iter().filter(|run| !is_live(run)).count();
+    for _ in MAX_ENDED..ended {
+        let first = runs.iter().enumerate().filter(|(_, r)| !is_live(r)).min_by_key(|(_, r)| (r.exited_at, r.id.clone()));
+        if let Some((at, _)) = first {
+            runs.remove(at);
+        }
+    }
+}

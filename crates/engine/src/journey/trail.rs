@@ -1,0 +1,271 @@
+//! The decision trail: what was decided, when, on what, and why; kept with the profile for explain, and
+//! put out on `waypost.decisions.v1`.
+
+use prost::Message as _;
+use serde_json::json;
+use waypost_codec::{
+    inbox::Truth,
+    public::Decision,
+    state::{Check, Run, Trail},
+};
+use waypost_types::{RunId, SendId, Timestamp};
+
+use super::{Effect, MAX_TRAIL, MAX_TRAIL_BYTES, turn::Turn};
+
+/// Checks kept of one decision; more would push other decisions out of the trail.
+const MAX_CHECKS: usize = 16;
+/// Operands kept of one check.
+const MAX_OPERANDS: usize = 8;
+/// Characters kept of one operand.
+const MAX_OPERAND: usize = 160;
+
+/// What was decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum What {
+    Entered,
+    Refused,
+    Rearmed,
+    Exited,
+    Goal,
+    Waiting,
+    Branched,
+    Sent,
+    Stopped,
+    Deferred,
+    Recalled,
+    Receipt,
+    Merged,
+}
+
+/// A decision about to be recorded.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Entry {
+    pub(crate) journey: String,
+    pub(crate) version: u32,
+    pub(crate) run: bytes::Bytes,
+    pub(crate) key: String,
+    pub(crate) step: String,
+    pub(crate) reason: String,
+    pub(crate) checks: Vec<Check>,
+    pub(crate) send: bytes::Bytes,
+    pub(crate) note: String,
+}
+
+// === impl What ===
+
+impl What {
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Entered => "ENTERED",
+            Self::Refused => "REFUSED",
+            Self::Rearmed => "REARMED",
+            Self::Exited => "EXITED",
+            Self::Goal => "GOAL",
+            Self::Waiting => "WAITING",
+            Self::Branched => "BRANCHED",
+            Self::Sent => "SENT",
+            Self::Stopped => "STOPPED",
+            Self::Deferred => "DEFERRED",
+            Self::Recalled => "RECALLED",
+            Self::Receipt => "RECEIPT",
+            Self::Merged => "MERGED",
+        }
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    /// About a run, in its present step.
+    pub(crate) fn of(run: &Run) -> Self {
+        Self {
+            journey: run.journey.clone(),
+            version: run.version,
+            run: run.id.clone(),
+            key: run.key.clone(),
+            step: run.step.clone(),
+            ..Self::default()
+        }
+    }
+
+    pub(crate) fn reason(mut self, reason: &str) -> Self {
+        reason.clone_into(&mut self.reason);
+        self
+    }
+
+    pub(crate) fn note(mut self, note: impl Into<String>) -> Self {
+        self.note = note.into();
+        self
+    }
+
+    pub(crate) fn checks(mut self, checks: Vec<Check>) -> Self {
+        self.checks = checks;
+        self
+    }
+
+    pub(crate) fn send(mut self, send: bytes::Bytes) -> Self {
+        self.send = send;
+        self
+    }
+}
+
+/// Records a decision in the trail and puts it out.
+///
+/// Two kinds would fill the trail with repetitions and are folded together in it: the touches that
+/// re-arm a run one after another, and the events that an entry's filter lets pass by. Of the latter
+/// the first is put out and the rest only counted (PRODUCT §7.2).
+pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
+    let trail = stored(turn, what, entry);
+    let repeated = fold_repetition(turn.trail, &trail);
+    if !(repeated && trail.reason == "ENTRY_FILTER") {
+        let decision = decision(turn, &trail);
+        turn.effects.push(Effect::Decision(Box::new(decision)));
+    }
+    if !repeated {
+        turn.trail.push(trail);
+    }
+    limit(turn.trail);
+}
+
+fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
+    let mut checks = entry.checks;
+    checks.truncate(MAX_CHECKS);
+    for check in &mut checks {
+        check.operands.truncate(MAX_OPERANDS);
+        for operand in &mut check.operands {
+            if operand.chars().count() > MAX_OPERAND {
+                *operand = operand.chars().take(MAX_OPERAND).chain(['…']).collect();
+            }
+        }
+    }
+    Trail {
+        at: turn.now().millis(),
+        journey: entry.journey,
+        version: entry.version,
+        run: entry.run,
+        key: entry.key,
+        what: what.as_str().to_owned(),
+        step: entry.step,
+        reason: entry.reason,
+        checks,
+        offset: turn.cx.position.offset,
+        index: turn.cx.position.index,
+        cause: turn.cause.clone(),
+        send: entry.send,
+        note: entry.note,
+    }
+}
+
+/// Whether this repeats a decision that stands in the trail; that one is then brought up to date.
+fn fold_repetition(trail: &mut Vec<Trail>, new: &Trail) -> bool {
+    let same = |old: &Trail| old.what == new.what && old.journey == new.journey && old.reason == new.reason && old.step == new.step;
+    let at = if new.reason == "ENTRY_FILTER" {
+        trail.iter().rposition(same)
+    } else if new.what == What::Rearmed.as_str() {
+        trail.iter().rposition(|old| old.run == new.run).filter(|at| trail.get(*at).is_some_and(same))
+    } else {
+        None
+    };
+    let Some(at) = at else { return false };
+    let old = trail.remove(at);
+    let times = old.note.strip_prefix("times ").and_then(|n| n.split_whitespace().next()?.parse::<u32>().ok()).unwrap_or(1);
+    let note = format!("times {} {}", times.saturating_add(1), new.note);
+    trail.push(Trail { note: note.trim_end().to_owned(), ..new.clone() });
+    true
+}
+
+fn limit(trail: &mut Vec<Trail>) {
+    if trail.len() > MAX_TRAIL {
+        trail.drain(..trail.len() - MAX_TRAIL);
+    }
+    let mut bytes: usize = trail.iter().map(Message::encoded_len).sum();
+    let mut drop = 0;
+    while bytes > MAX_TRAIL_BYTES && drop + 1 < trail.len() {
+        bytes -= trail[drop].encoded_len();
+        drop += 1;
+    }
+    trail.drain(..drop);
+}
+
+/// At a merge: both halves' trails as one.
+pub(crate) fn unite(a: &[Trail], b: &[Trail]) -> Vec<Trail> {
+    let mut all: Vec<Trail> = a.iter().chain(b).cloned().collect();
+    all.sort_by_cached_key(|t| (t.at, t.encode_to_vec()));
+    all.dedup();
+    limit(&mut all);
+    all
+}
+
+fn decision(turn: &Turn<'_>, trail: &Trail) -> Decision {
+    let checks: Vec<_> = trail
+        .checks
+        .iter()
+        .map(|c| {
+            let truth = match c.truth() {
+                Truth::Yes => "yes",
+                Truth::No => "no",
+                Truth::Unknown | Truth::Unspecified => "unknown",
+            };
+            let mut check = json!({ "what": c.what, "truth": truth, "operands": c.operands });
+            if c.valid_until != 0 {
+                check["valid_until"] = json!(c.valid_until);
+            }
+            check
+        })
+        .collect();
+    let mut detail = json!({ "checks": checks, "offset": trail.offset, "index": trail.index });
+    if !trail.note.is_empty() {
+        detail["note"] = json!(trail.note);
+    }
+    Decision {
+        workspace: turn.cx.workspace.number(),
+        profile: turn.cx.profile.to_string(),
+        at: Timestamp::from_millis(trail.at),
+        journey: trail.journey.clone(),
+        version: trail.version,
+        run: RunId::from_slice(&trail.run).map_or_else(|_| String::new(), |id| id.to_string()),
+        key: trail.key.clone(),
+        what: trail.what.clone(),
+        step: trail.step.clone(),
+        reason: trail.reason.clone(),
+        send: SendId::from_slice(&trail.send).map_or_else(|_| String::new(), |id| id.to_string()),
+        cause: trail.cause.clone(),
+        detail: detail.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(n: i64, note: usize) -> Trail {
+        Trail { at: n, what: "SENT".to_owned(), note: "x".repeat(note), ..Trail::default() }
+    }
+
+    #[test]
+    fn the_trail_keeps_the_newest_64_in_8_kib() {
+        let mut short: Vec<Trail> = (0..100).map(|n| entry(n, 1)).collect();
+        limit(&mut short);
+        assert_eq!((short.len(), short.first().map(|t| t.at)), (64, Some(36)));
+        let mut long: Vec<Trail> = (0..10).map(|n| entry(n, 2_000)).collect();
+        limit(&mut long);
+        assert_eq!(long.iter().map(|t| t.at).collect::<Vec<_>>(), [6, 7, 8, 9]);
+    }
+
+    #[test]
+    fn filtered_events_are_counted_not_listed() {
+        let filtered = |at| Trail { at, what: "REFUSED".to_owned(), reason: "ENTRY_FILTER".to_owned(), journey: "cart".to_owned(), ..Trail::default() };
+        let mut trail = vec![filtered(1), entry(2, 0)];
+        assert!(fold_repetition(&mut trail, &filtered(3)));
+        assert!(fold_repetition(&mut trail, &filtered(4)));
+        assert_eq!(trail.len(), 2);
+        assert_eq!((trail[1].at, trail[1].note.as_str()), (4, "times 3"));
+    }
+
+    #[test]
+    fn trails_of_two_halves_become_one() {
+        let (a, b) = ([entry(1, 0), entry(3, 0)], [entry(1, 0), entry(2, 0)]);
+        assert_eq!(unite(&a, &b), unite(&b, &a));
+        assert_eq!(unite(&a, &b).len(), 3);
+    }
+}
