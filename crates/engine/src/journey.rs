@@ -16,8 +16,8 @@ mod gates;
 mod goal;
 mod ids;
 mod import;
-mod receipts;
 mod recall;
+mod receipts;
 mod sends;
 mod steps;
 mod timers;
@@ -34,12 +34,12 @@ use waypost_codec::{
 };
 use waypost_types::{Position, ProfileId, Timestamp, WorkspaceId};
 
+use self::turn::Turn;
 pub use self::{
     ids::{dispatch_id, run_id, send_id},
     import::unite,
     timers::{Limit, wakeups},
 };
-use self::turn::Turn;
 use crate::{
     definitions::{Journey, Workspace},
     person,

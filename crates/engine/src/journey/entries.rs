@@ -49,7 +49,8 @@ pub(crate) fn consider(turn: &mut Turn<'_>, runs: &mut Vec<Run>) {
 }
 
 fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entry, event: &Event, done: &mut BTreeSet<String>) {
-    let mut candidate = Candidate { journey, entry, run: Run { journey: journey.name.clone(), version: journey.version, ..Run::default() } };
+    let mut candidate =
+        Candidate { journey, entry, run: Run { journey: journey.name.clone(), version: journey.version, ..Run::default() } };
     let key = match admitted(turn, &candidate, event).and_then(|()| key(turn, &candidate, event)) {
         Ok(key) => key,
         Err(refusal) => return refuse(turn, &candidate, refusal),
@@ -122,7 +123,10 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
     let journey = candidate.journey;
     let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
     if let Some(path) = missing(turn, journey, sight) {
-        return Err(Refusal { code: "FIELD_MISSING", checks: vec![check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)] });
+        return Err(Refusal {
+            code: "FIELD_MISSING",
+            checks: vec![check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)],
+        });
     }
     // Only states: the entry event itself never exits.
     let states = journey.exit_on.iter().filter(|rule| !matches!(rule.on, Match::Event { .. }));
@@ -133,7 +137,10 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
     }
     let live = || runs.iter().filter(|r| is_live(r));
     if let Some(other) = journey.yields_to.iter().find(|name| live().any(|r| r.journey == **name)) {
-        return Err(Refusal { code: "YIELDS", checks: vec![check("yields_to".to_owned(), Truth::No, vec![format!("a run of {other} is live")], None)] });
+        return Err(Refusal {
+            code: "YIELDS",
+            checks: vec![check("yields_to".to_owned(), Truth::No, vec![format!("a run of {other} is live")], None)],
+        });
     }
     reentry(turn, candidate, event)?;
     let of_journey = live().filter(|r| r.journey == journey.name).count();
@@ -153,7 +160,9 @@ fn reentry(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<
     let run = &candidate.run;
     let Some(past) = turn.past.iter().find(|p| (&p.journey, &p.key) == (&run.journey, &run.key)) else { return Ok(()) };
     let losers = turn.losers.iter().filter_map(|l| ProfileId::from_slice(l).ok());
-    let mut ids = std::iter::once(turn.cx.profile).chain(losers).map(|p| ids::run_id(turn.cx.workspace, &run.journey, &p, &run.key, &event.message_id));
+    let mut ids = std::iter::once(turn.cx.profile)
+        .chain(losers)
+        .map(|p| ids::run_id(turn.cx.workspace, &run.journey, &p, &run.key, &event.message_id));
     let twice = RunId::from_slice(&past.id).is_ok_and(|past| ids.any(|id| id == past));
     let before = event.event_time < past.exited_at;
     if !twice && !before {

@@ -43,14 +43,9 @@ pub(crate) enum Verdict {
     /// It goes out.
     Pass(Box<Passed>),
     /// It starts again at gate 1 then.
-    Defer {
-        until: Timestamp,
-        code: &'static str,
-    },
+    Defer { until: Timestamp, code: &'static str },
     /// It does not.
-    Stop {
-        code: &'static str,
-    },
+    Stop { code: &'static str },
 }
 
 /// Where it goes, with what.

@@ -41,7 +41,13 @@ mod tests {
         };
         let one = id(1, "cart", 1, "k", "m");
         assert_eq!(one, id(1, "cart", 1, "k", "m"));
-        for other in [id(2, "cart", 1, "k", "m"), id(1, "care", 1, "k", "m"), id(1, "cart", 2, "k", "m"), id(1, "cart", 1, "km", ""), id(1, "cart", 1, "", "km")] {
+        for other in [
+            id(2, "cart", 1, "k", "m"),
+            id(1, "care", 1, "k", "m"),
+            id(1, "cart", 2, "k", "m"),
+            id(1, "cart", 1, "km", ""),
+            id(1, "cart", 1, "", "km"),
+        ] {
             assert_ne!(one, other);
         }
         assert_ne!(send_id(one.as_bytes(), "remind", 1), send_id(one.as_bytes(), "remind", 2));

@@ -178,7 +178,7 @@ fn limit(trail: &mut Vec<Trail>) {
     if trail.len() > MAX_TRAIL {
         trail.drain(..trail.len() - MAX_TRAIL);
     }
-    let mut bytes: usize = trail.iter().map(Message::encoded_len).sum();
+    let mut bytes: usize = trail.iter().map(prost::Message::encoded_len).sum();
     let mut drop = 0;
     while bytes > MAX_TRAIL_BYTES && drop + 1 < trail.len() {
         bytes -= trail[drop].encoded_len();
@@ -254,7 +254,13 @@ mod tests {
 
     #[test]
     fn filtered_events_are_counted_not_listed() {
-        let filtered = |at| Trail { at, what: "REFUSED".to_owned(), reason: "ENTRY_FILTER".to_owned(), journey: "cart".to_owned(), ..Trail::default() };
+        let filtered = |at| Trail {
+            at,
+            what: "REFUSED".to_owned(),
+            reason: "ENTRY_FILTER".to_owned(),
+            journey: "cart".to_owned(),
+            ..Trail::default()
+        };
         let mut trail = vec![filtered(1), entry(2, 0)];
         assert!(fold_repetition(&mut trail, &filtered(3)));
         assert!(fold_repetition(&mut trail, &filtered(4)));
