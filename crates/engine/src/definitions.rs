@@ -436,6 +436,18 @@ impl Class {
     }
 }
 
+// === impl Match ===
+
+impl Match {
+    /// The events it looks for; none where it looks for something else.
+    pub fn names(&self) -> &[String] {
+        match self {
+            Self::Event { names, .. } => names,
+            Self::Segment { .. } | Self::When(_) => &[],
+        }
+    }
+}
+
 // === impl Policy ===
 
 impl Default for Policy {

@@ -5,6 +5,7 @@
 //! data with a version, and a second set of the same structs would only have to be kept in step.
 
 pub mod address;
+pub mod apply;
 pub mod condition;
 pub mod consent;
 pub mod definitions;
@@ -12,7 +13,9 @@ pub mod dispatch;
 pub mod facts;
 pub mod identity;
 pub mod journey;
+pub mod library;
 pub mod localtime;
+pub mod manifest;
 pub mod merge;
 pub mod person;
 pub mod record_id;

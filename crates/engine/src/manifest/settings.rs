@@ -1,0 +1,188 @@
+//! The kinds that are in force when applied: Segment, Topic, Channel, Policy, Source.
+
+use std::collections::BTreeMap;
+
+use waypost_types::{ContentHash, Currency, IdentifierClass, Timestamp};
+
+use super::{
+    journey::{class, zone},
+    problem::codes,
+    reader::{Fields, Item, Place, Reader},
+};
+use crate::{
+    condition::Type,
+    definitions::{Channel, Class, ConsentDefault, Policy, Segment, Source, Topic},
+};
+
+/// Channel types that the product describes and this version lacks.
+pub(super) const CHANNELS_LATER: &[&str] =
+    &["sms", "push", "whatsapp", "rcs", "viber", "webhook", "meta_audience", "google_audience", "ads"];
+const PROVIDERS_LATER: &[&str] = &["ses", "sendgrid", "postmark", "mailgun", "resend"];
+const POLICY_LATER: &[&str] = &[
+    "holidays",
+    "windows",
+    "hold_out",
+    "guards",
+    "attribution",
+    "arbiter",
+    "stop_scope",
+    "consent_terms",
+    "consent_categories",
+    "custom_identifiers",
+    "rfm",
+];
+
+pub(super) fn segment(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Segment> {
+    let mut f = r.fields(spec)?;
+    let describe = f.text(r, "describe", 4_000).unwrap_or_default();
+    let condition = match f.get("where") {
+        Some(item) => r.condition(&item, Place::Segment, &Type::Bool),
+        None => {
+            if !f.has_any(&["static"]) {
+                r.missing(codes::FIELD_MISSING, &f, "where");
+            }
+            None
+        }
+    };
+    f.finish(r, &["static"]);
+    Some(Segment { name: name.to_owned(), describe, version: 0, condition: condition? })
+}
+
+pub(super) fn topic(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Topic> {
+    let mut f = r.fields(spec)?;
+    let title = f.require(r, "title", codes::FIELD_MISSING).and_then(|i| r.text(&i, 80));
+    let class = class(r, &mut f).unwrap_or(Class::Marketing);
+    let mut defaults = BTreeMap::new();
+    if let Some(mut channels) = f.get("defaults").and_then(|i| r.fields(&i)) {
+        match channels.get("email").and_then(|i| r.word(&i, &["opt_in", "opt_out"], &[])) {
+            Some("opt_out") => defaults.insert("email".to_owned(), ConsentDefault::OptOut),
+            Some(_) => defaults.insert("email".to_owned(), ConsentDefault::OptIn),
+            None => None,
+        };
+        channels.finish(r, CHANNELS_LATER);
+    }
+    let inherit = f.bool(r, "inherit", false);
+    f.finish(r, &["double_opt_in", "visible"]);
+    Some(Topic { name: name.to_owned(), title: title?, class, defaults, inherit })
+}
+
+pub(super) fn channel(r: &mut Reader<'_>, spec: &Item<'_>, name: &str, hash: ContentHash) -> Option<Channel> {
+    let mut f = r.fields(spec)?;
+    let kind = f.require(r, "type", codes::FIELD_MISSING).and_then(|i| r.word(&i, &["email"], CHANNELS_LATER));
+    let provider = f.require(r, "provider", codes::FIELD_MISSING);
+    let provider = provider.and_then(|i| r.word(&i, &["smtp", "catcher"], PROVIDERS_LATER));
+    let from = f.require(r, "from", codes::FIELD_MISSING).and_then(|i| {
+        let text = r.text(&i, 320)?;
+        let ok = is_sender(&text);
+        if !ok {
+            r.problem(codes::VALUE_INVALID, i.node.at, &i.path, "a sender is as `Shop <hello@news.shop.example>`");
+        }
+        ok.then_some(text)
+    });
+    let secret = f.text(r, "secret", 255);
+    let default = f.bool(r, "default", false);
+    f.finish(r, &["rate", "price"]);
+    Some(Channel { name: name.to_owned(), kind: kind?.to_owned(), provider: provider?.to_owned(), from: from?, secret, default, hash })
+}
+
+/// `Name <local@domain>` or the bare address; no control character, because this becomes a header.
+fn is_sender(text: &str) -> bool {
+    let address = match text.split_once('<') {
+        Some((_, rest)) => match rest.strip_suffix('>') {
+            Some(address) => address,
+            None => return false,
+        },
+        None => text,
+    };
+    let plain = |t: &str| !t.is_empty() && !t.contains(|c: char| c.is_whitespace() || matches!(c, '<' | '>' | '@' | ',' | ';'));
+    let halves = address.split_once('@').is_some_and(|(local, domain)| plain(local) && plain(domain) && domain.contains('.'));
+    halves && !text.contains(char::is_control)
+}
+
+pub(super) fn policy(r: &mut Reader<'_>, spec: &Item<'_>) -> Option<Policy> {
+    let mut f = r.fields(spec)?;
+    let mut policy = Policy::default();
+    if let Some(item) = f.get("currency")
+        && let Some(code) = r.text(&item, 8)
+    {
+        match Currency::parse(&code) {
+            Some(currency) => policy.currency = currency,
+            None => r.problem(codes::UNKNOWN_REFERENCE, item.node.at, &item.path, format!("`{code}` is not a currency")),
+        }
+    }
+    if let Some(item) = f.get("timezone")
+        && let Some(name) = r.text(&item, 64)
+        && let Some(name) = zone(r, &item, name)
+    {
+        policy.timezone = name;
+    }
+    if let Some(item) = f.get("phone_region")
+        && let Some(region) = r.text(&item, 8)
+    {
+        if region.len() == 2 && region.bytes().all(|b| b.is_ascii_uppercase()) {
+            policy.phone_region = region;
+        } else {
+            r.problem(codes::VALUE_INVALID, item.node.at, &item.path, "an ISO country, as `DE`");
+        }
+    }
+    if let Some(mut shop) = f.get("shop").and_then(|i| r.fields(&i)) {
+        policy.restore_url = url(r, &mut shop, "restore_url");
+        policy.product_url = url(r, &mut shop, "product_url");
+        policy.postal_address = shop.text(r, "postal_address", 500);
+        shop.finish(r, &[]);
+    }
+    if let Some(item) = f.get("covered_since")
+        && let Some(text) = r.text(&item, 64)
+    {
+        policy.covered_since = instant(&text, &policy.timezone);
+        if policy.covered_since.is_none() {
+            r.problem(codes::VALUE_INVALID, item.node.at, &item.path, "a date, as `2025-01-01`, or an instant with its offset");
+        }
+    }
+    f.finish(r, POLICY_LATER);
+    Some(policy)
+}
+
+fn url(r: &mut Reader<'_>, f: &mut Fields<'_>, name: &'static str) -> Option<String> {
+    let item = f.get(name)?;
+    let text = r.text(&item, 2_048)?;
+    let host = text.strip_prefix("https://").unwrap_or_default();
+    if host.is_empty() || host.starts_with('/') || text.contains(|c: char| c.is_whitespace() || c.is_control()) {
+        r.problem(codes::VALUE_INVALID, item.node.at, &item.path, "an address that begins with https://");
+        return None;
+    }
+    Some(text)
+}
+
+/// A date is its local midnight.
+fn instant(text: &str, timezone: &str) -> Option<Timestamp> {
+    if let Ok(instant) = text.parse::<jiff::Timestamp>() {
+        return Some(Timestamp::from_millis(instant.as_millisecond()));
+    }
+    let date: jiff::civil::Date = text.parse().ok()?;
+    let zoned = date.to_zoned(jiff::tz::TimeZone::get(timezone).ok()?).ok()?;
+    Some(Timestamp::from_millis(zoned.timestamp().as_millisecond()))
+}
+
+pub(super) fn source(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Source> {
+    let mut f = r.fields(spec)?;
+    let later = &["webhook", "shopify", "woocommerce", "form"];
+    let kind = f.require(r, "kind", codes::FIELD_MISSING).and_then(|i| r.word(&i, &["browser", "server", "kafka"], later));
+    let grants = f.get("may_grant");
+    let may_grant = f.bool(r, "may_grant", false);
+    if let (Some("browser"), true, Some(item)) = (kind, may_grant, grants) {
+        r.problem(codes::FIELD_NOT_ALLOWED_HERE, item.at, &item.path, "a browser may deny consent, never grant it");
+    }
+    let mut may_assert = Vec::new();
+    let known: Vec<&'static str> = IdentifierClass::ALL.iter().filter(|c| **c != IdentifierClass::Custom).map(|c| c.as_str()).collect();
+    for item in f.items(r, "may_assert", 16) {
+        let custom = matches!(&item.node.value, super::node::Value::Text(t) if t.text.starts_with("custom:"));
+        if custom {
+            r.problem(codes::NOT_YET_SUPPORTED, item.node.at, &item.path, "custom identifiers are not yet supported");
+        } else {
+            may_assert.extend(r.word(&item, &known, &[]).map(str::to_owned));
+        }
+    }
+    f.finish(r, &["scheme", "header", "secret", "map"]);
+    Some(Source { name: name.to_owned(), kind: kind?.to_owned(), may_grant, may_assert })
+}
