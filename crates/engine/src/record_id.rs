@@ -1,6 +1,6 @@
 //! Ids of records that a fold makes: functions of the log, so that every life makes the same ones.
 
-use waypost_types::{Position, Role};
+use waypost_types::{Position, Role, Timestamp};
 
 /// The id of the `index`-th output of the record at `position` of a role's partition.
 pub fn derived(role: Role, partition: u32, position: Position, index: usize) -> [u8; 16] {
@@ -11,6 +11,18 @@ pub fn derived(role: Role, partition: u32, position: Position, index: usize) -> 
     hasher.update(&position.offset.to_be_bytes());
     hasher.update(&position.index.to_be_bytes());
     hasher.update(&(index as u64).to_be_bytes());
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    id
+}
+
+/// The id of what an entity's timer due at `due` makes.
+pub fn of_timer(role: Role, entity: &[u8], due: Timestamp) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(b"waypost timer");
+    hasher.update(&role.number().to_be_bytes());
+    hasher.update(&due.millis().to_be_bytes());
+    hasher.update(entity);
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
     id

@@ -1,1 +1,176 @@
-//! What a profile becomes by an event or by time at the segmenter.
+//! What a profile becomes by an event, by time, by a merge at the segmenter: records, fields, consents,
+//! traits and memberships, and the delta that tells the orchestrator.
+//!
+//! Everything goes by event time, so history (PRODUCT §4.4) and late events need no road of their own;
+//! only memberships go by `now`, which is log time.
+
+mod carts;
+mod consents;
+mod fields;
+mod memberships;
+mod orders;
+mod properties;
+mod size;
+mod traits;
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    inbox::{Event, Person, Property, Value, value::Kind},
+    state::SegmentProfile,
+};
+use waypost_types::Timestamp;
+
+use self::properties::Properties;
+pub(crate) use self::{
+    carts::settle,
+    consents::restriction,
+    orders::{rank, trim},
+    traits::{CARRIED, derive, is_order_trait},
+};
+pub use self::{
+    memberships::Change,
+    traits::{FIRST_SEEN_AT, LAST_SEEN_AT},
+};
+use crate::{definitions::Workspace, merge, person};
+
+/// What became of a profile.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Outcome {
+    /// What changed of the person; all of it after a merge.
+    pub delta: Person,
+    /// Memberships that are not what they were.
+    pub changes: Vec<Change>,
+    /// The event anew, where a `cart_id` was filled in; else it goes on as it came.
+    pub rewritten: Option<Bytes>,
+    /// Reasons of what the event said and was not taken; counted.
+    pub refused: Vec<&'static str>,
+}
+
+/// Folds an event that came by way of `node`.
+pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Timestamp, workspace: &Workspace) -> Outcome {
+    let before = profile.person.clone().unwrap_or_default();
+    let mut person = before.clone();
+    let currency = workspace.policy.currency;
+    let properties = Properties::new(event.properties.as_ref(), currency);
+    let context = Properties::new(event.context.as_ref(), currency);
+    let at = event.event_time;
+
+    touch(profile, now);
+    profile.last_event_at = profile.last_event_at.max(at);
+    profile.events = profile.events.saturating_add(1);
+    add_sorted(&mut profile.ids, node);
+
+    let mut refused = fields::fold(&mut person, event, properties, context);
+    if by_the_person(&event.name) {
+        traits::seen(&mut person, at);
+    }
+    if orders::fold(&mut person, &event.name, properties, at) {
+        refused.push("ORDER_UNKNOWN");
+    }
+    let cart_id = carts::fold(&mut person, &event.name, properties, at);
+    settle(&mut person);
+    let fallen = trim(&mut person);
+    traits::carry(&mut person, &fallen);
+    derive(&mut person);
+    refused.extend(consents::fold(&mut person, event, properties));
+    if size::limit(&mut person) {
+        refused.push("PROFILE_TOO_LARGE");
+    }
+    let changes = evaluate(profile, &mut person, now, workspace);
+    let delta = person::diff(&before, &person);
+    profile.person = Some(person);
+    Outcome { delta, changes, rewritten: cart_id.map(|id| with_cart(event, &id)), refused }
+}
+
+/// Notes the node of an item that says nothing of the person.
+pub fn seen(profile: &mut SegmentProfile, node: &Bytes, now: Timestamp) {
+    touch(profile, now);
+    add_sorted(&mut profile.ids, node);
+}
+
+/// Evaluates again because time alone may have changed an answer.
+pub fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace) -> Outcome {
+    let before = profile.person.clone().unwrap_or_default();
+    let mut person = before.clone();
+    let changes = evaluate(profile, &mut person, now, workspace);
+    let delta = person::diff(&before, &person);
+    touch(profile, now);
+    profile.person = Some(person);
+    Outcome { delta, changes, ..Outcome::default() }
+}
+
+/// The earliest instant at which time alone may change a membership.
+pub fn next_flip(profile: &SegmentProfile) -> Option<Timestamp> {
+    profile.person.as_ref().and_then(memberships::next_flip)
+}
+
+/// Takes in the state of a profile that moved here; the delta is the whole person.
+pub fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes, now: Timestamp, workspace: &Workspace) -> Outcome {
+    let own = profile.person.take().unwrap_or_default();
+    let other = moved.person.unwrap_or_default();
+    let mut person = merge::persons(&own, &other);
+    // What the survivor's memberships were is what changes are told against.
+    person.memberships.clone_from(&own.memberships);
+    let too_large = size::limit(&mut person);
+    profile.created_at = earlier(profile.created_at, moved.created_at);
+    profile.last_event_at = profile.last_event_at.max(moved.last_event_at);
+    profile.events = profile.events.saturating_add(moved.events);
+    for id in &moved.ids {
+        add_sorted(&mut profile.ids, id);
+    }
+    for id in moved.losers.iter().chain([loser]) {
+        add_sorted(&mut profile.losers, id);
+    }
+    touch(profile, now);
+    let changes = evaluate(profile, &mut person, now, workspace);
+    // The other half may have told the orchestrator of records that the union does not keep.
+    let mut delta = person::diff(&Person::default(), &person);
+    delta.removed_carts = gone(own.carts.iter().chain(&other.carts).map(|c| &c.cart_id), |id| person::cart(&person, id).is_some());
+    delta.removed_orders = gone(own.orders.iter().chain(&other.orders).map(|o| &o.order_id), |id| person::order(&person, id).is_some());
+    profile.person = Some(person);
+    Outcome { delta, changes, rewritten: None, refused: if too_large { vec!["PROFILE_TOO_LARGE"] } else { Vec::new() } }
+}
+
+fn evaluate(profile: &SegmentProfile, person: &mut Person, now: Timestamp, workspace: &Workspace) -> Vec<Change> {
+    memberships::evaluate(person, now, workspace, Timestamp::from_millis(profile.created_at))
+}
+
+fn touch(profile: &mut SegmentProfile, now: Timestamp) {
+    profile.now = profile.now.max(now.millis());
+    profile.created_at = earlier(profile.created_at, now.millis());
+}
+
+/// The earlier of two instants of which zero stands for none.
+fn earlier(a: i64, b: i64) -> i64 {
+    if a == 0 || b == 0 { a.max(b) } else { a.min(b) }
+}
+
+fn add_sorted(list: &mut Vec<Bytes>, id: &Bytes) {
+    if let Err(place) = list.binary_search(id) {
+        list.insert(place, id.clone());
+    }
+}
+
+fn gone<'a>(ids: impl Iterator<Item = &'a String>, kept: impl Fn(&str) -> bool) -> Vec<String> {
+    ids.filter(|id| !kept(id)).cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
+}
+
+/// Whether the person did it, rather than Waypost.
+fn by_the_person(name: &str) -> bool {
+    !name.starts_with("Message ") && name != "Offer Granted"
+}
+
+fn with_cart(event: &Event, cart_id: &str) -> Bytes {
+    let mut event = event.clone();
+    let entries = &mut event.properties.get_or_insert_default().entries;
+    let value = Some(Value { kind: Some(Kind::Text(cart_id.to_owned())) });
+    match entries.binary_search_by(|p| p.name.as_str().cmp("cart_id")) {
+        Ok(at) => entries[at].value = value,
+        Err(at) => entries.insert(at, Property { name: "cart_id".to_owned(), value }),
+    }
+    event.encode_to_vec().into()
+}
+
+#[cfg(test)]
+mod tests;
