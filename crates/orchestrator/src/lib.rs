@@ -1,1 +1,8 @@
-//! orchestrator
+//! Orchestrator: who enters a journey, who leaves, who gets a message. One entity per profile; logic in
+//! `waypost_engine::journey`.
+
+mod processor;
+mod profile;
+
+pub use processor::OrchestratorProcessor;
+pub use profile::Profile;

@@ -1,0 +1,272 @@
+//! Maps records of `wp1.journey` to the engine's steps, and their effects to outputs (PROTOCOL §10.2).
+
+use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
+
+use bytes::Bytes;
+use prost::Message;
+use waypost_codec::{
+    frame::Record,
+    inbox::{Delta, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeDone, MergeState, Pass, segment_item::Body},
+    kind,
+    public::Decision,
+    state::{JourneyProfile, SegmentProfile},
+};
+use waypost_engine::{
+    definitions::{DefinitionSet, Workspace},
+    journey::{self, Context, Effect, Input, Limit},
+    library::Library,
+};
+use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
+use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
+
+use crate::Profile;
+
+/// The orchestrator role; one instance a partition.
+#[derive(Debug)]
+pub struct OrchestratorProcessor {
+    library: Arc<Library>,
+    set: Option<Arc<DefinitionSet>>,
+}
+
+// === impl OrchestratorProcessor ===
+
+impl OrchestratorProcessor {
+    /// With the definitions that have arrived so far.
+    pub fn new(library: Arc<Library>) -> Self {
+        Self { library, set: None }
+    }
+
+    /// A workspace's definitions; without any in force, those of an empty one.
+    fn workspace(&self, id: WorkspaceId) -> Cow<'_, Workspace> {
+        let found = self.set.as_ref().and_then(|set| set.workspaces.get(&id));
+        found.map_or_else(|| Cow::Owned(Workspace::empty(id)), |ws| Cow::Borrowed(ws.as_ref()))
+    }
+
+    fn item(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+        let arrived = decode::<JourneyItem>(&record.body)?;
+        let Some(item) = arrived.item else { return Err(malformed("an item without content")) };
+        let delta = arrived.delta.as_ref();
+        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        profile.saw(&item.node);
+        let event;
+        let input = match &item.body {
+            Some(Body::Event(bytes)) => {
+                event = decode::<Event>(bytes)?;
+                Input::Event { event: &event, delta }
+            }
+            Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
+            Some(Body::Settled(_)) => match delta {
+                Some(delta) => Input::Delta(delta),
+                None => {
+                    fold.put(id, profile);
+                    return Ok(());
+                }
+            },
+            Some(Body::Erase(_)) => return Err(not_yet("erasing a profile")),
+            None => return Err(malformed("an item without body")),
+        };
+        let effects = journey::fold(&mut profile.0, &self.workspace(record.workspace), &context(fold, record)?, input);
+        fold.put(id, profile);
+        emit(fold, record.workspace, &record.key, effects);
+        if record.via > 0 {
+            // Its identifier still takes the old road.
+            merge_done(fold, record, &item.node);
+        }
+        Ok(())
+    }
+
+    fn delta(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+        let delta = decode::<Delta>(&record.body)?.delta.unwrap_or_default();
+        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let effects = journey::fold(&mut profile.0, &self.workspace(record.workspace), &context(fold, record)?, Input::Delta(&delta));
+        fold.put(id, profile);
+        emit(fold, record.workspace, &record.key, effects);
+        Ok(())
+    }
+
+    fn merge_state(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+        let arrived = decode::<JourneyMergeState>(&record.body)?;
+        let mut incoming = decode::<JourneyProfile>(&arrived.journey_state)?;
+        incoming.ids.extend(arrived.ids.iter().cloned());
+        incoming.losers.push(arrived.loser);
+        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let ws = self.workspace(record.workspace);
+        let effects = journey::import(&mut profile.0, &incoming, arrived.delta.as_ref(), &ws, &context(fold, record)?);
+        fold.put(id, profile);
+        emit(fold, record.workspace, &record.key, effects);
+        let nodes: BTreeSet<Bytes> = arrived.ids.into_iter().chain([arrived.node]).collect();
+        for node in &nodes {
+            merge_done(fold, record, node);
+        }
+        Ok(())
+    }
+}
+
+impl Processor for OrchestratorProcessor {
+    type Entity = Profile;
+
+    const ROLE: Role = Role::Orchestrator;
+    const RELAYS_TO: Option<Role> = None;
+    const WATERMARKED: bool = false;
+    const REPORTS_THROUGH: bool = false;
+
+    fn define(&mut self, defv: &str) -> Definitions {
+        if defv.is_empty() {
+            self.set = None;
+            return Definitions::Loaded;
+        }
+        let Some(set) = self.library.set(defv) else { return Definitions::Missing };
+        self.set = Some(set);
+        Definitions::Loaded
+    }
+
+    fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
+        match record.kind {
+            kind::JOURNEY_ITEM | kind::DELTA | kind::JOURNEY_MERGE_BEGIN | kind::JOURNEY_MERGE_STATE | kind::PASS => {
+                ProfileId::from_slice(&record.key).map_err(|e| malformed(&format!("a record's key is {e}")))?;
+                Ok(vec![EntityId::new(record.workspace, b'p', &record.key)])
+            }
+            kind::JOURNEY_FLUSH | kind::ERASED | kind::GONE => Err(not_yet(&format!("records of kind {}", record.kind))),
+            other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
+        }
+    }
+
+    fn fold(&self, fold: &mut Fold<'_, Profile>, record: &Record) -> Result<(), Poison> {
+        let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
+        // The stages mirror each other: what the segmenter passed finds a tombstone here, and nothing else does.
+        let moved = fold.get(&id).is_some_and(Profile::is_tombstone);
+        match (record.kind, moved) {
+            (kind::PASS, true) => pass(fold, &id, record),
+            (kind::PASS, false) => Err(Poison { reason: "PASS_WITHOUT_TOMBSTONE", detail: "the profile has not moved".to_owned() }),
+            (_, true) => Err(Poison { reason: "ALREADY_MOVED", detail: format!("kind {} at a profile that has moved", record.kind) }),
+            (kind::JOURNEY_ITEM, false) => self.item(fold, &id, record),
+            (kind::DELTA, false) => self.delta(fold, &id, record),
+            (kind::JOURNEY_MERGE_BEGIN, false) => merge_begin(fold, &id, record),
+            (kind::JOURNEY_MERGE_STATE, false) => self.merge_state(fold, &id, record),
+            (other, false) => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
+        }
+    }
+
+    fn fire(&self, fold: &mut Fold<'_, Profile>, entity: &EntityId, limit: Fireable) -> Result<bool, Poison> {
+        let Some(mut profile) = fold.get(entity).cloned() else { return Ok(false) };
+        let profile_id = ProfileId::from_slice(entity.key()).map_err(|e| malformed(&e.to_string()))?;
+        let workspace = entity.workspace();
+        let cx = Context { now: fold.now(), position: fold.position(), profile: profile_id, workspace };
+        let limit = Limit { plain: limit.plain, absent: limit.absent, before: limit.before };
+        let Some(effects) = journey::fire(&mut profile.0, &self.workspace(workspace), &cx, &limit) else { return Ok(false) };
+        fold.put(entity, profile);
+        emit(fold, workspace, &Bytes::copy_from_slice(entity.key()), effects);
+        Ok(true)
+    }
+}
+
+/// The profile becomes a tombstone; both its states go to the winner's segmenter in one record.
+fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+    let JourneyMergeBegin { begin, segment_state } = decode(&record.body)?;
+    let Some(begin) = begin.filter(|b| b.winner.len() == 31 && b.winner != record.key) else {
+        return Err(malformed("a merge without winner"));
+    };
+    let state = fold.get(id).cloned().unwrap_or_default().0;
+    // Every node whose items either stage has folded: each is told where to go from now on.
+    let mut ids: BTreeSet<Bytes> = decode::<SegmentProfile>(&segment_state)?.ids.into_iter().chain(state.ids.iter().cloned()).collect();
+    ids.insert(begin.node.clone());
+    let ids: Vec<Bytes> = ids.into_iter().filter(|node| !node.is_empty()).collect();
+    let tombstone = JourneyProfile { moved_to: begin.winner.clone(), ids: ids.clone(), now: state.now.max(fold.now().millis()), ..JourneyProfile::default() };
+    let body = MergeState {
+        node: begin.node,
+        ids,
+        segment_state,
+        journey_state: state.encode_to_vec().into(),
+        loser: record.key.clone(),
+    };
+    to_inbox(fold, Role::Segmenter, record, begin.winner, kind::MERGE_STATE, body.encode_to_vec());
+    fold.put(id, Profile(tombstone));
+    Ok(())
+}
+
+/// A record that met a tombstone goes on to where the profile moved, as it was and at its own time.
+fn pass(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+    let inner = decode::<Pass>(&record.body)?.record.ok_or_else(|| malformed("nothing to pass on"))?;
+    let inner = Record::from_proto(inner).map_err(|e| malformed(&e.to_string()))?;
+    let to = fold.get(id).map(|p| p.0.moved_to.clone()).unwrap_or_default();
+    fold.emit(Output::Inbox {
+        role: Role::Segmenter,
+        workspace: inner.workspace,
+        key: to,
+        kind: inner.kind,
+        body: inner.body,
+        id: inner.id,
+        via: inner.via,
+        at: inner.at,
+    });
+    Ok(())
+}
+
+/// Tells a node's identifier where its profile is now.
+fn merge_done(fold: &mut Fold<'_, Profile>, record: &Record, node: &Bytes) {
+    // Class, then the 16 bytes that the identifier is known by.
+    let Some(identifier) = node.get(1..17).map(Bytes::copy_from_slice) else { return };
+    let body = MergeDone { node: node.clone(), at: record.key.clone() };
+    to_inbox(fold, Role::Identity, record, identifier, kind::MERGE_DONE, body.encode_to_vec());
+}
+
+fn to_inbox(fold: &mut Fold<'_, Profile>, role: Role, record: &Record, key: Bytes, kind: u32, body: Vec<u8>) {
+    let id = output_id(fold, &key, &body);
+    fold.emit(Output::Inbox { role, workspace: record.workspace, key, kind, body: body.into(), id, via: 0, at: None });
+}
+
+fn emit(fold: &mut Fold<'_, Profile>, workspace: WorkspaceId, profile: &Bytes, effects: Vec<Effect>) {
+    for effect in effects {
+        let (key, kind, body) = match effect {
+            Effect::Dispatch { key, dispatch } => (key, kind::DISPATCH, dispatch.encode_to_vec()),
+            Effect::Recall { key, recall } => (key, kind::RECALL, recall.encode_to_vec()),
+            Effect::Suppress { key, suppress } => (key, kind::SUPPRESS, suppress.encode_to_vec()),
+            Effect::Unsuppress { key, unsuppress } => (key, kind::UNSUPPRESS, unsuppress.encode_to_vec()),
+            Effect::Decision(decision) => {
+                fold.emit(Output::Public {
+                    topic: Decision::TOPIC,
+                    key: profile.clone(),
+                    kind: "dev.waypost.decision.made",
+                    version: Decision::VERSION,
+                    body: decision.encode(),
+                });
+                continue;
+            }
+        };
+        let key = Bytes::copy_from_slice(&key);
+        let id = output_id(fold, &key, &body);
+        fold.emit(Output::Inbox { role: Role::Sender, workspace, key, kind, body: body.into(), id, via: 0, at: None });
+    }
+}
+
+/// The id of an output: of its time and content, so that two timers of one record do not share theirs.
+fn output_id(fold: &Fold<'_, Profile>, key: &Bytes, body: &[u8]) -> [u8; 16] {
+    let content = waypost_codec::frame::chain(0, 0, key, body);
+    let position = fold.position();
+    let mut id = [0; 16];
+    id[..8].copy_from_slice(&content.to_be_bytes());
+    let place = format!("{}/{}/{}/{}", fold.partition(), position.offset, position.index, fold.now().millis());
+    id[8..].copy_from_slice(&waypost_codec::frame::chain(content, kind::DISPATCH, place.as_bytes(), &[]).to_be_bytes());
+    id
+}
+
+fn context(fold: &Fold<'_, Profile>, record: &Record) -> Result<Context, Poison> {
+    let profile = ProfileId::from_slice(&record.key).map_err(|e| malformed(&e.to_string()))?;
+    let now: Timestamp = fold.now();
+    Ok(Context { now, position: fold.position(), profile, workspace: record.workspace })
+}
+
+fn not_yet(what: &str) -> Poison {
+    Poison { reason: "NOT_YET_SUPPORTED", detail: format!("{what} at the orchestrator") }
+}
+
+fn malformed(what: &str) -> Poison {
+    Poison { reason: "DECODE_FAILED", detail: what.to_owned() }
+}
+
+fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Poison> {
+    M::decode(body.clone()).map_err(|e| malformed(&e.to_string()))
+}
+
+#[cfg(test)]
+mod tests;
