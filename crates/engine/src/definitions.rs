@@ -424,6 +424,26 @@ pub enum Fresh {
     Order,
 }
 
+// === impl Workspace ===
+
+impl Workspace {
+    /// A workspace in which nothing was applied yet.
+    pub fn empty(id: WorkspaceId) -> Self {
+        Self {
+            id,
+            name: String::new(),
+            policy: Policy::default(),
+            topics: BTreeMap::new(),
+            channels: BTreeMap::new(),
+            segments: BTreeMap::new(),
+            segment_order: Vec::new(),
+            templates: BTreeMap::new(),
+            journeys: BTreeMap::new(),
+            sources: BTreeMap::new(),
+        }
+    }
+}
+
 // === impl Class ===
 
 impl Class {

@@ -171,14 +171,13 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     let mut ids: BTreeSet<Bytes> = decode::<SegmentProfile>(&segment_state)?.ids.into_iter().chain(state.ids.iter().cloned()).collect();
     ids.insert(begin.node.clone());
     let ids: Vec<Bytes> = ids.into_iter().filter(|node| !node.is_empty()).collect();
-    let tombstone = JourneyProfile { moved_to: begin.winner.clone(), ids: ids.clone(), now: state.now.max(fold.now().millis()), ..JourneyProfile::default() };
-    let body = MergeState {
-        node: begin.node,
-        ids,
-        segment_state,
-        journey_state: state.encode_to_vec().into(),
-        loser: record.key.clone(),
+    let tombstone = JourneyProfile {
+        moved_to: begin.winner.clone(),
+        ids: ids.clone(),
+        now: state.now.max(fold.now().millis()),
+        ..JourneyProfile::default()
     };
+    let body = MergeState { node: begin.node, ids, segment_state, journey_state: state.encode_to_vec().into(), loser: record.key.clone() };
     to_inbox(fold, Role::Segmenter, record, begin.winner, kind::MERGE_STATE, body.encode_to_vec());
     fold.put(id, Profile(tombstone));
     Ok(())
