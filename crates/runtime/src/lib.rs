@@ -5,10 +5,23 @@
 //! and answers [`Command`]s. Two drivers perform them: [`driver`] over the async ports [`Log`] and
 //! [`Store`], and the deterministic ones of `memory` (embedded) and `sim` (seeded faults).
 
+pub mod append;
+mod cache;
+pub mod channel_in;
+pub mod channel_out;
+pub mod config;
 pub mod finding;
 pub mod machine;
+mod packer;
 pub mod ports;
 pub mod processor;
+mod publisher;
+mod role_machine;
+mod timers;
+pub mod tip;
+mod worker;
 
+pub use config::{Config, Rules};
 pub use machine::{Command, Input, Machine};
 pub use processor::{Entity, Fold, Poison, Processor};
+pub use role_machine::RoleMachine;

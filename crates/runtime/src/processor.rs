@@ -172,7 +172,6 @@ pub struct Fold<'a, E> {
     pub(crate) position: Position,
     pub(crate) partition: u32,
     pub(crate) leader: u64,
-    pub(crate) leading: bool,
     pub(crate) clk: Timestamp,
     pub(crate) entities: &'a mut BTreeMap<EntityId, Option<E>>,
     pub(crate) outputs: Vec<Output>,
@@ -185,18 +184,7 @@ pub struct Fold<'a, E> {
 impl<'a, E: Entity> Fold<'a, E> {
     /// A fold over these entities; for tests of processors, and for the runtime.
     pub fn new(now: Timestamp, position: Position, entities: &'a mut BTreeMap<EntityId, Option<E>>) -> Self {
-        Self {
-            now,
-            position,
-            partition: 0,
-            leader: 0,
-            leading: false,
-            clk: now,
-            entities,
-            outputs: Vec::new(),
-            jobs: Vec::new(),
-            touched: Vec::new(),
-        }
+        Self { now, position, partition: 0, leader: 0, clk: now, entities, outputs: Vec::new(), jobs: Vec::new(), touched: Vec::new() }
     }
 
     /// Log time of the record, or the due of the timer.

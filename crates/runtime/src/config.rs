@@ -1,0 +1,183 @@
+//! Limits of the runtime, how each was chosen (PROTOCOL §12.2), and the switches of its rules.
+
+use waypost_types::Span;
+
+/// Limits and paces of one machine. None of them is part of the protocol: any values give the same states.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// A batch ends behind the frame that reaches so many records.
+    pub batch_records: usize,
+    /// A batch ends behind the frame that reaches so many bytes.
+    pub batch_bytes: usize,
+    /// Largest frame put out; a larger record goes alone.
+    pub frame_bytes: usize,
+    /// Most records in a frame put out.
+    pub frame_records: usize,
+    /// So many waiting bytes are sent although a frame is in flight.
+    pub frame_eager_bytes: usize,
+    /// Most frames in flight to one destination.
+    pub frames_in_flight: usize,
+    /// How long an output waits behind a frame in flight.
+    pub linger: Span,
+    /// Floor of τ, the time between two commits.
+    pub commit_interval: Span,
+    /// A commit is cut at so many changed entities.
+    pub commit_entities: usize,
+    /// A commit is cut at so many bytes.
+    pub commit_bytes: usize,
+    /// Above so many bytes of unacknowledged outputs a partition folds no further.
+    pub unacknowledged_bytes: usize,
+    /// Above so many bytes of frozen write sets a partition folds no further.
+    pub frozen_bytes: usize,
+    /// Above so many uncommitted records a partition folds no further.
+    pub uncommitted_records: usize,
+    /// Entities that a partition keeps in memory, those it must keep not counted.
+    pub cache_entities: usize,
+    /// How far absent timers may run ahead of the upstream watermark.
+    pub slack: Span,
+    /// Partitions of each public topic.
+    pub public_partitions: u32,
+    /// Partitions of the dead-letter topic.
+    pub dead_partitions: u32,
+    /// Own timers fired before one record, and timers of one entity in one tick.
+    pub own_timers: usize,
+    /// Entities whose timers one tick fires.
+    pub tick_entities: usize,
+    /// Entities one tick looks at to find them.
+    pub tick_examined: usize,
+    /// Timers due within this are kept in memory.
+    pub timer_horizon: Span,
+    /// Timers asked for at once.
+    pub timer_page: usize,
+    /// A partition that reports `through` appends a tick after so long without a frame.
+    pub idle_tick: Span,
+    /// A risen watermark is passed on no more often than this.
+    pub watermark_tick: Span,
+    /// Any partition appends a tick after so long without a frame.
+    pub quiet_tick: Span,
+    /// A tick that has not come back after this is taken for lost.
+    pub tick_lost: Span,
+    /// How long a revoked partition may take to drain.
+    pub revoke: Span,
+    /// How long a draining process may take, calls under way included.
+    pub drain: Span,
+    /// Largest record put out.
+    pub record_bytes: usize,
+    /// Most outputs of one record.
+    pub record_outputs: usize,
+    /// The engine this binary folds with.
+    pub engine: u32,
+    /// Nothing received for so long, though more is known to be there: seek again.
+    pub silence: Span,
+    /// Rules, all on; the simulator switches them off one by one to find the hole.
+    pub rules: Rules,
+}
+
+/// The rules of PROTOCOL §16.4 that the machine keeps. Those of the store and the log have their switches there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is the switch of one independent rule")]
+pub struct Rules {
+    /// A commit waits for the acknowledgements of all outputs below it.
+    pub commit_behind_acknowledgements: bool,
+    /// Of a partition channel's acknowledgements only a contiguous prefix survives a failure.
+    pub contiguous_acknowledgements: bool,
+    /// Acknowledgements of a discarded producer are void.
+    pub void_discarded_acknowledgements: bool,
+    /// A write set is what the end of its batch left behind.
+    pub frozen_write_sets: bool,
+    /// What an uncommitted batch has touched stays in memory.
+    pub keep_uncommitted: bool,
+    /// `through` waits for acknowledgements.
+    pub through_behind_acknowledgements: bool,
+    /// The partition clock moves by ticks in the log.
+    pub ticks_in_log: bool,
+    /// Definitions change where their activation stands in the log.
+    pub activations_in_log: bool,
+    /// A receiver drops what comes behind a gap.
+    pub go_back_n: bool,
+    /// A receiver takes the tail of an overlapping section.
+    pub overlapping_tail: bool,
+    /// A frame at another offset than the next one is not folded.
+    pub density_check: bool,
+    /// Every claim draws a fresh token.
+    pub fresh_token: bool,
+    /// Jobs start only behind the own leader record.
+    pub leader_check: bool,
+    /// An entity's due timers fire before its next record.
+    pub own_timers_first: bool,
+    /// A panic in a fold is a dead letter.
+    pub catch_unwind: bool,
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self {
+            batch_records: 512,
+            batch_bytes: 256 << 10,
+            frame_bytes: 256 << 10,
+            frame_records: 1_000,
+            frame_eager_bytes: 64 << 10,
+            frames_in_flight: 4,
+            linger: Span::from_millis(2),
+            commit_interval: Span::from_millis(100),
+            commit_entities: 512,
+            commit_bytes: 256 << 10,
+            unacknowledged_bytes: 16 << 20,
+            frozen_bytes: 64 << 20,
+            uncommitted_records: 500_000,
+            cache_entities: 20_000,
+            slack: Span::from_secs(2),
+            public_partitions: 8,
+            dead_partitions: 8,
+            own_timers: 32,
+            tick_entities: 256,
+            tick_examined: 4_096,
+            timer_horizon: Span::from_secs(300),
+            timer_page: 10_000,
+            idle_tick: Span::from_secs(1),
+            watermark_tick: Span::from_millis(500),
+            quiet_tick: Span::from_secs(60),
+            tick_lost: Span::from_secs(30),
+            revoke: Span::from_millis(500),
+            drain: Span::from_secs(30),
+            record_bytes: 256 << 10,
+            record_outputs: 512,
+            engine: 1,
+            silence: Span::from_secs(10),
+            rules: Rules::default(),
+        }
+    }
+}
+
+impl Config {
+    /// For the embedded driver: commits follow at once, so that whatever has settled is stored too.
+    pub fn embedded() -> Self {
+        Self { commit_interval: Span::ZERO, ..Self::default() }
+    }
+}
+
+// === impl Rules ===
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self {
+            commit_behind_acknowledgements: true,
+            contiguous_acknowledgements: true,
+            void_discarded_acknowledgements: true,
+            frozen_write_sets: true,
+            keep_uncommitted: true,
+            through_behind_acknowledgements: true,
+            ticks_in_log: true,
+            activations_in_log: true,
+            go_back_n: true,
+            overlapping_tail: true,
+            density_check: true,
+            fresh_token: true,
+            leader_check: true,
+            own_timers_first: true,
+            catch_unwind: true,
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! Packing outputs of several local workers into frames of one destination (PROTOCOL §7.1).
+//!
+//! A frame is sent when none is in flight there, or 64 KiB wait, or 2 ms have passed: an idle pipeline
+//! sends at once and a busy one sends large frames. How records fall into frames is chance, and nothing
+//! may depend on it.
+
+use std::collections::BTreeMap;
+
+use waypost_codec::frame::{Frame, Section, Source};
+use waypost_types::{Role, Timestamp};
+
+use crate::{
+    channel_out::{Content, Item, Run, Window},
+    config::Config,
+    publisher::Part,
+};
+
+/// Everything on its way to one destination.
+#[derive(Debug, Default)]
+pub(crate) struct Lane {
+    windows: BTreeMap<u32, (u64, Window)>,
+    /// Since when something waits.
+    since: Option<Timestamp>,
+    in_flight: usize,
+    /// Worker to begin the next frame with, so that none is starved.
+    turn: u32,
+}
+
+// === impl Lane ===
+
+impl Lane {
+    /// Adds an output.
+    pub(crate) fn put(&mut self, now: Timestamp, worker: u32, life: u64, before: u64, item: Item) {
+        let (of, window) = self.windows.entry(worker).or_insert_with(|| (life, Window::new(before)));
+        if *of != life {
+            *of = life;
+            *window = Window::new(before);
+        }
+        window.put(item);
+        self.since.get_or_insert(now);
+    }
+
+    /// Forgets a worker's outputs.
+    pub(crate) fn close(&mut self, worker: u32) {
+        self.windows.remove(&worker);
+        self.settle();
+    }
+
+    /// A worker's window.
+    pub(crate) fn window(&self, worker: u32) -> Option<&Window> {
+        self.windows.get(&worker).map(|(_, window)| window)
+    }
+
+    /// Whether nothing waits for acknowledgement.
+    pub(crate) fn is_empty(&self) -> bool {
+        self.windows.values().all(|(_, window)| window.is_empty())
+    }
+
+    /// Whether something waits to be sent.
+    pub(crate) fn has_unsent(&self) -> bool {
+        self.windows.values().any(|(_, window)| window.has_unsent())
+    }
+
+    /// A frame in flight has landed.
+    pub(crate) fn landed(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// Counts an acknowledgement, unless its worker has started anew since.
+    pub(crate) fn acknowledge(&mut self, part: Part) {
+        if let Some((life, window)) = self.windows.get_mut(&part.worker)
+            && *life == part.life
+        {
+            window.acknowledge(part.run);
+        }
+    }
+
+    /// After a failure: nothing is in flight, and everything unacknowledged waits again.
+    pub(crate) fn rewind(&mut self, now: Timestamp, contiguous: bool) {
+        self.in_flight = 0;
+        for (_, window) in self.windows.values_mut() {
+            window.rewind(contiguous);
+        }
+        self.since = Some(now);
+        self.settle();
+    }
+
+    /// When a frame is to be sent for having waited long enough.
+    pub(crate) fn due(&self, config: &Config) -> Option<Timestamp> {
+        if self.in_flight >= config.frames_in_flight {
+            return None;
+        }
+        self.since.map(|since| if self.in_flight == 0 { since } else { since.plus(config.linger) })
+    }
+
+    fn is_due(&self, now: Timestamp, config: &Config) -> bool {
+        self.due(config).is_some_and(|due| due <= now || self.unsent_bytes() >= config.frame_eager_bytes)
+    }
+
+    fn unsent_bytes(&self) -> usize {
+        self.windows.values().map(|(_, window)| window.unsent_bytes()).sum()
+    }
+
+    fn settle(&mut self) {
+        if !self.has_unsent() {
+            self.since = None;
+        }
+    }
+
+    /// All unsent outputs, each to be sent as a Kafka record of its own.
+    pub(crate) fn singles(&mut self) -> Vec<(Part, Item)> {
+        let mut singles = Vec::new();
+        for (worker, (life, window)) in &mut self.windows {
+            loop {
+                let items = window.send(|_| true);
+                if items.is_empty() {
+                    break;
+                }
+                let part = |item: &Item| Part { worker: *worker, life: *life, run: Run { first: item.seq, end: item.seq } };
+                singles.extend(items.into_iter().map(|item| (part(&item), item)));
+            }
+        }
+        self.since = None;
+        singles
+    }
+}
+
+/// The next frame of a lane that is due, with what it holds.
+pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config) -> Option<(Frame, Vec<Part>)> {
+    if !lane.is_due(now, config) {
+        return None;
+    }
+    let (mut records, mut bytes) = (0, 0);
+    let mut fits = |item: &Item| {
+        let fits = records == 0 || records < config.frame_records && bytes + item.size <= config.frame_bytes;
+        if fits {
+            records += 1;
+            bytes += item.size;
+        }
+        fits
+    };
+    let (mut frame, mut parts) = (Frame::default(), Vec::new());
+    let order: Vec<u32> = lane.windows.range(lane.turn..).chain(lane.windows.range(..lane.turn)).map(|(worker, _)| *worker).collect();
+    for worker in order {
+        let Some((life, window)) = lane.windows.get_mut(&worker) else { continue };
+        loop {
+            let items = window.send(&mut fits);
+            let (Some(first), Some(last)) = (items.first(), items.last()) else { break };
+            let source = Source { role, partition: worker, first: first.seq, chain: last.chain };
+            parts.push(Part { worker, life: *life, run: Run { first: first.seq, end: last.seq } });
+            let records = items.into_iter().filter_map(|item| match item.content {
+                Content::Record(record) => Some(*record),
+                Content::Public { .. } | Content::Dead { .. } => None,
+            });
+            frame.sections.push(Section { source: Some(source), records: records.collect() });
+        }
+        if window.has_unsent() {
+            lane.turn = worker.wrapping_add(1);
+            break;
+        }
+    }
+    lane.settle();
+    if parts.is_empty() {
+        return None;
+    }
+    lane.in_flight += 1;
+    Some((frame, parts))
+}

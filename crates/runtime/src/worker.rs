@@ -1,0 +1,286 @@
+//! The worker of one partition: claims it, replays it, leads it, gives it back (PROTOCOL §4).
+//!
+//! ```text
+//!            claim: OK                  own leader record folded              revoked, SIGTERM
+//! NotReady ───────────► Replaying ────────────────────────────► Leading ─────────────────────► Draining ─► gone
+//!    ▲                      │                                       │
+//!    └─ store unreachable ──┴──── Moved, or Fenced and still mine ──┘         a halting reply or check ─► Halted
+//! ```
+//!
+//! One file a concern: `claiming` takes and loses the partition, `queue` keeps frames dense, `folding`
+//! and `ticking` fold, `emitting` numbers outputs, `committing` freezes and commits batches, `loading`
+//! reads the store, `proposing` appends ticks, `draining` gives back.
+
+mod claiming;
+mod committing;
+mod draining;
+mod emitting;
+mod folding;
+mod loading;
+mod proposing;
+mod queue;
+mod ticking;
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+};
+
+use waypost_types::{Layout, PartitionId, Timestamp};
+
+pub(crate) use claiming::draw;
+
+use crate::{
+    cache::Cache,
+    channel_in::Receivers,
+    config::Config,
+    machine::{Command, Counters, Destination, Progress},
+    ports::{Entropy, Meta, Offset, Token},
+    processor::Processor,
+    publisher::Publisher,
+    timers::Timers,
+    tip::Tip,
+};
+
+/// What a worker may use while it handles one input.
+pub(crate) struct Turn<'a> {
+    pub(crate) now: Timestamp,
+    pub(crate) config: &'a Config,
+    pub(crate) layout: Layout,
+    pub(crate) entropy: &'a mut dyn Entropy,
+    pub(crate) commands: &'a mut Vec<Command>,
+    pub(crate) counters: &'a mut Counters,
+    pub(crate) publisher: &'a mut Publisher,
+    /// Jobs under way, by partition; they outlive a life of its worker.
+    pub(crate) jobs: &'a mut BTreeMap<u32, usize>,
+    /// Counts the lives of all workers.
+    pub(crate) lives: &'a mut u64,
+    /// Least `through` of all identity partitions, once each has one.
+    pub(crate) upstream: Option<Timestamp>,
+}
+
+/// Where a worker stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Not claimed; the next claim goes out at this instant, none while one is under way.
+    NotReady(Option<Timestamp>),
+    /// Folds and publishes; proposes and calls nothing.
+    Replaying,
+    /// Its own leader record is folded.
+    Leading,
+    /// Takes no more.
+    Draining(Timestamp),
+    /// Asked the store to take it back.
+    Releasing(Timestamp),
+    /// Given back; to be dropped.
+    Gone,
+    /// Stopped; somebody was told why.
+    Halted(String),
+}
+
+pub(crate) struct Worker<P: Processor> {
+    id: PartitionId,
+    processor: P,
+    phase: Phase,
+    life: u64,
+    token: Token,
+    /// When others took the partition lately.
+    fenced: VecDeque<Timestamp>,
+    /// First offset that is not committed.
+    off: Offset,
+    /// First offset that is not folded.
+    folded: Offset,
+    /// First offset that has not arrived.
+    next: Offset,
+    /// Offset, plus 1, of the own leader record of this life.
+    own_leader: Option<u64>,
+    meta: Meta,
+    received: Receivers,
+    /// Ends of partition channels as the claim brought them.
+    stored_tips: BTreeMap<String, Tip>,
+    tips: BTreeMap<Destination, Tip>,
+    cache: Cache<P::Entity>,
+    timers: Timers,
+    /// Definitions that have not arrived.
+    missing: Option<String>,
+    queue: queue::Queue,
+    work: Option<folding::Work>,
+    open: committing::Open,
+    frozen: VecDeque<committing::Frozen>,
+    /// So many of the frozen batches, from the front, have all their outputs acknowledged.
+    acknowledged: usize,
+    commit: Option<committing::InFlight>,
+    committed_at: Option<Timestamp>,
+    reads: loading::Reads,
+    through: Timestamp,
+    ticks: proposing::Ticks,
+}
+
+// === impl Worker ===
+
+impl<P: Processor> Worker<P> {
+    /// A worker that has not claimed yet.
+    pub(crate) fn new(index: u32, processor: P) -> Self {
+        Self {
+            id: PartitionId { role: P::ROLE, index },
+            processor,
+            phase: Phase::NotReady(None),
+            life: 0,
+            token: Token([0; 16]),
+            fenced: VecDeque::new(),
+            off: 0,
+            folded: 0,
+            next: 0,
+            own_leader: None,
+            meta: Meta::default(),
+            received: Receivers::default(),
+            stored_tips: BTreeMap::new(),
+            tips: BTreeMap::new(),
+            cache: Cache::default(),
+            timers: Timers::default(),
+            missing: None,
+            queue: queue::Queue::default(),
+            work: None,
+            open: committing::Open::default(),
+            frozen: VecDeque::new(),
+            acknowledged: 0,
+            commit: None,
+            committed_at: None,
+            reads: loading::Reads::default(),
+            through: Timestamp::ZERO,
+            ticks: proposing::Ticks::default(),
+        }
+    }
+
+    pub(crate) fn life(&self) -> u64 {
+        self.life
+    }
+
+    pub(crate) fn token(&self) -> Token {
+        self.token
+    }
+
+    pub(crate) fn is_gone(&self) -> bool {
+        self.phase == Phase::Gone
+    }
+
+    /// Whether it folds what it takes.
+    fn is_folding(&self) -> bool {
+        matches!(self.phase, Phase::Replaying | Phase::Leading)
+    }
+
+    /// Whether the log says that it leads: the last leader record folded is its own.
+    fn leads(&self) -> bool {
+        self.phase == Phase::Leading && self.own_leader == Some(self.meta.leader)
+    }
+
+    /// Does everything that can be done now.
+    pub(crate) fn step(&mut self, turn: &mut Turn<'_>) {
+        self.claim_due(turn);
+        self.count_acknowledged(turn);
+        self.retry_reads(turn);
+        self.fold_ready(turn);
+        self.load_timers(turn);
+        self.commit_due(turn);
+        self.propose(turn);
+        self.watch_silence(turn);
+        self.drain_further(turn);
+    }
+
+    /// Stops for good; the partition is polled on and its records dropped.
+    pub(crate) fn halt(&mut self, turn: &mut Turn<'_>, why: impl Into<String>) {
+        if matches!(self.phase, Phase::Halted(_)) {
+            return;
+        }
+        let why = why.into();
+        self.answer_queries_with_none(turn);
+        turn.publisher.close(self.id.index);
+        turn.commands.push(Command::Halted(self.id.index, why.clone()));
+        self.phase = Phase::Halted(why);
+    }
+
+    /// Whether it wants records now.
+    pub(crate) fn wants(&self, config: &Config, publisher: &Publisher) -> bool {
+        match &self.phase {
+            Phase::Replaying | Phase::Leading => self.queue.has_room(config) && !self.is_over_limits(config, publisher),
+            // Polled on and dropped, so that the partition's fetch does not hold up others.
+            Phase::Halted(_) => true,
+            Phase::NotReady(_) | Phase::Draining(_) | Phase::Releasing(_) | Phase::Gone => false,
+        }
+    }
+
+    fn is_over_limits(&self, config: &Config, publisher: &Publisher) -> bool {
+        let (bytes, records) = self.frozen.iter().fold((0, 0), |(b, r), batch| (b + batch.bytes, r + batch.records));
+        bytes > config.frozen_bytes
+            || records > config.uncommitted_records
+            || publisher.unacknowledged_bytes(self.id.index) > config.unacknowledged_bytes
+    }
+
+    /// Nothing read, unacknowledged, uncommitted or under way.
+    pub(crate) fn is_idle(&self) -> bool {
+        match &self.phase {
+            Phase::Leading => {
+                self.queue.is_empty()
+                    && self.work.is_none()
+                    && self.frozen.is_empty()
+                    && self.commit.is_none()
+                    && self.reads.is_empty()
+                    && !self.ticks.is_unread()
+            }
+            Phase::Halted(_) | Phase::Gone => true,
+            Phase::NotReady(_) | Phase::Replaying | Phase::Draining(_) | Phase::Releasing(_) => false,
+        }
+    }
+
+    /// When it wants a `Wake`.
+    pub(crate) fn next_wake(&self, config: &Config, upstream: Option<Timestamp>, ready: bool) -> Option<Timestamp> {
+        match &self.phase {
+            Phase::NotReady(at) => *at,
+            Phase::Halted(_) | Phase::Gone => None,
+            Phase::Releasing(until) => Some(*until),
+            Phase::Draining(until) => [Some(*until), self.commit_wake(config), self.reads.next_wake()].into_iter().flatten().min(),
+            Phase::Replaying | Phase::Leading => {
+                let wakes = [
+                    self.queue.next_wake(config),
+                    self.commit_wake(config),
+                    self.reads.next_wake(),
+                    self.timers_wake(config),
+                    if ready { self.tick_due(config, upstream) } else { None },
+                ];
+                wakes.into_iter().flatten().min()
+            }
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Progress {
+        Progress {
+            partition: self.id,
+            through: self.through,
+            off: self.off,
+            next: self.folded,
+            eng: self.meta.eng,
+            defv: self.meta.defv.clone(),
+            leading: self.phase == Phase::Leading,
+            halted: if let Phase::Halted(why) = &self.phase { Some(why.clone()) } else { None },
+        }
+    }
+}
+
+impl<P: Processor> fmt::Debug for Worker<P> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Worker")
+            .field("id", &self.id)
+            .field("phase", &self.phase)
+            .field("off", &self.off)
+            .field("folded", &self.folded)
+            .field("next", &self.next)
+            .field("work", &self.work)
+            .field("missing", &self.missing)
+            .field("reads", &self.reads)
+            .field("frozen", &self.frozen.len())
+            .field("acknowledged", &self.acknowledged)
+            .field("commit", &self.commit.is_some())
+            .field("through", &self.through)
+            .finish_non_exhaustive()
+    }
+}

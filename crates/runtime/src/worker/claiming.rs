@@ -1,0 +1,165 @@
+//! Taking a partition, with a fresh token each time, and starting over when it was lost (PROTOCOL §5.1, §5.3).
+//!
+//! A worker whose store was rewound claims under a new token, so that its own older leader record does not
+//! make it leader in the middle of the replay.
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{frame::Record, inbox, kind};
+use waypost_types::{Span, Timestamp, WorkspaceId};
+
+use super::{Phase, Turn, Worker, committing, loading, proposing, queue};
+use crate::{
+    cache::Cache,
+    channel_in::Receivers,
+    machine::Command,
+    ports::{ClaimReply, Claimed, Entropy, StoreError, Token},
+    processor::{Definitions, Processor},
+    publisher::Own,
+    timers::Timers,
+    tip::{Tip, accepted_source},
+};
+
+/// How often a frozen partition, or a silent store, is asked again.
+const ASK_AGAIN: Span = Span::from_secs(1);
+/// Fenced three times within this: somebody else is in earnest.
+const DUEL: Span = Span::from_secs(5);
+
+/// 128 fresh bits.
+pub(crate) fn draw(entropy: &mut dyn Entropy) -> [u8; 16] {
+    (u128::from(entropy.next()) << 64 | u128::from(entropy.next())).to_be_bytes()
+}
+
+impl<P: Processor> Worker<P> {
+    /// Begins a life: everything that was in memory is dropped, and the partition is claimed at `at`.
+    pub(crate) fn start_over(&mut self, turn: &mut Turn<'_>, processor: P, at: Timestamp) {
+        self.answer_queries_with_none(turn);
+        turn.publisher.close(self.id.index);
+        *turn.lives += 1;
+        self.life = *turn.lives;
+        if turn.config.rules.fresh_token || self.token == Token([0; 16]) {
+            self.token = Token(draw(turn.entropy));
+        }
+        self.processor = processor;
+        self.phase = Phase::NotReady(Some(at));
+        self.own_leader = None;
+        self.stored_tips.clear();
+        self.tips.clear();
+        self.cache = Cache::default();
+        self.timers = Timers::default();
+        self.missing = None;
+        self.queue = queue::Queue::default();
+        self.work = None;
+        self.open = committing::Open::default();
+        self.frozen.clear();
+        self.acknowledged = 0;
+        self.commit = None;
+        self.committed_at = None;
+        self.reads = loading::Reads::default();
+        self.ticks = proposing::Ticks::default();
+    }
+
+    /// Whether the machine has to give it a new processor and a new life at the instant returned.
+    ///
+    /// A draining worker that lost its partition has nothing left to give back.
+    pub(super) fn lose(&mut self, turn: &mut Turn<'_>, again: Timestamp) {
+        if matches!(self.phase, Phase::Draining(_) | Phase::Releasing(_)) {
+            self.leave(turn);
+        } else if !matches!(self.phase, Phase::Halted(_) | Phase::Gone) {
+            self.answer_queries_with_none(turn);
+            turn.publisher.close(self.id.index);
+            self.phase = Phase::NotReady(Some(again));
+            self.life = 0;
+        }
+    }
+
+    /// Whether it lost its partition and needs [`Self::start_over`]; at which instant it claims again.
+    pub(crate) fn wants_new_life(&self) -> Option<Timestamp> {
+        match self.phase {
+            Phase::NotReady(Some(at)) if self.life == 0 => Some(at),
+            _ => None,
+        }
+    }
+
+    /// The store is at another offset: rewound, or somebody went on.
+    pub(super) fn moved(&mut self, turn: &mut Turn<'_>) {
+        turn.counters.rewound += 1;
+        self.lose(turn, turn.now);
+    }
+
+    /// Somebody claimed later; still assigned, so this worker claims again after a while.
+    pub(super) fn fenced(&mut self, turn: &mut Turn<'_>) {
+        self.fenced.push_back(turn.now);
+        self.fenced.retain(|at| turn.now.since(*at) <= DUEL);
+        let jitter = i64::try_from(turn.entropy.next() % 451).unwrap_or(0);
+        let pause = if self.fenced.len() >= 3 { DUEL.millis() } else { 50 } + jitter;
+        self.lose(turn, turn.now.plus(Span::from_millis(pause)));
+    }
+
+    pub(super) fn claim_due(&mut self, turn: &mut Turn<'_>) {
+        if let Phase::NotReady(Some(at)) = self.phase
+            && at <= turn.now
+            && self.life != 0
+        {
+            self.phase = Phase::NotReady(None);
+            turn.commands.push(Command::Claim(self.id.index, self.token));
+        }
+    }
+
+    /// The store answered a claim.
+    pub(crate) fn claimed(&mut self, turn: &mut Turn<'_>, token: Token, reply: Result<ClaimReply, StoreError>) {
+        if self.phase != Phase::NotReady(None) || token != self.token {
+            return;
+        }
+        match reply {
+            Ok(ClaimReply::Ok(claimed)) => self.replay(turn, *claimed),
+            Ok(ClaimReply::Uninit) => self.halt(turn, "the store has no state of this partition; only `waypost init` creates it"),
+            Ok(ClaimReply::Mismatch(there)) => {
+                self.halt(
+                    turn,
+                    format!("the store belongs to installation {}, layout {}, format {}", there.id, there.layout, there.format),
+                );
+            }
+            Ok(ClaimReply::Corrupt(key)) => self.halt(turn, format!("key {key} of the store has the wrong type")),
+            // Frozen by an operation, or no answer: the same claim again, it has not been used for anything yet.
+            Ok(ClaimReply::Frozen(_)) | Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
+                self.phase = Phase::NotReady(Some(turn.now.plus(ASK_AGAIN)));
+            }
+        }
+    }
+
+    /// Starts to fold from the committed offset; the own leader record will end the replay.
+    fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
+        (self.off, self.folded, self.next) = (claimed.off, claimed.off, claimed.off);
+        self.meta = claimed.meta;
+        if self.meta.eng == 0 {
+            self.meta.eng = turn.config.engine;
+        }
+        if self.meta.eng > turn.config.engine {
+            return self.halt(turn, format!("the state was folded by engine {}, this binary has {}", self.meta.eng, turn.config.engine));
+        }
+        let mut accepted = Vec::new();
+        for (field, bytes) in claimed.sequences {
+            let tip = Tip::from_bytes(bytes);
+            if let Some(source) = accepted_source(&field) {
+                accepted.push((source, tip));
+            } else {
+                self.stored_tips.insert(field, tip);
+            }
+        }
+        self.received = Receivers::new(accepted);
+        if !self.meta.defv.is_empty() && self.processor.define(&self.meta.defv) == Definitions::Missing {
+            self.missing = Some(self.meta.defv.clone());
+        }
+        self.phase = Phase::Replaying;
+        self.ticks.begin(turn.now);
+        turn.commands.push(Command::Seek(self.id.index, self.next));
+        self.append_leader(turn);
+    }
+
+    pub(super) fn append_leader(&mut self, turn: &mut Turn<'_>) {
+        let body = inbox::Leader { token: Bytes::copy_from_slice(&self.token.0) }.encode_to_vec().into();
+        let record = Record::new(kind::LEADER, WorkspaceId::new(0), self.token.0, Bytes::new(), turn.now, body);
+        turn.publisher.append_own(self.id.index, Own::Leader(self.life), vec![record]);
+    }
+}

@@ -1,0 +1,259 @@
+//! Batches, frozen as they end, and commits behind the acknowledgements of their outputs (PROTOCOL §4, §5.2–5.4).
+//!
+//! A write set is what the end of its batch left behind, not what memory holds when the commit is sent:
+//! newer values under an older offset would be folded twice.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use waypost_types::{EntityId, Timestamp};
+
+use super::{Phase, Turn, Worker, loading::pause};
+use crate::{
+    channel_out::Item,
+    config::Config,
+    machine::{Command, Destination},
+    ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
+    processor::{Job, Processor},
+    tip::Tip,
+};
+
+/// What the frames folded since the last batch ended have changed.
+#[derive(Debug, Default)]
+pub(super) struct Open {
+    frames: usize,
+    records: usize,
+    bytes: usize,
+    appended: Timestamp,
+    entities: BTreeSet<EntityId>,
+    timers: BTreeMap<EntityId, Option<Timestamp>>,
+    sequences: BTreeMap<String, Tip>,
+    outputs: Vec<(Destination, u64, Item)>,
+    jobs: Vec<Job>,
+}
+
+/// A batch folded whole: its outputs are out, its write set waits for their acknowledgements.
+#[derive(Debug)]
+pub(super) struct Frozen {
+    next: Offset,
+    /// Append time of its last frame: everything appended before is folded with it.
+    appended: Timestamp,
+    meta: Meta,
+    entities: Vec<(EntityId, Option<Bytes>)>,
+    timers: BTreeMap<EntityId, Option<Timestamp>>,
+    sequences: BTreeMap<String, Tip>,
+    /// Last number it put out, by destination.
+    ends: BTreeMap<Destination, u64>,
+    pub(super) bytes: usize,
+    pub(super) records: usize,
+}
+
+/// The commit under way.
+#[derive(Debug)]
+pub(super) struct InFlight {
+    commit: Box<Commit>,
+    attempts: u32,
+    /// Not under way; the same bytes go again at this instant.
+    again: Option<Timestamp>,
+}
+
+// === impl Open ===
+
+impl Open {
+    pub(super) fn frame(&mut self, appended: Timestamp, records: usize, bytes: usize) {
+        self.frames += 1;
+        self.records += records;
+        self.bytes += bytes;
+        self.appended = self.appended.max(appended);
+    }
+
+    pub(super) fn is_full(&self, config: &Config) -> bool {
+        self.records >= config.batch_records || self.bytes >= config.batch_bytes
+    }
+
+    pub(super) fn entity(&mut self, id: &EntityId) {
+        if !self.entities.contains(id) {
+            self.entities.insert(id.clone());
+        }
+    }
+
+    pub(super) fn timer(&mut self, id: &EntityId, due: Option<Timestamp>) {
+        self.timers.insert(id.clone(), due);
+    }
+
+    pub(super) fn sequence(&mut self, field: String, tip: Tip) {
+        self.sequences.insert(field, tip);
+    }
+
+    pub(super) fn output(&mut self, destination: &Destination, before: u64, item: Item) {
+        self.outputs.push((destination.clone(), before, item));
+    }
+
+    pub(super) fn jobs(&mut self, jobs: Vec<Job>) {
+        self.jobs.extend(jobs);
+    }
+}
+
+// === impl InFlight ===
+
+impl InFlight {
+    pub(super) fn next(&self) -> Offset {
+        self.commit.next
+    }
+}
+
+impl<P: Processor> Worker<P> {
+    /// Ends the batch: its write set is fixed, its outputs go out, its jobs start.
+    pub(super) fn freeze(&mut self, turn: &mut Turn<'_>) {
+        if self.open.frames == 0 {
+            return;
+        }
+        let open = std::mem::take(&mut self.open);
+        let entities: Vec<_> = open.entities.into_iter().map(|id| (self.cache.bytes(&id).flatten(), id)).map(|(b, id)| (id, b)).collect();
+        let mut ends = BTreeMap::new();
+        for (destination, before, item) in open.outputs {
+            ends.insert(destination.clone(), item.seq);
+            turn.publisher.put(turn.now, &destination, self.id.index, self.life, before, item);
+        }
+        let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
+        self.frozen.push_back(Frozen {
+            next: self.folded,
+            appended: open.appended,
+            meta: self.meta.clone(),
+            bytes: blobs + 32 * (open.timers.len() + open.sequences.len()),
+            entities,
+            timers: open.timers,
+            sequences: open.sequences,
+            ends,
+            records: open.records,
+        });
+        if !turn.config.rules.through_behind_acknowledgements {
+            self.through = self.through.max(open.appended);
+        }
+        for job in open.jobs {
+            *turn.jobs.entry(self.id.index).or_default() += 1;
+            turn.commands.push(Command::Job(self.id.index, job));
+        }
+        self.cache.evict(turn.config.cache_entities, self.off, turn.config.rules.keep_uncommitted);
+        self.count_acknowledged(turn);
+    }
+
+    /// Batches whose outputs all stand in their logs may be committed, and prove what is upstream of them.
+    pub(super) fn count_acknowledged(&mut self, turn: &mut Turn<'_>) {
+        while let Some(batch) = self.frozen.get(self.acknowledged) {
+            let stands = |(destination, end): (&Destination, &u64)| {
+                turn.publisher.acknowledged(destination, self.id.index).is_some_and(|acknowledged| acknowledged >= *end)
+            };
+            if !batch.ends.iter().all(stands) {
+                break;
+            }
+            self.through = self.through.max(batch.appended);
+            self.acknowledged += 1;
+        }
+    }
+
+    /// Batches that may be committed, and whether they are enough to do so at once.
+    fn committable(&self, config: &Config) -> (usize, bool) {
+        let ready = if config.rules.commit_behind_acknowledgements { self.acknowledged } else { self.frozen.len() };
+        let (mut entities, mut bytes) = (0, 0);
+        for (count, batch) in self.frozen.iter().take(ready).enumerate() {
+            entities += batch.entities.len();
+            bytes += batch.bytes;
+            if entities >= config.commit_entities || bytes >= config.commit_bytes {
+                return (count + 1, true);
+            }
+        }
+        (ready, false)
+    }
+
+    /// Commits what may be committed, τ after the last commit, or at once where it is enough or the last.
+    pub(super) fn commit_due(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_folding() && !matches!(self.phase, Phase::Draining(_)) {
+            return;
+        }
+        if let Some(in_flight) = &mut self.commit {
+            if in_flight.again.is_some_and(|at| at <= turn.now) {
+                in_flight.again = None;
+                turn.commands.push(Command::Commit(self.id.index, in_flight.commit.clone()));
+            }
+            return;
+        }
+        let (count, enough) = self.committable(turn.config);
+        let paced = self.committed_at.is_none_or(|at| at.plus(turn.config.commit_interval) <= turn.now);
+        if count == 0 || !(enough || paced || matches!(self.phase, Phase::Draining(_))) {
+            return;
+        }
+        let commit = Box::new(self.coalesce(count, turn.config));
+        self.committed_at = Some(turn.now);
+        turn.commands.push(Command::Commit(self.id.index, commit.clone()));
+        self.commit = Some(InFlight { commit, attempts: 0, again: None });
+    }
+
+    /// When [`Self::commit_due`] has something to do.
+    pub(super) fn commit_wake(&self, config: &Config) -> Option<Timestamp> {
+        match &self.commit {
+            Some(in_flight) => in_flight.again,
+            None if self.committable(config).0 == 0 => None,
+            None => Some(self.committed_at.map_or(Timestamp::ZERO, |at| at.plus(config.commit_interval))),
+        }
+    }
+
+    /// The first `count` batches as one, the later value winning.
+    fn coalesce(&self, count: usize, config: &Config) -> Commit {
+        let (mut entities, mut timers, mut sequences) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut next, mut meta) = (self.off, self.meta.clone());
+        for batch in self.frozen.iter().take(count) {
+            for (id, bytes) in &batch.entities {
+                let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).flatten() };
+                entities.insert(id.clone(), bytes);
+            }
+            timers.extend(batch.timers.iter().map(|(id, due)| (id.clone(), *due)));
+            sequences.extend(batch.sequences.iter().map(|(field, tip)| (field.clone(), tip.to_bytes())));
+            next = batch.next;
+            meta.clone_from(&batch.meta);
+        }
+        Commit {
+            token: self.token,
+            expected: self.off,
+            next,
+            meta,
+            entities: entities.into_iter().collect(),
+            timers: timers.into_iter().collect(),
+            sequences: sequences.into_iter().collect(),
+        }
+    }
+
+    /// The store answered the commit.
+    pub(crate) fn committed(&mut self, turn: &mut Turn<'_>, token: Token, reply: Result<CommitReply, StoreError>) {
+        if token != self.token || !(self.is_folding() || matches!(self.phase, Phase::Draining(_))) {
+            return;
+        }
+        let Some(in_flight) = &mut self.commit else { return };
+        match reply {
+            Ok(CommitReply::Ok | CommitReply::Already) => {
+                self.off = in_flight.commit.next;
+                self.commit = None;
+                turn.counters.commits += 1;
+                while self.frozen.front().is_some_and(|batch| batch.next <= self.off) {
+                    self.frozen.pop_front();
+                    self.acknowledged = self.acknowledged.saturating_sub(1);
+                }
+                self.prune_timers();
+            }
+            Ok(CommitReply::Moved(_)) => self.moved(turn),
+            Ok(CommitReply::Fenced) => self.fenced(turn),
+            Ok(CommitReply::Uninit) => self.halt(turn, "the store has lost the state of this partition"),
+            Ok(CommitReply::BadArg) => self.halt(turn, "the store refused an argument of a commit"),
+            // Nothing was written, or nobody knows: the same bytes again, folding on meanwhile.
+            Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
+                in_flight.again = Some(turn.now.plus(pause(in_flight.attempts)));
+                in_flight.attempts += 1;
+            }
+        }
+    }
+
+    /// Whether everything folded is committed.
+    pub(super) fn is_committed(&self) -> bool {
+        self.frozen.is_empty() && self.commit.is_none()
+    }
+}

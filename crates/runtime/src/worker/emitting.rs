@@ -1,0 +1,201 @@
+//! What a fold puts out: numbered in its partition channel as it is folded, handed on when its batch is
+//! folded whole (PROTOCOL §7.1).
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::{Record, chain},
+    kind,
+};
+use waypost_types::{Layout, PartitionId, Position, Timestamp, WorkspaceId};
+use xxhash_rust::xxh3::Xxh3;
+
+use super::{Turn, Worker, folding::Done};
+use crate::{
+    channel_out::{Content, Item},
+    machine::Destination,
+    processor::{DeadLetter, Output, Poison, Processor},
+    tip::sent_field,
+};
+
+/// The record under way, for what it puts out.
+#[derive(Clone, Debug)]
+pub(super) struct Scene {
+    /// Log time of what is put out now: that of the record, or the due of a timer.
+    pub(super) at: Timestamp,
+    pub(super) position: Position,
+    pub(super) trace: Bytes,
+    /// Outputs so far; numbers the next one.
+    pub(super) outputs: u32,
+}
+
+// === impl Scene ===
+
+impl Scene {
+    pub(super) fn new(at: Timestamp, position: Position, trace: Bytes) -> Self {
+        Self { at, position, trace, outputs: 0 }
+    }
+}
+
+/// Kinds that the runtime folds itself.
+pub(super) fn is_runtime_kind(kind: u32) -> bool {
+    matches!(kind, kind::TICK | kind::LEADER | kind::ENGINE_ACTIVATE | kind::DEF_ACTIVATE | kind::MARK)
+}
+
+impl<P: Processor> Worker<P> {
+    /// The running hash passes a record.
+    pub(super) fn begin_chain(&mut self, position: Position) {
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.meta.ochain.to_be_bytes());
+        hasher.update(&position.offset.to_be_bytes());
+        hasher.update(&position.index.to_be_bytes());
+        self.meta.ochain = hasher.digest();
+    }
+
+    /// What would block its partition channel for ever must not enter it.
+    pub(super) fn check_outputs(&self, turn: &Turn<'_>, outputs: &[Output]) -> Result<(), Poison> {
+        if outputs.len() > turn.config.record_outputs {
+            return Err(Poison { reason: "TOO_MANY_OUTPUTS", detail: format!("{} outputs of one record", outputs.len()) });
+        }
+        for output in outputs {
+            let bytes = match output {
+                Output::Inbox { role, .. } if role.inbox().is_none() => {
+                    return Err(Poison { reason: "NO_INBOX", detail: format!("{role} has no inbox") });
+                }
+                Output::Inbox { key, body, .. } | Output::Public { key, body, .. } => key.len() + body.len(),
+                Output::Dead(_) => 0,
+            };
+            if bytes > turn.config.record_bytes {
+                return Err(Poison { reason: "OUTPUT_TOO_LARGE", detail: format!("an output of {bytes} bytes") });
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts out everything an act left behind, and notes its jobs if this worker leads.
+    pub(super) fn publish<R>(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, done: Done<R>) {
+        for output in done.outputs {
+            self.emit(turn, scene, output);
+        }
+        if self.leads() || !turn.config.rules.leader_check {
+            self.open.jobs(done.jobs);
+        }
+    }
+
+    /// Passes a mark or an activation on in band, to the partition of the same number.
+    pub(super) fn relay(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, kind: u32, body: Bytes) {
+        let Some(role) = P::RELAYS_TO else { return };
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&scene.position.offset.to_be_bytes());
+        id[8..12].copy_from_slice(&scene.position.index.to_be_bytes());
+        id[12..].copy_from_slice(&kind.to_be_bytes());
+        let destination = Destination::Inbox(PartitionId { role, index: self.id.index });
+        let record = Record { at: Some(scene.at), ..Record::new(kind, WorkspaceId::new(0), id, Bytes::new(), scene.at, body) };
+        self.emit_record(turn, scene, &destination, record);
+    }
+
+    fn emit(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, output: Output) {
+        match output {
+            Output::Inbox { role, workspace, key, kind, body, id, via, at } => {
+                let index = turn.layout.partition(workspace, &key);
+                let at = at.unwrap_or(scene.at);
+                let record = Record { at: Some(at), via, ..Record::new(kind, workspace, id, key, at, body) };
+                self.emit_record(turn, scene, &Destination::Inbox(PartitionId { role, index }), record);
+            }
+            Output::Public { topic, key, kind, version, body } => {
+                let partition = spread(turn.config.public_partitions, WorkspaceId::new(0), &key);
+                let destination = Destination::Public { topic, partition };
+                let headers = vec![
+                    ("ce_specversion".to_owned(), "1.0".to_owned()),
+                    ("ce_id".to_owned(), self.output_name(scene)),
+                    ("ce_source".to_owned(), format!("/waypost/{}/{}", self.id.role, self.id.index)),
+                    ("ce_type".to_owned(), kind.to_owned()),
+                    ("ce_time".to_owned(), scene.at.to_string()),
+                    ("ce_subject".to_owned(), String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
+                    ("content-type".to_owned(), "application/avro".to_owned()),
+                ];
+                let (size, hashed) = (key.len() + body.len() + 256, (version, key.clone(), body.clone()));
+                let content = Content::Public { key, headers, version, body };
+                self.number(scene, &destination, size, &hashed, content);
+            }
+            Output::Dead(letter) => {
+                turn.counters.dead_letters += 1;
+                let partition = spread(turn.config.dead_partitions, letter.workspace, letter.reason.as_bytes());
+                self.emit_letter(scene, partition, letter);
+            }
+        }
+    }
+
+    fn emit_record(&mut self, turn: &Turn<'_>, scene: &mut Scene, destination: &Destination, record: Record) {
+        let record = Record { cause: scene.position, eng_min: 0, trace: scene.trace.clone(), ..record };
+        debug_assert!(record.body.len() <= turn.config.record_bytes, "checked before it was put out");
+        let size = record.key.len() + record.body.len() + record.trace.len() + 64;
+        let hashed = (record.kind, record.key.clone(), record.body.clone());
+        self.number(scene, destination, size, &hashed, Content::Record(Box::new(record)));
+    }
+
+    fn emit_letter(&mut self, scene: &mut Scene, partition: u32, letter: DeadLetter) {
+        let (size, hashed) = (letter.bytes.len() + 256, (0, Bytes::from(letter.reason.clone()), letter.bytes.clone()));
+        let origin = self.output_name(scene);
+        self.number(scene, &Destination::Dead(partition), size, &hashed, Content::Dead { letter, origin });
+    }
+
+    /// Role, partition, position and number within the record: the same in every life.
+    fn output_name(&self, scene: &Scene) -> String {
+        format!("{}/{}/{}.{}", self.id.role, self.id.index, scene.position, scene.outputs)
+    }
+
+    /// Gives an output its number and chain.
+    fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, hashed: &(u32, Bytes, Bytes), mut content: Content) {
+        let tip = match self.tips.get_mut(destination) {
+            Some(tip) => tip,
+            None => {
+                let stored = self.stored_tips.get(&sent_field(destination)).copied().unwrap_or_default();
+                self.tips.entry(destination.clone()).or_insert(stored)
+            }
+        };
+        let before = tip.seq;
+        tip.seq += 1;
+        tip.chain = chain(tip.chain, hashed.0, &hashed.1, &hashed.2);
+        let tip = *tip;
+        if let Content::Public { headers, .. } = &mut content {
+            headers.push(("ce_sequence".to_owned(), tip.seq.to_string()));
+        }
+        let field = sent_field(destination);
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.meta.ochain.to_be_bytes());
+        hasher.update(field.as_bytes());
+        hasher.update(&tip.to_bytes());
+        self.meta.ochain = hasher.digest();
+        self.open.sequence(field, tip);
+        self.open.output(destination, before, Item { seq: tip.seq, chain: tip.chain, size, content });
+        scene.outputs += 1;
+    }
+
+    /// The record of this scene is set aside.
+    pub(super) fn poisoned(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, record: &Record, poison: &Poison) {
+        let bytes = record.to_proto().encode_to_vec().into();
+        self.dead_letter(turn, scene, poison.reason, &poison.detail, bytes, record.workspace, &record.key);
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the parts of a letter, from a record or from bytes that are none")]
+    pub(super) fn dead_letter(
+        &mut self,
+        turn: &mut Turn<'_>,
+        scene: &mut Scene,
+        reason: &str,
+        detail: &str,
+        bytes: Bytes,
+        workspace: WorkspaceId,
+        key: &[u8],
+    ) {
+        turn.counters.dead_letters += 1;
+        let letter = DeadLetter { reason: reason.to_owned(), door: self.id.role.to_string(), detail: detail.to_owned(), bytes, workspace };
+        self.emit_letter(scene, spread(turn.config.dead_partitions, workspace, key), letter);
+    }
+}
+
+/// The same function that spreads keys over inboxes.
+fn spread(partitions: u32, workspace: WorkspaceId, key: &[u8]) -> u32 {
+    Layout { number: 0, partitions }.partition(workspace, key)
+}

@@ -1,0 +1,463 @@
+//! Folding: frames whole, records in order, each under a net that turns a panic into a dead letter (PROTOCOL §4, §12.1).
+//!
+//! A fold never waits. What it needs and has not got stops it *before* the record, with everything done so
+//! far kept, and it goes on there when that has arrived.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::{Frame, Record},
+    inbox, kind,
+};
+use waypost_types::{EntityId, Position, Timestamp, WorkspaceId};
+
+use super::{Phase, Turn, Worker, emitting::Scene, queue::Queued, ticking::Tick};
+use crate::{
+    channel_in::Verdict,
+    ports::Offset,
+    processor::{Definitions, Entity, Fireable, Fold, Job, Output, Poison, Processor},
+    tip::accepted_field,
+};
+
+/// A frame being folded.
+#[derive(Debug)]
+pub(super) struct Work {
+    pub(super) offset: Offset,
+    pub(super) appended: Timestamp,
+    /// What `lastrec` will say once it is folded.
+    lastrec: String,
+    /// Accepted and not folded yet.
+    items: VecDeque<Item>,
+    /// Outputs of the record under way, over all its acts.
+    pub(super) outputs: u32,
+    /// The tick under way.
+    pub(super) tick: Option<Tick>,
+    ends_batch: bool,
+    records: usize,
+    bytes: usize,
+}
+
+/// A record and its index in its frame.
+#[derive(Debug)]
+struct Item {
+    index: u32,
+    record: Record,
+}
+
+/// Whether a record, or a whole frame, is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Step {
+    /// It is.
+    Done,
+    /// Something has been asked for and must arrive first.
+    Blocked,
+}
+
+/// What one act leaves behind, if it is not poison.
+pub(super) struct Done<R> {
+    pub(super) result: R,
+    pub(super) outputs: Vec<Output>,
+    pub(super) jobs: Vec<Job>,
+}
+
+impl<P: Processor> Worker<P> {
+    /// Folds what has arrived, batch by batch, as far as it goes.
+    pub(super) fn fold_ready(&mut self, turn: &mut Turn<'_>) {
+        self.queue.seen();
+        while self.is_folding() && self.define_missing() {
+            if self.work.is_none() && self.is_over_limits(turn.config, turn.publisher) {
+                break;
+            }
+            let Some(mut work) = self.work.take().or_else(|| self.next_work(turn)) else { break };
+            let step = self.fold_frame(turn, &mut work);
+            if step == Step::Blocked {
+                self.work = Some(work);
+                break;
+            }
+            if !self.is_folding() {
+                break;
+            }
+            self.finish(turn, &work);
+        }
+        if self.is_folding() && self.work.is_none() {
+            self.freeze(turn);
+        }
+    }
+
+    /// Puts in force what was missing, if it has arrived.
+    fn define_missing(&mut self) -> bool {
+        if let Some(defv) = &self.missing {
+            if self.processor.define(defv) == Definitions::Missing {
+                return false;
+            }
+            self.missing = None;
+        }
+        true
+    }
+
+    /// The next frame, once everything it is known to touch is here; asks for what is not.
+    fn next_work(&mut self, turn: &mut Turn<'_>) -> Option<Work> {
+        let front = self.queue.front()?;
+        if front.entities.iter().any(|id| !self.cache.knows(id)) {
+            let wanted: Vec<EntityId> = self.queue.iter().flat_map(|frame| &frame.entities).cloned().collect();
+            self.load(turn, wanted);
+            return None;
+        }
+        let queued = self.queue.pop()?;
+        Some(self.begin(turn, queued))
+    }
+
+    /// Judges the sections of a frame; what is accepted becomes work.
+    fn begin(&mut self, turn: &mut Turn<'_>, queued: Queued) -> Work {
+        let lastrec = format!("{}:{:08x}:{}", queued.offset, crc32c::crc32c(&queued.payload), queued.appended.millis());
+        let mut work = Work {
+            offset: queued.offset,
+            appended: queued.appended,
+            lastrec,
+            items: VecDeque::new(),
+            outputs: 0,
+            tick: None,
+            ends_batch: false,
+            records: 0,
+            bytes: queued.payload.len(),
+        };
+        match queued.frame {
+            Ok(frame) => self.accept(turn, frame, &mut work),
+            Err(why) => {
+                let mut scene = Scene::new(queued.appended, Position { offset: queued.offset, index: 0 }, Bytes::new());
+                self.begin_chain(scene.position);
+                self.dead_letter(turn, &mut scene, "FRAME_UNREADABLE", &why, queued.payload, WorkspaceId::new(0), &[]);
+            }
+        }
+        work
+    }
+
+    fn accept(&mut self, turn: &mut Turn<'_>, frame: Frame, work: &mut Work) {
+        let mut index = 0;
+        for section in frame.sections {
+            let count = section.records.len();
+            let mut skip = 0;
+            if let Some(source) = section.source {
+                match self.received.judge(source, &section.records, &turn.config.rules) {
+                    Verdict::Repeat { diverged } => {
+                        turn.counters.repeats += count as u64;
+                        turn.counters.divergences += u64::from(diverged);
+                        skip = count;
+                    }
+                    Verdict::Gap => {
+                        turn.counters.gaps += 1;
+                        skip = count;
+                    }
+                    Verdict::Accept { skip: had, diverged } => {
+                        turn.counters.repeats += had as u64;
+                        turn.counters.divergences += u64::from(diverged);
+                        let tip = self.received.last(source.role, source.partition);
+                        self.open.sequence(accepted_field(source.role, source.partition), tip);
+                        skip = had;
+                    }
+                }
+            }
+            for (i, record) in section.records.into_iter().enumerate() {
+                if i >= skip {
+                    work.ends_batch |= matches!(record.kind, kind::TICK | kind::ENGINE_ACTIVATE);
+                    work.items.push_back(Item { index, record });
+                }
+                index += 1;
+            }
+        }
+        work.records = work.items.len();
+        turn.counters.records += work.items.len() as u64;
+    }
+
+    fn fold_frame(&mut self, turn: &mut Turn<'_>, work: &mut Work) -> Step {
+        while let Some(item) = work.items.pop_front() {
+            let step = self.fold_item(turn, work, &item);
+            if step == Step::Blocked {
+                work.items.push_front(item);
+                return Step::Blocked;
+            }
+            work.outputs = 0;
+            if !self.is_folding() {
+                break;
+            }
+        }
+        Step::Done
+    }
+
+    /// The frame is folded whole: the batch is one frame longer, or ends here.
+    fn finish(&mut self, turn: &mut Turn<'_>, work: &Work) {
+        turn.counters.frames += 1;
+        self.folded = work.offset + 1;
+        self.meta.lastrec.clone_from(&work.lastrec);
+        self.open.frame(work.appended, work.records, work.bytes);
+        if work.ends_batch || self.open.is_full(turn.config) {
+            self.freeze(turn);
+        }
+    }
+
+    fn fold_item(&mut self, turn: &mut Turn<'_>, work: &mut Work, item: &Item) -> Step {
+        let record = &item.record;
+        // A record enters with the earlier of two clocks: both must be fast to make it early.
+        let at = record.at.unwrap_or_else(|| record.said.min(work.appended));
+        let position = Position { offset: work.offset, index: item.index };
+        let mut scene = Scene { at, position, trace: record.trace.clone(), outputs: work.outputs };
+        if record.eng_min > self.meta.eng {
+            self.halt(turn, format!("record {position} asks for engine {}, this binary has {}", record.eng_min, turn.config.engine));
+            return Step::Done;
+        }
+        let step = match record.kind {
+            kind::TICK => return self.fold_tick(turn, work, record, &mut scene),
+            kind::LEADER => self.fold_leader(turn, record, &mut scene),
+            kind::MARK => self.fold_mark(turn, record, &mut scene),
+            kind::DEF_ACTIVATE => self.fold_activation(turn, record, &mut scene),
+            kind::ENGINE_ACTIVATE => self.fold_engine(turn, record, &mut scene),
+            _ => self.fold_record(turn, record, &mut scene),
+        };
+        work.outputs = scene.outputs;
+        step
+    }
+
+    fn fold_leader(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        self.begin_chain(scene.position);
+        self.meta.leader = scene.position.offset + 1;
+        let own = inbox::Leader::decode(record.body.clone()).is_ok_and(|leader| leader.token[..] == self.token.0);
+        if own {
+            self.own_leader = Some(self.meta.leader);
+            self.phase = Phase::Leading;
+            self.ticks.begin(turn.now);
+        } else if self.phase == Phase::Leading {
+            // Written by somebody who claimed before or after: if this partition is still mine, I lead again.
+            self.append_leader(turn);
+        }
+        Step::Done
+    }
+
+    fn fold_mark(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        self.begin_chain(scene.position);
+        match inbox::Mark::decode(record.body.clone()) {
+            Ok(mark) => {
+                let wm = Timestamp::from_millis(mark.wm);
+                if wm > self.meta.wm {
+                    self.meta.wm = wm;
+                    self.relay(turn, scene, kind::MARK, record.body.clone());
+                }
+            }
+            Err(why) => self.poisoned(turn, scene, record, &unreadable(&why)),
+        }
+        Step::Done
+    }
+
+    fn fold_activation(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        let set = match inbox::DefActivate::decode(record.body.clone()) {
+            Ok(set) => set,
+            Err(why) => {
+                self.begin_chain(scene.position);
+                self.poisoned(turn, scene, record, &unreadable(&why));
+                return Step::Done;
+            }
+        };
+        let present: u64 = self.meta.defv.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(0);
+        if set.set > present {
+            let defv = format!("{}:{}", set.set, hex::encode(&set.hash));
+            if self.processor.define(&defv) == Definitions::Missing {
+                // The record stays at the front; it is tried again when definitions arrive.
+                self.missing = Some(defv);
+                return Step::Blocked;
+            }
+            self.meta.defv = defv;
+            self.begin_chain(scene.position);
+            self.relay(turn, scene, kind::DEF_ACTIVATE, record.body.clone());
+        } else {
+            self.begin_chain(scene.position);
+        }
+        Step::Done
+    }
+
+    fn fold_engine(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        self.begin_chain(scene.position);
+        match inbox::EngineActivate::decode(record.body.clone()) {
+            Ok(activate) if activate.engine > turn.config.engine => {
+                self.halt(turn, format!("the log asks for engine {}, this binary has {}", activate.engine, turn.config.engine));
+            }
+            Ok(activate) => self.meta.eng = self.meta.eng.max(activate.engine),
+            Err(why) => self.poisoned(turn, scene, record, &unreadable(&why)),
+        }
+        Step::Done
+    }
+
+    /// A record of the role.
+    fn fold_record(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        let ids = match self.guarded(turn, |processor| processor.entities(record)) {
+            Ok(ids) => ids,
+            Err(poison) => {
+                self.begin_chain(scene.position);
+                self.poisoned(turn, scene, record, &poison);
+                return Step::Done;
+            }
+        };
+        if ids.iter().any(|id| !self.cache.knows(id)) {
+            self.load(turn, ids);
+            return Step::Blocked;
+        }
+        self.begin_chain(scene.position);
+        if !turn.config.rules.ticks_in_log {
+            self.meta.clk = self.meta.clk.max(turn.now);
+        }
+        if turn.config.rules.own_timers_first {
+            self.own_timers(turn, record, &ids, scene);
+        }
+        match self.act(turn, &ids, scene.at, scene.position, |processor, fold| processor.fold(fold, record)) {
+            Ok(done) => self.publish(turn, scene, done),
+            Err(poison) => self.poisoned(turn, scene, record, &poison),
+        }
+        Step::Done
+    }
+
+    /// Due timers of the record's entities go before it. Downtime then does not reorder a person's timers
+    /// and events; at the same instant the record goes first.
+    fn own_timers(&mut self, turn: &mut Turn<'_>, record: &Record, ids: &[EntityId], scene: &mut Scene) {
+        let log_time = scene.at;
+        let limit = Fireable { before: Some(log_time), ..self.fireable(turn) };
+        let mut left = turn.config.own_timers;
+        for id in ids {
+            while left > 0 {
+                left -= 1;
+                match self.fire(turn, id, limit, scene) {
+                    Ok(true) => {}
+                    Ok(false) => break,
+                    Err(poison) => {
+                        self.poisoned(turn, scene, record, &poison);
+                        break;
+                    }
+                }
+            }
+        }
+        scene.at = log_time;
+    }
+
+    /// Up to which due timers may fire.
+    pub(super) fn fireable(&self, turn: &Turn<'_>) -> Fireable {
+        let absent = self.meta.clk.min(self.meta.wm.plus(turn.config.slack));
+        Fireable { plain: self.meta.clk, absent, before: None }
+    }
+
+    /// The due of the entity's earliest timer that may fire.
+    fn due(&self, id: &EntityId, limit: Fireable) -> Option<Timestamp> {
+        let wakeups = self.cache.get(id)?.wakeups();
+        let plain = wakeups.plain.filter(|due| *due <= limit.plain);
+        let absent = wakeups.absent.filter(|due| *due <= limit.absent);
+        [plain, absent].into_iter().flatten().min().filter(|due| limit.before.is_none_or(|before| *due < before))
+    }
+
+    /// Fires the entity's earliest timer, if it has one that may; its log time is its due.
+    pub(super) fn fire(&mut self, turn: &mut Turn<'_>, id: &EntityId, limit: Fireable, scene: &mut Scene) -> Result<bool, Poison> {
+        let Some(due) = self.due(id, limit) else { return Ok(false) };
+        scene.at = due;
+        let ids = std::slice::from_ref(id);
+        let done = self.act(turn, ids, due, scene.position, |processor, fold| processor.fire(fold, id, limit))?;
+        let fired = done.result;
+        turn.counters.timers += u64::from(fired);
+        self.publish(turn, scene, done);
+        Ok(fired)
+    }
+
+    /// One act of the role on copies of its entities; they replace the originals unless it is poison.
+    fn act<R>(
+        &mut self,
+        turn: &mut Turn<'_>,
+        ids: &[EntityId],
+        now: Timestamp,
+        position: Position,
+        act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
+    ) -> Result<Done<R>, Poison> {
+        let mut entities: BTreeMap<EntityId, Option<P::Entity>> = ids.iter().map(|id| (id.clone(), self.cache.get(id).cloned())).collect();
+        let mut fold = Fold {
+            now,
+            position,
+            partition: self.id.index,
+            leader: self.meta.leader,
+            clk: self.meta.clk,
+            entities: &mut entities,
+            outputs: Vec::new(),
+            jobs: Vec::new(),
+            touched: Vec::new(),
+        };
+        let result = self.guarded(turn, |processor| act(processor, &mut fold))?;
+        let Fold { outputs, jobs, mut touched, .. } = fold;
+        touched.sort();
+        touched.dedup();
+        if let Some(id) = touched.iter().find(|id| !ids.contains(id)) {
+            let detail = format!("an entity of kind {} was changed without being named", char::from(id.kind()));
+            return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
+        }
+        self.check_outputs(turn, &outputs)?;
+        for id in &touched {
+            let value = entities.remove(id).flatten();
+            self.change(id, value, position.offset);
+        }
+        Ok(Done { result, outputs, jobs })
+    }
+
+    fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
+        if !turn.config.rules.catch_unwind {
+            return act(&self.processor);
+        }
+        // Safe to go on after a panic: a processor has no state that its folds change, and the entities were copies.
+        catch_unwind(AssertUnwindSafe(|| act(&self.processor)))
+            .unwrap_or_else(|_| Err(Poison { reason: "ENGINE_PANIC", detail: "the fold panicked".to_owned() }))
+    }
+
+    /// An entity as the frame at `offset` leaves it.
+    fn change(&mut self, id: &EntityId, value: Option<P::Entity>, offset: Offset) {
+        let bytes = value.as_ref().and_then(P::Entity::encode);
+        // What leaves nothing behind is absent at once, not only after it was written and read again.
+        let value = value.filter(|_| bytes.is_some());
+        let before = self.cache.get(id).and_then(earliest);
+        let existed = self.cache.get(id).is_some();
+        let after = value.as_ref().and_then(earliest);
+        let changed = self.cache.bytes(id) != Some(bytes.clone());
+        self.cache.change(id, value, bytes, offset + 1);
+        if changed {
+            self.open.entity(id);
+        }
+        match after {
+            Some(due) if before.is_none_or(|before| due < before) => self.wake_at(id, Some(due), offset),
+            None if existed && self.cache.get(id).is_none() => self.wake_at(id, None, offset),
+            Some(_) | None => {}
+        }
+    }
+
+    /// Writes the entity's wake-up.
+    pub(super) fn wake_at(&mut self, id: &EntityId, due: Option<Timestamp>, offset: Offset) {
+        /// What a store's 15 digits hold; earlier than the due is always right.
+        const LATEST: Timestamp = Timestamp::from_millis(999_999_999_999_999);
+        let due = due.map(|due| due.clamp(Timestamp::ZERO, LATEST));
+        self.timers.set(id, due, offset);
+        self.open.timer(id, due);
+    }
+
+    /// The entity's earliest due and its earliest absent one.
+    pub(super) fn dues(&self, id: &EntityId) -> (Option<Timestamp>, Option<Timestamp>) {
+        let entity = self.cache.get(id);
+        (entity.and_then(earliest), entity.and_then(|entity| entity.wakeups().absent))
+    }
+
+    /// Whether an entity is in memory, present or known to be absent.
+    pub(super) fn knows(&self, id: &EntityId) -> bool {
+        self.cache.knows(id)
+    }
+}
+
+fn earliest<E: Entity>(entity: &E) -> Option<Timestamp> {
+    let wakeups = entity.wakeups();
+    [wakeups.plain, wakeups.absent].into_iter().flatten().min()
+}
+
+pub(super) fn unreadable(why: &prost::DecodeError) -> Poison {
+    Poison { reason: "DECODE_FAILED", detail: why.to_string() }
+}
