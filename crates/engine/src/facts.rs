@@ -9,6 +9,7 @@ use waypost_types::{Currency, RunId, Timestamp, Value};
 use crate::{
     condition::{Facts, Root, Truth},
     definitions::Workspace,
+    person,
 };
 
 /// The facts of one person at one instant.
@@ -126,7 +127,7 @@ impl Facts for PersonFacts<'_> {
 
     fn segment(&self, name: &str) -> (Truth, Option<Timestamp>) {
         // A segment that was never evaluated for this person has no membership.
-        let Some(membership) = self.person.memberships.iter().find(|m| m.segment == name) else { return (Truth::Unknown, None) };
+        let Some(membership) = person::membership(self.person, name) else { return (Truth::Unknown, None) };
         let truth = match membership.truth() {
             inbox::Truth::Yes => Truth::Yes,
             inbox::Truth::No => Truth::No,
