@@ -116,18 +116,15 @@ impl Check<'_> {
 
     /// A duration: a literal such as `"60d"`, or an expression that gives one.
     pub(super) fn duration(&mut self, expr: &Expr) -> Result<Node, ConditionError> {
-        match self.duration_literal(expr)? {
-            Some(node) => Ok(node),
-            None => {
-                let node = self.expression(expr)?;
-                if node.ty == Type::Duration {
-                    return Ok(node);
-                }
-                let message =
-                    format!("`{}` is {}; a duration is wanted here, as in \"60d\" or days(60)", self.text(expr), node.ty.describe());
-                Err(self.error(TYPE_MISMATCH, expr.range.0, message))
-            }
+        if let Some(literal) = self.duration_literal(expr)? {
+            return Ok(literal);
         }
+        let node = self.expression(expr)?;
+        if node.ty == Type::Duration {
+            return Ok(node);
+        }
+        let message = format!("`{}` is {}; a duration is wanted here, as in \"60d\" or days(60)", self.text(expr), node.ty.describe());
+        Err(self.error(TYPE_MISMATCH, expr.range.0, message))
     }
 
     fn duration_literal(&mut self, expr: &Expr) -> Result<Option<Node>, ConditionError> {
@@ -205,12 +202,13 @@ impl Check<'_> {
         let message = format!(
             "`{text}` is an amount in the currency it came in, for templates only; money in the workspace's currency can be compared"
         );
-        let suggestion = match &expr.kind {
-            ExprKind::Member(_, name) if name == "total" && !text.starts_with("event") && !text.starts_with("entry") => {
+        // In events the name with `_base` is money, in records `total` has `value` beside it.
+        let suggestion = match expr.member() {
+            Some("total") if !text.starts_with("event") && !text.starts_with("entry") => {
                 text.strip_suffix("total").map(|base| format!("{base}value"))
             }
-            ExprKind::Member(..) => Some(format!("{text}_base")),
-            _ => None,
+            Some(_) => Some(format!("{text}_base")),
+            None => None,
         };
         self.error(TYPE_MISMATCH, expr.range.0, message).suggest(suggestion)
     }
@@ -287,18 +285,17 @@ impl Check<'_> {
 fn result(operation: Operation, a: &Type, b: &Type) -> Option<Type> {
     use Operation::{Add, Divide, Multiply, Remainder, Subtract};
     match (operation, a, b) {
-        (Add | Subtract | Multiply | Divide, Type::Int, Type::Int) | (Remainder, Type::Int, Type::Int) => Some(Type::Int),
+        (Add | Subtract | Multiply | Divide | Remainder, Type::Int, Type::Int) => Some(Type::Int),
         (Add | Subtract | Multiply | Divide, Type::Double, Type::Double) => Some(Type::Double),
         (Add | Subtract, Type::Money, Type::Money) | (Multiply | Divide, Type::Money, Type::Int) | (Multiply, Type::Int, Type::Money) => {
             Some(Type::Money)
         }
-        (Add, Type::Text, Type::Text) => Some(Type::Text),
         (Add | Subtract, Type::Time, Type::Duration) | (Add, Type::Duration, Type::Time) => Some(Type::Time),
         (Add | Subtract, Type::Duration, Type::Duration) => Some(Type::Duration),
         (_, Type::Any, Type::Any | Type::Int | Type::Double | Type::Money) | (_, Type::Int | Type::Double | Type::Money, Type::Any) => {
             Some(Type::Any)
         }
-        (Add, Type::Any, Type::Text) | (Add, Type::Text, Type::Any) => Some(Type::Text),
+        (Add, Type::Any | Type::Text, Type::Text) | (Add, Type::Text, Type::Any) => Some(Type::Text),
         _ => None,
     }
 }

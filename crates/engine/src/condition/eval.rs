@@ -40,11 +40,14 @@ fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
 /// Folds truths of `&&` (decided by no) or `||` (decided by yes).
 struct Fold {
     deciding: Truth,
-    /// How long the decision lasts.
-    decided: Option<Option<Timestamp>>,
+    decided: Option<Decided>,
     unknown: bool,
     earliest: Option<Timestamp>,
 }
+
+/// How long a decision lasts.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Decided(Option<Timestamp>);
 
 // === impl Fold ===
 
@@ -57,8 +60,8 @@ impl Fold {
         let truth = Truth::of(answer.value.as_ref());
         if truth == self.deciding {
             self.decided = Some(match self.decided {
-                Some(until) => later(until, answer.valid_until),
-                None => answer.valid_until,
+                Some(Decided(until)) => Decided(later(until, answer.valid_until)),
+                None => Decided(answer.valid_until),
             });
         } else {
             self.unknown |= truth == Truth::Unknown;
@@ -68,12 +71,12 @@ impl Fold {
 
     /// Nothing that follows can change it.
     fn settled(&self) -> bool {
-        self.decided == Some(None)
+        self.decided == Some(Decided(None))
     }
 
     fn answer(self) -> Answer {
         match self.decided {
-            Some(until) => Answer { value: self.deciding.value(), valid_until: until },
+            Some(Decided(until)) => Answer { value: self.deciding.value(), valid_until: until },
             None if self.unknown => Answer { value: None, valid_until: self.earliest },
             None => Answer { value: Some(Value::Bool(self.deciding == Truth::No)), valid_until: self.earliest },
         }
@@ -97,7 +100,7 @@ impl Answer {
         Self { value: self.value.and_then(f), valid_until: self.valid_until }
     }
 
-    fn zip(self, other: Self, f: impl FnOnce(&Value, &Value) -> Option<Value>) -> Self {
+    fn zip(self, other: &Self, f: impl FnOnce(&Value, &Value) -> Option<Value>) -> Self {
         let value = self.value.as_ref().zip(other.value.as_ref()).and_then(|(a, b)| f(a, b));
         Self { value, valid_until: earlier(self.valid_until, other.valid_until) }
     }
@@ -135,7 +138,7 @@ impl<'a> Eval<'a> {
             NodeKind::Field(base, name) => self.quietly(base).map(|v| v.get(name).filter(|v| of_type(v, &node.ty)).cloned()),
             NodeKind::Index(base, key) => {
                 let base = self.quietly(base);
-                base.zip(self.value(key), |map, key| map.get(key.as_text()?).cloned())
+                base.zip(&self.value(key), |map, key| map.get(key.as_text()?).cloned())
             }
             NodeKind::Not(inner) => self.value(inner).map(|v| if let Value::Bool(b) = v { Some(Value::Bool(!b)) } else { None }),
             NodeKind::Negate(inner) => self.value(inner).map(|v| negate(&v)),
@@ -143,13 +146,13 @@ impl<'a> Eval<'a> {
             NodeKind::Any(nodes) => self.fold(Truth::Yes, nodes),
             NodeKind::Compare(comparison, a, b) => {
                 let a = self.value(a);
-                a.zip(self.value(b), |a, b| compare(*comparison, a, b).map(Value::Bool))
+                a.zip(&self.value(b), |a, b| compare(*comparison, a, b).map(Value::Bool))
             }
             NodeKind::In(element, list) => self.contained(element, list),
             NodeKind::Arithmetic(operation, a, b) => {
                 let durations = a.ty != Type::Any && b.ty != Type::Any;
                 let a = self.value(a);
-                a.zip(self.value(b), |a, b| compute(*operation, a, b, durations))
+                a.zip(&self.value(b), |a, b| compute(*operation, a, b, durations))
             }
             NodeKind::Choose(condition, yes, no) => {
                 let condition = self.value(condition);
@@ -159,27 +162,19 @@ impl<'a> Eval<'a> {
                     Truth::Unknown => Answer { value: None, valid_until: condition.valid_until },
                 }
             }
-            NodeKind::Text(test, text, part) => {
-                let text = self.value(text);
-                text.zip(self.value(part), |text, part| {
-                    let (text, part) = (text.as_text()?, part.as_text()?);
-                    Some(Value::Bool(match test {
-                        TextTest::Contains => text.contains(part),
-                        TextTest::StartsWith => text.starts_with(part),
-                        TextTest::EndsWith => text.ends_with(part),
+            NodeKind::Text(asked, whole, part) => {
+                let whole = self.value(whole);
+                whole.zip(&self.value(part), |whole, part| {
+                    let (whole, part) = (whole.as_text()?, part.as_text()?);
+                    Some(Value::Bool(match asked {
+                        TextTest::Contains => whole.contains(part),
+                        TextTest::StartsWith => whole.starts_with(part),
+                        TextTest::EndsWith => whole.ends_with(part),
                     }))
                 })
             }
             NodeKind::Matches(text, pattern) => self.value(text).map(|v| Some(Value::Bool(pattern.is_match(v.as_text()?)))),
-            NodeKind::Size(inner) => self.value(inner).map(|v| {
-                let size = match &v {
-                    Value::Text(text) => text.chars().count(),
-                    Value::List(items) => items.len(),
-                    Value::Object(entries) => entries.len(),
-                    _ => return None,
-                };
-                i64::try_from(size).ok().map(Value::Int)
-            }),
+            NodeKind::Size(inner) => self.value(inner).map(|v| size(&v).and_then(|n| i64::try_from(n).ok()).map(Value::Int)),
             NodeKind::Known(inner) => {
                 let inner = self.value(inner);
                 Answer { value: Some(Value::Bool(inner.value.is_some())), valid_until: inner.valid_until }
@@ -204,14 +199,10 @@ impl<'a> Eval<'a> {
                 let cart = self.facts.cart(id.as_text()?)?;
                 Some(Value::Bool(matches!(cart.get("status")?.as_text()?, "open" | "in_checkout")))
             }),
-            NodeKind::Double(inner) => self.value(inner).map(|v| match v {
-                Value::Int(i) => millionths(i).map(Value::Decimal),
-                Value::Decimal(d) => Some(Value::Decimal(d)),
-                _ => None,
-            }),
-            NodeKind::Days(count) => self.value(count).map(|v| match v {
-                Value::Int(days) => days.checked_mul(Span::from_days(1).millis()).map(Value::Int),
-                _ => None,
+            NodeKind::Double(inner) => self.value(inner).map(|v| double(&v)),
+            NodeKind::Days(count) => self.value(count).map(|v| {
+                let Value::Int(days) = v else { return None };
+                days.checked_mul(Span::from_days(1).millis()).map(Value::Int)
             }),
             NodeKind::List(nodes) => {
                 let mut items = Vec::with_capacity(nodes.len());
@@ -240,10 +231,7 @@ impl<'a> Eval<'a> {
 
     fn each(&mut self, deciding: Truth, list: &Node, body: &Node) -> Answer {
         let list = self.value(list);
-        let items = match list.value {
-            Some(Value::List(items)) if items.len() <= MAX_LIST => items,
-            _ => return Answer { value: None, valid_until: list.valid_until },
-        };
+        let Some(items) = list.value.and_then(entries) else { return Answer { value: None, valid_until: list.valid_until } };
         let mut fold = Fold::new(deciding);
         let quiet = self.quiet;
         for item in items {
@@ -265,15 +253,18 @@ impl<'a> Eval<'a> {
             let mut fold = Fold::new(Truth::Yes);
             for node in nodes {
                 let entry = self.value(node);
-                fold.add(&element.clone().zip(entry, |a, b| compare(Comparison::Equal, a, b).map(Value::Bool)));
+                fold.add(&element.clone().zip(&entry, |a, b| compare(Comparison::Equal, a, b).map(Value::Bool)));
             }
             // In an empty list nothing is, known or not.
             return fold.answer();
         }
-        element.zip(self.value(list), |element, list| match list {
-            Value::List(items) => Some(Value::Bool(items.iter().any(|i| order(element, i) == Some(std::cmp::Ordering::Equal)))),
-            Value::Object(_) => Some(Value::Bool(list.get(element.as_text()?).is_some())),
-            _ => None,
+        element.zip(&self.value(list), |element, list| {
+            if let Value::List(items) = list {
+                return Some(Value::Bool(items.iter().any(|i| order(element, i) == Some(std::cmp::Ordering::Equal))));
+            }
+            let Value::Object(entries) = list else { return None };
+            let name = element.as_text()?;
+            Some(Value::Bool(entries.iter().any(|(n, _)| n == name)))
         })
     }
 
@@ -359,13 +350,14 @@ impl<'a> Eval<'a> {
 
     // As in the source, but for the ids of records, which say more than the path to them.
     fn describe(&mut self, node: &Node) -> String {
-        match &node.kind {
-            NodeKind::Field(base, name) => format!("{}.{name}", self.describe(base)),
-            NodeKind::Cart(id) => self.described_call("cart", id),
-            NodeKind::Order(id) => self.described_call("order", id),
-            NodeKind::CartOpen(id) => self.described_call("cart_open", id),
-            _ => self.source.get(node.range.0..node.range.1).unwrap_or("").split_whitespace().collect::<Vec<_>>().join(" "),
+        if let NodeKind::Field(base, name) = &node.kind {
+            return format!("{}.{name}", self.describe(base));
         }
+        if let Some((function, id)) = node.record() {
+            return self.described_call(function, id);
+        }
+        let text = self.source.get(node.range.0..node.range.1).unwrap_or("");
+        text.split_whitespace().collect::<Vec<_>>().join(" ")
     }
 
     fn described_call(&mut self, function: &str, id: &Node) -> String {
@@ -413,20 +405,45 @@ fn is_shown(node: &Node, in_each: bool) -> bool {
     }
 }
 
+// The entries of a list that is not too long to go through.
+fn entries(list: Value) -> Option<Vec<Value>> {
+    let Value::List(items) = list else { return None };
+    (items.len() <= MAX_LIST).then_some(items)
+}
+
+// Characters of a text, entries of a list or an object.
+fn size(value: &Value) -> Option<usize> {
+    match value {
+        Value::Text(text) => Some(text.chars().count()),
+        Value::List(items) => Some(items.len()),
+        Value::Object(entries) => Some(entries.len()),
+        Value::Bool(_) | Value::Int(_) | Value::Decimal(_) | Value::Money(_) | Value::Amount { .. } | Value::Time(_) | Value::Date(_) => {
+            None
+        }
+    }
+}
+
+fn double(value: &Value) -> Option<Value> {
+    if let Value::Int(i) = value {
+        return millionths(*i).map(Value::Decimal);
+    }
+    matches!(value, Value::Decimal(_)).then(|| value.clone())
+}
+
 // Whether a stored value is what the check took it for; else it is unknown.
 fn of_type(value: &Value, ty: &Type) -> bool {
-    match (ty, value) {
+    matches!(
+        (ty, value),
         (Type::Any, _)
-        | (Type::Bool, Value::Bool(_))
-        | (Type::Int | Type::Duration, Value::Int(_))
-        | (Type::Double, Value::Decimal(_))
-        | (Type::Text, Value::Text(_))
-        | (Type::Money, Value::Money(_))
-        | (Type::Amount, Value::Amount { .. })
-        | (Type::Time, Value::Time(_))
-        | (Type::Date, Value::Date(_))
-        | (Type::List(_), Value::List(_))
-        | (Type::Line | Type::Cart | Type::Order, Value::Object(_)) => true,
-        _ => false,
-    }
+            | (Type::Bool, Value::Bool(_))
+            | (Type::Int | Type::Duration, Value::Int(_))
+            | (Type::Double, Value::Decimal(_))
+            | (Type::Text, Value::Text(_))
+            | (Type::Money, Value::Money(_))
+            | (Type::Amount, Value::Amount { .. })
+            | (Type::Time, Value::Time(_))
+            | (Type::Date, Value::Date(_))
+            | (Type::List(_), Value::List(_))
+            | (Type::Line | Type::Cart | Type::Order, Value::Object(_))
+    )
 }

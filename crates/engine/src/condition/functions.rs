@@ -82,7 +82,7 @@ impl Check<'_> {
         let t = self.wanted(time, &Type::Time)?;
         let d = self.duration(duration)?;
         // "It never happened" can only be said of what is kept about a person.
-        let of_person = is_of_person(&t);
+        let of_person = t.is_of_person();
         let (t, d) = (Box::new(t), Box::new(d));
         Ok(match name {
             "within" => NodeKind::Within(t, d),
@@ -135,9 +135,9 @@ impl Check<'_> {
         Ok(NodeKind::Size(Box::new(node)))
     }
 
-    fn text_test(&mut self, test: TextTest, receiver: &Expr, part: &Expr) -> Result<NodeKind, ConditionError> {
+    fn text_test(&mut self, asked: TextTest, receiver: &Expr, part: &Expr) -> Result<NodeKind, ConditionError> {
         let text = self.expression(receiver)?;
-        if test == TextTest::Contains && matches!(text.ty, Type::List(_)) {
+        if asked == TextTest::Contains && matches!(text.ty, Type::List(_)) {
             let suggestion = format!("{} in {}", self.text(part), self.text(receiver));
             return Err(self.error(TYPE_MISMATCH, receiver.range.0, "contains looks into texts, not into lists").suggest(Some(suggestion)));
         }
@@ -147,7 +147,7 @@ impl Check<'_> {
         }
         let part = self.wanted(part, &Type::Text)?;
         self.charge(receiver, 5)?;
-        Ok(NodeKind::Text(test, Box::new(text), Box::new(part)))
+        Ok(NodeKind::Text(asked, Box::new(text), Box::new(part)))
     }
 
     // Compiled once, here; matching is linear in the text.
@@ -155,15 +155,14 @@ impl Check<'_> {
         let ExprKind::Text(pattern) = &argument.kind else {
             return Err(self.error(TYPE_MISMATCH, argument.range.0, "matches wants its pattern in quotes, known at publish"));
         };
-        RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).nest_limit(32).build().map_err(|error| match error {
-            RegexError::CompiledTooBig(_) => {
-                self.error(LIMIT_EXCEEDED, argument.range.0, format!("the compiled pattern takes more than {MAX_PATTERN} bytes"))
+        RegexBuilder::new(pattern).size_limit(MAX_PATTERN).dfa_size_limit(MAX_PATTERN).nest_limit(32).build().map_err(|error| {
+            if matches!(error, RegexError::CompiledTooBig(_)) {
+                let message = format!("the compiled pattern takes more than {MAX_PATTERN} bytes");
+                return self.error(LIMIT_EXCEEDED, argument.range.0, message);
             }
-            error => {
-                let text = error.to_string();
-                let reason = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
-                self.error(SYNTAX, argument.range.0, format!("the pattern cannot be read: {reason}"))
-            }
+            let text = error.to_string();
+            let reason = text.lines().last().unwrap_or("").trim_start_matches("error: ").to_owned();
+            self.error(SYNTAX, argument.range.0, format!("the pattern cannot be read: {reason}"))
         })
     }
 
@@ -182,13 +181,13 @@ impl Check<'_> {
             return Err(self.error(SYNTAX, expr.range.0, "exists and all do not nest"));
         }
         let list = self.expression(receiver)?;
-        let item = match &list.ty {
-            Type::List(item) => (**item).clone(),
-            Type::Any => Type::Any,
-            ty => {
-                let message = format!("`{}` is {}; a list is wanted here", self.text(receiver), ty.describe());
-                return Err(self.error(TYPE_MISMATCH, receiver.range.0, message));
-            }
+        let item = if let Type::List(item) = &list.ty {
+            (**item).clone()
+        } else if list.ty == Type::Any {
+            Type::Any
+        } else {
+            let message = format!("`{}` is {}; a list is wanted here", self.text(receiver), list.ty.describe());
+            return Err(self.error(TYPE_MISMATCH, receiver.range.0, message));
         };
         self.item = Some((name.clone(), item));
         self.times = u32::try_from(MAX_LIST).unwrap_or(u32::MAX);
@@ -209,8 +208,7 @@ impl Check<'_> {
                 "has" => "(path)",
                 "in_segment" => "(\"segment\")",
                 "money" => "(\"60.00\")",
-                "days" => "(number)",
-                "double" => "(number)",
+                "days" | "double" => "(number)",
                 _ => "(id)",
             };
             return self.error(TYPE_MISMATCH, at, format!("{arguments} arguments do not fit")).suggest(Some(format!("{name}{form}")));
@@ -246,14 +244,5 @@ impl Check<'_> {
             return self.error(NOT_YET_SUPPORTED, at, format!("the function `{name}` is not supported yet"));
         }
         self.error(UNKNOWN_REFERENCE, at, format!("nothing named `{name}` can be called on a value")).suggest(nearest(name, words(METHODS)))
-    }
-}
-
-fn is_of_person(node: &Node) -> bool {
-    match &node.kind {
-        NodeKind::Path(root, _) => *root == Root::Profile,
-        NodeKind::Field(base, _) | NodeKind::Index(base, _) => is_of_person(base),
-        NodeKind::Cart(_) | NodeKind::Order(_) => true,
-        _ => false,
     }
 }

@@ -20,6 +20,15 @@ pub(super) fn parse(source: &str) -> Result<Expr, ConditionError> {
     }
 }
 
+const COMPARISONS: [(&str, Comparison); 6] = [
+    ("==", Comparison::Equal),
+    ("!=", Comparison::NotEqual),
+    ("<=", Comparison::LessOrEqual),
+    (">=", Comparison::GreaterOrEqual),
+    ("<", Comparison::Less),
+    (">", Comparison::Greater),
+];
+
 struct Parser<'a> {
     source: &'a str,
     tokens: Vec<Token>,
@@ -73,16 +82,11 @@ impl Parser<'_> {
     fn relation(&mut self) -> Result<Expr, ConditionError> {
         let mut left = self.sum()?;
         loop {
-            let comparison = match &self.peek().kind {
-                TokenKind::Symbol("==") => Some(Comparison::Equal),
-                TokenKind::Symbol("!=") => Some(Comparison::NotEqual),
-                TokenKind::Symbol("<") => Some(Comparison::Less),
-                TokenKind::Symbol("<=") => Some(Comparison::LessOrEqual),
-                TokenKind::Symbol(">") => Some(Comparison::Greater),
-                TokenKind::Symbol(">=") => Some(Comparison::GreaterOrEqual),
-                TokenKind::Name(name) if name == "in" => None,
-                _ => return Ok(left),
-            };
+            let comparison = COMPARISONS.into_iter().find(|(symbol, _)| self.at(symbol)).map(|(_, comparison)| comparison);
+            let is_in = matches!(&self.peek().kind, TokenKind::Name(name) if name == "in");
+            if comparison.is_none() && !is_in {
+                return Ok(left);
+            }
             self.next += 1;
             let right = self.sum()?;
             let range = (left.range.0, right.range.1);
@@ -147,9 +151,10 @@ impl Parser<'_> {
             } else if self.eat("[") {
                 let key = self.expression()?;
                 self.expect("]")?;
-                let kind = match key.kind {
-                    ExprKind::Text(name) => ExprKind::Member(Box::new(base), name),
-                    _ => ExprKind::Index(Box::new(base), Box::new(key)),
+                let kind = if let ExprKind::Text(name) = key.kind {
+                    ExprKind::Member(Box::new(base), name)
+                } else {
+                    ExprKind::Index(Box::new(base), Box::new(key))
                 };
                 base = self.node(kind, (start, self.last_end()))?;
             } else {
@@ -287,17 +292,12 @@ impl Parser<'_> {
 
     fn unexpected(&self, wanted: &str) -> ConditionError {
         let token = self.peek();
-        let found = match &token.kind {
-            TokenKind::End => "the end".to_owned(),
-            _ => format!("`{}`", &self.source[token.range.0..token.range.1]),
-        };
-        let meant = match &token.kind {
-            TokenKind::Name(name) => match name.as_str() {
-                "and" | "AND" => Some("&&"),
-                "or" | "OR" => Some("||"),
-                "not" | "NOT" => Some("!"),
-                _ => None,
-            },
+        let text = &self.source[token.range.0..token.range.1];
+        let found = if token.kind == TokenKind::End { "the end".to_owned() } else { format!("`{text}`") };
+        let meant = match text {
+            "and" | "AND" => Some("&&"),
+            "or" | "OR" => Some("||"),
+            "not" | "NOT" => Some("!"),
             _ => None,
         };
         ConditionError::new(SYNTAX, place(self.source, token.range.0), format!("{wanted} is wanted here, not {found}")).suggest(meant)

@@ -22,12 +22,13 @@ impl Check<'_> {
             base = inner;
         }
         steps.reverse();
-        let (mut node, used) = match &base.kind {
-            ExprKind::Name(name) => match &self.item {
+        let (mut node, used) = if let ExprKind::Name(name) = &base.kind {
+            match &self.item {
                 Some((item, ty)) if item == name => (Node { kind: NodeKind::Item, ty: ty.clone(), range: base.range }, 0),
                 _ => self.rooted(base, name, &steps)?,
-            },
-            _ => (self.expression(base)?, 0),
+            }
+        } else {
+            (self.expression(base)?, 0)
         };
         for step in &steps[used..] {
             self.charge(step, 1)?;
@@ -49,10 +50,10 @@ impl Check<'_> {
         if root == Root::Vars && self.scope.vars.is_empty() {
             return Err(self.error(NOT_YET_SUPPORTED, base.range.0, "journey variables are not supported yet"));
         }
-        let Some((first, first_name)) = steps.first().and_then(|step| Some((*step, name_of(step)?))) else {
+        let Some((first, first_name)) = steps.first().and_then(|step| Some((*step, step.member()?))) else {
             return Err(self.error(TYPE_MISMATCH, base.range.0, format!("`{word}` is read by name, as in `{word}.<name>`")));
         };
-        let static_names = |from: usize| steps[from..].iter().map_while(|step| name_of(step).filter(|name| !name.contains('.')));
+        let static_names = |from: usize| steps[from..].iter().map_while(|step| step.member().filter(|name| !name.contains('.')));
         let (path, ty, used) = match root {
             Root::Profile => match vocabulary::profile(first_name) {
                 Some(Known::As(Type::Any)) => match static_names(1).next() {
@@ -68,7 +69,7 @@ impl Check<'_> {
                 }
             },
             Root::Event | Root::Entry if first_name == "meta" => {
-                let Some((step, name)) = steps.get(1).and_then(|step| Some((step, name_of(step)?))) else {
+                let Some((step, name)) = steps.get(1).and_then(|step| Some((step, step.member()?))) else {
                     return Err(self.error(
                         TYPE_MISMATCH,
                         first.range.0,
@@ -81,28 +82,30 @@ impl Check<'_> {
                 };
                 (format!("meta.{name}"), ty, 2)
             }
-            Root::Event | Root::Entry => match vocabulary::property(first_name) {
-                Type::Any if !first_name.contains('.') => {
+            Root::Event | Root::Entry => {
+                let ty = vocabulary::property(first_name);
+                if ty == Type::Any && !first_name.contains('.') {
                     let names: Vec<_> = static_names(0).collect();
                     (names.join("."), Type::Any, names.len())
+                } else {
+                    (first_name.to_owned(), ty, 1)
                 }
-                ty => (first_name.to_owned(), ty, 1),
-            },
-            Root::Run => match vocabulary::run(first_name) {
-                Some(ty) => (first_name.to_owned(), ty, 1),
-                None => {
+            }
+            Root::Run => {
+                let Some(ty) = vocabulary::run(first_name) else {
                     let suggestion = nearest(first_name, vocabulary::run_names()).map(|n| format!("run.{n}"));
                     return Err(self.error(UNKNOWN_REFERENCE, first.range.0, format!("a run has no `{first_name}`")).suggest(suggestion));
-                }
-            },
-            Root::Vars | Root::Global => match self.scope.vars.get(first_name) {
-                Some(ty) => (first_name.to_owned(), ty.clone(), 1),
-                None => {
+                };
+                (first_name.to_owned(), ty, 1)
+            }
+            Root::Vars | Root::Global => {
+                let Some(ty) = self.scope.vars.get(first_name) else {
                     let names = self.scope.vars.keys().map(String::as_str);
                     let suggestion = nearest(first_name, names).map(|n| format!("vars.{n}"));
                     return Err(self.error(UNKNOWN_REFERENCE, first.range.0, format!("no variable `{first_name}`")).suggest(suggestion));
-                }
-            },
+                };
+                (first_name.to_owned(), ty.clone(), 1)
+            }
         };
         self.note(root, &path);
         let end = steps.get(used.saturating_sub(1)).map_or(base.range.1, |step| step.range.1);
@@ -138,18 +141,16 @@ impl Check<'_> {
     // One step on from a value.
     fn step(&mut self, base: Node, step: &Expr) -> Result<Node, ConditionError> {
         let range = step.range;
-        let key = match &step.kind {
-            ExprKind::Index(_, key) => key,
-            _ => {
-                let name = name_of(step).unwrap_or_default();
-                let ty = self.field(&base, step, name)?;
-                return Ok(Node { kind: NodeKind::Field(Box::new(base), name.to_owned()), ty, range });
-            }
+        let ExprKind::Index(_, key) = &step.kind else {
+            let name = step.member().unwrap_or_default();
+            let ty = self.field(&base, step, name)?;
+            return Ok(Node { kind: NodeKind::Field(Box::new(base), name.to_owned()), ty, range });
         };
         if base.ty != Type::Any {
-            let message = match &base.ty {
-                Type::List(_) => "a list has no keys; ask with exists or all".to_owned(),
-                ty => format!("{} has no keys", ty.describe()),
+            let message = if matches!(base.ty, Type::List(_)) {
+                "a list has no keys; ask with exists or all".to_owned()
+            } else {
+                format!("{} has no keys", base.ty.describe())
             };
             return Err(self.error(TYPE_MISMATCH, key.range.0, message));
         }
@@ -185,8 +186,4 @@ impl Check<'_> {
             | Type::Duration) => Err(self.error(TYPE_MISMATCH, step.range.0, format!("{} has no fields", ty.describe()))),
         }
     }
-}
-
-fn name_of(step: &Expr) -> Option<&str> {
-    if let ExprKind::Member(_, name) = &step.kind { Some(name) } else { None }
 }

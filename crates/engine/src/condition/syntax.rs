@@ -39,6 +39,11 @@ pub(super) enum ExprKind {
 // === impl Expr ===
 
 impl Expr {
+    /// Its last name, if it is a path that ends in one.
+    pub(super) fn member(&self) -> Option<&str> {
+        if let ExprKind::Member(_, name) = &self.kind { Some(name) } else { None }
+    }
+
     /// Whether it is a path that may or may not lead somewhere.
     pub(super) fn is_path(&self) -> bool {
         matches!(self.kind, ExprKind::Member(..) | ExprKind::Index(..))

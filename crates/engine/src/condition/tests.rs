@@ -98,7 +98,7 @@ fn given() -> Given {
     let cart = record([
         ("cart_id", Value::text("k1")),
         ("status", Value::text("open")),
-        ("lines", lines.clone()),
+        ("lines", lines),
         ("value", Value::Money(7_000)),
         ("total", amount),
         ("updated_at", Value::Time(at(NOW - HOUR))),

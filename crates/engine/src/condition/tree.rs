@@ -79,3 +79,28 @@ pub(super) enum TextTest {
     StartsWith,
     EndsWith,
 }
+
+// === impl Node ===
+
+impl Node {
+    /// The function and the id, if it reads a record.
+    pub(super) fn record(&self) -> Option<(&'static str, &Self)> {
+        if let NodeKind::Cart(id) = &self.kind {
+            Some(("cart", id))
+        } else if let NodeKind::Order(id) = &self.kind {
+            Some(("order", id))
+        } else if let NodeKind::CartOpen(id) = &self.kind {
+            Some(("cart_open", id))
+        } else {
+            None
+        }
+    }
+
+    /// Whether it is kept about a person: a field, a trait, a record, or within one.
+    pub(super) fn is_of_person(&self) -> bool {
+        if let NodeKind::Field(base, _) | NodeKind::Index(base, _) = &self.kind {
+            return base.is_of_person();
+        }
+        matches!(self.kind, NodeKind::Path(Root::Profile, _) | NodeKind::Cart(_) | NodeKind::Order(_))
+    }
+}

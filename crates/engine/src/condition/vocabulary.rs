@@ -128,10 +128,14 @@ pub(super) fn field(record: &Type, name: &str) -> Option<Known> {
 
 /// Names of a record's fields.
 pub(super) fn field_names(record: &Type) -> impl Iterator<Item = &'static str> {
-    words(match record {
-        Type::Line => LINE_NAMES,
-        Type::Cart => CART_NAMES,
-        Type::Order => ORDER_NAMES,
-        _ => "",
-    })
+    let names = if *record == Type::Line {
+        LINE_NAMES
+    } else if *record == Type::Cart {
+        CART_NAMES
+    } else if *record == Type::Order {
+        ORDER_NAMES
+    } else {
+        ""
+    };
+    words(names)
 }

@@ -52,7 +52,6 @@ fn person() -> inbox::Person {
     };
     inbox::Person {
         fields: vec![
-            field("email", &Value::text("ana@shop.example")),
             field("extra.eye.colour", &Value::text("green")),
             field("extra.shoe_size", &Value::Int(42)),
             field("last_order_at", &Value::Time(NOW.minus(Span::from_days(3)))),
@@ -66,6 +65,7 @@ fn person() -> inbox::Person {
             placed_at: NOW.millis(),
             ..inbox::Order::default()
         }],
+        addresses: vec![inbox::Address { channel: "email".to_owned(), value: "ana@shop.example".to_owned(), ..inbox::Address::default() }],
         memberships: vec![inbox::Membership {
             segment: "vip".to_owned(),
             truth: inbox::Truth::Yes.into(),

@@ -152,7 +152,7 @@ fn time_flips_at_its_exact_instant() {
         (r#"elapsed(profile.last_order_at, "10d")"#, Yes, NEVER),
         (r#"elapsed(profile.last_order_at, "11d")"#, No, Some(NOW + DAY)),
         (r#"idle(profile.last_order_at, "60d")"#, No, Some(NOW + 50 * DAY)),
-        (r#"idle(profile.last_order_at, days(profile.order_count))"#, Yes, NEVER),
+        ("idle(profile.last_order_at, days(profile.order_count))", Yes, NEVER),
         (r#"!idle(profile.last_order_at, "60d")"#, Yes, Some(NOW + 50 * DAY)),
         // Seen nothing for the 100 days that are covered.
         (r#"idle(profile.last_seen_at, "60d")"#, Yes, NEVER),
