@@ -11,6 +11,7 @@ pub mod channel_in;
 pub mod channel_out;
 pub mod config;
 pub mod finding;
+pub mod host;
 pub mod machine;
 mod packer;
 pub mod ports;

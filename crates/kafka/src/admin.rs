@@ -1,0 +1,118 @@
+//! Topics: creating, describing, watermarks.
+
+use std::{sync::Arc, time::Duration};
+
+use rdkafka::{
+    admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
+    consumer::{BaseConsumer, Consumer},
+    error::RDKafkaErrorCode,
+};
+use waypost_runtime::ports::{LogError, Offset, TopicSpec};
+
+use crate::{
+    convert::{Quiet, log_error, offset, signed, unsigned},
+    settings::Settings,
+};
+
+/// How long one question may take.
+const LIMIT: Duration = Duration::from_secs(10);
+/// How often a topic that was created is looked for until every partition has a leader.
+const LOOKS: usize = 100;
+
+/// A client for questions and one for administration.
+pub(crate) struct Admin {
+    client: Arc<BaseConsumer<Quiet>>,
+    admin: AdminClient<Quiet>,
+}
+
+// === impl Admin ===
+
+impl Admin {
+    /// The error is what librdkafka does not like about the settings.
+    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
+        let config = settings.client();
+        let client = config.create_with_context(Quiet).map_err(|e| e.to_string())?;
+        let admin = config.create_with_context(Quiet).map_err(|e| e.to_string())?;
+        Ok(Self { client: Arc::new(client), admin })
+    }
+
+    /// Runs a call of librdkafka's that blocks.
+    async fn ask<T: Send + 'static>(
+        &self,
+        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, LogError> + Send + 'static,
+    ) -> Result<T, LogError> {
+        let client = Arc::clone(&self.client);
+        tokio::task::spawn_blocking(move || question(&client)).await.map_err(|_| LogError::Unavailable("cancelled".into()))?
+    }
+
+    pub(crate) async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let (low, high) = client.fetch_watermarks(&topic, signed(partition), LIMIT).map_err(|e| log_error(&e))?;
+            Ok((offset(low), offset(high)))
+        })
+        .await
+    }
+
+    pub(crate) async fn create(&self, specs: &[TopicSpec]) -> Result<Vec<String>, LogError> {
+        let topics: Vec<NewTopic<'_>> = specs
+            .iter()
+            .map(|spec| {
+                let topic = NewTopic::new(&spec.name, signed(spec.partitions), TopicReplication::Fixed(signed(spec.replication)));
+                spec.settings.iter().fold(topic, |topic, (name, value)| topic.set(name, value))
+            })
+            .collect();
+        if topics.is_empty() {
+            return Ok(Vec::new());
+        }
+        let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
+        let results = self.admin.create_topics(&topics, &options).await.map_err(|e| log_error(&e))?;
+        let mut created = Vec::new();
+        for result in results {
+            match result {
+                Ok(name) => created.push(name),
+                Err((_, RDKafkaErrorCode::TopicAlreadyExists)) => {}
+                Err((name, code)) => return Err(LogError::Unavailable(format!("cannot create {name}: {code}"))),
+            }
+        }
+        for spec in specs.iter().filter(|s| created.contains(&s.name)) {
+            self.await_leaders(spec).await?;
+        }
+        Ok(created)
+    }
+
+    async fn await_leaders(&self, spec: &TopicSpec) -> Result<(), LogError> {
+        for _ in 0..LOOKS {
+            let (name, partitions) = (spec.name.clone(), spec.partitions as usize);
+            let led = self.ask(move |client| {
+                let metadata = client.fetch_metadata(Some(&name), LIMIT).map_err(|e| log_error(&e))?;
+                Ok(metadata.topics().first().is_some_and(|t| t.partitions().iter().filter(|p| p.leader() >= 0).count() == partitions))
+            });
+            if led.await? {
+                return Ok(());
+            }
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        Err(LogError::Unavailable(format!("{} has no leaders yet", spec.name)))
+    }
+
+    pub(crate) async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
+        let name = topic.to_owned();
+        let shape = self.ask(move |client| {
+            let metadata = client.fetch_metadata(Some(&name), LIMIT).map_err(|e| log_error(&e))?;
+            let topic = metadata.topics().first().filter(|t| t.error().is_none() && !t.partitions().is_empty());
+            Ok(topic.map(|t| (t.partitions().len(), t.partitions().iter().map(|p| p.replicas().len()).min().unwrap_or(0))))
+        });
+        let Some((partitions, replication)) = shape.await? else { return Ok(None) };
+        let options = AdminOptions::new().request_timeout(Some(LIMIT));
+        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|e| log_error(&e))?;
+        let mut settings = Vec::new();
+        for resource in described {
+            let resource = resource.map_err(|code| LogError::Unavailable(format!("cannot read the settings of {topic}: {code}")))?;
+            settings.extend(resource.entries.into_iter().filter_map(|e| e.value.map(|value| (e.name, value))));
+        }
+        settings.sort();
+        let count = |n: usize| unsigned(i32::try_from(n).unwrap_or(0));
+        Ok(Some(TopicSpec { name: topic.to_owned(), partitions: count(partitions), replication: count(replication), settings }))
+    }
+}

@@ -1,0 +1,210 @@
+//! A member of a role's group: a thread that polls for ever, and a queue a partition.
+
+use std::{
+    sync::{Arc, atomic::Ordering},
+    thread,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use rdkafka::{
+    Message as _, Offset as At, TopicPartitionList,
+    consumer::{BaseConsumer, CommitMode, Consumer as _},
+};
+use tokio::sync::oneshot;
+use tracing::{debug, warn};
+use waypost_runtime::ports::{Consumer, Delivery, LogError, Membership, Offset};
+
+use crate::{
+    convert::{delivery, log_error, partition_error, raw_offset, signed, unsigned},
+    member::{Member, Shared},
+    settings::Settings,
+};
+
+/// How long the polling thread waits for an event; also how late a seek may begin.
+const POLL: Duration = Duration::from_millis(20);
+/// How long one attempt of a seek may take.
+const SEEK: Duration = Duration::from_millis(500);
+/// The group's offsets are a gauge of lag, so they need not be new: every so many polls.
+const NOTE_EVERY: u32 = 100;
+
+/// The member.
+pub(crate) struct GroupConsumer {
+    shared: Arc<Shared>,
+    ended: Option<oneshot::Receiver<()>>,
+}
+
+// === impl GroupConsumer ===
+
+impl GroupConsumer {
+    pub(crate) fn join(settings: &Settings, topic: &str, group: &str) -> Result<Self, LogError> {
+        let shared = Arc::new(Shared::default());
+        let context = Member::new(topic, Arc::clone(&shared));
+        let consumer: Arc<BaseConsumer<Member>> = Arc::new(settings.member(group).create_with_context(context).map_err(|e| log_error(&e))?);
+        consumer.context().belongs_to(&consumer);
+        consumer.subscribe(&[topic]).map_err(|e| log_error(&e))?;
+        let (end, ended) = oneshot::channel();
+        let poller = Poller { consumer, shared: Arc::clone(&shared), topic: topic.to_owned() };
+        thread::Builder::new()
+            .name(format!("poll {topic}"))
+            .spawn(move || {
+                poller.run();
+                // nobody may be waiting any more
+                drop(end);
+            })
+            .map_err(|e| LogError::Unavailable(e.to_string()))?;
+        Ok(Self { shared, ended: Some(ended) })
+    }
+
+    fn leave(&self) {
+        self.shared.closing.store(true, Ordering::Release);
+    }
+}
+
+#[async_trait]
+impl Consumer for GroupConsumer {
+    fn take(&mut self, partition: u32) -> Option<Delivery> {
+        let mut queues = self.shared.queues();
+        let queue = queues.get_mut(&partition)?;
+        if queue.seek.is_some() || !queue.filled.load(Ordering::Acquire) {
+            return None;
+        }
+        let mut again = true;
+        loop {
+            match queue.records.poll(Duration::ZERO) {
+                Some(Ok(message)) => {
+                    queue.filled.store(true, Ordering::Release);
+                    return Some(delivery(&message));
+                }
+                Some(Err(error)) => {
+                    if let Some(error) = partition_error(&error) {
+                        self.shared.tell(Membership::Failed { partition, error });
+                    } else {
+                        debug!(partition, %error, "partition queue");
+                    }
+                }
+                // once more behind the flag, for a record that came between the look and the flag
+                None if again => {
+                    queue.filled.store(false, Ordering::Release);
+                    again = false;
+                }
+                None => return None,
+            }
+        }
+    }
+
+    async fn ready(&mut self) {
+        self.shared.changed.notified().await;
+    }
+
+    fn membership(&mut self) -> Option<Membership> {
+        self.shared.next_news()
+    }
+
+    fn seek(&mut self, partition: u32, offset: Offset) -> Result<(), LogError> {
+        let mut queues = self.shared.queues();
+        let queue = queues.get_mut(&partition).ok_or(LogError::Unknown)?;
+        queue.seek = Some(offset);
+        Ok(())
+    }
+
+    fn note(&mut self, partition: u32, next: Offset) {
+        self.shared.notes().insert(partition, next);
+    }
+
+    async fn close(mut self: Box<Self>) {
+        self.leave();
+        if let Some(ended) = self.ended.take() {
+            // it never sends; the end of the thread closes it
+            ended.await.unwrap_or_default();
+        }
+    }
+}
+
+impl Drop for GroupConsumer {
+    fn drop(&mut self) {
+        self.leave();
+    }
+}
+
+/// The polling thread. It serves rebalances and errors, moves positions and notes offsets; records
+/// never pass through it.
+struct Poller {
+    consumer: Arc<BaseConsumer<Member>>,
+    shared: Arc<Shared>,
+    topic: String,
+}
+
+// === impl Poller ===
+
+impl Poller {
+    fn run(self) {
+        let mut polls = 0u32;
+        while !self.shared.closing.load(Ordering::Acquire) {
+            match self.consumer.poll(POLL) {
+                None => {}
+                // the density check brings it back
+                Some(Ok(message)) => warn!(partition = message.partition(), offset = message.offset(), "record on the main queue dropped"),
+                Some(Err(error)) => debug!(%error, "consumer"),
+            }
+            self.seek();
+            polls = polls.wrapping_add(1);
+            if polls.is_multiple_of(NOTE_EVERY) {
+                self.note();
+            }
+        }
+        self.note();
+        // the queues hold the consumer; dropping its last holder leaves the group
+        let queues = std::mem::take(&mut *self.shared.queues());
+        drop(queues);
+    }
+
+    /// Moves what is to be moved. A partition that is not fetching yet refuses: again at the next turn.
+    fn seek(&self) {
+        let wanted: Vec<(u32, Offset)> = self.shared.queues().iter().filter_map(|(p, q)| q.seek.map(|offset| (*p, offset))).collect();
+        if wanted.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, offset) in &wanted {
+            if let Err(error) = list.add_partition_offset(&self.topic, signed(*partition), At::Offset(raw_offset(*offset))) {
+                warn!(partition, %error, "cannot seek");
+            }
+        }
+        match self.consumer.seek_partitions(list, SEEK) {
+            Err(error) => debug!(%error, "seek"),
+            Ok(list) => {
+                let mut queues = self.shared.queues();
+                for element in list.elements_for_topic(&self.topic) {
+                    let partition = unsigned(element.partition());
+                    if let Err(error) = element.error() {
+                        debug!(partition, %error, "seek");
+                        continue;
+                    }
+                    let done = wanted.iter().find(|(p, _)| *p == partition).map(|(_, offset)| *offset);
+                    if let Some(queue) = queues.get_mut(&partition).filter(|q| q.seek == done) {
+                        queue.seek = None;
+                        queue.filled.store(true, Ordering::Release);
+                    }
+                }
+                self.shared.changed.notify_one();
+            }
+        }
+    }
+
+    fn note(&self) {
+        let notes = std::mem::take(&mut *self.shared.notes());
+        if notes.is_empty() {
+            return;
+        }
+        let mut list = TopicPartitionList::new();
+        for (partition, next) in notes {
+            if let Err(error) = list.add_partition_offset(&self.topic, signed(partition), At::Offset(raw_offset(next))) {
+                debug!(partition, %error, "note");
+            }
+        }
+        if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
+            debug!(%error, "note");
+        }
+    }
+}

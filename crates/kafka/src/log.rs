@@ -1,0 +1,74 @@
+//! The port `Log`.
+
+use std::{fmt, sync::Arc};
+
+use async_trait::async_trait;
+use waypost_runtime::ports::{Consumer, Log, LogError, Offset, Producer, Subscription, Tail, TopicSpec};
+
+use crate::{
+    admin::Admin,
+    consumer::GroupConsumer,
+    producer::LifeProducer,
+    settings::{Settings, SettingsError},
+    subscription::GroupSubscription,
+    tail::PartitionTail,
+};
+
+/// A Kafka cluster.
+pub struct KafkaLog {
+    settings: Settings,
+    admin: Admin,
+}
+
+// === impl KafkaLog ===
+
+impl KafkaLog {
+    /// The cluster behind `brokers` (`host:port,…`), with the operator's own librdkafka settings
+    /// (security and the like). Nothing connects before the first call.
+    ///
+    /// # Errors
+    /// If a setting contradicts one of ours, or librdkafka does not know it.
+    pub fn new(brokers: &str, settings: Vec<(String, String)>) -> Result<Self, SettingsError> {
+        let settings = Settings::new(brokers, settings)?;
+        let admin = Admin::new(&settings).map_err(|error| SettingsError { name: error, wanted: None })?;
+        Ok(Self { settings, admin })
+    }
+}
+
+impl fmt::Debug for KafkaLog {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // settings may hold a password
+        f.debug_struct("KafkaLog").finish_non_exhaustive()
+    }
+}
+
+#[async_trait]
+impl Log for KafkaLog {
+    fn producer(&self) -> Result<Arc<dyn Producer>, LogError> {
+        Ok(Arc::new(LifeProducer::new(&self.settings)?))
+    }
+
+    async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, LogError> {
+        Ok(Box::new(GroupConsumer::join(&self.settings, topic, group)?))
+    }
+
+    async fn tail(&self, topic: &str, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
+        Ok(Box::new(PartitionTail::open(&self.settings, topic, partition, from)?))
+    }
+
+    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError> {
+        Ok(Box::new(GroupSubscription::join(&self.settings, topic, group)?))
+    }
+
+    async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
+        self.admin.watermarks(topic, partition).await
+    }
+
+    async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
+        self.admin.create(topics).await
+    }
+
+    async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
+        self.admin.describe(topic).await
+    }
+}
