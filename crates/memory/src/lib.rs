@@ -4,9 +4,12 @@
 //! The cores here are synchronous; the async ports are thin wrappers around them.
 
 pub mod clock;
+pub mod contract;
 pub mod log;
+pub mod port;
 pub mod store;
 
 pub use clock::VirtualClock;
 pub use log::MemoryLog;
+pub use port::LogPort;
 pub use store::MemoryStore;
