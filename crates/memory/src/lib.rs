@@ -5,11 +5,13 @@
 
 pub mod clock;
 pub mod contract;
+pub mod embedded;
 pub mod log;
 pub mod port;
 pub mod store;
 
 pub use clock::VirtualClock;
+pub use embedded::{Embedded, Parts, Seeded};
 pub use log::MemoryLog;
 pub use port::LogPort;
 pub use store::MemoryStore;

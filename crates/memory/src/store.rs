@@ -22,9 +22,30 @@ pub struct MemoryStore {
     inner: Arc<Mutex<Inner>>,
 }
 
+/// Conditions that the store checks; all on, and switched off one by one by the simulator (PROTOCOL §16.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is the switch of one independent rule")]
+pub struct Checks {
+    /// A commit is made only at the expected offset.
+    pub commit_offset: bool,
+    /// A commit is made only by the owner.
+    pub commit_token: bool,
+    /// A read is answered only at one of the expected offsets.
+    pub read_offset: bool,
+    /// A read is answered only to the owner.
+    pub read_token: bool,
+}
+
+impl Default for Checks {
+    fn default() -> Self {
+        Self { commit_offset: true, commit_token: true, read_offset: true, read_token: true }
+    }
+}
+
 #[derive(Clone, Debug, Default)]
 struct Inner {
     refusing: Option<String>,
+    checks: Checks,
     partitions: BTreeMap<PartitionId, Slot>,
 }
 
@@ -151,11 +172,12 @@ impl MemoryStore {
     /// Commits, if token and offset are the expected ones.
     pub fn commit(&self, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError> {
         let mut inner = self.ready()?;
+        let checks = inner.checks;
         let Some(slot) = inner.partitions.get_mut(&partition) else { return Ok(CommitReply::Uninit) };
-        if slot.state.own != Owner::Worker(commit.token) {
+        if checks.commit_token && slot.state.own != Owner::Worker(commit.token) {
             return Ok(CommitReply::Fenced);
         }
-        if slot.state.off != commit.expected {
+        if checks.commit_offset && slot.state.off != commit.expected {
             let off = slot.state.off;
             return Ok(if off == commit.next { CommitReply::Already } else { CommitReply::Moved(off) });
         }
@@ -174,7 +196,9 @@ impl MemoryStore {
     pub fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError> {
         let inner = self.ready()?;
         let Some(Slot { state, .. }) = inner.partitions.get(&partition) else { return Ok(ReadReply::Moved) };
-        if state.own != Owner::Worker(read.token) || !read.expected.contains(&state.off) {
+        let owned = state.own == Owner::Worker(read.token) || !inner.checks.read_token;
+        let expected = read.expected.contains(&state.off) || !inner.checks.read_offset;
+        if !owned || !expected {
             return Ok(ReadReply::Moved);
         }
         let entities = read.entities.iter().map(|id| state.entities.get(id).cloned()).collect();
@@ -232,6 +256,11 @@ impl MemoryStore {
     /// Lever: loses the partition whole.
     pub fn forget(&self, partition: PartitionId) {
         self.inner().partitions.remove(&partition);
+    }
+
+    /// Lever: checks less.
+    pub fn check(&self, checks: Checks) {
+        self.inner().checks = checks;
     }
 
     /// Lever: every call is refused with this text, until `None`.

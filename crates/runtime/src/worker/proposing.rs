@@ -3,7 +3,7 @@
 
 use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind};
-use waypost_types::{Timestamp, WorkspaceId};
+use waypost_types::{Span, Timestamp, WorkspaceId};
 
 use super::{Phase, Turn, Worker, claiming::draw};
 use crate::{config::Config, processor::Processor, publisher::Own};
@@ -15,6 +15,8 @@ pub(super) struct Ticks {
     unread: Option<([u8; 16], Timestamp)>,
     /// When the last one was appended.
     last: Option<Timestamp>,
+    /// By how much the partition clock stayed behind the last one: the broker's clock is slower.
+    behind: Span,
 }
 
 // === impl Ticks ===
@@ -24,16 +26,19 @@ impl Ticks {
         self.unread.is_some()
     }
 
-    /// The log brought back a tick.
-    pub(super) fn folded(&mut self, id: &[u8; 16]) {
-        if self.unread.is_some_and(|(unread, _)| unread == *id) {
+    /// The log brought back a tick; the partition clock stands at `clk` since.
+    pub(super) fn folded(&mut self, id: &[u8; 16], clk: Timestamp) {
+        if let Some((unread, told)) = self.unread
+            && unread == *id
+        {
+            self.behind = told.since(clk).max(Span::ZERO);
             self.unread = None;
         }
     }
 
     /// A life begins to wait for the log.
     pub(super) fn begin(&mut self, now: Timestamp) {
-        *self = Self { unread: None, last: Some(now) };
+        *self = Self { unread: None, last: Some(now), behind: Span::ZERO };
     }
 }
 
@@ -47,8 +52,8 @@ impl<P: Processor> Worker<P> {
             return Some(appended.plus(config.tick_lost));
         }
         let last = self.ticks.last.unwrap_or(Timestamp::ZERO);
-        // The partition clock follows the slower of two clocks, so a due ahead of it needs as much time again.
-        let reached = |due: Timestamp| if due <= self.meta.clk { Timestamp::ZERO } else { due.max(last.plus(due.since(self.meta.clk))) };
+        // The partition clock follows the slower of two clocks; a tick before it can get there is for nothing.
+        let reached = |due: Timestamp| if due <= self.meta.clk { Timestamp::ZERO } else { due.plus(self.ticks.behind) };
         let free = self.meta.wm.plus(config.slack);
         let silence = if P::REPORTS_THROUGH { config.idle_tick } else { config.quiet_tick };
         let reasons = [

@@ -43,7 +43,7 @@ impl<P: Processor> Worker<P> {
         if step == Step::Blocked {
             work.tick = Some(tick);
         } else {
-            self.ticks.folded(&record.id);
+            self.ticks.folded(&record.id, self.meta.clk);
         }
         step
     }
