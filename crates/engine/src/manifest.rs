@@ -339,3 +339,6 @@ impl std::str::FromStr for Kind {
         Self::ALL.into_iter().find(|k| k.as_str() == text).ok_or_else(|| format!("`{text}` is not a kind"))
     }
 }
+
+#[cfg(test)]
+mod tests;

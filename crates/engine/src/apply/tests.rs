@@ -1,1 +1,225 @@
+//! What applying, publishing, archiving and deleting make of a set.
 
+use super::*;
+use crate::manifest::parse_files;
+
+const SHOP: WorkspaceId = WorkspaceId::new(1);
+const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+
+const FILES: &str = "{apiVersion: waypost.dev/v1, kind: Policy, metadata: {name: shop}, spec: {shop: {postal_address: Street 1}}}
+--- {apiVersion: waypost.dev/v1, kind: Topic, metadata: {name: news}, spec: {title: News}}
+--- {apiVersion: waypost.dev/v1, kind: Channel, metadata: {name: mail}, spec: {type: email, provider: catcher, from: a@shop.example, default: true}}
+--- {apiVersion: waypost.dev/v1, kind: Segment, metadata: {name: buyers}, spec: {where: profile.order_count >= 1}}
+---
+apiVersion: waypost.dev/v1
+kind: Template
+metadata: {name: hi}
+spec:
+  action: {label: Go, url: 'https://shop.example/'}
+  channels: {email: {subject: Hello, html: '<p><a href=\"{{ action.url }}\">go</a> {{ postal_address() }} <a href=\"{{ unsubscribe_url() }}\">stop</a></p>'}}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: hello}
+spec:
+  title: Hello
+  describe: Says hello
+  owner: care@shop.example
+  topic: news
+  max_age: 10d
+  exit_on: [{id: bought, segment: buyers}]
+  entries: [{id: joined, on_event: {name: Signed Up}}]
+  steps: [{id: greet, send: {channel: email, template: hi}}]
+";
+
+/// A control plane without IO.
+struct Desk {
+    set: SetManifest,
+    bodies: BTreeMap<ContentHash, Bytes>,
+}
+
+impl Desk {
+    fn new() -> Self {
+        Self { set: SetManifest::empty(SHOP, "shop"), bodies: BTreeMap::new() }
+    }
+
+    /// With everything applied and published.
+    fn live() -> Self {
+        let mut desk = Self::new();
+        desk.apply(FILES).unwrap();
+        desk.publish(NOW).unwrap();
+        desk
+    }
+
+    fn take(&mut self, plan: Plan) -> Vec<PlanItem> {
+        self.bodies.extend(plan.bodies);
+        self.set = plan.next;
+        plan.items
+    }
+
+    fn apply(&mut self, yaml: &str) -> Result<Vec<PlanItem>, String> {
+        let manifests = parse_files(&[("f.yaml".to_owned(), yaml.to_owned())], &|_| None).map_err(shown)?;
+        let plan = plan_apply(&self.set, &self.bodies, SHOP, &manifests).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn publish(&mut self, now: Timestamp) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_publish(&self.set, &self.bodies, SHOP, "hello", now).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn delete(&mut self, kind: Kind, name: &str) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_delete(&self.set, &self.bodies, SHOP, kind, name).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    /// `1 ACTIVE, 2 DRAFT`.
+    fn states(&self, kind: Kind, name: &str) -> String {
+        let all: Vec<String> = self.set.named(SHOP, kind, name).map(|e| format!("{} {}", e.version, e.state.as_str())).collect();
+        all.join(", ")
+    }
+}
+
+fn shown(problems: Vec<Problem>) -> String {
+    problems.iter().map(|p| format!("{p}\n")).collect()
+}
+
+fn edited(from: &str, to: &str) -> String {
+    assert!(FILES.contains(from), "{from}");
+    FILES.replacen(from, to, 1)
+}
+
+#[test]
+fn journeys_and_templates_become_drafts_and_the_rest_is_in_force() {
+    let mut desk = Desk::new();
+    let items = desk.apply(FILES).unwrap();
+    assert_eq!(items.len(), 6);
+    assert!(items.iter().all(|i| i.change == Change::Created && i.version == 1 && i.diff.starts_with("+apiVersion")));
+    for (kind, name, state) in [(Kind::Journey, "hello", "1 DRAFT"), (Kind::Template, "hi", "1 DRAFT"), (Kind::Topic, "news", "1 ACTIVE")] {
+        assert_eq!(desk.states(kind, name), state);
+    }
+    let items = desk.publish(NOW).unwrap();
+    assert_eq!((items[0].change, items[0].state), (Change::Created, State::Active));
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 ACTIVE");
+    assert_eq!(desk.states(Kind::Template, "hi"), "1 ACTIVE");
+    assert_eq!(desk.set.number, 2);
+}
+
+#[test]
+fn unchanged_content_changes_nothing() {
+    let mut desk = Desk::live();
+    let before = desk.set.clone();
+    let items = desk.apply(&format!("# a comment\n{FILES}")).unwrap();
+    assert!(items.iter().all(|i| i.change == Change::Unchanged && i.diff.is_empty()), "{items:?}");
+    assert_eq!(desk.publish(NOW).unwrap()[0].change, Change::Unchanged);
+    assert_eq!(desk.set, before);
+}
+
+#[test]
+fn versions_count_up_by_content_and_the_diff_shows_it() {
+    let mut desk = Desk::live();
+    let items = desk.apply(&edited("title: Hello", "title: Good day")).unwrap();
+    assert_eq!((items[5].change, items[5].version, items[5].state), (Change::Changed, 2, State::Draft));
+    assert!(items[5].diff.contains("-  title: Hello\n+  title: Good day\n"), "{}", items[5].diff);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 ACTIVE, 2 DRAFT");
+    desk.apply(&edited("title: Hello", "title: Good night")).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 ACTIVE, 3 DRAFT");
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 3 ACTIVE");
+    let items = desk.apply(&edited("title: News", "title: All news")).unwrap();
+    assert_eq!((items[1].version, items[1].state), (2, State::Active));
+}
+
+#[test]
+fn a_draft_that_goes_back_to_what_is_in_force_falls() {
+    let mut desk = Desk::live();
+    desk.apply(&edited("title: Hello", "title: Good day")).unwrap();
+    let items = desk.apply(FILES).unwrap();
+    assert_eq!((items[5].change, items[5].state), (Change::Changed, State::Active));
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 ACTIVE");
+}
+
+#[test]
+fn a_new_template_makes_a_new_version_and_the_old_one_keeps_its_own() {
+    let mut desk = Desk::live();
+    desk.apply(&edited("subject: Hello", "subject: Good day")).unwrap();
+    assert_eq!(desk.states(Kind::Template, "hi"), "1 ACTIVE, 2 DRAFT");
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.states(Kind::Template, "hi"), "1 PINNED, 2 ACTIVE");
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE");
+    let hashes: BTreeSet<&String> = desk.set.of_kind(SHOP, Kind::Journey).flat_map(|e| e.templates.values()).collect();
+    assert_eq!(hashes.len(), 2);
+}
+
+#[test]
+fn a_journey_has_eight_versions_until_runs_are_over() {
+    let mut desk = Desk::live();
+    for n in 2..=8 {
+        desk.apply(&edited("title: Hello", &format!("title: Hello {n}"))).unwrap();
+        desk.publish(NOW).unwrap();
+    }
+    desk.apply(&edited("title: Hello", "title: Hello 9")).unwrap();
+    let refused = desk.publish(NOW.plus(Span::from_days(10))).unwrap_err();
+    assert!(refused.contains("LIMIT_EXCEEDED"), "{refused}");
+    desk.publish(NOW.plus(Span::from_days(11))).unwrap();
+    assert!(desk.states(Kind::Journey, "hello").ends_with("7 ARCHIVED, 8 PINNED, 9 ACTIVE"), "{}", desk.states(Kind::Journey, "hello"));
+}
+
+#[test]
+fn an_archived_journey_takes_no_entries_and_can_come_back() {
+    let mut desk = Desk::live();
+    let plan = plan_archive(&desk.set, SHOP, "hello", NOW).unwrap();
+    assert_eq!(plan.items[0].state, State::Archived);
+    desk.take(plan);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED");
+    assert_eq!(desk.set.state(SHOP, Kind::Journey, "hello"), Some(State::Archived));
+    let again = plan_archive(&desk.set, SHOP, "hello", NOW).unwrap();
+    assert_eq!((again.items[0].change, again.is_change(&desk.set)), (Change::Unchanged, false));
+    assert!(desk.publish(NOW).unwrap_err().contains("apply it first"));
+    desk.apply(FILES).unwrap();
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE");
+}
+
+#[test]
+fn what_a_live_journey_reads_stays() {
+    let mut desk = Desk::live();
+    for (kind, name) in
+        [(Kind::Topic, "news"), (Kind::Channel, "mail"), (Kind::Segment, "buyers"), (Kind::Template, "hi"), (Kind::Journey, "hello")]
+    {
+        let refused = desk.delete(kind, name).unwrap_err();
+        assert!(refused.contains("IN_USE"), "{kind} {name}: {refused}");
+    }
+    let refused = desk.apply(&FILES.lines().next().unwrap().replace("Street 1", "~")).unwrap_err();
+    assert!(refused.starts_with("f.yaml:1:61: IN_USE metadata.name: Journey/hello@1 reads it"), "{refused}");
+    let refused = desk.apply(&FILES.lines().nth(2).unwrap()[4..].replace("default: true", "default: false")).unwrap_err();
+    assert!(refused.contains("IN_USE"), "{refused}");
+}
+
+#[test]
+fn a_draft_may_be_deleted() {
+    let mut desk = Desk::new();
+    desk.apply(FILES).unwrap();
+    desk.delete(Kind::Journey, "hello").unwrap();
+    desk.delete(Kind::Topic, "news").unwrap();
+    assert_eq!(desk.states(Kind::Topic, "news"), "");
+    assert!(desk.delete(Kind::Topic, "news").unwrap_err().contains("UNKNOWN_REFERENCE"));
+}
+
+#[test]
+fn a_workspace_has_one_policy() {
+    let mut desk = Desk::live();
+    let refused = desk.apply("{apiVersion: waypost.dev/v1, kind: Policy, metadata: {name: other}, spec: {}}").unwrap_err();
+    assert!(refused.contains("DUPLICATE_ID") && refused.contains("`shop`"), "{refused}");
+}
+
+#[test]
+fn sets_come_back_from_their_bytes_and_etags_follow_content() {
+    let mut desk = Desk::live();
+    assert_eq!(SetManifest::from_bytes(&desk.set.to_bytes()), Some(desk.set.clone()));
+    let etag = |d: &Desk, kind, name| d.set.shown(SHOP, kind, name).unwrap().etag.clone();
+    let (topic, journey) = (etag(&desk, Kind::Topic, "news"), etag(&desk, Kind::Journey, "hello"));
+    desk.apply(&edited("title: News", "title: All news")).unwrap();
+    assert_ne!(etag(&desk, Kind::Topic, "news"), topic);
+    assert_eq!(etag(&desk, Kind::Journey, "hello"), journey);
+}

@@ -11,23 +11,25 @@ use crate::{
 
 const SHOP: WorkspaceId = WorkspaceId::new(1);
 
-/// Every file of `journeys/`, by its path from there.
-fn files() -> BTreeMap<String, String> {
-    let root = concat!(env!("CARGO_MANIFEST_DIR"), "/../../journeys");
-    let mut files = BTreeMap::new();
-    let mut folders = vec![std::path::PathBuf::from(root)];
-    while let Some(folder) = folders.pop() {
-        for entry in std::fs::read_dir(&folder).unwrap() {
-            let path = entry.unwrap().path();
-            if path.is_dir() {
-                folders.push(path);
-            } else {
-                let name = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
-                files.insert(name, std::fs::read_to_string(&path).unwrap());
-            }
-        }
+/// The files of `journeys/`, by their path from there.
+fn files() -> BTreeMap<&'static str, &'static str> {
+    macro_rules! file {
+        ($path:literal) => {
+            ($path, include_str!(concat!("../../../../journeys/", $path)))
+        };
     }
-    files
+    BTreeMap::from([
+        file!("shop.yaml"),
+        file!("cart-recovery/journey.yaml"),
+        file!("cart-recovery/templates.yaml"),
+        file!("cart-recovery/remind.mjml"),
+        file!("cart-recovery/again.mjml"),
+        file!("cart-recovery/last-call.mjml"),
+        file!("welcome/journey.yaml"),
+        file!("welcome/templates.yaml"),
+        file!("welcome/welcome.mjml"),
+        file!("welcome/first-steps.mjml"),
+    ])
 }
 
 fn shown(problems: Vec<Problem>) -> String {
@@ -36,8 +38,9 @@ fn shown(problems: Vec<Problem>) -> String {
 
 fn shop() -> Vec<Manifest> {
     let all = files();
-    let yaml: Vec<(String, String)> = all.iter().filter(|(n, _)| n.ends_with(".yaml")).map(|(n, t)| (n.clone(), t.clone())).collect();
-    parse_files(&yaml, &|path| all.get(path).cloned()).map_err(shown).unwrap()
+    let yaml = all.iter().filter(|(name, _)| name.ends_with(".yaml"));
+    let yaml: Vec<(String, String)> = yaml.map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect();
+    parse_files(&yaml, &|path| all.get(path).map(|t| (*t).to_owned())).map_err(shown).unwrap()
 }
 
 /// Applies and publishes everything into a library.

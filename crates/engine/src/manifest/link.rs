@@ -307,30 +307,34 @@ impl Linker<'_> {
         if send.class != Class::Marketing {
             return;
         }
+        let at_send = format!("{path}.template");
         if template.action.is_none() {
-            let problem = self.in_template(template, codes::ACTION_MISSING, "spec", "a marketing template has an `action`");
+            let problem = self.in_template(template, codes::ACTION_MISSING, ["spec", &at_send], "a marketing template has an `action`");
             self.problems.push(problem);
         }
         let body = "spec.channels.email";
         if !uses_unsubscribe(template) {
             let message = "marketing mail carries a link to unsubscribe_url()";
-            let problem = self.in_template(template, codes::MISSING_UNSUBSCRIBE, body, message);
+            let problem = self.in_template(template, codes::MISSING_UNSUBSCRIBE, [body, &at_send], message);
             self.problems.push(problem);
         }
         if !uses_postal_address(template) || self.workspace.policy.postal_address.is_none() {
             let message = "marketing mail carries postal_address(), which Policy gives as shop.postal_address";
-            let problem = self.in_template(template, codes::MISSING_UNSUBSCRIBE, body, message);
+            let problem = self.in_template(template, codes::MISSING_UNSUBSCRIBE, [body, &at_send], message);
             self.problems.push(problem);
         }
     }
 
-    /// A problem in a template's own file where that is at hand; once, however many sends use it.
-    fn in_template(&self, template: &Template, code: &'static str, path: &str, message: &str) -> (Option<usize>, Problem) {
-        let index = self.parts.iter().position(|p| p.manifest.hash == template.hash);
-        let manifest = index.and_then(|i| self.parts.get(i)).map_or(&self.part.manifest, |p| &p.manifest);
-        // A stored template is not at fault where only the journey is new.
-        let index = index.filter(|i| self.parts.get(*i).is_some_and(|p| p.fresh));
-        (index, manifest.problem(code, path, format!("`{}`: {message}", template.name)))
+    /// A problem in a template's own file where that is at hand; else at the send that names it, because a
+    /// stored template is not at fault where only the journey is new.
+    fn in_template(&self, template: &Template, code: &'static str, places: [&str; 2], message: &str) -> (Option<usize>, Problem) {
+        let message = format!("`{}`: {message}", template.name);
+        let [own, send] = places;
+        let found = self.parts.iter().enumerate().find(|(_, p)| p.fresh && p.manifest.hash == template.hash);
+        match found {
+            Some((index, part)) => (Some(index), part.manifest.problem(code, own, message)),
+            None => (None, self.part.manifest.problem(code, send, message)),
+        }
     }
 }
 
@@ -342,7 +346,7 @@ fn property(path: &str) -> Option<String> {
 /// Every condition of a journey.
 fn programs(journey: &Journey) -> Vec<Arc<Program>> {
     let mut all: Vec<Arc<Program>> = Vec::new();
-    let mut rule = |on: &Match, all: &mut Vec<Arc<Program>>| match on {
+    let rule = |on: &Match, all: &mut Vec<Arc<Program>>| match on {
         Match::Event { filter, .. } => all.extend(filter.clone()),
         Match::When(program) => all.push(program.clone()),
         Match::Segment { .. } => {}

@@ -273,11 +273,6 @@ impl<'n> Fields<'n> {
         self.get(name).map(|item| r.items(&item, most)).unwrap_or_default()
     }
 
-    /// Texts of a list.
-    pub(super) fn texts(&mut self, r: &mut Reader<'_>, name: &'static str, most: usize) -> Vec<String> {
-        self.items(r, name, most).iter().filter_map(|item| r.text(item, 255)).collect()
-    }
-
     /// Refuses what nobody asked for: `later` names fields that the product describes and this version lacks.
     pub(super) fn finish(self, r: &mut Reader<'_>, later: &[&'static str]) {
         for (key, _) in self.entries {
