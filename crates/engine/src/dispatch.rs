@@ -125,9 +125,8 @@ pub fn settled(state: &mut DispatchState, address: &mut AddressState, outcome: &
     let current = outcome.number == state.attempt && outcome.number > 0;
     let earlier = outcome.number > 0 && outcome.number < state.attempt;
     match state.phase() {
-        Phase::Inflight | Phase::InDoubt if current => effects.extend(concluded(state, address, outcome, here)),
-        // The doubt had ended, and the answer comes after all: it decides what had to be guessed.
-        Phase::Ready if current => effects.extend(concluded(state, address, outcome, here)),
+        // READY: the doubt had ended, and the answer comes after all; it decides what had to be guessed.
+        Phase::Inflight | Phase::InDoubt | Phase::Ready if current => effects.extend(concluded(state, address, outcome, here)),
         Phase::Ready | Phase::Retry | Phase::InDoubt if earlier && outcome.outcome() == Outcome::Accepted => {
             effects.extend(concluded(state, address, outcome, here));
         }

@@ -1,1 +1,17 @@
-//! sender
+//! The sender role: what `runtime` needs to run the engine's dispatch over `wp1.send`, and the calls
+//! that its leading owner makes outside the fold.
+
+mod calls;
+mod entity;
+mod job;
+mod message;
+mod processor;
+pub mod provider;
+
+pub use calls::{Calls, Links, Shelf};
+pub use entity::SenderEntity;
+pub use processor::{SenderProcessor, Settings};
+pub use provider::{Capabilities, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
+
+#[cfg(test)]
+mod tests;

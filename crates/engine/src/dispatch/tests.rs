@@ -1,3 +1,5 @@
+use std::fmt::Write as _;
+
 use bytes::Bytes;
 use waypost_codec::inbox::Suppress;
 
@@ -91,12 +93,13 @@ fn word(phase: Phase) -> &'static str {
 fn shown(state: &DispatchState, effects: &[Effect]) -> String {
     let mut text = word(state.phase()).to_owned();
     for effect in effects {
-        text.push_str(&match effect {
+        let words = match effect {
             Effect::Propose => " propose".to_owned(),
             Effect::Call { .. } => " call".to_owned(),
             Effect::Forget => " forget".to_owned(),
             Effect::Report(report) => format!(" tell({} {})", report.1.name.trim_start_matches("Message "), report.0.reason),
-        });
+        };
+        text.push_str(&words);
     }
     if state.raced {
         text.push_str(" raced");
@@ -170,7 +173,7 @@ fn the_table_is_closed() {
             let (mut state, mut address) = in_phase(phase, Class::Marketing);
             let now = Timestamp::from_millis(state.now);
             let effects = step(&mut state, &mut address, now);
-            found.push_str(&format!("{} · {input} → {}\n", word(phase), shown(&state, &effects)));
+            writeln!(found, "{} · {input} → {}", word(phase), shown(&state, &effects)).expect("to a string");
         }
         for class in [Class::Marketing, Class::Transactional] {
             for of in OUTCOMES {
@@ -183,7 +186,7 @@ fn the_table_is_closed() {
                     // What changes nothing is left out; the lines that are there are all there are.
                     if after != word(phase) {
                         let (of, earlier) = (of.as_str_name().trim_start_matches("OUTCOME_"), if earlier { ", earlier" } else { "" });
-                        found.push_str(&format!("{} · {of}{earlier}, {} → {after}\n", word(phase), class.as_str()));
+                        writeln!(found, "{} · {of}{earlier}, {} → {after}", word(phase), class.as_str()).expect("to a string");
                     }
                 }
             }

@@ -101,15 +101,12 @@ pub(super) fn unescape(text: &str) -> String {
         into.push_str(&rest[..at]);
         rest = &rest[at..];
         let entity = rest[1..].find(';').filter(|end| *end <= 10).and_then(|end| entity(&rest[1..=end]).map(|c| (c, end + 2)));
-        match entity {
-            Some((c, length)) => {
-                into.push(c);
-                rest = &rest[length..];
-            }
-            None => {
-                into.push('&');
-                rest = &rest[1..];
-            }
+        if let Some((c, length)) = entity {
+            into.push(c);
+            rest = &rest[length..];
+        } else {
+            into.push('&');
+            rest = &rest[1..];
         }
     }
     into.push_str(rest);

@@ -1,0 +1,35 @@
+//! Work outside the fold, as bytes between a fold and whoever does it.
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::state::DispatchState;
+
+/// Render, and propose attempt `state.attempt + 1`.
+pub(crate) const RENDER: u32 = 1;
+/// Call the provider for attempt `state.attempt`.
+pub(crate) const CALL: u32 = 2;
+
+/// What both kinds of job carry; never stored.
+#[derive(Clone, PartialEq, prost::Message)]
+pub(crate) struct Body {
+    /// Workspace number.
+    #[prost(uint32, tag = "1")]
+    pub(crate) workspace: u32,
+    /// The dispatch as it was folded.
+    #[prost(message, optional, tag = "2")]
+    pub(crate) state: Option<DispatchState>,
+    /// The definition set in force there.
+    #[prost(string, tag = "3")]
+    pub(crate) defv: String,
+    /// What the attempt said it would send; empty for [`RENDER`].
+    #[prost(bytes = "bytes", tag = "4")]
+    pub(crate) render_hash: Bytes,
+}
+
+// === impl Body ===
+
+impl Body {
+    pub(crate) fn to_bytes(&self) -> Bytes {
+        self.encode_to_vec().into()
+    }
+}

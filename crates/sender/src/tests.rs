@@ -1,0 +1,339 @@
+//! The role as a whole: records in, jobs done, records back, receipts out.
+
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex},
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::executor::block_on;
+use prost::Message as _;
+use waypost_codec::{
+    frame::Record,
+    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome, Recall, Receipt, Suppress},
+    kind,
+    state::DispatchPhase,
+    unsubscribe::{self, TokenKey},
+    value,
+};
+use waypost_engine::definitions::{Channel, DefinitionSet, EmailBody, Policy, Template, Workspace};
+use waypost_runtime::{
+    ports::Clock,
+    processor::{Entity as _, Fireable, Fold, Job, Output, Processor as _, Proposal},
+};
+use waypost_types::{ContentHash, EntityId, PartitionId, Position, Role, Timestamp, Value, WorkspaceId};
+
+use crate::{
+    Calls, Capabilities, Links, OutgoingEmail, Provider, ProviderOutcome, SenderEntity, SenderProcessor, Settings, Shelf, entity, job,
+};
+
+const WORKSPACE: WorkspaceId = WorkspaceId::new(1);
+const T0: Timestamp = Timestamp::from_millis(1_767_222_000_000);
+const ADDRESS_KEY: [u8; 16] = [5; 16];
+const PARTITION: PartitionId = PartitionId { role: Role::Sender, index: 0 };
+
+struct Fixed(Arc<DefinitionSet>);
+
+impl Shelf for Fixed {
+    fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
+        (defv == "1:x").then(|| self.0.clone())
+    }
+}
+
+struct Stopped;
+
+#[async_trait]
+impl Clock for Stopped {
+    fn now(&self) -> Timestamp {
+        T0
+    }
+    async fn sleep_until(&self, _: Timestamp) {}
+}
+
+#[derive(Default)]
+struct Mailbox(Mutex<Vec<OutgoingEmail>>, Mutex<Vec<ProviderOutcome>>);
+
+#[async_trait]
+impl Provider for Mailbox {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::NONE
+    }
+    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+        self.0.lock().unwrap().push(message.clone());
+        let next = self.1.lock().unwrap().pop();
+        assert!(next.as_ref().is_none_or(|o| o.reason != "panic"), "asked to");
+        next.unwrap_or_else(|| ProviderOutcome::accepted("id-1"))
+    }
+}
+
+fn definitions() -> DefinitionSet {
+    let hash = ContentHash::of(b"template");
+    let template = Template {
+        name: "remind".to_owned(),
+        hash,
+        version: 1,
+        requires: vec!["profile.first_name".to_owned()],
+        optional: BTreeMap::new(),
+        data: Vec::new(),
+        action: None,
+        email: Some(EmailBody {
+            subject: "Hi {{ profile.first_name }}".to_owned(),
+            preheader: None,
+            source: "<p>{{ profile.first_name }}</p><a href=\"{{ unsubscribe_url() }}\">Stop</a>".to_owned(),
+            mjml: false,
+        }),
+    };
+    let channel = Channel {
+        name: "mail".to_owned(),
+        kind: "email".to_owned(),
+        provider: "catcher".to_owned(),
+        from: "Shop <hello@news.shop.example>".to_owned(),
+        secret: None,
+        default: true,
+        hash: ContentHash::of(b"channel"),
+    };
+    let workspace = Workspace {
+        id: WORKSPACE,
+        name: "main".to_owned(),
+        policy: Policy::default(),
+        topics: BTreeMap::new(),
+        channels: BTreeMap::from([("mail".to_owned(), channel)]),
+        segments: BTreeMap::new(),
+        segment_order: Vec::new(),
+        templates: BTreeMap::from([(hash, Arc::new(template))]),
+        journeys: BTreeMap::new(),
+        sources: BTreeMap::new(),
+    };
+    DefinitionSet { number: 1, hash, workspaces: BTreeMap::from([(WORKSPACE, Arc::new(workspace))]) }
+}
+
+fn dispatch() -> Dispatch {
+    let profile = Value::object([("first_name".to_owned(), Value::text("Ann"))]);
+    Dispatch {
+        dispatch: Bytes::from_static(&[1; 16]),
+        send: Bytes::from_static(&[2; 16]),
+        run: Bytes::from_static(&[3; 16]),
+        profile: Bytes::from_static(&[4; 31]),
+        journey: "cart".to_owned(),
+        step: "remind".to_owned(),
+        channel: "email".to_owned(),
+        provider: "mail".to_owned(),
+        address: "ann@shop.example".to_owned(),
+        template: "remind".to_owned(),
+        template_hash: Bytes::copy_from_slice(ContentHash::of(b"template").as_bytes()),
+        variables: Some(value::to_proto(&Value::object([("profile".to_owned(), profile)]))),
+        decided_at: T0.millis(),
+        valid_until: T0.millis() + 3_600_000,
+        class: "marketing".to_owned(),
+        topic: "cart-reminders".to_owned(),
+        ..Dispatch::default()
+    }
+}
+
+/// One partition, its executor and its mailbox.
+struct Bench {
+    processor: SenderProcessor,
+    entities: BTreeMap<EntityId, Option<SenderEntity>>,
+    calls: Calls,
+    mailbox: Arc<Mailbox>,
+    outputs: Vec<Output>,
+    now: Timestamp,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let mailbox = Arc::new(Mailbox::default());
+        let providers = BTreeMap::from([("catcher".to_owned(), mailbox.clone() as Arc<dyn Provider>)]);
+        let links = Links { public_url: "https://in.shop.example/".to_owned(), key: TokenKey::new([7; 32]) };
+        let calls = Calls::new(Arc::new(Fixed(Arc::new(definitions()))), providers, links, Arc::new(Stopped));
+        let mut processor = SenderProcessor::new(Settings::default());
+        processor.define("1:x");
+        Self { processor, entities: BTreeMap::new(), calls, mailbox, outputs: Vec::new(), now: T0 }
+    }
+
+    fn fold(&mut self, kind: u32, body: Vec<u8>) -> Vec<Job> {
+        let record = Record::new(kind, WORKSPACE, [0; 16], Bytes::copy_from_slice(&ADDRESS_KEY), self.now, body.into());
+        let mut fold = Fold::new(self.now, Position { offset: 1, index: 0 }, &mut self.entities);
+        self.processor.fold(&mut fold, &record).expect("folds");
+        let jobs = fold.jobs().to_vec();
+        self.outputs.extend(fold.outputs().to_vec());
+        jobs
+    }
+
+    fn work(&self, jobs: Vec<Job>) -> Vec<Proposal> {
+        jobs.into_iter().flat_map(|job| block_on(self.calls.run(PARTITION, job))).collect()
+    }
+
+    /// Folds and works until nothing is left to do.
+    fn settle(&mut self, mut jobs: Vec<Job>) {
+        while !jobs.is_empty() {
+            let proposals = self.work(jobs);
+            jobs = proposals.into_iter().flat_map(|p| self.fold(p.kind, p.body.to_vec())).collect();
+        }
+    }
+
+    fn phase(&self) -> DispatchPhase {
+        match self.entities.get(&entity::dispatch_id(WORKSPACE, &[1; 16])) {
+            Some(Some(SenderEntity::Dispatch(state))) => state.phase(),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn receipts(&self) -> Vec<(Outcome, String)> {
+        let receipt = |o: &Output| match o {
+            Output::Inbox { role: Role::Identity, kind: kind::RECEIPT, key, body, .. } => {
+                assert_eq!(key[..], [4; 16]);
+                Receipt::decode(body.clone()).ok()
+            }
+            _ => None,
+        };
+        self.outputs.iter().filter_map(receipt).map(|r| (r.outcome(), r.reason)).collect()
+    }
+}
+
+#[test]
+fn a_dispatch_becomes_a_message_and_a_receipt() {
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.phase(), DispatchPhase::Done);
+    assert_eq!(bench.receipts(), [(Outcome::Accepted, String::new())]);
+    assert_eq!(bench.outputs.len(), 2, "and a row");
+    let sent = bench.mailbox.0.lock().unwrap().clone();
+    assert_eq!((sent.len(), sent[0].to.as_str(), sent[0].subject.as_str()), (1, "ann@shop.example", "Hi Ann"));
+    let raw = String::from_utf8(sent[0].raw.to_vec()).unwrap();
+    let token = raw.split("List-Unsubscribe: <https://in.shop.example/u/").nth(1).and_then(|rest| rest.split('>').next()).unwrap();
+    let opened = unsubscribe::open(&[7; 32], token).unwrap();
+    assert_eq!((opened.profile.as_bytes(), opened.channel.as_str(), opened.topic.as_str()), (&[4; 31], "email", "cart-reminders"));
+    assert!(bench.fold(kind::DISPATCH, dispatch().encode_to_vec()).is_empty(), "known");
+}
+
+#[test]
+fn a_repeated_proposal_calls_once() {
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    let proposals = bench.work([jobs.clone(), jobs].concat());
+    assert_eq!(proposals.len(), 2);
+    let calls: Vec<_> = proposals.iter().flat_map(|p| bench.fold(p.kind, p.body.to_vec())).collect();
+    assert_eq!(calls.iter().map(|j| j.kind).collect::<Vec<_>>(), [job::CALL]);
+}
+
+#[test]
+fn every_attempt_sends_the_same_bytes() {
+    let mut bench = Bench::new();
+    bench.mailbox.1.lock().unwrap().push(ProviderOutcome::other(Outcome::Transient, "421"));
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.phase(), DispatchPhase::Retry);
+    let id = entity::dispatch_id(WORKSPACE, &[1; 16]);
+    bench.now = bench.entities[&id].as_ref().and_then(|e| e.wakeups().plain).unwrap();
+    let mut fold = Fold::new(bench.now, Position { offset: 9, index: 0 }, &mut bench.entities);
+    let limit = Fireable { plain: bench.now, absent: bench.now, before: None };
+    assert_eq!(bench.processor.fire(&mut fold, &id, Fireable { before: Some(bench.now), ..limit }), Ok(false));
+    assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(true));
+    assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(false));
+    let jobs = fold.jobs().to_vec();
+    bench.settle(jobs);
+    assert_eq!(bench.phase(), DispatchPhase::Done);
+    let sent = bench.mailbox.0.lock().unwrap().clone();
+    assert_eq!((sent.len(), &sent[0]), (2, &sent[1]));
+}
+
+#[test]
+fn stops_before_the_attempt_send_nothing() {
+    for (kind, body, reason) in [
+        (kind::RECALL, Recall { dispatch: Bytes::from_static(&[1; 16]), reason: "bought".to_owned() }.encode_to_vec(), "RECALLED"),
+        (kind::SUPPRESS, Suppress { reason: "UNSUBSCRIBED".to_owned(), ..Suppress::default() }.encode_to_vec(), "SUPPRESSED_UNSUBSCRIBED"),
+    ] {
+        let mut bench = Bench::new();
+        let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+        bench.fold(kind, body);
+        bench.settle(jobs);
+        assert_eq!(bench.receipts(), [(Outcome::Stopped, reason.to_owned())]);
+        assert!(bench.mailbox.0.lock().unwrap().is_empty());
+    }
+}
+
+#[test]
+fn what_cannot_be_rendered_is_stopped_with_its_code() {
+    let empty = Some(value::to_proto(&Value::object([])));
+    for (dispatch, reason) in [
+        (Dispatch { variables: empty, ..dispatch() }, "RENDER_MISSING_FIELD"),
+        (Dispatch { variables: None, ..dispatch() }, "CONTENT_REFUSED"),
+        (Dispatch { template_hash: Bytes::new(), ..dispatch() }, "CONTENT_REFUSED"),
+        (Dispatch { address: "ann@shop.example\r\nBcc: x".to_owned(), ..dispatch() }, "CONTENT_REFUSED"),
+        (Dispatch { provider: "nowhere".to_owned(), ..dispatch() }, "PROVIDER_UNAVAILABLE"),
+    ] {
+        let mut bench = Bench::new();
+        let jobs = bench.fold(kind::DISPATCH, dispatch.encode_to_vec());
+        bench.settle(jobs);
+        assert_eq!(bench.receipts(), [(Outcome::Stopped, reason.to_owned())]);
+    }
+}
+
+#[test]
+fn definitions_that_have_not_arrived_are_waited_for() {
+    let mut bench = Bench::new();
+    bench.processor.define("2:y");
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    assert!(bench.work(jobs).is_empty());
+    assert_eq!(bench.phase(), DispatchPhase::Ready);
+}
+
+#[test]
+fn a_provider_that_panics_leaves_an_unknown_outcome() {
+    let mut bench = Bench::new();
+    bench.mailbox.1.lock().unwrap().push(ProviderOutcome::other(Outcome::Transient, "panic"));
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.receipts(), [(Outcome::Unknown, "OUTCOME_UNKNOWN".to_owned())]);
+}
+
+#[test]
+fn what_cannot_be_folded_has_a_reason() {
+    let good = dispatch();
+    for (kind, body, reason) in [
+        (kind::DISPATCH, vec![0xff], "DECODE_FAILED"),
+        (kind::DISPATCH, Dispatch { dispatch: Bytes::new(), ..good.clone() }.encode_to_vec(), "DECODE_FAILED"),
+        (kind::DISPATCH, Dispatch { profile: Bytes::new(), ..good.clone() }.encode_to_vec(), "DECODE_FAILED"),
+        (kind::DISPATCH, Dispatch { channel: "sms".to_owned(), ..good }.encode_to_vec(), "NOT_YET_SUPPORTED"),
+        (kind::FEEDBACK, Vec::new(), "NOT_YET_SUPPORTED"),
+        (kind::ERASE_ADDRESS, Vec::new(), "NOT_YET_SUPPORTED"),
+        (kind::EVENT, Vec::new(), "UNKNOWN_KIND"),
+    ] {
+        let processor = SenderProcessor::new(Settings::default());
+        let record = Record::new(kind, WORKSPACE, [0; 16], Bytes::copy_from_slice(&ADDRESS_KEY), T0, body.into());
+        let mut entities = BTreeMap::new();
+        let mut fold = Fold::new(T0, Position::default(), &mut entities);
+        assert_eq!(processor.fold(&mut fold, &record).map_err(|p| p.reason), Err(reason), "kind {kind}");
+    }
+}
+
+#[test]
+fn records_about_unknown_dispatches_change_nothing() {
+    let mut bench = Bench::new();
+    let id = Bytes::from_static(&[1; 16]);
+    for (kind, body) in [
+        (kind::RECALL, Recall { dispatch: id.clone(), ..Recall::default() }.encode_to_vec()),
+        (kind::ATTEMPT, Attempt { dispatch: id.clone(), number: 1, ..Attempt::default() }.encode_to_vec()),
+        (kind::OUTCOME, AttemptOutcome { dispatch: id.clone(), number: 1, ..AttemptOutcome::default() }.encode_to_vec()),
+    ] {
+        assert!(bench.fold(kind, body).is_empty());
+    }
+    assert!(bench.outputs.is_empty() && bench.entities.values().all(Option::is_none));
+}
+
+#[test]
+fn stored_entities_come_back() {
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.entities.len(), 2);
+    for (id, stored) in bench.entities.iter().filter_map(|(id, e)| Some((id, e.as_ref()?))) {
+        let bytes = stored.encode().unwrap();
+        assert_eq!(SenderEntity::decode(id, &bytes).as_ref(), Ok(stored));
+        let raw = String::from_utf8_lossy(&bytes).to_string();
+        assert!(!raw.contains("ann@shop.example"), "what is final keeps no address");
+    }
+}
