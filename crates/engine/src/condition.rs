@@ -1,12 +1,13 @@
 //! Conditions: the typed, bounded subset of CEL (PRODUCT §6.3), three-valued, every answer with the
 //! instant at which time alone may flip it (§6.4).
 //!
-//! `lexer` → `parser` → `check` (types, names, cost, limits) → [`tree`](self::tree) → `eval`.
+//! `lexer` → `parser` → `check` with `paths` and `functions` (names, types, cost, limits) → `tree` → `eval`.
 
 mod arithmetic;
 mod check;
 mod error;
 mod eval;
+mod explain;
 mod functions;
 mod lexer;
 mod names;
@@ -15,8 +16,10 @@ mod paths;
 mod print;
 mod scope;
 mod syntax;
+mod timed;
 mod tree;
 mod types;
+mod validity;
 mod vocabulary;
 
 use std::collections::BTreeSet;
@@ -129,7 +132,7 @@ pub fn compile_as(source: &str, scope: &Scope, wanted: &Type) -> Result<Program,
         return Ok(program);
     }
     let message = format!("this gives {}; {} is wanted here", program.result().describe(), wanted.describe());
-    Err(ConditionError::new(error::TYPE_MISMATCH, (1, 1), message))
+    Err(ConditionError::new(error::TYPE_MISMATCH, lexer::place(source, program.root.range.0), message))
 }
 
 // === impl Program ===

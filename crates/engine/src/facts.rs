@@ -80,8 +80,8 @@ impl<'a> PersonFacts<'a> {
             "orders" => return Some(Value::List(self.person.orders.iter().map(records::order).collect())),
             "extra" => return Some(self.extra()),
             // The primary ones.
-            "email" => return person::address(self.person, "email").map(|a| Value::text(&a.value)),
-            "phone" => return person::address(self.person, "sms").map(|a| Value::text(&a.value)),
+            "email" => return person::address(self.person, person::EMAIL).map(|a| Value::text(&a.value)),
+            "phone" => return person::address(self.person, person::SMS).map(|a| Value::text(&a.value)),
             _ => {}
         }
         let stored = fields.binary_search_by(|f| f.path.as_str().cmp(path)).ok().and_then(|i| fields[i].value.as_ref());

@@ -1,109 +1,25 @@
-//! Evaluation: a value or unknown, and until when time alone cannot change it (PRODUCT §6.4).
-//!
-//! A `no` among operands of `&&` decides it for as long as that one lasts; else every operand counts,
-//! and the earliest flip is the answer's. `||` is its mirror.
+//! Evaluation: a value or unknown, and until when time alone cannot change it.
 
-use waypost_types::{Span, Timestamp, Value};
+use waypost_types::{Span, Value};
 
 use super::{
     Answer, Facts, MAX_LIST, Operand, Truth, Type,
     arithmetic::{compare, compute, millionths, negate, order},
-    print::{print, quoted},
+    explain::is_shown,
     tree::{Comparison, Node, NodeKind, TextTest},
+    validity::{Fold, earlier},
 };
 
 /// One evaluation.
 pub(super) struct Eval<'a> {
-    source: &'a str,
-    facts: &'a dyn Facts,
+    pub(super) source: &'a str,
+    pub(super) facts: &'a dyn Facts,
     /// The entry that the enclosing `exists` or `all` is at.
     item: Option<Value>,
     /// What was looked at, where that is asked for.
-    operands: Option<Vec<Operand>>,
+    pub(super) operands: Option<Vec<Operand>>,
     /// Entries after the first say nothing new.
-    quiet: bool,
-}
-
-/// The earlier of two flips; none never comes.
-fn earlier(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    match (a, b) {
-        (Some(a), Some(b)) => Some(a.min(b)),
-        (a, b) => a.or(b),
-    }
-}
-
-/// The later of two flips; none never comes.
-fn later(a: Option<Timestamp>, b: Option<Timestamp>) -> Option<Timestamp> {
-    Some(a?.max(b?))
-}
-
-/// Folds truths of `&&` (decided by no) or `||` (decided by yes).
-struct Fold {
-    deciding: Truth,
-    decided: Option<Decided>,
-    unknown: bool,
-    earliest: Option<Timestamp>,
-}
-
-/// How long a decision lasts.
-#[derive(Clone, Copy, PartialEq, Eq)]
-struct Decided(Option<Timestamp>);
-
-// === impl Fold ===
-
-impl Fold {
-    fn new(deciding: Truth) -> Self {
-        Self { deciding, decided: None, unknown: false, earliest: None }
-    }
-
-    fn add(&mut self, answer: &Answer) {
-        let truth = Truth::of(answer.value.as_ref());
-        if truth == self.deciding {
-            self.decided = Some(match self.decided {
-                Some(Decided(until)) => Decided(later(until, answer.valid_until)),
-                None => Decided(answer.valid_until),
-            });
-        } else {
-            self.unknown |= truth == Truth::Unknown;
-            self.earliest = earlier(self.earliest, answer.valid_until);
-        }
-    }
-
-    /// Nothing that follows can change it.
-    fn settled(&self) -> bool {
-        self.decided == Some(Decided(None))
-    }
-
-    fn answer(self) -> Answer {
-        match self.decided {
-            Some(Decided(until)) => Answer { value: self.deciding.value(), valid_until: until },
-            None if self.unknown => Answer { value: None, valid_until: self.earliest },
-            None => Answer { value: Some(Value::Bool(self.deciding == Truth::No)), valid_until: self.earliest },
-        }
-    }
-}
-
-// === impl Answer ===
-
-impl Answer {
-    const UNKNOWN: Self = Self { value: None, valid_until: None };
-
-    fn lasting(value: Option<Value>) -> Self {
-        Self { value, valid_until: None }
-    }
-
-    fn until(self, other: Option<Timestamp>) -> Self {
-        Self { valid_until: earlier(self.valid_until, other), ..self }
-    }
-
-    fn map(self, f: impl FnOnce(Value) -> Option<Value>) -> Self {
-        Self { value: self.value.and_then(f), valid_until: self.valid_until }
-    }
-
-    fn zip(self, other: &Self, f: impl FnOnce(&Value, &Value) -> Option<Value>) -> Self {
-        let value = self.value.as_ref().zip(other.value.as_ref()).and_then(|(a, b)| f(a, b));
-        Self { value, valid_until: earlier(self.valid_until, other.valid_until) }
-    }
+    pub(super) quiet: bool,
 }
 
 // === impl Eval ===
@@ -266,142 +182,6 @@ impl<'a> Eval<'a> {
             let name = element.as_text()?;
             Some(Value::Bool(entries.iter().any(|(n, _)| n == name)))
         })
-    }
-
-    // ---- time --------------------------------------------------------------------------------------
-
-    // Instant and duration, and until when they stay so; none where either is unknown.
-    fn instant(&mut self, t: &Node, d: &Node) -> (Option<(Timestamp, Span)>, Option<Timestamp>) {
-        let (t, d) = (self.value(t), self.value(d));
-        let until = earlier(t.valid_until, d.valid_until);
-        match (t.value, d.value) {
-            (Some(Value::Time(t)), Some(Value::Int(d))) => (Some((t, Span::from_millis(d))), until),
-            _ => (None, until),
-        }
-    }
-
-    fn within(&mut self, t: &Node, d: &Node) -> Answer {
-        let (known, until) = self.instant(t, d);
-        let Some((start, span)) = known else { return Answer { value: None, valid_until: until } };
-        let (now, end) = (self.facts.now(), start.plus(span));
-        let (holds, flip) = if span <= Span::ZERO || now >= end {
-            (false, None)
-        } else if now < start {
-            (false, Some(start))
-        } else {
-            (true, Some(end))
-        };
-        Answer { value: Some(Value::Bool(holds)), valid_until: flip.filter(|t| *t < Timestamp::MAX) }.until(until)
-    }
-
-    fn elapsed(&mut self, t: &Node, d: &Node) -> Answer {
-        let (known, until) = self.instant(t, d);
-        let Some((start, span)) = known else { return Answer { value: None, valid_until: until } };
-        self.reached(start.plus(span), Some(false)).until(until)
-    }
-
-    fn idle(&mut self, t: &Node, d: &Node, of_person: bool) -> Answer {
-        let time = self.value(t);
-        let duration = self.value(d);
-        let until = earlier(time.valid_until, duration.valid_until);
-        let Some(Value::Int(span)) = duration.value else { return Answer { value: None, valid_until: until } };
-        let span = Span::from_millis(span);
-        let answer = match time.value {
-            Some(Value::Time(t)) => self.reached(t.plus(span), Some(false)),
-            // There is something, but no time: nothing can be said.
-            Some(_) => Answer::UNKNOWN,
-            None if !of_person => Answer::UNKNOWN,
-            // It never happened, as far as has been seen; for sure once that is long enough.
-            None => match self.facts.covered_since() {
-                Some(covered) => self.reached(covered.plus(span), None),
-                None => Answer::UNKNOWN,
-            },
-        };
-        answer.until(until)
-    }
-
-    // Yes from `end` on, `before` until then.
-    fn reached(&self, end: Timestamp, before: Option<bool>) -> Answer {
-        if self.facts.now() >= end {
-            return Answer::lasting(Some(Value::Bool(true)));
-        }
-        Answer { value: before.map(Value::Bool), valid_until: Some(end).filter(|t| *t < Timestamp::MAX) }
-    }
-
-    // ---- explain -------------------------------------------------------------------------------------
-
-    // The base of a field or the id of a record: what is made of it is shown instead.
-    fn quietly(&mut self, node: &Node) -> Answer {
-        let quiet = std::mem::replace(&mut self.quiet, true);
-        let answer = self.value(node);
-        self.quiet = quiet;
-        answer
-    }
-
-    fn show(&mut self, node: &Node, answer: &Answer) {
-        let what = self.describe(node);
-        let value = print(answer.value.as_ref(), &node.ty, self.facts.currency());
-        if let Some(operands) = &mut self.operands
-            && operands.iter().all(|o| o.what != what)
-        {
-            operands.push(Operand { what, value });
-        }
-    }
-
-    // As in the source, but for the ids of records, which say more than the path to them.
-    fn describe(&mut self, node: &Node) -> String {
-        if let NodeKind::Field(base, name) = &node.kind {
-            return format!("{}.{name}", self.describe(base));
-        }
-        if let Some((function, id)) = node.record() {
-            return self.described_call(function, id);
-        }
-        let text = self.source.get(node.range.0..node.range.1).unwrap_or("");
-        text.split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
-    fn described_call(&mut self, function: &str, id: &Node) -> String {
-        let answer = self.quietly(id);
-        match answer.value.as_ref().and_then(Value::as_text) {
-            Some(id) => format!("{function}({})", quoted(id)),
-            None => format!("{function}(unknown)"),
-        }
-    }
-}
-
-// Names and calls are shown; operators are not.
-fn is_shown(node: &Node, in_each: bool) -> bool {
-    match &node.kind {
-        NodeKind::Path(..) => true,
-        NodeKind::Field(..)
-        | NodeKind::Index(..)
-        | NodeKind::Within(..)
-        | NodeKind::Elapsed(..)
-        | NodeKind::Idle(..)
-        | NodeKind::Segment(_)
-        | NodeKind::Cart(_)
-        | NodeKind::Order(_)
-        | NodeKind::CartOpen(_)
-        | NodeKind::ForSome(..)
-        | NodeKind::ForEach(..)
-        | NodeKind::Matches(..)
-        | NodeKind::Size(_) => !in_each,
-        NodeKind::Constant(_)
-        | NodeKind::Item
-        | NodeKind::Not(_)
-        | NodeKind::Negate(_)
-        | NodeKind::All(_)
-        | NodeKind::Any(_)
-        | NodeKind::Compare(..)
-        | NodeKind::In(..)
-        | NodeKind::Arithmetic(..)
-        | NodeKind::Choose(..)
-        | NodeKind::Text(..)
-        | NodeKind::Known(_)
-        | NodeKind::Default(..)
-        | NodeKind::Double(_)
-        | NodeKind::Days(_)
-        | NodeKind::List(_) => false,
     }
 }
 

@@ -170,6 +170,23 @@ fn results_are_typed() {
 }
 
 #[test]
+fn conditions_of_the_library_are_bools() {
+    for source in [
+        r#"cart_open(event.cart_id) && cart(event.cart_id).value >= money("5.00")"#,
+        r#"cart(run.key).status == "in_checkout""#,
+        r#"!in_segment("vip")"#,
+        "event.order_id == run.key",
+        r#""refunded" in order(run.key).flags"#,
+        "entry.products.exists(p, p.product_id == event.product_id)",
+        r#"profile.order_count >= 1 && idle(profile.last_order_at, "60d")"#,
+        r#"event.revenue_base >= money("60.00")"#,
+        r#"profile.ltv >= money("500.00")"#,
+    ] {
+        assert_eq!(program(source).result(), &Type::Bool, "{source}");
+    }
+}
+
+#[test]
 fn programs_are_plain_data() {
     fn plain<T: Clone + std::fmt::Debug + Send + Sync>() {}
     plain::<Program>();

@@ -1,0 +1,272 @@
+//! The Kafka door: every bad record has its reason, none stops a partition, and offsets are committed
+//! only behind what is acknowledged.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use waypost_codec::{
+    avro::{self, EventInput},
+    schemas::{Level, MemorySchemas, Registered, Schema, Schemas, SchemasError, Verdict},
+};
+use waypost_ingest::{EventsDoor, run_events_door};
+use waypost_runtime::ports::{Delivery, LogError, Offset, Subscription};
+
+use crate::support::{INSTALL, NOW, TestClock, TestDoor, keys};
+
+/// A registry that can be away.
+struct Registry {
+    schemas: MemorySchemas,
+    away: AtomicBool,
+}
+
+/// Partitions as lists, with committed offsets.
+#[derive(Default)]
+struct Topic {
+    partitions: BTreeMap<u32, Vec<Bytes>>,
+    position: BTreeMap<u32, usize>,
+    committed: BTreeMap<u32, Offset>,
+    headers: Vec<(String, Bytes)>,
+}
+
+struct Reader(Arc<Mutex<Topic>>);
+
+#[async_trait]
+impl Subscription for Reader {
+    async fn next(&mut self) -> Result<Delivery, LogError> {
+        loop {
+            {
+                let mut topic = self.0.lock().unwrap();
+                let headers = topic.headers.clone();
+                let Topic { partitions, position, .. } = &mut *topic;
+                for (partition, values) in partitions {
+                    let at = position.entry(*partition).or_default();
+                    if let Some(value) = values.get(*at) {
+                        *at += 1;
+                        let offset = u64::try_from(*at - 1).unwrap();
+                        return Ok(Delivery { partition: *partition, offset, appended: NOW, key: None, headers, payload: value.clone() });
+                    }
+                }
+            }
+            tokio::task::yield_now().await;
+        }
+    }
+
+    async fn commit(&mut self, partition: u32, next: Offset) -> Result<(), LogError> {
+        self.0.lock().unwrap().committed.insert(partition, next);
+        Ok(())
+    }
+
+    fn back(&mut self, partition: u32, offset: Offset) -> Result<(), LogError> {
+        self.0.lock().unwrap().position.insert(partition, usize::try_from(offset).unwrap());
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Schemas for Registry {
+    async fn by_id(&self, id: u32) -> Result<Arc<Schema>, SchemasError> {
+        if self.away.load(Ordering::SeqCst) {
+            return Err(SchemasError::Unavailable("away".to_owned()));
+        }
+        self.schemas.by_id(id).await
+    }
+    async fn by_guid(&self, guid: [u8; 16]) -> Result<Arc<Schema>, SchemasError> {
+        self.schemas.by_guid(guid).await
+    }
+    async fn latest(&self, subject: &str) -> Result<Registered, SchemasError> {
+        self.schemas.latest(subject).await
+    }
+    async fn check(&self, subject: &str, schema: &str) -> Result<Verdict, SchemasError> {
+        self.schemas.check(subject, schema).await
+    }
+    async fn register(&self, subject: &str, schema: &str) -> Result<u32, SchemasError> {
+        self.schemas.register(subject, schema).await
+    }
+    async fn subjects(&self) -> Result<Vec<String>, SchemasError> {
+        self.schemas.subjects().await
+    }
+    async fn set_level(&self, subject: &str, level: Level) -> Result<(), SchemasError> {
+        self.schemas.set_level(subject, level).await
+    }
+}
+
+struct World {
+    door: Arc<TestDoor>,
+    registry: Arc<Registry>,
+    topic: Arc<Mutex<Topic>>,
+}
+
+impl World {
+    fn new(partitions: Vec<Vec<Bytes>>) -> Self {
+        let partitions = (0..).zip(partitions).collect();
+        let registry = Registry { schemas: MemorySchemas::with_committed(), away: AtomicBool::new(false) };
+        Self {
+            door: Arc::new(TestDoor::default()),
+            registry: Arc::new(registry),
+            topic: Arc::new(Mutex::new(Topic { partitions, ..Topic::default() })),
+        }
+    }
+
+    /// Runs the door for a while.
+    async fn run(&self) {
+        let door = EventsDoor {
+            schemas: Arc::<Registry>::clone(&self.registry),
+            keys: keys(),
+            door: Arc::<TestDoor>::clone(&self.door),
+            dead_letters: Arc::<TestDoor>::clone(&self.door),
+            clock: TestClock::new(),
+            install: INSTALL,
+        };
+        let run = run_events_door(Box::new(Reader(Arc::clone(&self.topic))), door);
+        let turns = async {
+            for _ in 0..200 {
+                tokio::task::yield_now().await;
+            }
+        };
+        tokio::select! {
+            result = run => panic!("the door ended: {result:?}"),
+            () = turns => {}
+        }
+    }
+
+    fn committed(&self) -> Vec<(u32, Offset)> {
+        self.topic.lock().unwrap().committed.iter().map(|(p, o)| (*p, *o)).collect()
+    }
+
+    fn ids(&self) -> Vec<String> {
+        self.door.events().into_iter().map(|e| e.message_id).collect()
+    }
+}
+
+fn input(id: &str) -> EventInput {
+    EventInput {
+        message_id: id.to_owned(),
+        name: "Order Completed".to_owned(),
+        identifiers: vec![("email".to_owned(), "ana@shop.example".to_owned())],
+        properties: r#"{"order_id": "o-1", "total": "60.00"}"#.to_owned(),
+        source: "erp".to_owned(),
+        workspace: 1,
+        ..EventInput::default()
+    }
+}
+
+fn framed(input: &EventInput) -> Bytes {
+    let id = MemorySchemas::with_committed().versions("waypost.events.v1-value")[0].schema.id;
+    avro::write(id, &input.encode())
+}
+
+#[tokio::test]
+async fn events_are_appended_in_order_and_then_committed() {
+    let world = World::new(vec![vec![framed(&input("a")), framed(&input("b"))], vec![framed(&input("c"))]]);
+    world.run().await;
+    assert_eq!(world.ids(), ["a", "b", "c"]);
+    assert_eq!(world.committed(), [(0, 2), (1, 1)]);
+    let event = world.door.events().remove(0);
+    assert_eq!((event.source.as_str(), event.may_grant, event.received_at), ("erp", true, NOW.millis()));
+    assert!(event.properties.unwrap().entries.iter().any(|p| p.name == "revenue_base"));
+}
+
+#[tokio::test]
+async fn each_bad_record_is_set_aside_with_its_reason_and_the_partition_goes_on() {
+    let bad = |change: fn(&mut EventInput)| {
+        let mut event = input("m");
+        change(&mut event);
+        framed(&event)
+    };
+    let cases: Vec<(&str, Bytes)> = vec![
+        ("NOT_FRAMED", Bytes::new()),
+        ("NOT_FRAMED", Bytes::from_static(b"{\"json\": true}")),
+        ("SCHEMA_UNKNOWN", avro::write(999, &input("m").encode())),
+        ("DECODE_FAILED", avro::write(1, b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")),
+        ("DECODE_FAILED", framed(&input("m")).slice(..20)),
+        ("MESSAGE_ID_MISSING", bad(|e| e.message_id = " ".to_owned())),
+        ("NAME_MISSING", bad(|e| e.name = String::new())),
+        ("NO_IDENTIFIER", bad(|e| e.identifiers.clear())),
+        ("NO_IDENTIFIER", bad(|e| e.identifiers[0].1 = "noreply@shop.example".to_owned())),
+        ("PROPERTY_MISSING", bad(|e| e.properties = "{}".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.properties = "[1]".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "cookie".to_owned())),
+        (
+            "SCHEMA_MISMATCH",
+            bad(|e| {
+                e.identifiers = vec![("user_id".to_owned(), "u".to_owned()); 1]
+                    .into_iter()
+                    .chain((0..11).map(|n| ("device".to_owned(), format!("d-{n}"))))
+                    .collect()
+            }),
+        ),
+        ("NOT_YET_SUPPORTED", bad(|e| e.identifiers[0].0 = "custom:card".to_owned())),
+        ("NOT_YET_SUPPORTED", bad(|e| e.name = "Product Stock Changed".to_owned())),
+        ("EVENT_TOO_LARGE", bad(|e| e.context = format!("{{\"a\": \"{}\"}}", "x".repeat(33_000)))),
+        ("TOO_DEEP", bad(|e| e.properties = "[".repeat(10_000))),
+        ("SOURCE_FORBIDDEN", bad(|e| e.source = "web".to_owned())),
+        ("SOURCE_FORBIDDEN", bad(|e| e.source = "nobody".to_owned())),
+        ("SOURCE_FORBIDDEN", bad(|e| e.workspace = 2)),
+        ("SOURCE_FORBIDDEN", bad(|e| e.workspace = -1)),
+    ];
+    let mut values: Vec<_> = cases.iter().map(|(_, value)| value.clone()).collect();
+    values.push(framed(&input("good")));
+    let count = u64::try_from(values.len()).unwrap();
+    let world = World::new(vec![values]);
+    world.run().await;
+    assert_eq!(world.door.reasons(), cases.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
+    assert_eq!(world.ids(), ["good"]);
+    assert_eq!(world.committed(), [(0, count)]);
+    assert_eq!(world.door.letters.lock().unwrap()[1].original.as_ref(), b"{\"json\": true}");
+}
+
+#[tokio::test]
+async fn an_event_of_no_named_source_grants_nothing() {
+    let world = World::new(vec![vec![framed(&EventInput { source: String::new(), ..input("a") })]]);
+    world.run().await;
+    let event = world.door.events().remove(0);
+    assert_eq!((event.source.as_str(), event.may_grant), ("", false));
+}
+
+#[tokio::test]
+async fn a_registry_that_is_away_holds_the_partition() {
+    let world = World::new(vec![vec![framed(&input("a"))], vec![Bytes::from_static(b"junk"), framed(&input("b"))]]);
+    world.registry.away.store(true, Ordering::SeqCst);
+    world.run().await;
+    assert_eq!((world.ids().len(), world.door.reasons()), (0, vec!["NOT_FRAMED"]));
+    assert_eq!(world.committed(), [(1, 1)]);
+    world.registry.away.store(false, Ordering::SeqCst);
+    world.run().await;
+    assert_eq!(world.ids(), ["a", "b"]);
+    assert_eq!(world.committed(), [(0, 1), (1, 2)]);
+}
+
+#[tokio::test]
+async fn nothing_is_committed_that_is_not_acknowledged() {
+    let world = World::new(vec![vec![framed(&input("a")), Bytes::from_static(b"junk")]]);
+    world.door.away.store(true, Ordering::SeqCst);
+    world.run().await;
+    assert!(world.door.appends.load(Ordering::SeqCst) > 1, "it tries again");
+    assert_eq!(world.committed(), []);
+    world.door.away.store(false, Ordering::SeqCst);
+    world.run().await;
+    assert_eq!((world.ids(), world.door.reasons()), (vec!["a".to_owned()], vec!["NOT_FRAMED"]));
+    assert_eq!(world.committed(), [(0, 2)]);
+}
+
+#[tokio::test]
+async fn header_mode_is_read_and_apicurios_own_is_not() {
+    let schema = MemorySchemas::with_committed().versions("waypost.events.v1-value").remove(0).schema;
+    let header = [&[1][..], &MemorySchemas::guid(&schema)].concat();
+    let world = World::new(vec![vec![input("a").encode()]]);
+    world.topic.lock().unwrap().headers = vec![("__value_schema_id".to_owned(), header.into())];
+    world.run().await;
+    assert_eq!(world.ids(), ["a"]);
+
+    let world = World::new(vec![vec![framed(&input("a"))]]);
+    world.topic.lock().unwrap().headers = vec![("apicurio.value.globalId".to_owned(), Bytes::from_static(&[0; 8]))];
+    world.run().await;
+    assert_eq!(world.door.reasons(), ["NOT_FRAMED"]);
+}

@@ -1,0 +1,133 @@
+//! Doors, keys and a clock that a test can look into.
+
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+};
+
+use async_trait::async_trait;
+use prost::Message as _;
+use waypost_codec::{frame::Record, inbox, write_key};
+use waypost_engine::definitions::{Policy, Source, Workspace};
+use waypost_ingest::{
+    DeadLetter, DeadLetters, KeyRing, Rights,
+    door::{Door, DoorError},
+};
+use waypost_runtime::ports::Clock;
+use waypost_types::{Role, Timestamp, WorkspaceId};
+
+pub(crate) const INSTALL: [u8; 32] = [7; 32];
+/// 2026-03-01T12:00:00Z
+pub(crate) const NOW: Timestamp = Timestamp::from_millis(1_772_366_400_000);
+pub(crate) const SERVER_KEY: &str = "wk_server";
+pub(crate) const BROWSER_KEY: &str = "wk_browser";
+pub(crate) const KAFKA_KEY: &str = "wk_kafka";
+
+/// Remembers what was appended; can be away.
+#[derive(Debug, Default)]
+pub(crate) struct TestDoor {
+    pub(crate) records: Mutex<Vec<Record>>,
+    pub(crate) letters: Mutex<Vec<DeadLetter>>,
+    pub(crate) away: AtomicBool,
+    pub(crate) appends: AtomicUsize,
+}
+
+/// Its time moves only when somebody waits.
+#[derive(Debug)]
+pub(crate) struct TestClock {
+    now: Mutex<Timestamp>,
+}
+
+impl TestDoor {
+    pub(crate) fn events(&self) -> Vec<inbox::Event> {
+        let records = self.records.lock().unwrap();
+        records.iter().map(|r| inbox::Event::decode(inbox::IdentityEvent::decode(r.body.clone()).unwrap().event).unwrap()).collect()
+    }
+
+    pub(crate) fn reasons(&self) -> Vec<&'static str> {
+        self.letters.lock().unwrap().iter().map(|l| l.reason.as_str()).collect()
+    }
+
+    fn here(&self) -> Result<(), DoorError> {
+        if self.away.load(Ordering::SeqCst) { Err(DoorError("away".to_owned())) } else { Ok(()) }
+    }
+}
+
+#[async_trait]
+impl Door for TestDoor {
+    async fn append(&self, records: Vec<(Role, Record)>) -> Result<(), DoorError> {
+        self.appends.fetch_add(1, Ordering::SeqCst);
+        self.here()?;
+        assert!(records.iter().all(|(role, _)| *role == Role::Identity));
+        self.records.lock().unwrap().extend(records.into_iter().map(|(_, record)| record));
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for TestDoor {
+    async fn set_aside(&self, letter: DeadLetter) -> Result<(), DoorError> {
+        self.here()?;
+        self.letters.lock().unwrap().push(letter);
+        Ok(())
+    }
+}
+
+impl TestClock {
+    pub(crate) fn new() -> Arc<Self> {
+        Arc::new(Self { now: Mutex::new(NOW) })
+    }
+}
+
+#[async_trait]
+impl Clock for TestClock {
+    fn now(&self) -> Timestamp {
+        *self.now.lock().unwrap()
+    }
+
+    async fn sleep_until(&self, instant: Timestamp) {
+        {
+            let mut now = self.now.lock().unwrap();
+            *now = instant.max(*now);
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+pub(crate) fn workspace() -> Workspace {
+    let source = |name: &str, kind: &str, may_grant, may_assert: &[&str]| {
+        let may_assert = may_assert.iter().map(|c| (*c).to_owned()).collect();
+        (name.to_owned(), Source { name: name.to_owned(), kind: kind.to_owned(), may_grant, may_assert })
+    };
+    Workspace {
+        id: WorkspaceId::new(1),
+        name: "shop".to_owned(),
+        policy: Policy::default(),
+        topics: BTreeMap::new(),
+        channels: BTreeMap::new(),
+        segments: BTreeMap::new(),
+        segment_order: Vec::new(),
+        templates: BTreeMap::new(),
+        journeys: BTreeMap::new(),
+        sources: BTreeMap::from([
+            source("backend", "server", true, &[]),
+            source("web", "browser", true, &["anonymous", "email"]),
+            source("erp", "kafka", true, &[]),
+        ]),
+    }
+}
+
+pub(crate) fn rights() -> Rights {
+    let workspace = workspace();
+    Rights::of(&workspace, &workspace.sources["backend"])
+}
+
+pub(crate) fn keys() -> Arc<KeyRing> {
+    let ring = KeyRing::new();
+    let key = |key, source: &str| (write_key::hash(key), WorkspaceId::new(1), source.to_owned());
+    ring.replace([&workspace()], &[key(SERVER_KEY, "backend"), key(BROWSER_KEY, "web"), key(KAFKA_KEY, "erp"), key("wk_orphan", "gone")]);
+    Arc::new(ring)
+}

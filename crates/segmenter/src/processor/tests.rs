@@ -1,0 +1,128 @@
+//! Records in, outputs out: one road, and a delta with every item.
+
+use waypost_codec::inbox::{CartStatus, Person};
+use waypost_codec::value::object_to_proto;
+use waypost_runtime::processor::{Entity as _, Wakeups};
+use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Position, Timestamp, Value};
+
+use super::*;
+
+fn id(byte: u8) -> Bytes {
+    let generation = Generation { layout: 1, offset: u64::from(byte), index: 0 };
+    let node = Node { class: IdentifierClass::Email, hash: IdentifierHash::new([byte; 16]), generation };
+    Bytes::copy_from_slice(&node.to_bytes())
+}
+
+fn record(kind: u32, key: &Bytes, body: &impl Message) -> Record {
+    Record::new(kind, WorkspaceId::new(1), [7; 16], key.clone(), Timestamp::from_millis(5), body.encode_to_vec().into())
+}
+
+fn item(profile: &Bytes, name: &str, at: i64, properties: &[(&str, &str)]) -> Record {
+    let Value::Object(properties) = Value::object(properties.iter().map(|(n, v)| ((*n).to_owned(), Value::text(*v)))) else {
+        unreachable!()
+    };
+    let event = Event { name: name.to_owned(), event_time: at, properties: Some(object_to_proto(&properties)), ..Event::default() };
+    let body = SegmentItem { node: profile.clone(), body: Some(Body::Event(event.encode_to_vec().into())), first: false };
+    record(kind::ITEM, profile, &body)
+}
+
+type Entities = BTreeMap<EntityId, Option<Profile>>;
+
+fn run(entities: &mut Entities, record: &Record) -> Result<Vec<Output>, Poison> {
+    let processor = SegmenterProcessor::new(Arc::new(Library::default()));
+    let mut fold = Fold::new(Timestamp::from_millis(1_000), Position { offset: 3, index: 1 }, entities);
+    processor.fold(&mut fold, record)?;
+    Ok(fold.outputs().to_vec())
+}
+
+/// The one output to the orchestrator: kind, key, tombstones passed, body.
+fn journey(outputs: &[Output]) -> (u32, Bytes, u32, Bytes) {
+    let [Output::Inbox { role: Role::Orchestrator, kind, key, via, body, .. }] = outputs else { panic!("one output: {outputs:?}") };
+    (*kind, key.clone(), *via, body.clone())
+}
+
+#[test]
+fn an_item_goes_on_with_what_it_changed() {
+    let mut entities = Entities::new();
+    let added = item(&id(1), "Product Added", 5, &[("cart_id", "c"), ("product_id", "p")]);
+    let (kind, key, via, body) = journey(&run(&mut entities, &added).unwrap());
+    assert_eq!((kind, key, via), (kind::JOURNEY_ITEM, id(1), 0));
+    let sent = JourneyItem::decode(body).unwrap();
+    assert_eq!(sent.delta.unwrap().carts.len(), 1);
+    let original = SegmentItem::decode(added.body.clone()).unwrap();
+    assert_eq!(sent.item, Some(original), "the event goes on as it came");
+    let stored = entities.values().flatten().next().unwrap();
+    let entity = EntityId::new(WorkspaceId::new(1), b'p', &id(1));
+    assert_eq!(&Profile::decode(&entity, &stored.encode().unwrap()).unwrap(), stored);
+}
+
+#[test]
+fn a_moved_profile_takes_one_road_and_what_follows_it_takes_the_same() {
+    let mut entities = Entities::new();
+    run(&mut entities, &item(&id(2), "Product Added", 5, &[("cart_id", "c"), ("product_id", "p")])).unwrap();
+    run(&mut entities, &item(&id(1), "Order Completed", 6, &[("order_id", "o"), ("cart_id", "c")])).unwrap();
+    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2) };
+    let (kind, key, _, body) = journey(&run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).unwrap());
+    assert_eq!((kind, key), (kind::JOURNEY_MERGE_BEGIN, id(2)));
+    let moving = JourneyMergeBegin::decode(body).unwrap();
+    let tombstone = entities[&EntityId::new(WorkspaceId::new(1), b'p', &id(2))].clone().unwrap();
+    assert_eq!((tombstone.0.moved_to.clone(), tombstone.0.person.clone(), tombstone.wakeups()), (id(1), None, Wakeups::default()));
+
+    let late = item(&id(2), "Cart Viewed", 7, &[]);
+    let (kind, key, via, body) = journey(&run(&mut entities, &late).unwrap());
+    assert_eq!((kind, key, via), (kind::PASS, id(2), 1));
+    let passed = Record::from_proto(Pass::decode(body).unwrap().record.unwrap()).unwrap();
+    assert_eq!(passed, Record { via: 1, at: Some(Timestamp::from_millis(1_000)), ..late });
+
+    let state = MergeState {
+        node: id(2),
+        ids: vec![id(2)],
+        segment_state: moving.segment_state,
+        journey_state: Bytes::from_static(b"j"),
+        loser: id(2),
+    };
+    let (kind, key, _, body) = journey(&run(&mut entities, &record(kind::MERGE_STATE, &id(1), &state)).unwrap());
+    assert_eq!((kind, key), (kind::JOURNEY_MERGE_STATE, id(1)));
+    let arrived = JourneyMergeState::decode(body).unwrap();
+    let delta = arrived.delta.unwrap();
+    assert_eq!((delta.carts[0].status(), delta.orders.len()), (CartStatus::Ordered, 1));
+    assert_eq!((arrived.journey_state, arrived.loser, arrived.ids), (Bytes::from_static(b"j"), id(2), vec![id(2)]));
+    let winner = entities[&EntityId::new(WorkspaceId::new(1), b'p', &id(1))].clone().unwrap().0;
+    assert_eq!((winner.ids, winner.losers), (vec![id(1), id(2)], vec![id(2)]));
+}
+
+#[test]
+fn a_profile_that_nobody_has_seen_moves_too() {
+    let mut entities = Entities::new();
+    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2) };
+    assert_eq!(journey(&run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).unwrap()).0, kind::JOURNEY_MERGE_BEGIN);
+    let again = run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).map_err(|p| p.reason);
+    assert_eq!(again, Err("ALREADY_MOVED"));
+}
+
+#[test]
+fn a_receipt_goes_on_without_a_change() {
+    let body = SegmentItem { node: id(1), body: Some(Body::Receipt(waypost_codec::inbox::Receipt::default())), first: false };
+    let (kind, _, _, body) = journey(&run(&mut Entities::new(), &record(kind::ITEM, &id(1), &body)).unwrap());
+    assert_eq!((kind, JourneyItem::decode(body).unwrap().delta), (kind::JOURNEY_ITEM, Some(Person::default())));
+}
+
+#[test]
+fn what_cannot_be_folded_has_a_reason() {
+    let short = Bytes::from_static(b"short");
+    let empty = SegmentItem::default();
+    let erase = SegmentItem { body: Some(Body::Erase(waypost_codec::inbox::Erase::default())), ..SegmentItem::default() };
+    let broken = SegmentItem { body: Some(Body::Event(Bytes::from_static(b"\xff"))), ..SegmentItem::default() };
+    for (record, reason) in [
+        (record(kind::ITEM, &short, &empty), "DECODE_FAILED"),
+        (record(kind::ITEM, &id(1), &empty), "DECODE_FAILED"),
+        (record(kind::ITEM, &id(1), &broken), "DECODE_FAILED"),
+        (record(kind::ITEM, &id(1), &erase), "NOT_YET_SUPPORTED"),
+        (record(kind::FLUSH, &id(1), &empty), "NOT_YET_SUPPORTED"),
+        (record(kind::BURY, &id(1), &empty), "NOT_YET_SUPPORTED"),
+        (record(kind::MERGE_BEGIN, &id(1), &MergeBegin::default()), "DECODE_FAILED"),
+        (record(999, &id(1), &empty), "UNKNOWN_KIND"),
+    ] {
+        assert_eq!(run(&mut Entities::new(), &record).map_err(|p| p.reason), Err(reason), "kind {}", record.kind);
+    }
+}
