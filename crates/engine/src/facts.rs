@@ -149,7 +149,8 @@ impl Facts for PersonFacts<'_> {
     }
 
     fn covered_since(&self) -> Option<Timestamp> {
-        self.workspace.policy.covered_since.or(self.created)
+        let first_seen = || if let Some(Value::Time(first)) = self.field("first_seen_at") { Some(first) } else { None };
+        self.workspace.policy.covered_since.or(self.created).or_else(first_seen)
     }
 
     fn currency(&self) -> Currency {

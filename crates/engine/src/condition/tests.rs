@@ -75,7 +75,6 @@ fn given() -> Given {
         ("profile.ltv", Value::Money(12_050)),
         ("profile.last_order_at", Value::Time(at(NOW - 10 * DAY))),
         ("profile.email", Value::text("ana@shop.example")),
-        ("profile.tags", Value::List(vec![Value::text("beta"), Value::text("press")])),
         ("profile.extra.shoe_size", Value::Decimal(42_500_000)),
         ("profile.extra", record([("shoe_size", Value::Decimal(42_500_000)), ("eye.colour", Value::text("green"))])),
         ("event.cart_id", Value::text("k1")),
@@ -107,7 +106,7 @@ fn given() -> Given {
     let order = record([
         ("order_id", Value::text("o1")),
         ("status", Value::text("placed")),
-        ("flags", Value::List(vec![Value::text("refunded")])),
+        ("flags", Value::List(vec![Value::text("delayed"), Value::text("refunded")])),
         ("placed_at", Value::Time(at(NOW - 10 * DAY))),
     ]);
     Given {

@@ -12,17 +12,19 @@ pub(super) enum Known {
 }
 
 const PROFILE_TEXT: &str = "email phone first_name last_name gender company language locale timezone country region city postcode";
-const PROFILE_NOT_YET: &str = "devices chat shipping_address billing_address wishlist interests viewed categories searched tickets loyalty \
+const PROFILE_NOT_YET: &str = "devices chat tags shipping_address billing_address wishlist interests viewed categories searched tickets loyalty \
     topics channel frequency snooze_until reminders offers runs aov lifecycle_stage cadence predicted_next_order_at churn_risk rfm_r rfm_f rfm_m visits_30d \
     site_seconds_7d last_engaged_at engagement sends_30d opens_30d clicks_30d favourite_categories favourite_brands categories_bought \
     preferred_channel best_hour offers_90d discount_share open_tickets";
 const PROFILE_NAMES: &str = "email phone first_name last_name gender company language locale timezone country region city postcode birthday \
-    created_at tags carts orders extra order_count first_order_at last_order_at ltv last_seen_at";
+    created_at carts orders extra order_count first_order_at last_order_at ltv last_seen_at";
 
-const PROPERTY_TEXT: &str = "product_id sku cart_id checkout_id order_id list_id query url image_url checkout_url affiliation currency \
-    payment_method shipping_method promotion_id coupon coupon_id coupon_name wishlist_id review_id form_id carrier tracking_url shipment_id \
-    return_id subscription_id store_id ticket_id survey_id channel topic state basis program_id tier previous_tier category brand variant name";
-const PROPERTY_TIME: &str = "expires_at estimated_at";
+// As the doors normalise them: what is not here keeps the type it came with, known at run time.
+const PROPERTY_TEXT: &str = "product_id sku name category brand variant coupon coupon_id coupon_name cart_id order_id checkout_id list_id \
+    wishlist_id wishlist_name review_id promotion_id form_id store_id ticket_id survey_id subscription_id program_id shipment_id return_id \
+    group_id affiliation shipping_method payment_method carrier channel topic state basis tier previous_tier status email phone currency url \
+    image_url checkout_url cart_url tracking_url";
+const PROPERTY_TIME: &str = "at expires_at estimated_at delivered_at last_active";
 const MONEY: &str = "price value revenue total subtotal shipping tax discount previous_price";
 
 const META: [(&str, Type); 5] =
@@ -56,7 +58,6 @@ pub(super) fn profile(name: &str) -> Option<Known> {
     let ty = match name {
         "birthday" => Type::Date,
         "created_at" | "first_order_at" | "last_order_at" | "last_seen_at" => Type::Time,
-        "tags" => Type::list(Type::Text),
         "carts" => Type::list(Type::Cart),
         "orders" => Type::list(Type::Order),
         "extra" => Type::Any,
@@ -76,9 +77,9 @@ pub(super) fn profile_names() -> impl Iterator<Item = &'static str> {
 /// `event.<name>` and `entry.<name>`; what no event of the vocabulary names is typed at run time.
 pub(super) fn property(name: &str) -> Type {
     match name {
-        "quantity" | "position" => Type::Int,
+        "quantity" | "position" | "seconds" | "replenish_days" => Type::Int,
         "products" => Type::list(Type::Line),
-        "machine" => Type::Bool,
+        "machine" | "available" | "previous_available" => Type::Bool,
         _ if among(MONEY, name) => Type::Amount,
         _ if name.strip_suffix("_base").is_some_and(|base| among(MONEY, base)) => Type::Money,
         _ if among(PROPERTY_TEXT, name) => Type::Text,

@@ -150,6 +150,8 @@ fn coverage_begins_where_the_policy_says_or_with_the_profile() {
     let created = NOW.minus(Span::from_days(10));
     assert_eq!(PersonFacts::new(NOW, &person, &workspace).covered_since(), None);
     assert_eq!(PersonFacts::new(NOW, &person, &workspace).with_profile_created(created).covered_since(), Some(created));
+    let seen = inbox::Person { fields: vec![field("first_seen_at", &Value::Time(created))], ..inbox::Person::default() };
+    assert_eq!(PersonFacts::new(NOW, &seen, &workspace).covered_since(), Some(created));
     workspace.policy.covered_since = Some(Timestamp::ZERO);
     assert_eq!(PersonFacts::new(NOW, &person, &workspace).with_profile_created(created).covered_since(), Some(Timestamp::ZERO));
 }

@@ -50,7 +50,7 @@ fn paths_and_records() {
         ("profile.order_count >= 2", Yes, NEVER),
         (r#"profile.ltv > money("120.50")"#, No, NEVER),
         (r#"profile.ltv / profile.order_count == money("60.25")"#, Yes, NEVER),
-        (r#""press" in profile.tags"#, Yes, NEVER),
+        (r#""delayed" in order("o1").flags"#, Yes, NEVER),
         (r#"profile.extra["shoe_size"] > 42"#, Yes, NEVER),
         (r#"profile.extra["shoe_size"] > 42.5"#, No, NEVER),
         (r#"profile.extra["eye.colour"] == "green""#, Yes, NEVER),
@@ -91,9 +91,9 @@ fn lists() {
         ("entry.missing.exists(p, p.a == 1)", Unknown, NEVER),
         (r#"cart("k2").lines.exists(l, l.quantity > 0)"#, No, NEVER),
         (r#"cart("k2").lines.all(l, l.quantity > 0)"#, Yes, NEVER),
-        (r#"profile.tags.exists(t, t.startsWith("pre"))"#, Yes, NEVER),
+        (r#"order("o1").flags.exists(t, t.startsWith("del"))"#, Yes, NEVER),
         // One entry decides for as long as it does; else each may flip.
-        (r#"profile.tags.exists(t, t == "beta" && within(profile.last_order_at, "30d"))"#, Yes, Some(NOW + 20 * DAY)),
+        (r#"order("o1").flags.exists(t, t == "refunded" && within(profile.last_order_at, "30d"))"#, Yes, Some(NOW + 20 * DAY)),
     ]);
     let mut facts = given();
     facts.paths.insert("event.many".to_owned(), Value::List(vec![Value::Int(1); MAX_LIST + 1]));

@@ -103,7 +103,7 @@ fn types() {
             ("cart(run.version).value > money(\"1\")", "TYPE_MISMATCH", (1, 6), None),
             ("\"k\" in run.key", "TYPE_MISMATCH", (1, 1), Some("run.key.contains(\"k\")")),
             ("1 in [\"a\"]", "TYPE_MISMATCH", (1, 1), None),
-            ("profile.tags.contains(\"a\")", "TYPE_MISMATCH", (1, 1), Some("\"a\" in profile.tags")),
+            ("order(run.key).flags.contains(\"a\")", "TYPE_MISMATCH", (1, 1), Some("\"a\" in order(run.key).flags")),
             ("[1, \"a\"] == 1", "TYPE_MISMATCH", (1, 5), None),
             ("true ? 1 : \"a\"", "TYPE_MISMATCH", (1, 1), None),
             ("within(profile.last_order_at, \"60\")", "TYPE_MISMATCH", (1, 31), None),
@@ -138,6 +138,7 @@ fn what_is_not_built_yet_says_so() {
         &[
             ("profile.offers_90d == 0", "NOT_YET_SUPPORTED", (1, 1), None),
             ("profile.lifecycle_stage == \"new\"", "NOT_YET_SUPPORTED", (1, 1), None),
+            ("\"a\" in profile.tags", "NOT_YET_SUPPORTED", (1, 8), None),
             ("global.sale", "NOT_YET_SUPPORTED", (1, 1), None),
             ("vars.worth_it", "NOT_YET_SUPPORTED", (1, 1), None),
             ("elapsed(order(run.key).delivered_at, \"1d\")", "NOT_YET_SUPPORTED", (1, 9), None),
