@@ -1,1 +1,7 @@
-//! Tests of journeys.
+//! Journeys by story: what comes in at which time, and what is decided then.
+
+mod gates;
+mod harness;
+mod merging;
+mod properties;
+mod stories;

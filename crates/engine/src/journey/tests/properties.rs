@@ -1,0 +1,76 @@
+//! Laws of the union: in any order, in any grouping, any number of times.
+
+use bytes::Bytes;
+use waypost_codec::state::{Fact, JourneyProfile, PastRun, Run, RunSend, SendLogEntry, SendState, Trail};
+
+use crate::journey::unite;
+
+/// A small pseudo-random source: the laws are tried on a few hundred states, the same ones every time.
+struct Dice(u64);
+
+// === impl Dice ===
+
+impl Dice {
+    fn roll(&mut self, sides: u64) -> u64 {
+        self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (self.0 >> 33) % sides
+    }
+
+    fn time(&mut self) -> i64 {
+        i64::try_from(self.roll(1_000)).unwrap()
+    }
+
+    fn id(&mut self) -> Bytes {
+        Bytes::copy_from_slice(&[u8::try_from(self.roll(12)).unwrap(); 16])
+    }
+
+    fn state(&mut self) -> SendState {
+        [SendState::Decided, SendState::Accepted, SendState::Stopped, SendState::Recalling, SendState::Unknown]
+            [usize::try_from(self.roll(5)).unwrap()]
+    }
+
+    /// What has one id has one origin: everything but what is learned about it later follows from the id.
+    fn profile(&mut self) -> JourneyProfile {
+        let fixed = |id: &Bytes| i64::from(id[0]) * 10;
+        let mut profile = JourneyProfile { now: self.time(), ..JourneyProfile::default() };
+        for _ in 0..self.roll(4) {
+            let id = self.id();
+            let send = self.id();
+            profile.runs.push(Run {
+                journey: format!("j{}", id[0] % 3),
+                key: "k".to_owned(),
+                entered_at: fixed(&id),
+                arrived_at: self.time(),
+                sends: vec![RunSend { decided_at: fixed(&send), id: send, state: self.state().into(), ..RunSend::default() }],
+                id,
+                ..Run::default()
+            });
+        }
+        profile.runs.sort_by(|a, b| (a.entered_at, &a.id).cmp(&(b.entered_at, &b.id)));
+        profile.runs.dedup_by(|a, b| a.id == b.id);
+        for _ in 0..self.roll(5) {
+            let id = self.id();
+            profile.sends.push(SendLogEntry { at: fixed(&id), id, state: self.state().into(), ..SendLogEntry::default() });
+            let id = self.id();
+            profile.facts.push(Fact { message_id: format!("m{}", id[0]), at: fixed(&id), ..Fact::default() });
+            profile.past.push(PastRun { journey: format!("j{}", self.roll(3)), exited_at: self.time(), ..PastRun::default() });
+            profile.trail.push(Trail { at: self.time(), ..Trail::default() });
+            profile.ids.push(self.id());
+            profile.losers.push(self.id());
+        }
+        // Stored states are unions already.
+        unite(&profile, &JourneyProfile::default())
+    }
+}
+
+#[test]
+fn the_union_of_halves_is_commutative_associative_and_idempotent() {
+    let mut dice = Dice(7);
+    for round in 0..300 {
+        let (a, b, c) = (dice.profile(), dice.profile(), dice.profile());
+        assert_eq!(unite(&a, &a), a, "round {round}: idempotent");
+        assert_eq!(unite(&a, &b), unite(&b, &a), "round {round}: commutative");
+        assert_eq!(unite(&unite(&a, &b), &c), unite(&a, &unite(&b, &c)), "round {round}: associative");
+        assert_eq!(unite(&unite(&a, &b), &b), unite(&a, &b), "round {round}: absorbing");
+    }
+}
