@@ -108,7 +108,7 @@ fn bytes_of(message: &impl Message) -> Bytes {
 }
 
 fn lines_of(lines: &[Line]) -> Vec<Bytes> {
-    lines.iter().map(|l| bytes_of(l)).collect()
+    lines.iter().map(bytes_of).collect()
 }
 
 #[cfg(test)]

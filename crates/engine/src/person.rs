@@ -223,7 +223,7 @@ mod tests {
             delta.fields.iter().map(|f| (f.path.as_str(), f.value.is_some())).collect::<Vec<_>>(),
             [("language", false), ("last_name", true)]
         );
-        let mut person = before.clone();
+        let mut person = before;
         apply(&mut person, &delta);
         assert_eq!(person, after);
         assert!(is_empty(&diff(&after, &after)));

@@ -90,7 +90,7 @@ impl Processor for IdentityProcessor {
             kind::RECEIPT => identity::receipt(&mut entity.0, here, &decode::<Receipt>(&record.body)?),
             other => return Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at identity") }),
         }
-        .map_err(poison)?;
+        .map_err(|e| poison(&e))?;
         fold.put(&id, entity);
         Self::emit(fold, record, effects);
         Ok(())
@@ -121,7 +121,7 @@ fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Poison> {
     M::decode(body.clone()).map_err(|e| Poison { reason: "DECODE_FAILED", detail: e.to_string() })
 }
 
-fn poison(error: IdentityError) -> Poison {
+fn poison(error: &IdentityError) -> Poison {
     let reason = match error {
         IdentityError::Malformed(_) => "DECODE_FAILED",
         IdentityError::UnknownNode => "UNKNOWN_PROFILE",

@@ -187,7 +187,7 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
 /// A record that met a tombstone goes to the orchestrator's, behind the state that went before it.
 fn pass(fold: &mut Fold<'_, Profile>, record: &Record) {
     let via = record.via.saturating_add(1);
-    let passed = Record { via, at: Some(record.at.unwrap_or(fold.now())), ..record.clone() };
+    let passed = Record { via, at: Some(record.at.unwrap_or_else(|| fold.now())), ..record.clone() };
     let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via };
     to_journey(fold, origin, kind::PASS, &Pass { record: Some(passed.to_proto()) });
 }

@@ -10,8 +10,9 @@ const COUNT: usize = 1_024;
 pub(super) fn admit(seen: &mut Vec<SeenId>, now: Timestamp, id: &[u8; 16]) -> bool {
     let oldest = now.minus(AGE).millis();
     seen.retain(|s| s.at > oldest);
-    let [a, b, c, d, e, f, g, h, ..] = *id;
-    let hash = u64::from_be_bytes([a, b, c, d, e, f, g, h]);
+    let mut head = [0; 8];
+    head.copy_from_slice(&id[..8]);
+    let hash = u64::from_be_bytes(head);
     if seen.iter().any(|s| s.hash == hash) {
         return false;
     }

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use waypost_codec::inbox::{CartStatus, Truth, Value};
 
 use super::*;
+use ConsentState::{Denied, Granted, Pending};
 
 fn text(value: u8) -> Value {
     Value { kind: Some(Kind::Text(format!("v{value}"))) }
@@ -129,7 +130,6 @@ fn consent_of_a_union_is_the_most_restrictive_dated_the_later() {
         consents: vec![Consent { channel: "email".into(), topic: "news".into(), state: state.into(), at, ..Consent::default() }],
         ..Person::default()
     };
-    use ConsentState::{Denied, Granted, Pending};
     for (a, b, expected) in
         [((Denied, 1), (Granted, 5), (Denied, 5)), ((Pending, 9), (Granted, 5), (Pending, 9)), ((Granted, 1), (Granted, 2), (Granted, 2))]
     {

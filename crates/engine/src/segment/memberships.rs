@@ -30,7 +30,7 @@ pub(super) fn evaluate(person: &mut Person, now: Timestamp, workspace: &Workspac
         let after = stored(truth);
         let known = person::membership(person, name);
         let before = known.map_or(Truth::Unspecified, Membership::truth);
-        let since = known.filter(|m| m.truth() == after).map_or(now.millis(), |m| m.since);
+        let since = known.filter(|m| m.truth() == after).map_or_else(|| now.millis(), |m| m.since);
         // An answer is valid beyond the instant it was given at, or its timer would never rest.
         let valid_until = until.filter(|t| *t < Timestamp::MAX).map_or(0, |t| t.millis().max(now.millis().saturating_add(1)));
         let entry = Membership { segment: name.clone(), truth: after.into(), valid_until, since, version: segment.version };

@@ -33,11 +33,11 @@ impl<'a> Properties<'a> {
 
     /// A text that says something; a number is one too where an id is meant.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        match self.kind(name)? {
-            Kind::Text(text) if !text.is_empty() => Some(text.clone()),
-            Kind::Int(number) => Some(number.to_string()),
-            _ => None,
+        let kind = self.kind(name)?;
+        if let Kind::Int(number) = kind {
+            return Some(number.to_string());
         }
+        if let Kind::Text(text) = kind { Some(text.clone()).filter(|t| !t.is_empty()) } else { None }
     }
 
     pub(super) fn time(&self, name: &str) -> Option<Timestamp> {
@@ -45,30 +45,31 @@ impl<'a> Properties<'a> {
     }
 
     pub(super) fn int(&self, name: &str) -> Option<i64> {
-        match self.kind(name)? {
-            Kind::Int(number) => Some(*number),
-            Kind::Decimal(millionths) => Some(millionths / 1_000_000),
-            _ => None,
+        let kind = self.kind(name)?;
+        if let Kind::Decimal(millionths) = kind {
+            return Some(millionths / 1_000_000);
         }
+        if let Kind::Int(number) = kind { Some(*number) } else { None }
     }
 
     /// Minor units in the workspace's currency: `<name>_base`, else `<name>` if it is in that currency.
     pub(super) fn money(&self, name: &str) -> Option<i64> {
-        let own = |kind: &Kind| match kind {
-            Kind::Money(minor) => Some(*minor),
-            Kind::Amount(amount) if amount.currency == self.currency.as_str() => Some(amount.minor),
-            _ => None,
+        let own = |name: &str| {
+            if let Kind::Money(minor) = self.kind(name)? {
+                return Some(*minor);
+            }
+            self.amount(name).filter(|a| a.currency == self.currency.as_str()).map(|a| a.minor)
         };
-        self.kind(&format!("{name}_base")).and_then(own).or_else(|| self.kind(name).and_then(own))
+        own(&format!("{name}_base")).or_else(|| own(name))
     }
 
     /// The amount in the currency it came in.
     pub(super) fn amount(&self, name: &str) -> Option<Amount> {
-        match self.kind(name)? {
-            Kind::Amount(amount) => Some(amount.clone()),
-            Kind::Money(minor) => Some(Amount { minor: *minor, currency: self.currency.as_str().to_owned() }),
-            _ => None,
+        let kind = self.kind(name)?;
+        if let Kind::Money(minor) = kind {
+            return Some(Amount { minor: *minor, currency: self.currency.as_str().to_owned() });
         }
+        if let Kind::Amount(amount) = kind { Some(amount.clone()) } else { None }
     }
 
     /// Whether the property is there at all.
@@ -79,10 +80,7 @@ impl<'a> Properties<'a> {
     /// The lines of `products`; none where the event has no such list.
     pub(super) fn lines(&self) -> Option<Vec<Line>> {
         let Kind::List(list) = self.kind("products")? else { return None };
-        let objects = list.items.iter().filter_map(|item| match &item.kind {
-            Some(Kind::Object(object)) => Some(object),
-            _ => None,
-        });
+        let objects = list.items.iter().filter_map(|item| if let Some(Kind::Object(object)) = &item.kind { Some(object) } else { None });
         let mut lines: Vec<Line> = Vec::new();
         for line in objects.filter_map(|object| Self::new(Some(object), self.currency).line()) {
             if let Some(known) = lines.iter_mut().find(|l| same_product(l, &line)) {

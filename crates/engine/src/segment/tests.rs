@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use waypost_codec::{
-    inbox::{CartStatus, ConsentState, Identifier, Truth},
+    inbox::{CartStatus, Consent, ConsentState, Identifier, Membership, Truth},
     value::object_to_proto,
 };
 use waypost_types::{IdentifierClass, Span, Value as V, WorkspaceId};
@@ -129,7 +129,7 @@ fn a_cart_is_worth_its_lines() {
     let value = |id| person::cart(&person, id).and_then(|c| c.value);
     assert_eq!((value("c"), value("d")), (Some(2_000), Some(3_000)));
     let bare = named("Product Added", 1, vec![("cart_id", V::text("c")), ("product_id", V::text("p"))]);
-    assert_eq!(super::tests::person(&[bare]).carts[0].value, None);
+    assert_eq!(tests::person(&[bare]).carts[0].value, None);
 }
 
 #[test]
@@ -269,7 +269,7 @@ fn derived_traits_follow_the_orders() {
         about("Order Cancelled", "c"),
         about("Order Refunded", "a"),
     ]);
-    let field = |person: &Person, path: &str| person::field(person, path).and_then(|v| waypost_codec::value::from_proto(v));
+    let field = |person: &Person, path: &str| person::field(person, path).and_then(waypost_codec::value::from_proto);
     for (path, value) in [
         ("order_count", V::Int(1)),
         ("ltv", V::Money(200)),
@@ -310,7 +310,7 @@ fn consent_is_the_newest_word_and_at_equal_time_the_denial() {
         ("no such state", vec![say("Consent Changed", 2, true, vec![("state", V::text("maybe"))])], None),
     ] {
         let person = person(&events);
-        assert_eq!(person::consent(&person, "email", "news").map(|c| c.state()), expected, "{story}");
+        assert_eq!(person::consent(&person, "email", "news").map(Consent::state), expected, "{story}");
     }
     let implied = |more: Vec<Event>| {
         let mut events = more;
@@ -389,7 +389,7 @@ fn a_segment_no_longer_in_force_is_left() {
     event(&mut profile, &node(), &seen, Timestamp::from_millis(5), &workspace(&[("all", "known(profile.last_seen_at)")]));
     let after = event(&mut profile, &node(), &seen, Timestamp::from_millis(6), &workspace(&[]));
     assert_eq!(after.changes.iter().map(|c| c.after).collect::<Vec<_>>(), [Truth::Unspecified]);
-    assert_eq!(after.delta.memberships.iter().map(|m| m.truth()).collect::<Vec<_>>(), [Truth::Unspecified]);
+    assert_eq!(after.delta.memberships.iter().map(Membership::truth).collect::<Vec<_>>(), [Truth::Unspecified]);
 }
 
 #[test]
