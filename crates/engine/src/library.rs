@@ -97,18 +97,18 @@ impl Library {
         if let Some(set) = self.lock().sets.get(&key) {
             return Shelf::Ready(set.clone());
         }
-        let Some(body) = self.body(&hash) else { return Shelf::Missing(vec![hash]) };
-        let Some(manifest) = SetManifest::from_bytes(&body) else { return Shelf::Broken(vec![broken(defv, "is not a set")]) };
+        let Some(stored) = self.body(&hash) else { return Shelf::Missing(vec![hash]) };
+        let Some(manifest) = SetManifest::from_bytes(&stored) else { return Shelf::Broken(vec![broken(defv, "is not a set")]) };
         // Compiled outside the lock: other partitions go on meanwhile, and two that compile get the same.
-        let shelf = compile(&manifest, hash, self);
-        if let Shelf::Ready(set) = &shelf {
+        let found = compile(&manifest, hash, self);
+        if let Shelf::Ready(set) = &found {
             let mut inner = self.lock();
             inner.sets.insert(key, set.clone());
             while inner.sets.len() > SETS_MAX {
                 inner.sets.pop_first();
             }
         }
-        shelf
+        found
     }
 
     fn lock(&self) -> MutexGuard<'_, Inner> {

@@ -61,6 +61,9 @@ pub enum Kind {
     Journey,
 }
 
+/// Gives the text of a file that a manifest names.
+pub type Attachments<'a> = dyn Fn(&str) -> Option<String> + 'a;
+
 /// One document, readable as a definition.
 #[derive(Clone, Debug)]
 pub struct Manifest {
@@ -96,7 +99,7 @@ enum Document {
 /// `attachments` gives the text of a file that a template names; its argument is the path beside the manifest's
 /// own, as `journeys/cart-recovery/remind.mjml` for `remind.mjml` named in `journeys/cart-recovery/journey.yaml`.
 /// Every problem of every file is reported at once.
-pub fn parse_files(files: &[(String, String)], attachments: &dyn Fn(&str) -> Option<String>) -> Result<Vec<Manifest>, Vec<Problem>> {
+pub fn parse_files(files: &[(String, String)], attachments: &Attachments<'_>) -> Result<Vec<Manifest>, Vec<Problem>> {
     let mut problems = Vec::new();
     let mut manifests: Vec<Manifest> = Vec::new();
     for (file, text) in files {
@@ -124,9 +127,10 @@ pub fn parse_files(files: &[(String, String)], attachments: &dyn Fn(&str) -> Opt
         problems.extend(manifest.read(None).1);
         let same = |m: &&Manifest| m.kind == manifest.kind && (m.name == manifest.name || m.kind == Kind::Policy);
         if let Some(first) = manifests[..index].iter().find(same) {
-            let message = match manifest.kind {
-                Kind::Policy => format!("a workspace has one Policy; another stands in {}", first.file),
-                _ => format!("{} `{}` stands in {} already", manifest.kind, manifest.name, first.file),
+            let message = if manifest.kind == Kind::Policy {
+                format!("a workspace has one Policy; another stands in {}", first.file)
+            } else {
+                format!("{} `{}` stands in {} already", manifest.kind, manifest.name, first.file)
             };
             problems.push(manifest.problem(codes::DUPLICATE_ID, "metadata.name", message));
         }
@@ -135,7 +139,7 @@ pub fn parse_files(files: &[(String, String)], attachments: &dyn Fn(&str) -> Opt
 }
 
 /// `apiVersion`, `kind`, `metadata`, `spec`.
-fn envelope(r: &mut Reader<'_>, mut document: Node, attachments: Option<&dyn Fn(&str) -> Option<String>>) -> Option<Manifest> {
+fn envelope(r: &mut Reader<'_>, mut document: Node, attachments: Option<&Attachments<'_>>) -> Option<Manifest> {
     let (kind, name) = {
         let root = Item { node: &document, at: document.at, path: String::new() };
         let mut f = r.fields(&root)?;
@@ -174,7 +178,7 @@ fn kind(r: &mut Reader<'_>, item: &Item<'_>) -> Option<Kind> {
 }
 
 /// Puts the text of a named file in the place of its name.
-fn inline(r: &mut Reader<'_>, document: &mut Node, attachments: &dyn Fn(&str) -> Option<String>) -> Option<String> {
+fn inline(r: &mut Reader<'_>, document: &mut Node, attachments: &Attachments<'_>) -> Option<String> {
     let mut attached = None;
     for form in ["mjml", "html"] {
         let Some(node) = document.find_mut(&["spec", "channels", "email", form]) else { continue };

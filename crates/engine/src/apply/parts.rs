@@ -9,13 +9,11 @@ use crate::manifest::{Kind, Manifest, Problem, codes, link};
 
 /// The manifest of a stored body.
 pub(super) fn stored(bodies: &dyn Bodies, entry: &DefinitionEntry, label: &str) -> Result<Manifest, Vec<Problem>> {
-    match bodies.body(&entry.hash) {
-        Some(body) => Manifest::from_body(&body, label),
-        None => {
-            let message = "its body is not at hand yet; try again".to_owned();
-            Err(vec![Problem { code: codes::UNKNOWN_REFERENCE, file: label.to_owned(), message, ..Problem::nowhere() }])
-        }
-    }
+    let Some(body) = bodies.body(&entry.hash) else {
+        let message = "its body is not at hand yet; try again".to_owned();
+        return Err(vec![Problem { code: codes::UNKNOWN_REFERENCE, file: label.to_owned(), message, ..Problem::nowhere() }]);
+    };
+    Manifest::from_body(&body, label)
 }
 
 /// The bodies that the templates of a journey mean now: the draft, else what is in force; `name@7` is that version.

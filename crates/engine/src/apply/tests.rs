@@ -80,8 +80,10 @@ impl Desk {
     }
 }
 
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
 fn shown(problems: Vec<Problem>) -> String {
-    problems.iter().map(|p| format!("{p}\n")).collect()
+    let lines: Vec<String> = problems.iter().map(ToString::to_string).collect();
+    lines.join("\n")
 }
 
 fn edited(from: &str, to: &str) -> String {

@@ -196,15 +196,7 @@ fn entries(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Vec<Entry> {
     for item in items {
         let Some(mut e) = r.fields(&item) else { continue };
         let id = id(r, &mut e, &mut seen);
-        let names = match e.get("on_event") {
-            Some(on) => on_event(r, &on),
-            None => {
-                if !e.has_any(ENTRY_LATER) {
-                    r.missing(codes::FIELD_MISSING, &e, "on_event");
-                }
-                None
-            }
-        };
+        let names = e.require_unless(r, "on_event", codes::FIELD_MISSING, ENTRY_LATER).and_then(|on| on_event(r, &on));
         let filter = e.condition(r, "where", Place::Journey, &Type::Bool);
         let key = e.condition(r, "key", Place::Journey, &Type::Text);
         let while_live = match e.get("while_live").and_then(|i| r.word(&i, &["skip", "rearm"], &["update", "cancel-other", "allow-all"])) {

@@ -100,10 +100,8 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
 fn policy(parts: &[Part]) -> Policy {
     parts
         .iter()
-        .filter_map(|p| match p.manifest.kind {
-            super::Kind::Policy => p.manifest.read(None).0,
-            _ => None,
-        })
+        .filter(|p| p.manifest.kind == super::Kind::Policy)
+        .filter_map(|p| p.manifest.read(None).0)
         .find_map(|d| if let Document::Policy(policy) = d { Some(policy) } else { None })
         .unwrap_or_default()
 }
@@ -258,12 +256,11 @@ impl Linker<'_> {
         if let Some(own) = send.topic.as_ref().filter(|t| Some(*t) != topic) {
             self.topic(own, &format!("{path}.topic"));
         }
-        match self.channel(&send.channel) {
-            Some(channel) => (send.channel, send.channel_kind) = (channel.name.clone(), channel.kind.clone()),
-            None => {
-                let near = nearest(&send.channel, self.workspace.channels.keys().map(String::as_str));
-                self.unknown(&format!("{path}.channel"), format!("there is no channel `{}`", send.channel), near);
-            }
+        if let Some(channel) = self.channel(&send.channel) {
+            (send.channel, send.channel_kind) = (channel.name.clone(), channel.kind.clone());
+        } else {
+            let near = nearest(&send.channel, self.workspace.channels.keys().map(String::as_str));
+            self.unknown(&format!("{path}.channel"), format!("there is no channel `{}`", send.channel), near);
         }
         for fresh in &send.fresh {
             let id = match fresh {

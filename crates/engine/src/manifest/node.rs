@@ -101,8 +101,8 @@ pub(super) fn documents(text: &str) -> Result<Vec<Node>, Unreadable> {
                 Some(Open::Map(at, entries, _)) => Some(Node { at, value: Value::Map(entries) }),
                 None => None,
             },
-            // Where streams and documents begin and end, and comments: nothing that a manifest says.
-            _ => None,
+            // Nothing that a manifest says; and the parser may come to know more such events.
+            Event::StreamStart | Event::StreamEnd | Event::DocumentStart(..) | Event::DocumentEnd | Event::Anchor(..) | _ => None,
         };
         let Some(node) = done else { continue };
         match open.last_mut() {

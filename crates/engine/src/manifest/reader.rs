@@ -253,6 +253,21 @@ impl<'n> Fields<'n> {
         found
     }
 
+    /// The field; a problem with `code` unless one of `instead` is given, which is refused for itself.
+    pub(super) fn require_unless(
+        &mut self,
+        r: &mut Reader<'_>,
+        name: &'static str,
+        code: &'static str,
+        instead: &[&str],
+    ) -> Option<Item<'n>> {
+        let found = self.get(name);
+        if found.is_none() && !self.has_any(instead) {
+            r.missing(code, self, name);
+        }
+        found
+    }
+
     pub(super) fn text(&mut self, r: &mut Reader<'_>, name: &'static str, most: usize) -> Option<String> {
         self.get(name).and_then(|item| r.text(&item, most))
     }

@@ -35,15 +35,8 @@ const POLICY_LATER: &[&str] = &[
 pub(super) fn segment(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Segment> {
     let mut f = r.fields(spec)?;
     let describe = f.text(r, "describe", 4_000).unwrap_or_default();
-    let condition = match f.get("where") {
-        Some(item) => r.condition(&item, Place::Segment, &Type::Bool),
-        None => {
-            if !f.has_any(&["static"]) {
-                r.missing(codes::FIELD_MISSING, &f, "where");
-            }
-            None
-        }
-    };
+    let condition = f.require_unless(r, "where", codes::FIELD_MISSING, &["static"]);
+    let condition = condition.and_then(|item| r.condition(&item, Place::Segment, &Type::Bool));
     f.finish(r, &["static"]);
     Some(Segment { name: name.to_owned(), describe, version: 0, condition: condition? })
 }

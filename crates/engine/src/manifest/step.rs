@@ -52,13 +52,10 @@ pub(super) fn read(r: &mut Reader<'_>, f: &mut Fields<'_>, class: Class, topic: 
         // Read twice on purpose: targets may lie ahead. Of this reading only the ids count.
         let found = r.fields(item).and_then(|mut f| f.get("id"));
         let at = found.as_ref().map_or(item.at, |i| i.node.at);
-        let name = match &found {
-            Some(i) => r.name(i).unwrap_or_default(),
-            None => {
-                r.problem(codes::FIELD_MISSING, item.at, &item.path, "`id` is required");
-                String::new()
-            }
-        };
+        if found.is_none() {
+            r.problem(codes::FIELD_MISSING, item.at, &item.path, "`id` is required");
+        }
+        let name = found.as_ref().and_then(|i| r.name(i)).unwrap_or_default();
         if let Some(i) = &found
             && !name.is_empty()
         {
@@ -104,7 +101,7 @@ fn step(r: &mut Reader<'_>, item: &Item<'_>, ctx: &Ctx<'_>, index: usize, leaves
     if let Some(next) = &next {
         leaves.next = target(r, next, ctx).unwrap_or(leaves.next);
     }
-    let next_at = next.as_ref().map_or((item.at, item.path.clone()), |n| (n.node.at, n.path.clone()));
+    let next_at = next.as_ref().map_or_else(|| (item.at, item.path.clone()), |n| (n.node.at, n.path.clone()));
     let then = f.get("then");
     let found: Vec<(&str, Item<'_>)> = KINDS.into_iter().filter_map(|k| f.get(k).map(|i| (k, i))).collect();
     if found.is_empty() && !f.has_any(KINDS_LATER) {
@@ -227,34 +224,23 @@ fn wait(r: &mut Reader<'_>, item: &Item<'_>, ctx: &Ctx<'_>, leaves: &mut Leaves,
     let mut seen = BTreeSet::new();
     let mut arms = Vec::new();
     let mut falls_through = false;
-    let any = f.get("any");
-    if any.is_none() && !f.has_any(&["all"]) {
-        r.missing(codes::FIELD_MISSING, &f, "any");
-    }
+    let any = f.require_unless(r, "any", codes::FIELD_MISSING, &["all"]);
     for item in any.map(|i| r.items(&i, 16)).unwrap_or_default() {
         let Some(mut a) = r.fields(&item) else { continue };
         let id = id(r, &mut a, &mut seen);
         let on: Option<Match> = rule(r, &mut a, true);
-        let then = match a.get("then") {
-            Some(then) => lead(r, &then, ctx, leaves),
-            None => {
-                falls_through = true;
-                leaves.next
-            }
-        };
+        let then = a.get("then");
+        falls_through |= then.is_none();
+        let then = then.map_or(leaves.next, |i| lead(r, &i, ctx, leaves));
         a.finish(r, &["message"]);
         if let (Some(id), Some(on)) = (id, on) {
             arms.push(Arm { id, on, then });
         }
     }
     let timeout = f.require(r, "timeout", codes::NO_TIMEOUT).and_then(|i| delay(r, &i));
-    let on_timeout = match f.get("on_timeout") {
-        Some(to) => lead(r, &to, ctx, leaves),
-        None => {
-            falls_through = true;
-            leaves.next
-        }
-    };
+    let on_timeout = f.get("on_timeout");
+    falls_through |= on_timeout.is_none();
+    let on_timeout = on_timeout.map_or(leaves.next, |i| lead(r, &i, ctx, leaves));
     if falls_through {
         leaves.edges.push(go_on);
     }
@@ -282,15 +268,7 @@ fn branch(r: &mut Reader<'_>, item: &Item<'_>, ctx: &Ctx<'_>, leaves: &mut Leave
 
 fn send(r: &mut Reader<'_>, item: &Item<'_>, then: Option<&Item<'_>>, ctx: &Ctx<'_>, leaves: &mut Leaves, go_on: Edge) -> Option<Send> {
     let mut f = r.fields(item)?;
-    let channel = match f.get("channel") {
-        Some(i) => r.name(&i),
-        None => {
-            if !f.has_any(&["channels"]) {
-                r.missing(codes::FIELD_MISSING, &f, "channel");
-            }
-            None
-        }
-    };
+    let channel = f.require_unless(r, "channel", codes::FIELD_MISSING, &["channels"]).and_then(|i| r.name(&i));
     let template = f.require(r, "template", codes::FIELD_MISSING).and_then(|i| template_name(r, &i));
     let class = class(r, &mut f).unwrap_or(ctx.class);
     let topic = match f.get("topic") {

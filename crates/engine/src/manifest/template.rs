@@ -87,15 +87,7 @@ fn action(r: &mut Reader<'_>, item: &Item<'_>) -> Option<(String, String)> {
 
 fn channels(r: &mut Reader<'_>, item: &Item<'_>) -> Option<EmailBody> {
     let mut f = r.fields(item)?;
-    let email = match f.get("email") {
-        Some(item) => email(r, &item),
-        None => {
-            if !f.has_any(CHANNELS_LATER) {
-                r.missing(codes::TEMPLATE_LACKS_CHANNEL, &f, "email");
-            }
-            None
-        }
-    };
+    let email = f.require_unless(r, "email", codes::TEMPLATE_LACKS_CHANNEL, CHANNELS_LATER).and_then(|item| email(r, &item));
     f.finish(r, CHANNELS_LATER);
     email
 }

@@ -96,8 +96,8 @@ fn check(code: &str, from: &str, to: &str) {
     let [journey, others, mail] = texts.map(|t| t.replace('¦', ""));
     let found = problems(&journey, &others, &mail);
     let hit = found.iter().any(|p| (p.code, p.file.as_str(), p.line, p.column) == (code, file, line, column));
-    let shown: String = found.iter().map(|p| format!("\n  {p}")).collect();
-    assert!(hit, "`{to}` should give {code} at {file}:{line}:{column}; found:{shown}");
+    let shown: Vec<String> = found.iter().map(ToString::to_string).collect();
+    assert!(hit, "`{to}` should give {code} at {file}:{line}:{column}; found:\n{}", shown.join("\n"));
 }
 
 #[test]
@@ -306,7 +306,8 @@ fn limits_are_known_when_applied() {
     check("LIMIT_EXCEEDED", "for: 1h", "for: ¦401d");
     check("LIMIT_EXCEEDED", "for: 1h", "for: ¦0s");
     check("LIMIT_EXCEEDED", "title: Hello", &format!("title: ¦{}", "x".repeat(81)));
-    let steps: String = (0..100).map(|i| format!("    - {{id: s{i}, delay: {{for: 1h}}}}\n")).collect();
+    let steps: Vec<String> = (0..100).map(|i| format!("    - {{id: s{i}, delay: {{for: 1h}}}}\n")).collect();
+    let steps = steps.concat();
     check("LIMIT_EXCEEDED", "  steps:\n", &format!("  steps:\n    ¦{}", &steps[4..]));
     check("LIMIT_EXCEEDED", "{where: profile.order_count >= 1}", "{where: ¦in_segment(\"buyers\")}");
 }
@@ -320,4 +321,27 @@ fn conditions_are_refused_where_they_stand_in_the_file() {
         "spec:\n  where: |\n    profile.order_count >= 1 &&\n    ¦profile.order_cuont >= 1",
     );
     check("UNKNOWN_REFERENCE", "on_event: {name: Signed Up}", "on_event: {name: Signed Up}, where: '¦evnt.x == 1'");
+}
+
+#[test]
+fn no_text_makes_the_reader_panic() {
+    let all = format!("{JOURNEY}---\n{OTHERS}");
+    let read = |text: &str| {
+        let files = [("f.yaml".to_owned(), text.to_owned())];
+        if let Ok(manifests) = parse_files(&files, &|_| Some(MAIL.to_owned())) {
+            let bodies: BTreeMap<ContentHash, Bytes> = BTreeMap::new();
+            let _planned = plan_apply(&SetManifest::empty(SHOP, "shop"), &bodies, SHOP, &manifests);
+        }
+    };
+    for index in (0..all.len()).filter(|i| all.is_char_boundary(*i)) {
+        read(&all[..index]);
+        for with in ["", "[", "}", "é", "\u{0}", "- "] {
+            if index % 3 == 0 {
+                read(&format!("{}{with}{}", &all[..index], &all[index + 1..]));
+            }
+        }
+    }
+    for body in ["", "[]", "{}", "null", r#"{"apiVersion":"waypost.dev/v1","kind":"Journey","metadata":{"name":"x"},"spec":[]}"#] {
+        let _refused = Manifest::from_body(&Bytes::from(body), "stored").map(|m| m.read(None));
+    }
 }
