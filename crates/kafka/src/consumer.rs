@@ -78,6 +78,7 @@ impl Consumer for GroupConsumer {
                 }
                 Some(Err(error)) => {
                     if let Some(error) = partition_error(&error) {
+                        queue.failed = true;
                         self.shared.tell(Membership::Failed { partition, error });
                     } else {
                         debug!(partition, %error, "partition queue");
@@ -161,7 +162,15 @@ impl Poller {
 
     /// Moves what is to be moved. A partition that is not fetching yet refuses: again at the next turn.
     fn seek(&self) {
-        let wanted: Vec<(u32, Offset)> = self.shared.queues().iter().filter_map(|(p, q)| q.seek.map(|offset| (*p, offset))).collect();
+        let (mut wanted, mut failed) = (Vec::new(), Vec::new());
+        for (partition, queue) in self.shared.queues().iter() {
+            if let Some(offset) = queue.seek {
+                if queue.failed { &mut failed } else { &mut wanted }.push((*partition, offset));
+            }
+        }
+        for (partition, offset) in failed {
+            self.assign_anew(partition, offset);
+        }
         if wanted.is_empty() {
             return;
         }
@@ -190,6 +199,32 @@ impl Poller {
                 self.shared.changed.notify_one();
             }
         }
+    }
+
+    /// Behind an error librdkafka has stopped the partition's fetcher for good, and a seek is refused;
+    /// taking the partition out of the assignment and back in starts a new one on the same queue.
+    fn assign_anew(&self, partition: u32, offset: Offset) {
+        let list = |at| {
+            let mut list = TopicPartitionList::new();
+            list.add_partition_offset(&self.topic, signed(partition), at).map(|()| list)
+        };
+        let moved = list(At::Invalid)
+            .and_then(|list| self.consumer.incremental_unassign(&list))
+            .and_then(|()| list(At::Offset(raw_offset(offset))))
+            .and_then(|list| self.consumer.incremental_assign(&list));
+        let mut queues = self.shared.queues();
+        match (moved, queues.get_mut(&partition)) {
+            (Ok(()), Some(queue)) => {
+                queue.failed = false;
+                queue.filled.store(true, Ordering::Release);
+                if queue.seek == Some(offset) {
+                    queue.seek = None;
+                }
+            }
+            (Err(error), _) => warn!(partition, %error, "cannot assign anew"),
+            (Ok(()), None) => {}
+        }
+        self.shared.changed.notify_one();
     }
 
     fn note(&self) {

@@ -42,6 +42,8 @@ pub(crate) struct Queue {
     pub(crate) filled: Arc<AtomicBool>,
     /// Where it is to be moved; nothing is taken meanwhile.
     pub(crate) seek: Option<Offset>,
+    /// It has reported an error and fetches no more, until it is assigned anew.
+    pub(crate) failed: bool,
 }
 
 /// What the polling thread and the consumer share.
@@ -122,7 +124,7 @@ impl Member {
                 flag.store(true, Ordering::Release);
                 changed.notify_one();
             });
-            self.shared.queues().insert(*partition, Queue { records: queue, filled, seek: None });
+            self.shared.queues().insert(*partition, Queue { records: queue, filled, seek: None, failed: false });
         }
         let starts = if partitions.is_empty() {
             Vec::new()

@@ -1,0 +1,360 @@
+//! The asynchronous driver of one role's [`Machine`]: performs its commands on the ports, one task a
+//! role, and feeds it what comes of them.
+//!
+//! The loop is biased: what was completed comes first, then what others ask, then time, then records.
+//! Nothing is decided here. A record is taken only where the machine wants one, so a partition that is
+//! over its limits stops its own fetch and nobody else's.
+
+mod membership;
+mod perform;
+mod produce;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt,
+    sync::Arc,
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use tokio::sync::{mpsc, oneshot};
+use tracing::info;
+use waypost_types::{EntityId, PartitionId, Role, Span, Timestamp};
+
+use crate::{
+    machine::{Command, Input, Machine},
+    ports::{Clock, Consumer, Install, Log, LogError, Offset, Store},
+    processor::{Job, Proposal},
+    progress::{Directory, Speaker},
+};
+
+use membership::Membership;
+use produce::Outgoing;
+
+/// Records taken of one partition before the others get their turn.
+const TAKE: usize = 64;
+/// How often progress is looked at.
+const PROGRESS: Duration = Duration::from_millis(100);
+/// Questions of others that may wait.
+const ASKED_MAX: usize = 1_024;
+
+/// Work outside the fold: rendering, calling a provider (the sender's).
+#[async_trait]
+pub trait Jobs: Send + Sync + 'static {
+    /// Does it; what comes of it is appended to the partition.
+    async fn run(&self, partition: PartitionId, job: Job) -> Vec<Proposal>;
+}
+
+/// No work outside the fold: every role but the sender.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoJobs;
+
+/// The registry's ids of the public topics' schemas.
+#[async_trait]
+pub trait SchemaIds: Send + Sync + 'static {
+    /// The five bytes before a value of this version of the topic's subject (`topic` without prefix).
+    ///
+    /// # Errors
+    /// Why the registry does not say; asked again later.
+    async fn prefix(&self, topic: &str, version: u32) -> Result<[u8; 5], String>;
+}
+
+/// What a driver works on.
+#[derive(Clone)]
+pub struct Ports {
+    /// The log.
+    pub log: Arc<dyn Log>,
+    /// The store.
+    pub store: Arc<dyn Store>,
+    /// Time.
+    pub clock: Arc<dyn Clock>,
+    /// The role's work outside the fold.
+    pub jobs: Arc<dyn Jobs>,
+    /// Ids for what goes to public topics.
+    pub schemas: Arc<dyn SchemaIds>,
+    /// Who owns what; brings `through` to the segmenter.
+    pub directory: Arc<Directory>,
+    /// Says what this process owns.
+    pub speaker: Arc<Speaker>,
+}
+
+/// What a driver has to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// Before every topic and group name.
+    pub prefix: String,
+    /// The installation.
+    pub install: Install,
+    /// How long a drain may take.
+    pub grace: Span,
+}
+
+/// How a driver ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// Everything was folded, published, committed and given back.
+    Drained,
+    /// The grace was over before that; whoever takes over folds the rest again.
+    Unfinished,
+    /// The machine gave up the process.
+    GaveUp(String),
+}
+
+/// Answer of a read: the bytes, if the entity exists, and as of which offset; none if the partition is not led here.
+pub type ReadAnswer = Option<(Option<Bytes>, Offset)>;
+
+/// What others tell a driver.
+#[derive(Debug)]
+enum Asked {
+    Read(u32, EntityId, oneshot::Sender<ReadAnswer>),
+    DefinitionsChanged,
+    Drain,
+}
+
+/// The way to a running driver; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    role: Role,
+    asked: mpsc::Sender<Asked>,
+}
+
+/// Completed work, and to what it belongs.
+enum Done {
+    Input(Input),
+    /// An append of the producer's life of this number.
+    Produced(u64, Input),
+    Prefix(&'static str, u32, Result<[u8; 5], String>),
+}
+
+/// One role's machine, running.
+pub struct Driver {
+    machine: Box<dyn Machine>,
+    ports: Ports,
+    settings: Settings,
+    asked: mpsc::Receiver<Asked>,
+    running: FuturesUnordered<BoxFuture<'static, Done>>,
+    commands: Vec<Command>,
+    membership: Membership,
+    outgoing: Outgoing,
+    queries: BTreeMap<u64, oneshot::Sender<ReadAnswer>>,
+    query: u64,
+    through: BTreeMap<u32, Timestamp>,
+    gave_up: Option<String>,
+}
+
+// === impl NoJobs ===
+
+#[async_trait]
+impl Jobs for NoJobs {
+    async fn run(&self, _: PartitionId, _: Job) -> Vec<Proposal> {
+        Vec::new()
+    }
+}
+
+// === impl Handle ===
+
+impl Handle {
+    /// Whose driver.
+    pub fn role(&self) -> Role {
+        self.role
+    }
+
+    /// An entity's bytes as the partition's owner has them; none if it is not led here.
+    pub async fn read(&self, partition: u32, entity: EntityId) -> ReadAnswer {
+        let (answer, answered) = oneshot::channel();
+        self.asked.send(Asked::Read(partition, entity, answer)).await.ok()?;
+        answered.await.ok().flatten()
+    }
+
+    /// Definitions have arrived: partitions that wait for them try again.
+    pub async fn definitions_changed(&self) {
+        self.tell(Asked::DefinitionsChanged).await;
+    }
+
+    /// Drain and end.
+    pub async fn drain(&self) {
+        self.tell(Asked::Drain).await;
+    }
+
+    async fn tell(&self, asked: Asked) {
+        // a driver that has ended needs to be told nothing
+        drop(self.asked.send(asked).await);
+    }
+}
+
+// === impl Driver ===
+
+impl Driver {
+    /// A driver that has not joined its group yet, and the way to it.
+    pub fn new(machine: Box<dyn Machine>, ports: Ports, settings: Settings) -> (Self, Handle) {
+        let (sender, asked) = mpsc::channel(ASKED_MAX);
+        let handle = Handle { role: machine.role(), asked: sender };
+        let driver = Self {
+            outgoing: Outgoing::new(&settings.prefix),
+            machine,
+            ports,
+            settings,
+            asked,
+            running: FuturesUnordered::new(),
+            commands: Vec::new(),
+            membership: Membership::default(),
+            queries: BTreeMap::new(),
+            query: 0,
+            through: BTreeMap::new(),
+            gave_up: None,
+        };
+        (driver, handle)
+    }
+
+    /// The inbox, prefix included.
+    fn inbox(&self) -> Result<String, LogError> {
+        let inbox = self.machine.role().inbox().ok_or(LogError::Unknown)?;
+        Ok(format!("{}{inbox}", self.settings.prefix))
+    }
+
+    /// Joins the role's group and works until it is told to drain, every [`Handle`] is gone, or the
+    /// machine gives up.
+    ///
+    /// # Errors
+    /// If the group or a producer cannot be had at all.
+    pub async fn run(mut self) -> Result<Exit, LogError> {
+        let role = self.machine.role();
+        let inbox = self.inbox()?;
+        let group = format!("{}waypost.{}.{role}", self.settings.prefix, self.settings.install.layout);
+        self.outgoing.begin(0, self.ports.log.producer()?);
+        let mut consumer = self.ports.log.consumer(&inbox, &group).await?;
+        let mut directory = self.ports.directory.watch();
+        let mut progress = tokio::time::interval(PROGRESS);
+        progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut deadline: Option<Timestamp> = None;
+        info!(%role, %group, "running");
+        loop {
+            self.news(&mut consumer);
+            let took = self.take(&mut consumer);
+            self.perform(&mut consumer);
+            if let Some(why) = self.gave_up.take() {
+                consumer.close().await;
+                return Ok(Exit::GaveUp(why));
+            }
+            if let Some(deadline) = deadline {
+                let done = self.membership.owned.is_empty() && self.machine.idle();
+                if done || self.ports.clock.now() >= deadline {
+                    consumer.close().await;
+                    self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, Vec::new());
+                    info!(%role, done, "ended");
+                    return Ok(if done { Exit::Drained } else { Exit::Unfinished });
+                }
+            }
+            let wake =
+                [self.machine.next_wake(), self.membership.next_wake(), self.outgoing.next_wake(), deadline].into_iter().flatten().min();
+            let clock = Arc::clone(&self.ports.clock);
+            let woken = async move {
+                match wake {
+                    Some(at) => clock.sleep_until(at).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                biased;
+                Some(done) = self.running.next(), if !self.running.is_empty() => {
+                    self.done(done);
+                    // everything else that is complete by now, so that a commit covers more of it
+                    while let Some(Some(done)) = futures::FutureExt::now_or_never(self.running.next()) {
+                        self.done(done);
+                    }
+                }
+                asked = self.asked.recv() => match asked {
+                    Some(Asked::Read(partition, entity, answer)) => {
+                        self.query += 1;
+                        self.queries.insert(self.query, answer);
+                        self.feed(Input::Query(self.query, partition, entity));
+                    }
+                    Some(Asked::DefinitionsChanged) => self.feed(Input::DefinitionsChanged),
+                    Some(Asked::Drain) | None if deadline.is_some() => tokio::task::yield_now().await,
+                    Some(Asked::Drain) | None => {
+                        deadline = Some(self.ports.clock.now().plus(self.settings.grace));
+                        self.feed(Input::Drain);
+                    }
+                },
+                Ok(()) = directory.changed(), if role == Role::Segmenter => self.hear(),
+                _ = progress.tick() => {
+                    let all = self.machine.progress();
+                    for one in &all {
+                        consumer.note(one.partition.index, one.off);
+                    }
+                    self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, all);
+                }
+                () = woken => {
+                    self.membership.expire(self.ports.clock.now());
+                    self.retry();
+                    self.feed(Input::Wake);
+                }
+                // more may lie there, but the others had their turn
+                () = std::future::ready(()), if took => tokio::task::yield_now().await,
+                () = consumer.ready() => {}
+            }
+        }
+    }
+
+    /// Feeds one input; what is to be done is done before the next wait.
+    fn feed(&mut self, input: Input) {
+        self.machine.handle(self.ports.clock.now(), input, &mut self.commands);
+    }
+
+    /// Takes records where they are wanted; says whether there were any.
+    fn take(&mut self, consumer: &mut Box<dyn Consumer>) -> bool {
+        let mut took = false;
+        let owned: BTreeSet<u32> = self.membership.owned.clone();
+        for partition in owned {
+            for _ in 0..TAKE {
+                if !self.machine.wants(partition) {
+                    break;
+                }
+                let Some(delivery) = consumer.take(partition) else { break };
+                took = true;
+                self.feed(Input::Delivered(delivery));
+            }
+        }
+        took
+    }
+
+    /// Brings what identity has said to the segmenter, where it is news.
+    fn hear(&mut self) {
+        for (partition, through) in self.ports.directory.through() {
+            let last = self.through.insert(partition, through);
+            if last.is_none_or(|last| through > last) {
+                self.feed(Input::Through(partition, through));
+            }
+        }
+    }
+
+    fn done(&mut self, done: Done) {
+        match done {
+            Done::Input(input) => self.feed(input),
+            // what a discarded producer still says is void
+            Done::Produced(life, input) => {
+                if life == self.outgoing.life() {
+                    self.feed(input);
+                }
+            }
+            Done::Prefix(topic, version, prefix) => {
+                self.outgoing.prefixed(topic, version, prefix, self.ports.clock.now());
+                self.retry();
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Driver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Driver").field("machine", &self.machine).finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Ports {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Ports")
+    }
+}
