@@ -13,6 +13,7 @@ pub mod config;
 pub mod driver;
 pub mod finding;
 pub mod host;
+pub mod install;
 pub mod machine;
 mod packer;
 pub mod ports;
