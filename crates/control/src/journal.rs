@@ -3,7 +3,7 @@
 //! Each entry names the offset of the valid entry it follows; one that does not is void, so two control
 //! processes cannot both win (PROTOCOL §3.2). Folding the topic from its start gives the same answer everywhere.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use waypost_types::WorkspaceId;
@@ -49,6 +49,8 @@ pub struct Journal {
     pub keys: BTreeMap<String, (WorkspaceId, String)>,
     /// Offset of the last valid entry.
     pub last: Option<u64>,
+    /// Offsets of all valid entries.
+    pub valid: BTreeSet<u64>,
     /// First offset not folded.
     pub next: u64,
 }
@@ -86,6 +88,7 @@ impl Journal {
             }
         }
         self.last = Some(offset);
+        self.valid.insert(offset);
         Folded::Valid
     }
 

@@ -1,0 +1,47 @@
+//! Resource names of the API, read strictly.
+
+use crate::status::Refusal;
+
+/// The workspace of `workspaces/{workspace}`.
+pub(crate) fn workspace(parent: &str) -> Result<&str, Refusal> {
+    match parent.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", workspace] if !workspace.is_empty() => Ok(workspace),
+        _ => Err(wrong(parent, "workspaces/{workspace}")),
+    }
+}
+
+/// Workspace and last part of `workspaces/{workspace}/{collection}/{name}`.
+pub(crate) fn child<'a>(name: &'a str, collection: &str) -> Result<(&'a str, &'a str), Refusal> {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", workspace, c, child] if c == collection && !workspace.is_empty() && !child.is_empty() => Ok((workspace, child)),
+        _ => Err(wrong(name, &format!("workspaces/{{workspace}}/{collection}/{{name}}"))),
+    }
+}
+
+/// Workspace, kind and name of `workspaces/{workspace}/definitions/{kind}/{name}`.
+pub(crate) fn definition(name: &str) -> Result<(&str, &str, &str), Refusal> {
+    match name.split('/').collect::<Vec<_>>()[..] {
+        ["workspaces", workspace, "definitions", kind, child] if !workspace.is_empty() => Ok((workspace, kind, child)),
+        _ => Err(wrong(name, "workspaces/{workspace}/definitions/{kind}/{name}")),
+    }
+}
+
+fn wrong(name: &str, form: &str) -> Refusal {
+    Refusal::Invalid("INVALID_NAME", format!("`{name}` is not a resource name of the form `{form}`"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_read_strictly() {
+        assert_eq!(workspace("workspaces/default").ok(), Some("default"));
+        assert_eq!(child("workspaces/w/journeys/j", "journeys").ok(), Some(("w", "j")));
+        assert_eq!(definition("workspaces/w/definitions/Journey/j").ok(), Some(("w", "Journey", "j")));
+        for bad in ["", "workspaces", "workspaces/", "default", "workspaces/a/b"] {
+            assert!(workspace(bad).is_err(), "{bad}");
+        }
+        assert!(child("workspaces/w/sources/s", "journeys").is_err());
+    }
+}
