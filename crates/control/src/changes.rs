@@ -11,13 +11,16 @@ use waypost_codec::{
     frame::{Frame, Record},
     inbox, kind,
 };
-use waypost_engine::apply::SetManifest;
+use waypost_engine::{
+    apply::{Plan, SetManifest},
+    library::Library,
+};
 use waypost_runtime::ports::{Append, AppendError, Clock, Log, LogError, Producer};
 use waypost_types::{ContentHash, Layout, Role, WorkspaceId};
 
 use crate::{
     catalog::{Catalog, DEFINITION_PARTITIONS, control_topic, definitions_topic},
-    journal::{Entry, Journal},
+    journal::Entry,
 };
 
 /// The one way to change the installation's definitions and keys.
@@ -56,42 +59,33 @@ impl Changes {
         Self { log, clock, catalog, prefix, layout, turn: Arc::new(Mutex::new(None)) }
     }
 
-    /// The set in force; an empty one at first.
+    /// The set in force; at first one in which only the default workspace exists.
     pub fn current(&self) -> SetManifest {
-        let journal = self.catalog.journal().borrow().clone();
-        self.manifest(&journal)
+        let set = self.catalog.journal().borrow().set.clone();
+        let manifest = set.and_then(|(_, hash)| hash_of(&hash)).and_then(|h| self.catalog.library().body(&h));
+        manifest.and_then(|b| SetManifest::from_bytes(&b)).unwrap_or_else(|| SetManifest::empty(WorkspaceId::new(1), "default"))
     }
 
-    fn manifest(&self, journal: &Journal) -> SetManifest {
-        let hash = journal.set.as_ref().and_then(|(_, hash)| hex::decode(hash).ok()).and_then(|b| ContentHash::from_slice(&b).ok());
-        let body = hash.and_then(|h| self.catalog.library().body(&h));
-        body.and_then(|b| serde_json::from_slice(&b).ok()).unwrap_or_default()
-    }
-
-    /// Plans under the lock, against what is in force, and carries the plan out.
-    ///
-    /// `plan` answers the next set and the bodies it names that are new; `None` for no change.
+    /// Plans under the lock, against what is in force, and carries the plan out if it changes anything.
     ///
     /// # Errors
     /// What `plan` says, or [`ChangeError`].
-    pub async fn change<T, E: From<ChangeError>>(
-        &self, plan: impl FnOnce(&SetManifest) -> Result<(Option<(SetManifest, Vec<Bytes>)>, T), E> + Send,
-    ) -> Result<T, E> {
+    pub async fn change<E: From<ChangeError>>(
+        &self,
+        plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, E> + Send,
+    ) -> Result<Plan, E> {
         let mut turn = self.turn.lock().await;
         let current = self.current();
-        let (next, answer) = plan(&current)?;
-        if let Some((mut set, bodies)) = next {
-            set.number = current.number + 1;
-            let body = Bytes::from(serde_json::to_vec(&set).unwrap_or_default());
-            let hash = ContentHash::of(&body);
+        let plan = plan(&current, self.catalog.library())?;
+        if plan.is_change(&current) {
             let producer = self.producer(&mut turn)?;
-            let outcome = self.carry_out(&producer, &set, hash, bodies.into_iter().chain([body])).await;
+            let outcome = self.carry_out(&producer, &plan).await;
             if outcome.is_err() {
                 *turn = None;
             }
             outcome?;
         }
-        Ok(answer)
+        Ok(plan)
     }
 
     /// Writes one journal entry that is not a set: a write key.
@@ -116,8 +110,7 @@ impl Changes {
         let mut turn = self.turn.lock().await;
         let journal = self.catalog.journal().borrow().clone();
         let Some((number, hash)) = journal.set else { return Ok(()) };
-        let hash = hex::decode(&hash).ok().and_then(|b| ContentHash::from_slice(&b).ok());
-        let hash = hash.ok_or_else(|| ChangeError::Unavailable("the journal names a set without a hash".to_owned()))?;
+        let hash = hash_of(&hash).ok_or_else(|| ChangeError::Unavailable("the journal names a set without a hash".to_owned()))?;
         let producer = self.producer(&mut turn)?;
         self.activate(&producer, number, hash).await
     }
@@ -130,18 +123,16 @@ impl Changes {
         Ok(turn.insert(producer).clone())
     }
 
-    async fn carry_out(
-        &self, producer: &Arc<dyn Producer>, set: &SetManifest, hash: ContentHash, bodies: impl Iterator<Item = Bytes> + Send,
-    ) -> Result<(), ChangeError> {
+    async fn carry_out(&self, producer: &Arc<dyn Producer>, plan: &Plan) -> Result<(), ChangeError> {
+        let set = plan.next.to_bytes();
+        let hash = ContentHash::of(&set);
         let mut appended = Vec::new();
-        for body in bodies {
-            let key = ContentHash::of(&body);
-            let partition = u32::from(key.as_bytes()[0]) % DEFINITION_PARTITIONS;
+        for body in plan.bodies.iter().map(|(_, body)| body.clone()).chain([set]) {
             // Known here before it is needed, whatever the tail's lag.
-            self.catalog.library().insert(body.clone());
+            let key = self.catalog.library().insert(body.clone());
             appended.push(producer.append(Append {
                 topic: definitions_topic(&self.prefix),
-                partition,
+                partition: u32::from(key.as_bytes()[0]) % DEFINITION_PARTITIONS,
                 key: Some(Bytes::copy_from_slice(key.as_bytes())),
                 headers: Vec::new(),
                 payload: body,
@@ -150,8 +141,9 @@ impl Changes {
         for acknowledged in appended {
             acknowledged.await.map_err(refused)?;
         }
-        self.write_line(producer, Entry::Activate { set: set.number, hash: hex::encode(hash.as_bytes()) }).await?;
-        self.activate(producer, set.number, hash).await
+        let number = plan.next.number;
+        self.write_line(producer, Entry::Activate { set: number, hash: hex::encode(hash.as_bytes()) }).await?;
+        self.activate(producer, number, hash).await
     }
 
     async fn write_line(&self, producer: &Arc<dyn Producer>, entry: Entry) -> Result<(), ChangeError> {
@@ -181,6 +173,10 @@ impl Changes {
         }
         Ok(())
     }
+}
+
+fn hash_of(text: &str) -> Option<ContentHash> {
+    hex::decode(text).ok().and_then(|bytes| ContentHash::from_slice(&bytes).ok())
 }
 
 fn away(error: LogError) -> ChangeError {

@@ -1,0 +1,149 @@
+//! `DefinitionService`: apply, get, list, diff.
+
+use tonic::{Request, Response, Status};
+use waypost_engine::{
+    apply::{self, Change, DefinitionEntry, Plan, PlanItem, State},
+    library::Library,
+    manifest::{self, Manifest, Problem},
+};
+use waypost_proto::control::{self as pb, definition_service_server::DefinitionService};
+
+use crate::{
+    names,
+    server::{Control, workspace_in},
+    status::Refusal,
+};
+
+/// Definitions on a page unless asked for fewer, and at most.
+const PAGE_MAX: usize = 500;
+
+#[tonic::async_trait]
+impl DefinitionService for Control {
+    async fn apply_definitions(
+        &self,
+        request: Request<pb::ApplyDefinitionsRequest>,
+    ) -> Result<Response<pb::ApplyDefinitionsResponse>, Status> {
+        let request = request.into_inner();
+        let manifests = parse(&request.manifests, &request.attachments)?;
+        let plan = |current: &apply::SetManifest, library: &Library| -> Result<Plan, Refusal> {
+            if !request.etag.is_empty() && request.etag != current.etag() {
+                return Err(Refusal::Etag);
+            }
+            let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
+            Ok(apply::plan_apply(current, library, workspace, &manifests)?)
+        };
+        let done = if request.validate_only {
+            plan(&self.changes.current(), self.catalog.library())?
+        } else {
+            self.changes.change(plan).await?
+        };
+        let changes = done.items.iter().map(|item| change(item, false)).collect();
+        Ok(Response::new(pb::ApplyDefinitionsResponse { changes, set: done.next.number, etag: done.next.etag() }))
+    }
+
+    async fn get_definition(&self, request: Request<pb::GetDefinitionRequest>) -> Result<Response<pb::Definition>, Status> {
+        let name = request.into_inner().name;
+        let (workspace, kind, child) = names::definition(&name)?;
+        let set = self.changes.current();
+        let id = workspace_in(&set, workspace)?;
+        let found = set
+            .definitions
+            .iter()
+            .filter(|e| e.workspace == id.number() && e.kind.to_string().eq_ignore_ascii_case(kind) && e.name == child)
+            .max_by_key(|e| (e.state == State::Active, e.version));
+        let entry = found.ok_or_else(|| Refusal::NotFound(format!("there is no {kind} `{child}` in workspace `{workspace}`")))?;
+        Ok(Response::new(definition(self.catalog.library(), workspace, entry)))
+    }
+
+    async fn list_definitions(
+        &self,
+        request: Request<pb::ListDefinitionsRequest>,
+    ) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
+        let request = request.into_inner();
+        let workspace = names::workspace(&request.parent)?;
+        let set = self.changes.current();
+        let id = workspace_in(&set, workspace)?;
+        if request.page_size < 0 {
+            return Err(Refusal::Invalid("INVALID_PAGE_SIZE", "page_size may not be negative".to_owned()).into());
+        }
+        let size = match usize::try_from(request.page_size) {
+            Ok(0) | Err(_) => PAGE_MAX,
+            Ok(size) => size.min(PAGE_MAX),
+        };
+        let start = page_start(&request.page_token, &set.etag())?;
+        let wanted: Vec<_> = set
+            .definitions
+            .iter()
+            .filter(|e| e.workspace == id.number() && (request.kind.is_empty() || e.kind.to_string().eq_ignore_ascii_case(&request.kind)))
+            .collect();
+        let page: Vec<_> =
+            wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), workspace, e)).collect();
+        let end = start + page.len();
+        let next_page_token = if end < wanted.len() { format!("{end}.{}", set.etag().trim_matches('"')) } else { String::new() };
+        Ok(Response::new(pb::ListDefinitionsResponse { definitions: page, next_page_token }))
+    }
+
+    async fn diff_definitions(
+        &self,
+        request: Request<pb::DiffDefinitionsRequest>,
+    ) -> Result<Response<pb::DiffDefinitionsResponse>, Status> {
+        let request = request.into_inner();
+        let manifests = parse(&request.manifests, &request.attachments)?;
+        let current = self.changes.current();
+        let workspace = workspace_in(&current, names::workspace(&request.parent)?)?;
+        let plan = apply::plan_apply(&current, &**self.catalog.library(), workspace, &manifests).map_err(Refusal::from)?;
+        Ok(Response::new(pb::DiffDefinitionsResponse { changes: plan.items.iter().map(|item| change(item, true)).collect() }))
+    }
+}
+
+fn parse(manifests: &[pb::File], attachments: &[pb::File]) -> Result<Vec<Manifest>, Refusal> {
+    let files: Vec<_> = manifests.iter().map(|f| (f.path.clone(), f.text.clone())).collect();
+    let attachment = |path: &str| attachments.iter().find(|f| f.path == path).map(|f| f.text.clone());
+    manifest::parse_files(&files, &attachment).map_err(|problems: Vec<Problem>| Refusal::Problems(problems))
+}
+
+fn page_start(token: &str, etag: &str) -> Result<usize, Refusal> {
+    if token.is_empty() {
+        return Ok(0);
+    }
+    let start = token.split_once('.').filter(|(_, of)| *of == etag.trim_matches('"')).and_then(|(start, _)| start.parse().ok());
+    start.ok_or_else(|| Refusal::Invalid("INVALID_PAGE_TOKEN", "the page token is not of this list as it is now: list again".to_owned()))
+}
+
+pub(crate) fn state(state: State) -> pb::DefinitionState {
+    match state {
+        State::Draft => pb::DefinitionState::Draft,
+        State::Active => pb::DefinitionState::Active,
+        State::Pinned => pb::DefinitionState::Pinned,
+        State::Archived => pb::DefinitionState::Archived,
+    }
+}
+
+fn change(item: &PlanItem, with_diff: bool) -> pb::Change {
+    let what = match item.change {
+        Change::Created => pb::change::What::Created,
+        Change::Changed => pb::change::What::Changed,
+        Change::Unchanged => pb::change::What::Unchanged,
+    };
+    pb::Change {
+        kind: item.kind.to_string(),
+        name: item.name.clone(),
+        version: item.version,
+        what: what.into(),
+        state: state(item.state).into(),
+        diff: if with_diff { item.diff.clone() } else { String::new() },
+    }
+}
+
+pub(crate) fn definition(library: &Library, workspace: &str, entry: &DefinitionEntry) -> pb::Definition {
+    let body = library.body(&entry.hash).unwrap_or_default();
+    pb::Definition {
+        name: format!("workspaces/{workspace}/definitions/{}/{}", entry.kind, entry.name),
+        kind: entry.kind.to_string(),
+        version: entry.version,
+        state: state(entry.state).into(),
+        manifest: String::from_utf8_lossy(&body).into_owned(),
+        etag: entry.etag.clone(),
+        content_hash: entry.hash.to_string(),
+    }
+}

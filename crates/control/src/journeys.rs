@@ -1,0 +1,79 @@
+//! `JourneyService`: publish, archive.
+
+use tonic::{Request, Response, Status};
+use waypost_engine::{
+    apply::{self, Plan, SetManifest},
+    library::Library,
+    manifest::{Kind, Problem},
+};
+use waypost_proto::control::{self as pb, journey_service_server::JourneyService};
+use waypost_runtime::ports::Clock as _;
+use waypost_types::WorkspaceId;
+
+use crate::{
+    definitions::definition,
+    names,
+    server::{Control, workspace_in},
+    status::Refusal,
+};
+
+#[tonic::async_trait]
+impl JourneyService for Control {
+    async fn publish_journey(&self, request: Request<pb::PublishJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
+        let request = request.into_inner();
+        let now = self.clock.now();
+        let answer = self
+            .change_journey(&request.name, &request.etag, |set, library, workspace, journey| {
+                apply::plan_publish(set, library, workspace, journey, now)
+            })
+            .await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn archive_journey(&self, request: Request<pb::ArchiveJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
+        let request = request.into_inner();
+        let now = self.clock.now();
+        let answer = self
+            .change_journey(&request.name, &request.etag, |set, _, workspace, journey| apply::plan_archive(set, workspace, journey, now))
+            .await?;
+        Ok(Response::new(answer))
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    async fn change_journey(
+        &self,
+        name: &str,
+        etag: &str,
+        plan: impl FnOnce(&SetManifest, &Library, WorkspaceId, &str) -> Result<Plan, Vec<Problem>> + Send,
+    ) -> Result<pb::Definition, Refusal> {
+        let (workspace, journey) = names::child(name, "journeys")?;
+        let done = self
+            .changes
+            .change(|set, library| {
+                let id = workspace_in(set, workspace)?;
+                let known = set.definitions.iter().filter(|e| e.workspace == id.number() && e.kind == Kind::Journey && e.name == journey);
+                let etags: Vec<_> = known.map(|e| e.etag.clone()).collect();
+                if etags.is_empty() {
+                    return Err(Refusal::NotFound(format!("there is no journey `{journey}` in workspace `{workspace}`")));
+                }
+                if !etag.is_empty() && !etags.iter().any(|e| e == etag) {
+                    return Err(Refusal::Etag);
+                }
+                Ok(plan(set, library, id, journey)?)
+            })
+            .await?;
+        let item = done.items.first().ok_or(Refusal::Internal)?;
+        let entry = done
+            .next
+            .definitions
+            .iter()
+            .find(|e| e.kind == Kind::Journey && e.name == journey && e.version == item.version)
+            .ok_or(Refusal::Internal)?;
+        let mut answer = definition(self.catalog.library(), workspace, entry);
+        answer.set_state(crate::definitions::state(item.state));
+        Ok(answer)
+    }
+}

@@ -1,0 +1,86 @@
+//! `ProfileService`: lookup and explain, from what the partitions' owners hold.
+
+use tonic::{Request, Response, Status};
+use waypost_proto::control::{self as pb, profile_service_server::ProfileService};
+use waypost_types::{Currency, IdentifierClass, IdentifierHash, ProfileId, WorkspaceId};
+
+use crate::{
+    lookup::{self, Found},
+    names, present,
+    server::Control,
+    status::Refusal,
+};
+
+#[tonic::async_trait]
+impl ProfileService for Control {
+    async fn lookup_profile(&self, request: Request<pb::LookupProfileRequest>) -> Result<Response<pb::Profile>, Status> {
+        let request = request.into_inner();
+        let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
+        Ok(Response::new(present::profile(&found, self.currency(workspace))))
+    }
+
+    async fn explain_profile(
+        &self,
+        request: Request<pb::ExplainProfileRequest>,
+    ) -> Result<Response<pb::ExplainProfileResponse>, Status> {
+        let request = request.into_inner();
+        let (_, found) = self.find(&request.parent, &request.identifier).await?;
+        Ok(Response::new(present::explanation(&found, &request.journey, request.from, request.until)))
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    async fn find(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Found), Refusal> {
+        let workspace = self.workspace(names::workspace(parent)?)?;
+        let owners = &*self.owners;
+        if let Ok(profile) = identifier.parse::<ProfileId>() {
+            return Ok((workspace, lookup::by_profile(owners, self.layout, workspace, profile).await?));
+        }
+        let (class, custom, value) = class_of(identifier)?;
+        let normal = (self.normalise)(class, value)
+            .ok_or_else(|| Refusal::Invalid("INVALID_IDENTIFIER", format!("this is no {} that a door would take", class.as_str())))?;
+        let hash = IdentifierHash::of(&self.install_key, workspace, class, custom, &normal);
+        Ok((workspace, lookup::by_identifier(owners, self.layout, workspace, hash).await?))
+    }
+
+    fn currency(&self, workspace: WorkspaceId) -> Currency {
+        self.in_force().and_then(|set| set.workspaces.get(&workspace).map(|w| w.policy.currency)).unwrap_or(Currency::EUR)
+    }
+}
+
+/// Class, custom name and value of `email:ana@shop.example`, `custom:loyalty_card:77`, or a bare address.
+fn class_of(text: &str) -> Result<(IdentifierClass, &str, &str), Refusal> {
+    let error = || {
+        Refusal::Invalid(
+            "INVALID_IDENTIFIER",
+            "write class:value with class user_id, email, phone, device, anonymous or custom:<name>, a profile id, or a bare e-mail address".to_owned(),
+        )
+    };
+    if let Some((word, rest)) = text.split_once(':') {
+        if word == "custom" {
+            let (name, value) = rest.split_once(':').ok_or_else(error)?;
+            return Ok((IdentifierClass::Custom, name, value));
+        }
+        let class = IdentifierClass::ALL.into_iter().find(|c| c.as_str() == word).ok_or_else(error)?;
+        return Ok((class, "", rest));
+    }
+    if text.contains('@') { Ok((IdentifierClass::Email, "", text)) } else { Err(error()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn identifiers_are_written_with_their_class() {
+        use IdentifierClass::{Custom, Email, UserId};
+        assert_eq!(class_of("user_id:u1").ok(), Some((UserId, "", "u1")));
+        assert_eq!(class_of("email:a@shop.example").ok(), Some((Email, "", "a@shop.example")));
+        assert_eq!(class_of("a@shop.example").ok(), Some((Email, "", "a@shop.example")));
+        assert_eq!(class_of("custom:card:7:7").ok(), Some((Custom, "card", "7:7")));
+        assert!(class_of("u1").is_err());
+        assert!(class_of("shoe:u1").is_err());
+    }
+}
