@@ -55,7 +55,10 @@ const ROLES: &[&str] = LAYERS[3].1;
 const ADAPTERS: &[&str] = LAYERS[4].1;
 
 fn layer(name: &str) -> usize {
-    LAYERS.iter().position(|(_, names)| names.contains(&name)).unwrap_or_else(|| panic!("crate `{name}` is in no layer: add it to tidy.rs and ARCHITECTURE.md"))
+    LAYERS
+        .iter()
+        .position(|(_, names)| names.contains(&name))
+        .unwrap_or_else(|| panic!("crate `{name}` is in no layer: add it to tidy.rs and ARCHITECTURE.md"))
 }
 
 #[test]
@@ -140,8 +143,23 @@ fn engine_has_no_clock_chance_io_async_or_logging() {
         assert!(!all.contains(banned), "engine depends on {banned}");
     }
     let words = [
-        "SystemTime", "Instant::", "std::fs", "std::net", "std::env", "std::thread", "std::process", "async fn", ".await", "HashMap", "HashSet",
-        "println!", "eprintln!", "Zoned::now", "Timestamp::now", "thread_rng", "RandomState",
+        "SystemTime",
+        "Instant::",
+        "std::fs",
+        "std::net",
+        "std::env",
+        "std::thread",
+        "std::process",
+        "async fn",
+        ".await",
+        "HashMap",
+        "HashSet",
+        "println!",
+        "eprintln!",
+        "Zoned::now",
+        "Timestamp::now",
+        "thread_rng",
+        "RandomState",
     ];
     let mut files = Vec::new();
     sources(&root().join("crates/engine/src"), &mut files);

@@ -32,11 +32,8 @@ impl DefinitionService for Control {
             let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
             Ok(apply::plan_apply(current, library, workspace, &manifests)?)
         };
-        let done = if request.validate_only {
-            plan(&self.changes.current(), self.catalog.library())?
-        } else {
-            self.changes.change(plan).await?
-        };
+        let done =
+            if request.validate_only { plan(&self.changes.current(), self.catalog.library())? } else { self.changes.change(plan).await? };
         let changes = done.items.iter().map(|item| change(item, false)).collect();
         Ok(Response::new(pb::ApplyDefinitionsResponse { changes, set: done.next.number, etag: done.next.etag() }))
     }
@@ -76,8 +73,7 @@ impl DefinitionService for Control {
             .iter()
             .filter(|e| e.workspace == id.number() && (request.kind.is_empty() || e.kind.to_string().eq_ignore_ascii_case(&request.kind)))
             .collect();
-        let page: Vec<_> =
-            wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), workspace, e)).collect();
+        let page: Vec<_> = wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), workspace, e)).collect();
         let end = start + page.len();
         let next_page_token = if end < wanted.len() { format!("{end}.{}", set.etag().trim_matches('"')) } else { String::new() };
         Ok(Response::new(pb::ListDefinitionsResponse { definitions: page, next_page_token }))

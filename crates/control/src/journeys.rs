@@ -7,7 +7,6 @@ use waypost_engine::{
     manifest::{Kind, Problem},
 };
 use waypost_proto::control::{self as pb, journey_service_server::JourneyService};
-use waypost_runtime::ports::Clock as _;
 use waypost_types::WorkspaceId;
 
 use crate::{

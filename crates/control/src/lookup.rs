@@ -2,9 +2,8 @@
 //!
 //! Every step asks the owner of one partition for the stored bytes of one entity; nothing enters a fold.
 
-use prost::Message as _;
 use waypost_codec::{state, stored};
-use waypost_runtime::owners::{Owners, OwnersError};
+use waypost_runtime::ports::{Owners, OwnersError};
 use waypost_types::{EntityId, IdentifierHash, Layout, Node, PartitionId, ProfileId, Role, WorkspaceId};
 
 /// Joined profiles to follow at most; chains end because parents only rise, and they are short.
@@ -46,7 +45,10 @@ pub enum LookupError {
 /// # Errors
 /// [`LookupError`].
 pub async fn by_identifier(
-    owners: &dyn Owners, layout: Layout, workspace: WorkspaceId, hash: IdentifierHash,
+    owners: &dyn Owners,
+    layout: Layout,
+    workspace: WorkspaceId,
+    hash: IdentifierHash,
 ) -> Result<Found, LookupError> {
     let entity = EntityId::new(workspace, b'i', hash.as_bytes());
     let partition = PartitionId { role: Role::Identity, index: layout.partition(workspace, hash.as_bytes()) };
@@ -82,7 +84,11 @@ pub async fn by_profile(owners: &dyn Owners, layout: Layout, workspace: Workspac
 }
 
 async fn read<S: prost::Message + Default>(
-    owners: &dyn Owners, layout: Layout, workspace: WorkspaceId, role: Role, profile: ProfileId,
+    owners: &dyn Owners,
+    layout: Layout,
+    workspace: WorkspaceId,
+    role: Role,
+    profile: ProfileId,
 ) -> Result<(Option<S>, u64), LookupError> {
     let entity = EntityId::new(workspace, b'p', profile.as_bytes());
     let partition = PartitionId { role, index: layout.partition(workspace, profile.as_bytes()) };

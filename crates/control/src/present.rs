@@ -50,9 +50,7 @@ pub(crate) fn profile(found: &Found, currency: Currency) -> pb::Profile {
 pub(crate) fn explanation(found: &Found, journey: &str, from: i64, until: i64) -> pb::ExplainProfileResponse {
     let empty = state::JourneyProfile::default();
     let trail = &found.journey.as_ref().unwrap_or(&empty).trail;
-    let wanted = |t: &&state::Trail| {
-        (journey.is_empty() || t.journey == journey) && t.at >= from && (until == 0 || t.at < until)
-    };
+    let wanted = |t: &&state::Trail| (journey.is_empty() || t.journey == journey) && t.at >= from && (until == 0 || t.at < until);
     let entries: Vec<_> = trail.iter().filter(wanted).map(entry).collect();
     let verdict = entries.iter().rev().find(|e| !e.what.is_empty()).map_or_else(
         || {
@@ -61,7 +59,15 @@ pub(crate) fn explanation(found: &Found, journey: &str, from: i64, until: i64) -
         },
         |e| {
             let step = if e.step.is_empty() { String::new() } else { format!("  step {}", e.step) };
-            format!("{} {}{step}  ({}, version {}, key `{}`) at {}", e.what, e.reason, e.journey, e.version, e.key, Timestamp::from_millis(e.at))
+            format!(
+                "{} {}{step}  ({}, version {}, key `{}`) at {}",
+                e.what,
+                e.reason,
+                e.journey,
+                e.version,
+                e.key,
+                Timestamp::from_millis(e.at)
+            )
         },
     );
     pb::ExplainProfileResponse { profile: found.profile.to_string(), verdict, entries, journey_offset: found.journey_offset }
@@ -144,13 +150,17 @@ fn text(value: &Value, currency: Currency) -> String {
     match value {
         Value::Bool(b) => b.to_string(),
         Value::Int(i) => i.to_string(),
-        Value::Decimal(d) => format!("{}{}.{:06}", if *d < 0 { "-" } else { "" }, d.unsigned_abs() / 1_000_000, d.unsigned_abs() % 1_000_000),
+        Value::Decimal(d) => {
+            format!("{}{}.{:06}", if *d < 0 { "-" } else { "" }, d.unsigned_abs() / 1_000_000, d.unsigned_abs() % 1_000_000)
+        }
         Value::Text(t) => t.clone(),
         Value::Money(m) => currency.format(*m),
         Value::Amount { minor, currency } => Currency::parse(currency).map_or_else(|| format!("{minor} {currency}"), |c| c.format(*minor)),
         Value::Time(t) => t.to_string(),
         Value::Date(d) => Timestamp::from_millis(i64::from(*d) * 86_400_000).to_string().chars().take(10).collect(),
         Value::List(items) => format!("[{}]", items.iter().map(|i| text(i, currency)).collect::<Vec<_>>().join(", ")),
-        Value::Object(entries) => format!("{{{}}}", entries.iter().map(|(n, v)| format!("{n}: {}", text(v, currency))).collect::<Vec<_>>().join(", ")),
+        Value::Object(entries) => {
+            format!("{{{}}}", entries.iter().map(|(n, v)| format!("{n}: {}", text(v, currency))).collect::<Vec<_>>().join(", "))
+        }
     }
 }

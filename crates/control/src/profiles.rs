@@ -19,10 +19,7 @@ impl ProfileService for Control {
         Ok(Response::new(present::profile(&found, self.currency(workspace))))
     }
 
-    async fn explain_profile(
-        &self,
-        request: Request<pb::ExplainProfileRequest>,
-    ) -> Result<Response<pb::ExplainProfileResponse>, Status> {
+    async fn explain_profile(&self, request: Request<pb::ExplainProfileRequest>) -> Result<Response<pb::ExplainProfileResponse>, Status> {
         let request = request.into_inner();
         let (_, found) = self.find(&request.parent, &request.identifier).await?;
         Ok(Response::new(present::explanation(&found, &request.journey, request.from, request.until)))

@@ -8,7 +8,7 @@ use waypost_proto::control::{
     definition_service_server::DefinitionServiceServer, journey_service_server::JourneyServiceServer,
     profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
 };
-use waypost_runtime::{owners::Owners, ports::Clock};
+use waypost_runtime::ports::{Clock, Owners};
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
 use crate::{catalog::Catalog, changes::Changes, status::Refusal};

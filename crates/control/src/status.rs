@@ -74,7 +74,7 @@ impl From<Refusal> for Status {
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, DOMAIN, std::collections::HashMap::default());
         if let Refusal::Problems(problems) = refusal {
-            details.set_bad_request(problems.iter().map(violation).collect());
+            details.set_bad_request(problems.iter().map(violation).collect::<Vec<_>>());
         }
         Self::with_error_details(code, message, details)
     }

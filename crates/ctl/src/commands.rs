@@ -81,24 +81,39 @@ impl Session {
             etag: String::new(),
         };
         let answer = self.definitions().apply_definitions(request).await?.into_inner();
-        let json = json!({"set": answer.set, "etag": answer.etag, "changes": answer.changes.iter().map(output::change).collect::<Vec<_>>()});
+        let json =
+            json!({"set": answer.set, "etag": answer.etag, "changes": answer.changes.iter().map(output::change).collect::<Vec<_>>()});
         let note = if dry_run == DryRun::Server { " (server dry run)" } else { "" };
         Ok(self.show(
             &json,
-            || answer.changes.iter().map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c))).collect::<Vec<_>>().join("\n"),
+            || {
+                answer
+                    .changes
+                    .iter()
+                    .map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c)))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            },
             || answer.changes.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),
         ))
     }
 
     async fn diff(&self, paths: &[PathBuf]) -> anyhow::Result<Done> {
         let found = files::find(paths)?;
-        let request = pb::DiffDefinitionsRequest { parent: self.parent.clone(), manifests: found.manifests, attachments: found.attachments };
+        let request =
+            pb::DiffDefinitionsRequest { parent: self.parent.clone(), manifests: found.manifests, attachments: found.attachments };
         let answer = self.definitions().diff_definitions(request).await?.into_inner();
         let changed: Vec<_> = answer.changes.iter().filter(|c| c.what() != pb::change::What::Unchanged).collect();
         let json = json!({"changes": changed.iter().map(|c| output::change(c)).collect::<Vec<_>>()});
         let mut done = self.show(
             &json,
-            || changed.iter().map(|c| format!("{}/{} {}\n{}", c.kind.to_lowercase(), c.name, described(c), c.diff)).collect::<Vec<_>>().join("\n"),
+            || {
+                changed
+                    .iter()
+                    .map(|c| format!("{}/{} {}\n{}", c.kind.to_lowercase(), c.name, described(c), c.diff))
+                    .collect::<Vec<_>>()
+                    .join("\n")
+            },
             || changed.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),
         );
         done.differs = !changed.is_empty();
@@ -167,7 +182,11 @@ impl Session {
 
     fn brief(&self, definition: &pb::Definition, done: &str) -> Done {
         let short = definition.name.rsplit('/').next().unwrap_or_default();
-        self.show(&output::definition(definition), || format!("journey/{short} {done}, version {}", definition.version), || vec![definition.name.clone()])
+        self.show(
+            &output::definition(definition),
+            || format!("journey/{short} {done}, version {}", definition.version),
+            || vec![definition.name.clone()],
+        )
     }
 
     async fn profile(&self, identifier: String) -> anyhow::Result<Done> {
@@ -177,13 +196,8 @@ impl Session {
     }
 
     async fn explain(&self, identifier: String, journey: Option<String>) -> anyhow::Result<Done> {
-        let request = pb::ExplainProfileRequest {
-            parent: self.parent.clone(),
-            identifier,
-            journey: journey.unwrap_or_default(),
-            from: 0,
-            until: 0,
-        };
+        let request =
+            pb::ExplainProfileRequest { parent: self.parent.clone(), identifier, journey: journey.unwrap_or_default(), from: 0, until: 0 };
         let answer = ProfileServiceClient::new(self.channel.clone()).explain_profile(request).await?.into_inner();
         Ok(self.show(&output::explanation(&answer), || explanation_text(&answer), || vec![answer.profile.clone()]))
     }
@@ -200,7 +214,8 @@ fn described(change: &pb::Change) -> String {
 }
 
 fn profile_text(profile: &pb::Profile) -> String {
-    let mut lines = vec![format!("{}  (segmenter offset {}, orchestrator offset {})", profile.id, profile.segment_offset, profile.journey_offset)];
+    let mut lines =
+        vec![format!("{}  (segmenter offset {}, orchestrator offset {})", profile.id, profile.segment_offset, profile.journey_offset)];
     let mut section = |title: &str, items: Vec<String>| {
         if !items.is_empty() {
             lines.push(format!("{title}:"));
@@ -215,10 +230,21 @@ fn profile_text(profile: &pb::Profile) -> String {
     section("segments", profile.memberships.clone());
     let runs = profile.runs.iter().map(|r| {
         let due = if r.next_due == 0 { String::new() } else { format!(", next at {}", output::time(r.next_due)) };
-        format!("{} v{} key `{}` at step {} since {}{due}; sends: {}", r.journey, r.version, r.key, r.step, output::time(r.entered_at), or_none(&r.sends))
+        format!(
+            "{} v{} key `{}` at step {} since {}{due}; sends: {}",
+            r.journey,
+            r.version,
+            r.key,
+            r.step,
+            output::time(r.entered_at),
+            or_none(&r.sends)
+        )
     });
     section("live runs", runs.collect());
-    let past = profile.past.iter().map(|p| format!("{} key `{}` {} – {} {}", p.journey, p.key, output::time(p.entered_at), output::time(p.exited_at), p.reason));
+    let past = profile
+        .past
+        .iter()
+        .map(|p| format!("{} key `{}` {} – {} {}", p.journey, p.key, output::time(p.entered_at), output::time(p.exited_at), p.reason));
     section("ended runs", past.collect());
     lines.join("\n")
 }
@@ -232,7 +258,10 @@ fn explanation_text(answer: &pb::ExplainProfileResponse) -> String {
     for entry in &answer.entries {
         let step = if entry.step.is_empty() { String::new() } else { format!(" step {}", entry.step) };
         let key = if entry.key.is_empty() { String::new() } else { format!(" key {}", entry.key) };
-        lines.push(format!("{}  {}{}{} {} {}  (by {})", output::time(entry.at), entry.journey, key, step, entry.what, entry.reason, entry.cause).replace("  (by )", ""));
+        lines.push(
+            format!("{}  {}{}{} {} {}  (by {})", output::time(entry.at), entry.journey, key, step, entry.what, entry.reason, entry.cause)
+                .replace("  (by )", ""),
+        );
         for check in &entry.checks {
             let until = if check.valid_until == 0 { String::new() } else { format!("  until {}", output::time(check.valid_until)) };
             lines.push(format!("    {:<28} {:<8} {}{until}", check.what, check.truth, check.operands.join("; ")));

@@ -34,8 +34,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter)
-        .map_err(|e| TelemetryError::Filter { filter: filter.to_owned(), reason: e.to_string() })?;
+    let filter = EnvFilter::try_new(filter).map_err(|e| TelemetryError::Filter { filter: filter.to_owned(), reason: e.to_string() })?;
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     match format {
         Format::Text => builder.try_init(),
