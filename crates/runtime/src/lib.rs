@@ -10,6 +10,7 @@ mod cache;
 pub mod channel_in;
 pub mod channel_out;
 pub mod config;
+pub mod door;
 pub mod driver;
 pub mod finding;
 pub mod host;

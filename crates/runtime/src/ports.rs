@@ -367,6 +367,25 @@ pub trait Log: Send + Sync + 'static {
     async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError>;
 }
 
+// ---- owners ---------------------------------------------------------------------------------------
+
+/// The owner of a partition does not answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the owner of partition {partition} does not answer: {why}")]
+pub struct OwnersError {
+    /// Which.
+    pub partition: PartitionId,
+    /// Why.
+    pub why: String,
+}
+
+/// Reads from the memory of partitions' owners, for lookup and explain; never an input of a fold.
+#[async_trait]
+pub trait Owners: Send + Sync + 'static {
+    /// The stored bytes of an entity, and the next offset of the partition's inbox they are as of.
+    async fn read(&self, partition: PartitionId, entity: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError>;
+}
+
 // ---- clock, chance --------------------------------------------------------------------------------
 
 /// Real or virtual time.
