@@ -1,1 +1,4 @@
+#[cfg_attr(not(test), expect(dead_code, reason = "wired by `waypost dev`"))]
+mod dev_registry;
+
 fn main() {}

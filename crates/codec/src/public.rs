@@ -101,7 +101,7 @@ pub(crate) fn long(into: &mut Vec<u8>, value: i64) {
         into.push((zigzag & 0x7f) as u8 | 0x80);
         zigzag >>= 7;
     }
-    into.push(zigzag as u8);
+    into.push((zigzag & 0x7f) as u8);
 }
 
 pub(crate) fn text(into: &mut Vec<u8>, value: &str) {

@@ -139,19 +139,17 @@ impl Ingest {
         if rights.kind == "kafka" {
             return Err(Refusal::new(Reason::SourceForbidden, "this key's source writes to Kafka"));
         }
-        match kind {
-            Some(kind) => self.judge(Some(kind), &[text], &Shared::default(), &rights, &body).await,
-            None => {
-                let batch = envelope.batch.ok_or_else(|| Refusal::new(Reason::BadJson, "expected `batch`, a list of events"))?;
-                if batch.len() > config.max_events {
-                    let message = format!("at most {} events, not {}", config.max_events, batch.len());
-                    return Err(Refusal::new(Reason::BatchTooManyEvents, message));
-                }
-                let items: Vec<_> = batch.into_iter().map(RawValue::get).collect();
-                let shared = shared(envelope.context, envelope.sent_at)?;
-                self.judge(None, &items, &shared, &rights, &body).await
-            }
+        if kind.is_some() {
+            return self.judge(kind, &[text], &Shared::default(), &rights, &body).await;
         }
+        let batch = envelope.batch.ok_or_else(|| Refusal::new(Reason::BadJson, "expected `batch`, a list of events"))?;
+        if batch.len() > config.max_events {
+            let message = format!("at most {} events, not {}", config.max_events, batch.len());
+            return Err(Refusal::new(Reason::BatchTooManyEvents, message));
+        }
+        let items: Vec<_> = batch.into_iter().map(RawValue::get).collect();
+        let shared = shared(envelope.context, envelope.sent_at)?;
+        self.judge(None, &items, &shared, &rights, &body).await
     }
 
     async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {

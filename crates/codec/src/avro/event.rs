@@ -117,7 +117,7 @@ impl EventInput {
                 ("source", Value::String(v)) => event.source = v,
                 ("historical", Value::Boolean(v)) => event.historical = v,
                 ("workspace", Value::Long(v)) => event.workspace = v,
-                ("event_time", Value::Union(_, v)) => event.event_time = time(*v)?,
+                ("event_time", Value::Union(_, v)) => event.event_time = time(&v)?,
                 ("identifiers", Value::Array(items)) => event.identifiers = items.into_iter().map(identifier).collect::<Option<_>>()?,
                 _ => return None,
             }
@@ -126,11 +126,12 @@ impl EventInput {
     }
 }
 
+#[expect(clippy::wildcard_enum_match_arm, reason = "Avro's types, of which two can be here")]
 #[expect(clippy::option_option, reason = "another type is not the same as no time")]
-fn time(value: Value) -> Option<Option<Timestamp>> {
+fn time(value: &Value) -> Option<Option<Timestamp>> {
     match value {
         Value::Null => Some(None),
-        Value::TimestampMillis(ms) | Value::Long(ms) => Some(Some(Timestamp::from_millis(ms))),
+        Value::TimestampMillis(ms) | Value::Long(ms) => Some(Some(Timestamp::from_millis(*ms))),
         _ => None,
     }
 }
@@ -142,6 +143,7 @@ fn identifier(value: Value) -> Option<(String, String)> {
 }
 
 /// Whether a schema contains itself: then a few bytes could nest without end.
+#[expect(clippy::wildcard_enum_match_arm, reason = "Avro's types; all others hold none")]
 fn recursive(schema: &Avro, open: &mut Vec<String>) -> bool {
     match schema {
         Avro::Ref { name } => open.contains(&name.fullname(None)),

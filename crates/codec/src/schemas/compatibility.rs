@@ -46,7 +46,10 @@ fn refusal(writer: &Schema, reader: &Schema) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{
+        Level::{Backward, Forward, Full, FullTransitive, None},
+        *,
+    };
 
     fn record(fields: &str) -> Schema {
         Schema::parse_str(&format!(r#"{{"type":"record","name":"R","fields":[{fields}]}}"#)).unwrap()
@@ -65,7 +68,6 @@ mod tests {
         let one = record(A);
         let optional = record(&format!("{A},{B_OPTIONAL}"));
         let required = record(&format!("{A},{B}"));
-        use Level::{Backward, Forward, Full, FullTransitive, None};
         for (what, new, old, expected) in [
             ("add optional", &optional, &one, [(Backward, true), (Forward, true), (Full, true), (FullTransitive, true)]),
             ("delete optional", &one, &optional, [(Backward, true), (Forward, true), (Full, true), (FullTransitive, true)]),
@@ -83,8 +85,8 @@ mod tests {
         let text = record(r#"{"name":"b","type":"string","default":""}"#);
         let none = record("");
         let number = record(r#"{"name":"b","type":"long","default":0}"#);
-        assert!(allowed(Level::Full, &number, &[&text, &none]));
-        let verdict = check(Level::FullTransitive, &number, &[&text, &none]);
+        assert!(allowed(Full, &number, &[&text, &none]));
+        let verdict = check(FullTransitive, &number, &[&text, &none]);
         assert_eq!(verdict.reasons.len(), 2, "{verdict:?}");
         assert!(verdict.reasons[0].contains("version 1"), "{verdict:?}");
     }
@@ -93,7 +95,7 @@ mod tests {
     fn a_reader_that_reads_only_some_values_is_refused() {
         let both = record(r#"{"name":"a","type":["null","string"]}"#);
         let only_text = record(A);
-        assert!(!allowed(Level::Backward, &only_text, &[&both]));
-        assert!(allowed(Level::Forward, &only_text, &[&both]));
+        assert!(!allowed(Backward, &only_text, &[&both]));
+        assert!(allowed(Forward, &only_text, &[&both]));
     }
 }

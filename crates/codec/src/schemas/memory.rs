@@ -44,6 +44,9 @@ impl MemorySchemas {
     }
 
     /// One that holds the committed schemas of the public topics.
+    ///
+    /// # Panics
+    /// Never: a test registers them all.
     pub fn with_committed() -> Self {
         let schemas = Self::new();
         for c in committed() {

@@ -212,7 +212,9 @@ fn typed(
         Kind::Integer => scalar(json).and_then(|t| number::integer(&t)).map(Value::Int).ok_or("NUMBER_INVALID"),
         Kind::Boolean => match json {
             Json::Bool(b) => Ok(Value::Bool(*b)),
-            other => scalar(other).and_then(|t| text::boolean(&t)).map(Value::Bool).ok_or("TYPE_MISMATCH"),
+            other @ (Json::Null | Json::Number(_) | Json::String(_) | Json::Array(_) | Json::Object(_)) => {
+                scalar(other).and_then(|t| text::boolean(&t)).map(Value::Bool).ok_or("TYPE_MISMATCH")
+            }
         },
         Kind::Time => scalar(json).and_then(|t| time::time(&t, &typing.zone)).map(Value::Time).ok_or("TIME_INVALID"),
         Kind::Date => scalar(json).and_then(|t| time::date(&t)).map(Value::Date).ok_or("TIME_INVALID"),
@@ -286,8 +288,8 @@ fn line(json: &Json, path: &str, currency: Option<Currency>, typing: &Typing, no
         let path = format!("{path}.{name}");
         typed(&mut out, kind, name, json, &path, currency, typing, notes);
     }
-    let named = |key: &str| out.get(key).and_then(Value::as_text).is_some_and(|t| !t.is_empty());
-    if !named("product_id") && !named("sku") {
+    let has_id = |key: &str| out.get(key).and_then(Value::as_text).is_some_and(|t| !t.is_empty());
+    if !has_id("product_id") && !has_id("sku") {
         return None;
     }
     match out.get("quantity") {
