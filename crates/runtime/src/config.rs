@@ -2,7 +2,10 @@
 
 use waypost_types::Span;
 
-/// Limits and paces of one machine. None of them is part of the protocol: any values give the same states.
+/// Limits and paces of one machine.
+///
+/// Most are no part of the protocol: any values give the same states. Those marked *fold* are part of the
+/// engine: every process of an installation has the same, and a changed one is a new engine version.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
     /// A batch ends behind the frame that reaches so many records.
@@ -33,17 +36,17 @@ pub struct Config {
     pub uncommitted_records: usize,
     /// Entities that a partition keeps in memory, those it must keep not counted.
     pub cache_entities: usize,
-    /// How far absent timers may run ahead of the upstream watermark.
+    /// How far absent timers may run ahead of the upstream watermark (*fold*).
     pub slack: Span,
-    /// Partitions of each public topic.
+    /// Partitions of each public topic (*fold*).
     pub public_partitions: u32,
-    /// Partitions of the dead-letter topic.
+    /// Partitions of the dead-letter topic (*fold*).
     pub dead_partitions: u32,
-    /// Own timers fired before one record, and timers of one entity in one tick.
+    /// Own timers fired before one record, and timers of one entity in one tick (*fold*).
     pub own_timers: usize,
-    /// Entities whose timers one tick fires.
+    /// Entities whose timers one tick fires (*fold*).
     pub tick_entities: usize,
-    /// Entities one tick looks at to find them.
+    /// Entities one tick looks at to find them (*fold*).
     pub tick_examined: usize,
     /// Timers due within this are kept in memory.
     pub timer_horizon: Span,
@@ -61,11 +64,11 @@ pub struct Config {
     pub revoke: Span,
     /// How long a draining process may take, calls under way included.
     pub drain: Span,
-    /// Largest record put out.
+    /// Largest record put out (*fold*).
     pub record_bytes: usize,
-    /// Most outputs of one record.
+    /// Most outputs of one record (*fold*).
     pub record_outputs: usize,
-    /// The engine this binary folds with.
+    /// The engine this binary folds with (*fold*).
     pub engine: u32,
     /// Nothing received for so long, though more is known to be there: seek again.
     pub silence: Span,

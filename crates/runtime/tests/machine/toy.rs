@@ -14,32 +14,32 @@ use waypost_runtime::{
 use waypost_types::{EntityId, Role, Span, Timestamp, WorkspaceId};
 
 /// A record to be counted; the body's first byte says what else is to happen.
-pub const COUNT: u32 = 1;
+pub(crate) const COUNT: u32 = 1;
 /// What came of a job.
-pub const OUTCOME: u32 = 2;
-pub const TOPIC: &str = "waypost.decisions.v1";
-pub const W: WorkspaceId = WorkspaceId::new(1);
+pub(crate) const OUTCOME: u32 = 2;
+pub(crate) const TOPIC: &str = "waypost.decisions.v1";
+pub(crate) const W: WorkspaceId = WorkspaceId::new(1);
 
 /// One stage: 0 identity, 1 segmenter, 2 orchestrator.
 #[derive(Debug)]
-pub struct Toy<const STAGE: usize> {
+pub(crate) struct Toy<const STAGE: usize> {
     /// Sets up to this number have arrived.
-    pub available: Arc<AtomicU64>,
-    pub set: u64,
+    pub(crate) available: Arc<AtomicU64>,
+    pub(crate) set: u64,
 }
 
 /// A counter of one key.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Counter {
-    pub count: u64,
-    pub fired: u64,
+pub(crate) struct Counter {
+    pub(crate) count: u64,
+    pub(crate) fired: u64,
     /// Hash over everything folded: order, log times, definitions.
-    pub hash: u64,
-    pub plain: Option<Timestamp>,
-    pub absent: Option<Timestamp>,
+    pub(crate) hash: u64,
+    pub(crate) plain: Option<Timestamp>,
+    pub(crate) absent: Option<Timestamp>,
 }
 
-pub fn counter_id(key: &[u8]) -> EntityId {
+pub(crate) fn counter_id(key: &[u8]) -> EntityId {
     EntityId::new(W, b'c', key)
 }
 
@@ -48,7 +48,7 @@ fn total_id(key: &[u8]) -> EntityId {
     EntityId::new(W, b't', &[key.first().copied().unwrap_or(0) % 2])
 }
 
-pub fn record(key: &[u8], said: Timestamp, body: impl Into<Bytes>) -> Record {
+pub(crate) fn record(key: &[u8], said: Timestamp, body: impl Into<Bytes>) -> Record {
     Record::new(COUNT, W, [7; 16], Bytes::copy_from_slice(key), said, body.into())
 }
 
@@ -94,7 +94,7 @@ impl Entity for Counter {
 // === impl Toy ===
 
 impl<const STAGE: usize> Toy<STAGE> {
-    pub fn new(available: &Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(available: &Arc<AtomicU64>) -> Self {
         Self { available: Arc::clone(available), set: 0 }
     }
 
