@@ -39,7 +39,7 @@ pub(super) fn read(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Jo
         r.missing(codes::NO_TOPIC, &f, "topic");
     }
     let priority = f.get("priority").and_then(|i| r.number(&i, 0, 100)).unwrap_or(50);
-    let requires = paths(r, &mut f, "requires", 50);
+    let requires = paths(r, &mut f, "requires", 50, Some(Place::Journey));
     let timezone = timezone(r, &mut f);
     let late_allow = late(r, &mut f);
     let max_age = f.span(r, "max_age", SHORTEST, LONGEST, Span::from_days(90));
@@ -95,13 +95,17 @@ fn class_of(word: &str) -> Class {
     if word == "transactional" { Class::Transactional } else { Class::Marketing }
 }
 
-/// Dotted paths such as `profile.first_name`.
-pub(super) fn paths(r: &mut Reader<'_>, f: &mut Fields<'_>, name: &'static str, most: usize) -> Vec<String> {
+/// Dotted paths such as `profile.first_name`; with a place, of names that are known there.
+pub(super) fn paths(r: &mut Reader<'_>, f: &mut Fields<'_>, name: &'static str, most: usize, place: Option<Place>) -> Vec<String> {
     let mut found = Vec::new();
     for item in f.items(r, name, most) {
         if let Some(path) = r.text(&item, 255)
             && path_ok(r, &item, &path)
         {
+            // A path is an expression too; compiling it finds the names that do not exist.
+            if let Some(place) = place {
+                r.condition(&item, place, &Type::Any);
+            }
             found.push(path);
         }
     }

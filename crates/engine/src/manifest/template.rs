@@ -24,7 +24,7 @@ const CHANNELS_LATER: &[&str] = &["sms", "push", "whatsapp", "rcs", "viber", "we
 /// Reads `spec`, whose body already stands in it.
 pub(super) fn read(r: &mut Reader<'_>, spec: &Item<'_>, name: &str, hash: ContentHash) -> Option<Template> {
     let mut f = r.fields(spec)?;
-    let requires = paths(r, &mut f, "requires", 50);
+    let requires = paths(r, &mut f, "requires", 50, None);
     let mut optional = BTreeMap::new();
     if let Some(list) = f.get("optional").and_then(|i| r.fields(&i)) {
         for (path, item) in list.entries() {

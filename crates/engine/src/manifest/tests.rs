@@ -298,6 +298,7 @@ fn templates_are_checked_in_their_own_file() {
         "  optional: {profile.first_name: there}\n  action: {label: Go, url: 'https://shop.example/'}\n",
         "  ¦optional: {profile.first_name: there}\n",
     );
+    check("TEMPLATE_SYNTAX", "<mj-text>{{ profile.first_name }}", "¦<mj-text>{{ profile.first_name }");
     check("ACTION_MISSING", "action: {label: Go, url: 'https://shop.example/'}", "action: ¦{label: Go}");
 }
 
@@ -320,6 +321,9 @@ fn conditions_are_refused_where_they_stand_in_the_file() {
         "spec: {where: profile.order_count >= 1}",
         "spec:\n  where: |\n    profile.order_count >= 1 &&\n    ¦profile.order_cuont >= 1",
     );
+    check("SYNTAX", "{where: profile.order_count >= 1}", "{where: profile.order_count >=¦}");
+    check("TYPE_MISMATCH", "on_event: {name: Signed Up}", "on_event: {name: Signed Up}, key: ¦profile.order_count");
+    check("UNKNOWN_REFERENCE", "  topic: news\n", "  topic: news\n  requires: [¦profile.first_nmae]\n");
     check("UNKNOWN_REFERENCE", "on_event: {name: Signed Up}", "on_event: {name: Signed Up}, where: '¦evnt.x == 1'");
 }
 
