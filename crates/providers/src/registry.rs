@@ -1,0 +1,234 @@
+//! Any Confluent-compatible schema registry (CONVENTIONS §3.3): Confluent, Apicurio's ccompat, Karapace,
+//! and the one that `waypost dev` serves.
+//!
+//! Only an answer that speaks of schemas is definite: a 404 of a proxy on the way is no "there is none".
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+    time::Duration,
+};
+
+use async_trait::async_trait;
+use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use serde::{Deserialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use waypost_codec::schemas::{Level, Registered, Schema, Schemas, SchemasError, Verdict};
+
+/// How to be let in.
+#[derive(Clone, Default)]
+pub enum Auth {
+    /// Everybody is.
+    #[default]
+    None,
+    /// User name and password.
+    Basic(String, String),
+    /// A token.
+    Bearer(String),
+}
+
+/// A registry over HTTP.
+pub struct Registry {
+    base: String,
+    auth: Auth,
+    client: Client,
+    // For ever: an id names one text.
+    known: RwLock<BTreeMap<u32, Arc<Schema>>>,
+}
+
+const MEDIA_TYPE: &str = "application/vnd.schemaregistry.v1+json";
+const CONNECT: Duration = Duration::from_secs(5);
+const ANSWER: Duration = Duration::from_secs(15);
+const MAX_KNOWN: usize = 10_000;
+
+#[derive(Deserialize)]
+struct SchemaAnswer {
+    schema: String,
+}
+
+#[derive(Deserialize)]
+struct VersionAnswer {
+    version: u32,
+    id: u32,
+    schema: String,
+}
+
+#[derive(Deserialize)]
+struct IdAnswer {
+    id: u32,
+}
+
+#[derive(Deserialize)]
+struct VerdictAnswer {
+    is_compatible: bool,
+    #[serde(default)]
+    messages: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct ErrorAnswer {
+    error_code: u32,
+    #[serde(default)]
+    message: String,
+}
+
+// === impl Registry ===
+
+impl Registry {
+    /// The registry whose API begins at `base`: `http://127.0.0.1:8081`, `https://…/apis/ccompat/v7`.
+    pub fn new(base: &str, auth: Auth) -> Result<Self, SchemasError> {
+        let base = base.trim_end_matches('/');
+        if !(base.starts_with("http://") || base.starts_with("https://")) {
+            return Err(SchemasError::Unavailable("the registry's address is not http(s)".to_owned()));
+        }
+        let client = Client::builder()
+            .connect_timeout(CONNECT)
+            .timeout(ANSWER)
+            .redirect(reqwest::redirect::Policy::none())
+            .build()
+            .map_err(|e| unavailable(&e))?;
+        Ok(Self { base: base.to_owned(), auth, client, known: RwLock::default() })
+    }
+
+    fn request(&self, method: Method, path: &str) -> RequestBuilder {
+        let request =
+            self.client.request(method, format!("{}{path}", self.base)).header("accept", format!("{MEDIA_TYPE}, application/json"));
+        match &self.auth {
+            Auth::None => request,
+            Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
+            Auth::Bearer(token) => request.bearer_auth(token),
+        }
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, SchemasError> {
+        let answer = request.send().await.map_err(|e| unavailable(&e))?;
+        let status = answer.status();
+        let body = answer.bytes().await.map_err(|e| unavailable(&e))?;
+        if status.is_success() {
+            return serde_json::from_slice(&body).map_err(|_| SchemasError::Unavailable("an answer that is none of a registry".to_owned()));
+        }
+        Err(refusal(status, serde_json::from_slice(&body).ok()))
+    }
+
+    fn post(&self, path: &str, body: &Value) -> RequestBuilder {
+        self.request(Method::POST, path).header("content-type", MEDIA_TYPE).body(body.to_string())
+    }
+
+    fn keep(&self, id: u32, text: &str) -> Result<Arc<Schema>, SchemasError> {
+        let schema = Arc::new(Schema::parse(id, text)?);
+        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
+        if known.len() < MAX_KNOWN {
+            known.insert(id, schema.clone());
+        }
+        Ok(schema)
+    }
+}
+
+#[async_trait]
+impl Schemas for Registry {
+    async fn by_id(&self, id: u32) -> Result<Arc<Schema>, SchemasError> {
+        let known = self.known.read().unwrap_or_else(PoisonError::into_inner).get(&id).cloned();
+        if let Some(schema) = known {
+            return Ok(schema);
+        }
+        let answer: SchemaAnswer = self.ask(self.request(Method::GET, &format!("/schemas/ids/{id}"))).await?;
+        self.keep(id, &answer.schema)
+    }
+
+    async fn latest(&self, subject: &str) -> Result<Registered, SchemasError> {
+        let path = format!("/subjects/{}/versions/latest", encoded(subject));
+        let answer: VersionAnswer = self.ask(self.request(Method::GET, &path)).await?;
+        let schema = self.keep(answer.id, &answer.schema)?;
+        Ok(Registered { subject: subject.to_owned(), version: answer.version, schema })
+    }
+
+    async fn check(&self, subject: &str, schema: &str) -> Result<Verdict, SchemasError> {
+        let path = format!("/compatibility/subjects/{}/versions/latest?verbose=true", encoded(subject));
+        match self.ask::<VerdictAnswer>(self.post(&path, &body(schema))).await {
+            Ok(VerdictAnswer { is_compatible: true, .. }) => Ok(Verdict::default()),
+            Ok(VerdictAnswer { messages, .. }) if messages.is_empty() => Ok(Verdict { reasons: vec!["incompatible".to_owned()] }),
+            Ok(VerdictAnswer { messages, .. }) => Ok(Verdict { reasons: messages }),
+            // A subject that is absent takes any.
+            Err(SchemasError::NotFound) => Ok(Verdict::default()),
+            Err(error) => Err(error),
+        }
+    }
+
+    async fn register(&self, subject: &str, schema: &str) -> Result<u32, SchemasError> {
+        let path = format!("/subjects/{}/versions", encoded(subject));
+        Ok(self.ask::<IdAnswer>(self.post(&path, &body(schema))).await?.id)
+    }
+
+    async fn subjects(&self) -> Result<Vec<String>, SchemasError> {
+        let mut subjects: Vec<String> = self.ask(self.request(Method::GET, "/subjects")).await?;
+        subjects.sort();
+        Ok(subjects)
+    }
+
+    async fn set_level(&self, subject: &str, level: Level) -> Result<(), SchemasError> {
+        let path = format!("/config/{}", encoded(subject));
+        let body = json!({ "compatibility": level.as_str() }).to_string();
+        let request = self.request(Method::PUT, &path).header("content-type", MEDIA_TYPE).body(body);
+        self.ask::<Value>(request).await.map(drop)
+    }
+}
+
+fn body(schema: &str) -> Value {
+    json!({ "schema": schema, "schemaType": "AVRO" })
+}
+
+fn refusal(status: StatusCode, answer: Option<ErrorAnswer>) -> SchemasError {
+    let code = answer.as_ref().map_or(0, |a| a.error_code);
+    let message = || answer.as_ref().map(|a| a.message.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| format!("HTTP {status}"));
+    match (status, code) {
+        (StatusCode::NOT_FOUND, 40_401..=40_499) => SchemasError::NotFound,
+        (StatusCode::CONFLICT, _) => SchemasError::Incompatible(vec![message()]),
+        (StatusCode::UNPROCESSABLE_ENTITY, _) => SchemasError::Invalid(message()),
+        (status, _) => SchemasError::Unavailable(format!("HTTP {}", status.as_u16())),
+    }
+}
+
+fn unavailable(error: &reqwest::Error) -> SchemasError {
+    // Without its address: that may hold a password.
+    let what = if error.is_timeout() {
+        "no answer in time"
+    } else if error.is_connect() {
+        "no connection"
+    } else {
+        "the exchange failed"
+    };
+    SchemasError::Unavailable(what.to_owned())
+}
+
+// Subjects are topic names, but nothing keeps others from having a slash.
+fn encoded(subject: &str) -> String {
+    use fmt::Write as _;
+    subject.bytes().fold(String::with_capacity(subject.len()), |mut out, byte| {
+        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
+            out.push(char::from(byte));
+        } else {
+            let _: fmt::Result = write!(out, "%{byte:02X}");
+        }
+        out
+    })
+}
+
+impl fmt::Debug for Auth {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::None => "None",
+            Self::Basic(..) => "Basic(…)",
+            Self::Bearer(_) => "Bearer(…)",
+        })
+    }
+}
+
+impl fmt::Debug for Registry {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Registry").field("auth", &self.auth).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;
