@@ -20,6 +20,7 @@ use waypost_codec::{
 };
 use waypost_engine::{
     definitions::{DefinitionSet, Workspace},
+    library::Library,
     template,
 };
 use waypost_runtime::{
@@ -68,6 +69,14 @@ enum Rendered {
     Refused(&'static str),
     // The definitions have not arrived.
     NotYet,
+}
+
+// === impl Shelf ===
+
+impl Shelf for Library {
+    fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
+        Self::set(self, defv)
+    }
 }
 
 // === impl Calls ===

@@ -186,7 +186,7 @@ impl Bench {
                 assert_eq!(key[..], [4; 16]);
                 Receipt::decode(body.clone()).ok()
             }
-            _ => None,
+            Output::Inbox { .. } | Output::Public { .. } | Output::Dead(_) => None,
         };
         self.outputs.iter().filter_map(receipt).map(|r| (r.outcome(), r.reason)).collect()
     }
@@ -317,7 +317,7 @@ fn records_about_unknown_dispatches_change_nothing() {
     for (kind, body) in [
         (kind::RECALL, Recall { dispatch: id.clone(), ..Recall::default() }.encode_to_vec()),
         (kind::ATTEMPT, Attempt { dispatch: id.clone(), number: 1, ..Attempt::default() }.encode_to_vec()),
-        (kind::OUTCOME, AttemptOutcome { dispatch: id.clone(), number: 1, ..AttemptOutcome::default() }.encode_to_vec()),
+        (kind::OUTCOME, AttemptOutcome { dispatch: id, number: 1, ..AttemptOutcome::default() }.encode_to_vec()),
     ] {
         assert!(bench.fold(kind, body).is_empty());
     }
