@@ -130,6 +130,23 @@ pub fn diff(before: &Person, after: &Person) -> Person {
     delta
 }
 
+/// All of `after`, and what of `before` has fallen away: applied to `before` it makes `after` too.
+pub fn whole(before: &Person, after: &Person) -> Person {
+    let mut delta = diff(&Person::default(), after);
+    let changes = diff(before, after);
+    (delta.removed_carts, delta.removed_orders) = (changes.removed_carts, changes.removed_orders);
+    for gone in changes.fields.iter().filter(|f| f.value.is_none()) {
+        upsert(&mut delta.fields, gone);
+    }
+    for gone in changes.memberships.iter().filter(|m| m.truth() == Truth::Unspecified) {
+        upsert(&mut delta.memberships, gone);
+    }
+    for gone in changes.consents.iter().filter(|c| c.state() == ConsentState::Unspecified) {
+        upsert(&mut delta.consents, gone);
+    }
+    delta
+}
+
 // === lists ===
 
 /// The entry with this key.

@@ -63,7 +63,7 @@ pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Tim
 
     let mut refused = fields::fold(&mut person, event, properties, context);
     if by_the_person(&event.name) {
-        traits::seen(&mut person, at);
+        traits::seen(&mut person, at, now.millis());
     }
     if orders::fold(&mut person, &event.name, properties, at) {
         refused.push("ORDER_UNKNOWN");
@@ -124,10 +124,7 @@ pub fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes
     }
     touch(profile, now);
     let changes = evaluate(profile, &mut person, now, workspace);
-    // The other half may have told the orchestrator of records that the union does not keep.
-    let mut delta = person::diff(&Person::default(), &person);
-    delta.removed_carts = gone(own.carts.iter().chain(&other.carts).map(|c| &c.cart_id), |id| person::cart(&person, id).is_some());
-    delta.removed_orders = gone(own.orders.iter().chain(&other.orders).map(|o| &o.order_id), |id| person::order(&person, id).is_some());
+    let delta = person::whole(&own, &person);
     profile.person = Some(person);
     Outcome { delta, changes, rewritten: None, refused: if too_large { vec!["PROFILE_TOO_LARGE"] } else { Vec::new() } }
 }
@@ -150,10 +147,6 @@ fn add_sorted(list: &mut Vec<Bytes>, id: &Bytes) {
     if let Err(place) = list.binary_search(id) {
         list.insert(place, id.clone());
     }
-}
-
-fn gone<'a>(ids: impl Iterator<Item = &'a String>, kept: impl Fn(&str) -> bool) -> Vec<String> {
-    ids.filter(|id| !kept(id)).cloned().collect::<std::collections::BTreeSet<_>>().into_iter().collect()
 }
 
 /// Whether the person did it, rather than Waypost.

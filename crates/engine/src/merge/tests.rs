@@ -119,8 +119,11 @@ proptest! {
         let delta = person::diff(&a, &b);
         // Addresses never go away by themselves.
         person.addresses.retain(|x| b.addresses.iter().any(|y| x.key() == y.key()));
+        let mut again = person.clone();
         person::apply(&mut person, &delta);
-        prop_assert_eq!(person, b);
+        prop_assert_eq!(&person, &b);
+        person::apply(&mut again, &person::whole(&a, &b));
+        prop_assert_eq!(again, b);
     }
 }
 

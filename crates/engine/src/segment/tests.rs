@@ -276,7 +276,7 @@ fn derived_traits_follow_the_orders() {
         ("first_order_at", V::Time(Timestamp::from_millis(20))),
         ("last_order_at", V::Time(Timestamp::from_millis(20))),
         ("last_seen_at", V::Time(Timestamp::from_millis(90))),
-        ("first_seen_at", V::Time(Timestamp::from_millis(10))),
+        ("first_seen_at", V::Time(Timestamp::from_millis(1_000_000))),
     ] {
         assert_eq!(field(&all, path), Some(value), "{path}");
     }

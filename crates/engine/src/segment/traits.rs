@@ -4,20 +4,20 @@ use waypost_codec::inbox::{Field, Order, Person, Value, value::Kind};
 
 use crate::person::{self, counts};
 
-/// When the first event was seen; coverage begins here.
+/// Log time of the first event; coverage begins here, whatever an import told of before.
 pub const FIRST_SEEN_AT: &str = "first_seen_at";
-/// When the last one was.
+/// Event time of the last one.
 pub const LAST_SEEN_AT: &str = "last_seen_at";
 /// What orders that fell out of the list add to the aggregates.
 pub(crate) const CARRIED: [&str; 3] = ["carried.first_order_at", "carried.ltv", "carried.order_count"];
 
-/// Something was seen at `at`.
-pub(super) fn seen(person: &mut Person, at: i64) {
+/// The person did something at `at`, and now we know.
+pub(super) fn seen(person: &mut Person, at: i64, now: i64) {
     if time(person, LAST_SEEN_AT).is_none_or(|last| last < at) {
         put(person, LAST_SEEN_AT, Kind::Time(at), at);
     }
-    if time(person, FIRST_SEEN_AT).is_none_or(|first| first > at) {
-        put(person, FIRST_SEEN_AT, Kind::Time(at), at);
+    if time(person, FIRST_SEEN_AT).is_none() {
+        put(person, FIRST_SEEN_AT, Kind::Time(now), now);
     }
 }
 

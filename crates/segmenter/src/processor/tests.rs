@@ -1,9 +1,17 @@
 //! Records in, outputs out: one road, and a delta with every item.
 
-use waypost_codec::inbox::{CartStatus, Person};
-use waypost_codec::value::object_to_proto;
+use std::collections::BTreeSet;
+
+use waypost_codec::{
+    inbox::{CartStatus, Person},
+    value::object_to_proto,
+};
+use waypost_engine::{
+    condition::{Scope, compile},
+    definitions::Segment,
+};
 use waypost_runtime::processor::{Entity as _, Wakeups};
-use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Position, Timestamp, Value};
+use waypost_types::{ContentHash, Generation, IdentifierClass, IdentifierHash, Node, Position, Span, Timestamp, Value};
 
 use super::*;
 
@@ -125,4 +133,39 @@ fn what_cannot_be_folded_has_a_reason() {
     ] {
         assert_eq!(run(&mut Entities::new(), &record).map_err(|p| p.reason), Err(reason), "kind {}", record.kind);
     }
+}
+
+/// One workspace with one segment: ordered within the last week.
+fn with_segment() -> SegmenterProcessor {
+    let scope = Scope::segment(Policy::default().currency, BTreeSet::default());
+    let condition = Arc::new(compile(r#"within(profile.last_order_at, "7d")"#, &scope).unwrap());
+    let segment = Segment { name: "fresh".to_owned(), describe: String::new(), version: 2, condition };
+    let mut workspace = empty(WorkspaceId::new(1));
+    workspace.segments.insert("fresh".to_owned(), segment);
+    workspace.segment_order.push("fresh".to_owned());
+    let workspaces = BTreeMap::from([(WorkspaceId::new(1), Arc::new(workspace))]);
+    let set = DefinitionSet { number: 1, hash: ContentHash::new([1; 16]), workspaces };
+    SegmenterProcessor { library: Arc::new(Library::default()), set: Some(Arc::new(set)) }
+}
+
+#[test]
+fn a_membership_ends_at_its_instant_and_not_before() {
+    let processor = with_segment();
+    let entity = EntityId::new(WorkspaceId::new(1), b'p', &id(1));
+    let mut entities = Entities::from([(entity.clone(), None)]);
+    let due = Timestamp::from_millis(6).plus(Span::from_days(7));
+    let mut fold = Fold::new(Timestamp::from_millis(6), Position { offset: 1, index: 0 }, &mut entities);
+    processor.fold(&mut fold, &item(&id(1), "Order Completed", 6, &[("order_id", "o")])).unwrap();
+    assert!(matches!(fold.outputs()[1], Output::Public { topic: SegmentChange::TOPIC, .. }));
+    assert_eq!(fold.get(&entity).map(Profile::wakeups), Some(Wakeups { plain: None, absent: Some(due) }));
+
+    let mut fold = Fold::new(due, Position { offset: 2, index: 0 }, &mut entities);
+    let until = |absent, before| Fireable { plain: due, absent, before };
+    for held in [until(due.minus(Span::from_millis(1)), None), until(due, Some(due))] {
+        assert_eq!(processor.fire(&mut fold, &entity, held), Ok(false));
+    }
+    assert_eq!(processor.fire(&mut fold, &entity, until(due, None)), Ok(true));
+    let [Output::Inbox { kind: kind::DELTA, body, .. }, Output::Public { .. }] = fold.outputs() else { panic!("a delta and a change") };
+    assert_eq!(Delta::decode(body.clone()).unwrap().delta.unwrap().memberships[0].truth(), Truth::No);
+    assert_eq!(processor.fire(&mut fold, &entity, until(due, None)), Ok(false));
 }
