@@ -1,0 +1,20 @@
+//! The driver over a real Kafka; what it stores lies in memory.
+
+#[path = "../../runtime/tests/driver/story.rs"]
+mod story;
+#[path = "../../runtime/tests/machine/toy.rs"]
+mod toy;
+
+use std::sync::Arc;
+
+use waypost_kafka::KafkaLog;
+use waypost_memory::{
+    MemoryStore,
+    contract::{fresh_prefix, server},
+};
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_over_kafka() {
+    let log = KafkaLog::new(&server("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap();
+    story::story(Arc::new(log), Arc::new(MemoryStore::new()), fresh_prefix()).await;
+}

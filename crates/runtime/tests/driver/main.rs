@@ -1,0 +1,17 @@
+//! The driver over the adapters in memory.
+
+#[path = "../machine/toy.rs"]
+mod toy;
+
+mod story;
+
+use std::sync::Arc;
+
+use waypost_memory::{LogPort, MemoryLog, MemoryStore};
+use waypost_runtime::{host::SystemClock, ports::Clock as _};
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_over_memory() {
+    let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
+    story::story(Arc::new(log), Arc::new(MemoryStore::new()), "t.".into()).await;
+}
