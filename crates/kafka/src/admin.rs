@@ -19,6 +19,10 @@ const LIMIT: Duration = Duration::from_secs(10);
 /// How often a topic that was created is looked for until every partition has a leader.
 const LOOKS: usize = 100;
 
+/// What brokers say of a partition while its leader moves.
+const MOVING: [RDKafkaErrorCode; 3] =
+    [RDKafkaErrorCode::NotLeaderForPartition, RDKafkaErrorCode::LeaderNotAvailable, RDKafkaErrorCode::FencedLeaderEpoch];
+
 /// A client for questions and one for administration.
 pub(crate) struct Admin {
     client: Arc<BaseConsumer<Quiet>>,
@@ -48,8 +52,18 @@ impl Admin {
     pub(crate) async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
         let topic = topic.to_owned();
         self.ask(move |client| {
-            let (low, high) = client.fetch_watermarks(&topic, signed(partition), LIMIT).map_err(|e| log_error(&e))?;
-            Ok((offset(low), offset(high)))
+            let mut looks = 0;
+            loop {
+                match client.fetch_watermarks(&topic, signed(partition), LIMIT) {
+                    Ok((low, high)) => return Ok((offset(low), offset(high))),
+                    // leaders move, and for a moment a new topic's leader does not know that it is one
+                    Err(error) if looks < LOOKS && error.rdkafka_error_code().is_some_and(|c| MOVING.contains(&c)) => {
+                        looks += 1;
+                        std::thread::sleep(Duration::from_millis(50));
+                    }
+                    Err(error) => return Err(log_error(&error)),
+                }
+            }
         })
         .await
     }
