@@ -7,12 +7,12 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waypost_runtime::ports::{Append, Log, Producer};
-
-use crate::{
+use waypost_runtime::{
     door::DoorError,
-    ports::{DeadLetter, DeadLetters},
+    ports::{Append, Log, Producer},
 };
+
+use crate::ports::{DeadLetter, DeadLetters};
 
 /// Sets dead letters aside in a topic.
 pub struct LogDeadLetters {
@@ -57,7 +57,7 @@ impl LogDeadLetters {
         if let Some(producer) = &*current {
             return Ok(Arc::clone(producer));
         }
-        let fresh = self.log.producer().map_err(|e| DoorError(e.to_string()))?;
+        let fresh = self.log.producer().map_err(|e| DoorError::Unavailable(e.to_string()))?;
         *current = Some(Arc::clone(&fresh));
         Ok(fresh)
     }
@@ -87,7 +87,7 @@ impl DeadLetters for LogDeadLetters {
             Ok(_) => Ok(()),
             Err(error) => {
                 self.forget(&producer);
-                Err(DoorError(error.to_string()))
+                Err(DoorError::Unavailable(error.to_string()))
             }
         }
     }

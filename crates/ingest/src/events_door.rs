@@ -5,22 +5,21 @@
 //! contiguous prefix of what is acknowledged; after a failure the batch is taken again, and repeats
 //! fall to the message-id window.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc};
 
-use futures::FutureExt as _;
+use futures::{FutureExt as _, future::try_join_all};
 use waypost_codec::{
     avro::{self, EventInput, FramingError, SchemaRef},
     frame::Record,
     schemas::{Schema, Schemas, SchemasError},
 };
-use waypost_runtime::ports::{Clock, Delivery, LogError, Offset, Subscription};
+use waypost_runtime::{
+    door::{Door, DoorError},
+    ports::{Clock, Delivery, Log, LogError, Offset, Subscription},
+};
 use waypost_types::{Role, Span, WorkspaceId};
 
-use crate::{
-    DeadLetter, DeadLetters, Env, Keys, Reason, Rejection,
-    door::{Door, DoorError},
-    kafka_event,
-};
+use crate::{DeadLetter, DeadLetters, Env, Keys, Reason, Rejection, kafka_event};
 
 /// What the Kafka door works with.
 pub struct EventsDoor {
@@ -57,11 +56,29 @@ const MAX_BYTES: usize = 256 * 1024;
 const MAX_CACHED: usize = 10_000;
 const PAUSE: Span = Span::from_secs(1);
 
-/// Runs until the log says that it cannot go on. Dropping it loses nothing.
+/// Subscribes to `topic` as `group` and runs the door, again whenever the log was away. Dropping it loses nothing.
 ///
 /// # Errors
-/// A [`LogError`] that waiting does not mend.
-pub async fn run_events_door(mut subscription: Box<dyn Subscription>, door: EventsDoor) -> Result<(), LogError> {
+/// [`LogError::OutOfRange`]: events fell to the topic's retention before they were read. Nobody resets that in silence.
+pub async fn serve_events_door(log: Arc<dyn Log>, topic: &str, group: &str, door: EventsDoor) -> Result<Infallible, LogError> {
+    loop {
+        let ended = match log.subscribe(topic, group).await {
+            Ok(subscription) => run_events_door(subscription, &door).await,
+            Err(error) => Err(error),
+        };
+        match ended {
+            Err(LogError::OutOfRange) => return Err(LogError::OutOfRange),
+            Err(error @ (LogError::Unavailable(_) | LogError::Unknown)) => tracing::warn!(%error, "events door: subscribing again"),
+        }
+        door.pause().await;
+    }
+}
+
+/// Runs on one subscription. Dropping it loses nothing.
+///
+/// # Errors
+/// A [`LogError`] after which only a new subscription, from the committed offsets, is sure to lose nothing.
+pub async fn run_events_door(mut subscription: Box<dyn Subscription>, door: &EventsDoor) -> Result<Infallible, LogError> {
     let mut cache = Cache::default();
     loop {
         let batch = match take(subscription.as_mut()).await {
@@ -80,6 +97,7 @@ pub async fn run_events_door(mut subscription: Box<dyn Subscription>, door: Even
                 tracing::warn!(%error, partition, "offset not committed");
             }
         }
+        // Behind a record that does not come again, a later commit would lose it.
         for (partition, offset) in &held {
             subscription.back(*partition, *offset)?;
         }
@@ -145,11 +163,11 @@ impl EventsDoor {
         if !records.is_empty() {
             self.door.append(records).await?;
         }
-        for letter in letters {
+        let aside = letters.into_iter().map(|letter| {
             tracing::debug!(reason = %letter.reason, source = %letter.source, "event set aside");
-            self.dead_letters.set_aside(letter).await?;
-        }
-        Ok(())
+            self.dead_letters.set_aside(letter)
+        });
+        try_join_all(aside).await.map(drop)
     }
 
     async fn judge(&self, delivery: &Delivery, cache: &mut Cache) -> Judged {

@@ -12,16 +12,16 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
+use futures::future::try_join_all;
 use serde::Deserialize;
 use serde_json::{Value as Json, value::RawValue};
 use tokio::sync::Semaphore;
 use waypost_codec::unsubscribe::TokenKey;
-use waypost_runtime::ports::Clock;
+use waypost_runtime::{door::Door, ports::Clock};
 use waypost_types::Role;
 
 use crate::{
     DeadLetter, DeadLetters, Env, Keys, Reason, Rights,
-    door::Door,
     segment_call::{self, CallKind, Shared},
 };
 
@@ -126,10 +126,10 @@ impl Ingest {
 
     async fn take(&self, kind: Option<CallKind>, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
         let config = &self.inner.config;
+        // A key in the header is judged first: a stranger's body is not even read.
+        let by_header = auth::header_key(headers)?.map(|key| self.rights(&key)).transpose()?;
         let body = self.read(headers, body).await?;
         let text = std::str::from_utf8(&body).map_err(|_| Refusal::new(Reason::BadJson, "the body is not UTF-8"))?;
-        // A key in the header is judged first: strangers learn nothing about bodies.
-        let by_header = auth::header_key(headers)?.map(|key| self.rights(&key)).transpose()?;
         let envelope: Envelope<'_> =
             serde_json::from_str(text).map_err(|e| Refusal::new(Reason::BadJson, format!("expected a JSON object: {}", place(&e))))?;
         let rights = match by_header {
@@ -214,10 +214,11 @@ impl Ingest {
         if accepted > 0 {
             self.inner.door.append(records).await.map_err(retry_later)?;
         }
-        for letter in letters {
+        let aside = letters.into_iter().map(|letter| {
             tracing::debug!(reason = %letter.reason, source = %letter.source, "event rejected");
-            self.inner.dead_letters.set_aside(letter).await.map_err(retry_later)?;
-        }
+            self.inner.dead_letters.set_aside(letter)
+        });
+        try_join_all(aside).await.map_err(retry_later)?;
         Ok(answer::judged(accepted, &rejected))
     }
 }

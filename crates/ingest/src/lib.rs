@@ -4,7 +4,6 @@
 //! [`normalise`](normalise::normalise) is pure; the doors around it append and answer.
 
 pub mod dead_letters;
-pub mod door;
 pub mod events_door;
 pub mod http;
 pub mod kafka_event;
@@ -18,7 +17,7 @@ mod json;
 mod names;
 
 pub use dead_letters::LogDeadLetters;
-pub use events_door::{EventsDoor, run_events_door};
+pub use events_door::{EventsDoor, run_events_door, serve_events_door};
 pub use http::{Ingest, IngestConfig, router};
 pub use normalise::{Accepted, Env};
 pub use ports::{DeadLetter, DeadLetters, KeyRing, Keys, Rights};

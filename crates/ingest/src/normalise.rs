@@ -64,8 +64,10 @@ pub(crate) struct Call {
     pub notes: Qualities,
 }
 
-/// An event, or a record of it, may be this large.
+/// An event may be this large as it comes in.
 pub const MAX_EVENT: usize = 32 * 1024;
+/// And this large as a record: what an inbox takes.
+const MAX_RECORD: usize = 256 * 1024;
 const MAX_IDENTIFIERS: usize = 10;
 const LONGEST_MESSAGE_ID: usize = 100;
 const LONGEST_NAME: usize = 100;
@@ -161,7 +163,11 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
         historical: time.historical,
         quality: notes.0,
     };
-    Ok(Accepted { message_id, record: record(&event, rights.workspace, env.now), event })
+    let record = record(&event, rights.workspace, env.now);
+    if record.body.len() > MAX_RECORD {
+        return Err(Rejection::new(Reason::EventTooLarge, "", format!("at most {MAX_RECORD} bytes as it is stored")));
+    }
+    Ok(Accepted { message_id, record, event })
 }
 
 /// The identifiers in class order, each once, those that name nobody taken off.

@@ -10,9 +10,10 @@ use bytes::Bytes;
 use waypost_codec::write_key::{self, KeyHash};
 use waypost_engine::definitions::{Policy, Source, Workspace};
 
+use waypost_runtime::door::DoorError;
 use waypost_types::{Timestamp, WorkspaceId};
 
-use crate::{Reason, door::DoorError};
+use crate::Reason;
 
 /// What a source may do, and the settings of its workspace that normalisation reads.
 #[derive(Clone, Debug, PartialEq, Eq)]

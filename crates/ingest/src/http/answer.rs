@@ -6,8 +6,9 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde_json::json;
+use waypost_runtime::door::DoorError;
 
-use crate::{Reason, Rejection, door::DoorError};
+use crate::{Reason, Rejection};
 
 /// A request refused whole.
 #[derive(Debug)]

@@ -86,7 +86,7 @@ fn sorted(json: &Json) -> String {
             format!("{{{}}}", entries.join(", "))
         }
         Json::Array(items) => format!("[{}]", items.iter().map(sorted).collect::<Vec<_>>().join(", ")),
-        other => other.to_string(),
+        Json::Null | Json::Bool(_) | Json::Number(_) | Json::String(_) => json.to_string(),
     }
 }
 

@@ -1,4 +1,5 @@
 //! The doors from outside: fixtures, HTTP, Kafka, arbitrary input.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod any_input;
 mod events;

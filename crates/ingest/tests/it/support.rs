@@ -12,11 +12,11 @@ use async_trait::async_trait;
 use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, write_key};
 use waypost_engine::definitions::{Policy, Source, Workspace};
-use waypost_ingest::{
-    DeadLetter, DeadLetters, KeyRing, Rights,
+use waypost_ingest::{DeadLetter, DeadLetters, KeyRing, Rights};
+use waypost_runtime::{
     door::{Door, DoorError},
+    ports::Clock,
 };
-use waypost_runtime::ports::Clock;
 use waypost_types::{Role, Timestamp, WorkspaceId};
 
 pub(crate) const INSTALL: [u8; 32] = [7; 32];
@@ -52,7 +52,7 @@ impl TestDoor {
     }
 
     fn here(&self) -> Result<(), DoorError> {
-        if self.away.load(Ordering::SeqCst) { Err(DoorError("away".to_owned())) } else { Ok(()) }
+        if self.away.load(Ordering::SeqCst) { Err(DoorError::Unavailable("away".to_owned())) } else { Ok(()) }
     }
 }
 
