@@ -53,6 +53,8 @@ pub const MAX_RUNS_PER_JOURNEY: usize = 10;
 pub const MAX_STEPS: u32 = 64;
 /// Longest run key, bytes.
 pub const MAX_KEY: usize = 128;
+/// Stored live runs of a profile, bytes; with the trail, facts and send log below 64 KiB.
+pub const MAX_RUN_BYTES: usize = 32_768;
 /// Largest entry a run keeps, bytes.
 pub const MAX_ENTRY: usize = 4_096;
 /// Events kept for a merge (PROTOCOL §10.4).
@@ -184,7 +186,7 @@ pub fn fire(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, limit: &Li
         return None;
     }
     let due = timers::earliest(state, ws, limit)?;
-    let cx = Context { now: cx.now.max(Timestamp::from_millis(due.due)), ..*cx };
+    let cx = Context { now: cx.now.max(due.at), ..*cx };
     Some(turn(state, ws, &cx, &format!("timer {}", due.what), None, |turn, runs| timers::fire(turn, runs, &due)))
 }
 

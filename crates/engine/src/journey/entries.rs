@@ -9,7 +9,7 @@ use waypost_codec::{
 use waypost_types::{ProfileId, RunId, Timestamp, Value};
 
 use super::{
-    MAX_ENTRY, MAX_KEY, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, ids, is_live, sends, steps, timers,
+    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, ids, is_live, sends, steps, timers,
     trail::{self, Entry as Recorded, What},
     turn::{Sight, Turn, check},
     version_of,
@@ -147,6 +147,7 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
     let limit = [
         (live().count() >= MAX_RUNS, format!("{MAX_RUNS} live runs")),
         (of_journey >= MAX_RUNS_PER_JOURNEY, format!("{MAX_RUNS_PER_JOURNEY} live runs of {}", journey.name)),
+        (live().map(prost::Message::encoded_len).sum::<usize>() > MAX_RUN_BYTES, format!("live runs over {MAX_RUN_BYTES} bytes")),
         (candidate.run.entry.len() > MAX_ENTRY, format!("entry over {MAX_ENTRY} bytes")),
     ];
     match limit.into_iter().find(|(over, _)| *over) {

@@ -67,7 +67,15 @@ pub(crate) fn prune(object: &Object, paths: &BTreeSet<String>, prefix: &str) -> 
         let kind = match value.kind.as_ref()? {
             Kind::Object(inner) if !whole => Kind::Object(prune(inner, paths, &below)),
             Kind::List(list) => Kind::List(inbox::List { items: list.items.iter().take(MAX_LIST).cloned().collect() }),
-            other => other.clone(),
+            kind @ (Kind::Object(_)
+            | Kind::Bool(_)
+            | Kind::Int(_)
+            | Kind::Decimal(_)
+            | Kind::Text(_)
+            | Kind::Money(_)
+            | Kind::Amount(_)
+            | Kind::Time(_)
+            | Kind::Date(_)) => kind.clone(),
         };
         Some(Property { name: property.name.clone(), value: Some(inbox::Value { kind: Some(kind) }) })
     });

@@ -58,12 +58,12 @@ pub(crate) fn permissions(turn: &mut Turn<'_>, runs: &mut [Run]) {
 }
 
 fn is_denied(turn: &Turn<'_>, journey: &Journey, run: &Run, index: usize) -> bool {
-    let Some(sent) = run.sends.get(index).filter(|s| s.state() == SendState::Decided) else { return false };
-    let step = journey.steps.iter().find(|s| s.id == sent.step);
+    let Some(decided) = run.sends.get(index).filter(|s| s.state() == SendState::Decided) else { return false };
+    let step = journey.steps.iter().find(|s| s.id == decided.step);
     let Some(StepKind::Send(send)) = step.map(|s| &s.kind) else { return false };
     let question = Question {
         person: turn.person,
-        channel: &sent.channel,
+        channel: &decided.channel,
         topic: send.topic.as_deref(),
         definition: send.topic.as_ref().and_then(|t| turn.ws.topics.get(t)),
         class: send.class,

@@ -199,12 +199,12 @@ fn dispatch(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey, send: &Send, 
         topic: send.topic.clone().unwrap_or_default(),
         channel_hash: turn.ws.channels.get(&send.channel).map_or_else(Bytes::new, |c| bytes(c.hash.as_bytes())),
     };
-    let sent = RunSend {
+    let standing = RunSend {
         dispatch: body.dispatch.clone(),
         address_key: bytes(&key),
         ..decided(turn, run, send, body.send.clone(), SendState::Decided)
     };
-    keep(run, sent);
+    keep(run, standing);
     turn.log.push(SendLogEntry {
         id: body.send.clone(),
         journey: journey.name.clone(),

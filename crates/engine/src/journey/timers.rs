@@ -7,7 +7,7 @@
 use std::cmp::Reverse;
 
 use waypost_codec::state::{JourneyProfile, Run, RunTimer, TimerKind};
-use waypost_types::Timestamp;
+use waypost_types::{Span, Timestamp};
 
 use super::{
     entry, exits, is_live, steps,
@@ -33,6 +33,9 @@ pub(crate) const DEFER: &str = "defer";
 /// The goal of an ended run is looked for no longer.
 pub(crate) const GOAL_WINDOW: &str = "goal_window";
 
+/// After which a run looks again whether its version has been activated.
+const NAP: Span = Span::from_secs(60);
+
 /// Up to which due timers may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Limit {
@@ -49,7 +52,7 @@ pub struct Limit {
 pub(crate) struct Due {
     pub(crate) run: bytes::Bytes,
     pub(crate) what: String,
-    pub(crate) due: i64,
+    pub(crate) at: Timestamp,
 }
 
 /// The earliest plain and the earliest absent timer of a profile.
@@ -73,7 +76,7 @@ pub(crate) fn earliest(state: &JourneyProfile, ws: &Workspace, limit: &Limit) ->
         let priority = version_of(ws, run).map_or(0, |j| j.priority);
         (timer.due, Reverse(priority), run.id.clone(), timer.what.clone())
     })?;
-    Some(Due { run: first.0.id.clone(), what: first.1.what.clone(), due: first.1.due })
+    Some(Due { run: first.0.id.clone(), what: first.1.what.clone(), at: Timestamp::from_millis(first.1.due) })
 }
 
 /// Fires it. States are looked at first: a stop that came by time alone beats a send.
@@ -85,7 +88,7 @@ pub(crate) fn fire(turn: &mut Turn<'_>, runs: &mut [Run], due: &Due) {
         // The goal window has closed; the run is dropped at the end of the turn.
         return;
     }
-    let Some(journey) = version_of(ws, run) else { return exits::cancel(turn, run) };
+    let Some(journey) = version_of(ws, run) else { return without_version(turn, run, &due.what) };
     let before = (run.step.clone(), steps::visits(run, &run.step));
     turn.settle(run);
     let moved = (&run.step, steps::visits(run, &run.step)) != (&before.0, before.1);
@@ -103,6 +106,17 @@ pub(crate) fn fire(turn: &mut Turn<'_>, runs: &mut [Run], due: &Due) {
         }
         // A deferred send is ready again without its timer; a recheck was the looking itself.
         _ => {}
+    }
+}
+
+/// A run whose version is not among the definitions: one of a newer set, brought by a merge, sleeps until
+/// its activation comes; one of a retired version falls.
+fn without_version(turn: &mut Turn<'_>, run: &mut Run, what: &str) {
+    let newest = turn.ws.journeys.get(&run.journey).and_then(|v| v.versions.keys().next_back());
+    if newest.is_some_and(|newest| run.version < *newest) {
+        exits::cancel(turn, run);
+    } else {
+        set(run, what, turn.now().plus(NAP), TimerKind::Absent);
     }
 }
 

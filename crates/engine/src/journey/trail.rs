@@ -112,8 +112,8 @@ impl Entry {
 /// Records a decision in the trail and puts it out.
 ///
 /// Two kinds would fill the trail with repetitions and are folded together in it: the touches that
-/// re-arm a run one after another, and the events that an entry's filter lets pass by. Of the latter
-/// the first is put out and the rest only counted (PRODUCT §7.2).
+/// re-arm a run one after another, and refusals of one kind and key. Of what an entry's filter lets
+/// pass by the first is put out and the rest only counted (PRODUCT §7.2).
 pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
     let trail = stored(turn, what, entry);
     let repeated = fold_repetition(turn.trail, &trail);
@@ -159,8 +159,8 @@ fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
 /// Whether this repeats a decision that stands in the trail; that one is then brought up to date.
 fn fold_repetition(trail: &mut Vec<Trail>, new: &Trail) -> bool {
     let same = |old: &Trail| old.what == new.what && old.journey == new.journey && old.reason == new.reason && old.step == new.step;
-    let at = if new.reason == "ENTRY_FILTER" {
-        trail.iter().rposition(same)
+    let at = if new.what == What::Refused.as_str() {
+        trail.iter().rposition(|old| same(old) && old.key == new.key)
     } else if new.what == What::Rearmed.as_str() {
         trail.iter().rposition(|old| old.run == new.run).filter(|at| trail.get(*at).is_some_and(same))
     } else {

@@ -5,13 +5,13 @@ use super::harness::{World, check, shop};
 /// A send at once, with everything the gates look at.
 fn journey(extra: &str, send: &str) -> String {
     format!(
-        r#"
+        r"
 journey ping
   topic: news
 {extra}  entries: [{{id: in, on_event: {{name: Ping}}, key: event.id_}}]
   steps:
     - {{id: go, send: {{channel: email, template: hello{send}}}}}
-"#
+"
     )
 }
 

@@ -35,7 +35,7 @@ const SHOP: WorkspaceId = WorkspaceId::new(1);
 pub(super) const START: &str = "2026-06-01T08:00:00Z";
 
 /// What every shop of these tests has.
-const BASE: &str = r#"
+const BASE: &str = r"
 apiVersion: waypost.dev/v1
 kind: Topic
 metadata: {name: news}
@@ -71,7 +71,7 @@ apiVersion: waypost.dev/v1
 kind: Policy
 metadata: {name: policy}
 spec: {currency: EUR, timezone: Europe/Berlin, shop: {postal_address: 'Shop GmbH, Street 1, Berlin'}}
-"#;
+";
 const BODY: &str = "<p>Hello {{ profile.first_name }}</p><p><a href=\"{{ action.url }}\">{{ action.label }}</a></p><p><a href=\"{{ unsubscribe_url() }}\">unsubscribe</a> {{ postal_address() }}</p>";
 
 /// One profile and its shop.
@@ -103,7 +103,7 @@ pub(super) fn shop(journeys: &str) -> Arc<Workspace> {
             manifests.push('\n');
         }
     }
-    let shown = |problems: Vec<crate::manifest::Problem>| problems.iter().map(|p| format!("{p}\n")).collect::<String>();
+    let shown = |problems: Vec<crate::manifest::Problem>| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n");
     let files = [("shop.yaml".to_owned(), manifests)];
     let parsed =
         parse_files(&files, &|path| (path == "hello.html").then(|| BODY.to_owned())).map_err(shown).unwrap_or_else(|e| panic!("{e}"));
@@ -129,7 +129,7 @@ pub(super) fn play(journeys: &str, story: &str) -> String {
 /// Compares what a story tells with what it should; both without indentation.
 #[track_caller]
 pub(super) fn check(journeys: &str, story: &str, expected: &str) {
-    let trimmed = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).map(|l| format!("{l}\n")).collect::<String>();
+    let trimmed = |text: &str| text.lines().map(str::trim).filter(|l| !l.is_empty()).collect::<Vec<_>>().join("\n");
     let told = play(journeys, story);
     assert_eq!(trimmed(&told), trimmed(expected), "\n--- told:\n{told}\n");
 }
@@ -317,7 +317,7 @@ impl World {
                 });
             }
             "address" => {
-                person.addresses.push(Address { channel: "email".to_owned(), value: words[1].to_owned(), verified: false, set_at: at })
+                person.addresses.push(Address { channel: "email".to_owned(), value: words[1].to_owned(), verified: false, set_at: at });
             }
             "segment" => {
                 let truth = if words[2] == "yes" { Truth::Yes } else { Truth::No };

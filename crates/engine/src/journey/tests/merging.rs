@@ -114,7 +114,7 @@ fn a_denial_of_one_half_takes_back_the_send_of_the_other() {
 #[test]
 fn a_wait_is_ended_by_what_the_other_half_has_seen() {
     let ws = shop(
-        r#"
+        r"
 journey order
   topic: news
   entries: [{id: ordered, on_event: {name: Order Completed}, key: event.order_id}]
@@ -126,7 +126,7 @@ journey order
         on_timeout: gone
     - {id: done, exit: {reason: ARRIVED}}
     - {id: gone, exit: {reason: LOST}}
-"#,
+",
     );
     let (mut ana, device) = halves(&ws, "20m event Order Delivered order_id=o1\n30m .", "0m event Order Completed order_id=o1\n");
     ana.merge(device, None);
@@ -136,11 +136,9 @@ journey order
 #[test]
 fn a_marketing_run_older_than_what_the_other_half_remembers_ends() {
     let ws = shop(CART);
-    let mut story = ANA.to_owned();
-    for n in 0..70 {
-        // 70 orders: the first six have been forgotten.
-        story.push_str(&format!("{}m event Order Completed order_id=o{n} ago=10d\n", 5 + n));
-    }
+    // 70 orders: the first six have been forgotten.
+    let orders: Vec<String> = (0..70).map(|n| format!("{}m event Order Completed order_id=o{n} ago=10d", 5 + n)).collect();
+    let story = format!("{ANA}{}", orders.join("\n"));
     let (mut ana, device) = halves(&ws, &story, "0m event Product Added cart_id=k1 with cart k1 open\n");
     ana.merge(device, None);
     assert_eq!(ana.exits().last(), Some(&"MERGED"));

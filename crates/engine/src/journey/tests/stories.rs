@@ -189,10 +189,8 @@ fn an_older_touch_does_not_turn_the_clock_back() {
 
 #[test]
 fn ten_runs_of_one_journey_are_the_limit() {
-    let mut story = ANA.to_owned();
-    for n in 0..11 {
-        story.push_str(&format!("{n}m event Product Added cart_id=k{n} with cart k{n} open\n"));
-    }
+    let touches: Vec<String> = (0..11).map(|n| format!("{n}m event Product Added cart_id=k{n} with cart k{n} open")).collect();
+    let story = format!("{ANA}{}", touches.join("\n"));
     let world = World::new(&shop(CART)).with(&story);
     assert_eq!(world.told.last().map(String::as_str), Some("10m REFUSED cart RUN_LIMIT"));
     assert_eq!(world.state.runs.len(), 10);
@@ -309,19 +307,15 @@ journey order
           - {id: arrived, event: Order Delivered, where: event.order_id == run.key, then: thanks}
           - {id: vip, segment: vip, is: in, then: gift}
         timeout: {for: 2d}
-      on_timeout: gone
-"#;
-
-fn order(story: &str) -> String {
-    // `on_timeout` belongs to the wait.
-    let journey =
-        ORDER.replace("        timeout: {for: 2d}\n      on_timeout: gone\n", "        timeout: {for: 2d}\n        on_timeout: gone\n");
-    let rest = r#"    - {id: thanks, send: {channel: email, template: hello}, then: {stopped: sorry}, next: end}
+        on_timeout: gone
+    - {id: thanks, send: {channel: email, template: hello}, then: {stopped: sorry}, next: end}
     - {id: sorry, exit: {reason: NOT_SENT}}
     - {id: gift, branch: {cases: [{when: 'profile.first_name == "Ana"', then: thanks}], else: gone}}
     - {id: gone, exit: {reason: LOST}}
 "#;
-    play(&format!("{journey}{rest}"), story)
+
+fn order(story: &str) -> String {
+    play(ORDER, story)
 }
 
 #[test]
@@ -384,7 +378,7 @@ journey fade
 fn a_run_yields_to_a_more_important_one_at_entry_and_at_each_send() {
     let both = format!(
         "{}{CART}",
-        r#"
+        r"
 journey browse
   topic: news
   priority: 60
@@ -393,7 +387,7 @@ journey browse
   steps:
     - {id: later, delay: {for: 2h}}
     - {id: look, send: {channel: email, template: hello}}
-"#
+"
     );
     check(
         &both,
@@ -417,7 +411,7 @@ journey browse
 fn one_event_ends_one_journey_and_starts_another_by_priority() {
     let both = format!(
         "{}{CART}",
-        r#"
+        r"
 journey after
   topic: news
   priority: 90
@@ -428,7 +422,7 @@ journey also
   priority: 90
   entries: [{id: bought, on_event: {name: Order Completed}, key: event.order_id}]
   steps: [{id: rest, delay: {for: 1d}}]
-"#
+"
     );
     check(
         &both,
@@ -472,7 +466,20 @@ fn runs_finish_on_the_version_they_entered() {
     let mut world = World::new(&old).with(&format!("{ANA}0m event Product Added cart_id=k1 with cart k1 open"));
     assert_eq!(world.state.runs[0].version, old.journeys["cart"].active.unwrap());
     // A version that no definition names any more ends its run instead of guessing.
-    world.state.runs[0].version = 99;
+    world.state.runs[0].version = 0;
     world.play("2h .");
     assert_eq!(world.told.last().map(String::as_str), Some("1h EXITED cart settle CANCELLED"));
+}
+
+#[test]
+fn a_run_of_a_version_not_yet_activated_here_sleeps() {
+    let ws = shop(CART);
+    let mut world = World::new(&ws).with(&format!("{ANA}0m event Product Added cart_id=k1 with cart k1 open"));
+    let version = world.state.runs[0].version;
+    world.state.runs[0].version = version + 1;
+    world.play("90m .");
+    assert_eq!(world.sent(), Vec::<&str>::new());
+    world.state.runs[0].version = version;
+    world.play("92m .");
+    assert_eq!(world.sent(), ["remind"]);
 }
