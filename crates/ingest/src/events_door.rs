@@ -63,7 +63,7 @@ const PAUSE: Span = Span::from_secs(1);
 pub async fn serve_events_door(log: Arc<dyn Log>, topic: &str, group: &str, door: EventsDoor) -> Result<Infallible, LogError> {
     loop {
         let ended = match log.subscribe(topic, group).await {
-            Ok(subscription) => run_events_door(subscription, &door).await,
+            Ok(subscription) => door.run(subscription).await,
             Err(error) => Err(error),
         };
         match ended {
@@ -78,37 +78,12 @@ pub async fn serve_events_door(log: Arc<dyn Log>, topic: &str, group: &str, door
 ///
 /// # Errors
 /// A [`LogError`] after which only a new subscription, from the committed offsets, is sure to lose nothing.
-pub async fn run_events_door(mut subscription: Box<dyn Subscription>, door: &EventsDoor) -> Result<Infallible, LogError> {
-    let mut cache = Cache::default();
-    loop {
-        let batch = match take(subscription.as_mut()).await {
-            Ok(batch) => batch,
-            Err(LogError::Unavailable(error)) => {
-                tracing::warn!(%error, "events topic unavailable");
-                door.pause().await;
-                continue;
-            }
-            Err(error @ (LogError::OutOfRange | LogError::Unknown)) => return Err(error),
-        };
-        let (next, held) = door.deal(batch, &mut cache).await;
-        for (partition, offset) in next {
-            // A commit that fails is made good by the next one.
-            if let Err(error) = subscription.commit(partition, offset).await {
-                tracing::warn!(%error, partition, "offset not committed");
-            }
-        }
-        // Behind a record that does not come again, a later commit would lose it.
-        for (partition, offset) in &held {
-            subscription.back(*partition, *offset)?;
-        }
-        if !held.is_empty() {
-            door.pause().await;
-        }
-    }
+pub async fn run_events_door(subscription: Box<dyn Subscription>, door: EventsDoor) -> Result<Infallible, LogError> {
+    door.run(subscription).await
 }
 
-/// The next record, and those that are here already.
-async fn take(subscription: &mut dyn Subscription) -> Result<Vec<Delivery>, LogError> {
+/// The next record, those that are here already, and the error behind them.
+async fn take(subscription: &mut dyn Subscription) -> Result<(Vec<Delivery>, Option<LogError>), LogError> {
     let first = subscription.next().await?;
     let mut bytes = first.payload.len();
     let mut batch = vec![first];
@@ -118,11 +93,12 @@ async fn take(subscription: &mut dyn Subscription) -> Result<Vec<Delivery>, LogE
                 bytes += delivery.payload.len();
                 batch.push(delivery);
             }
-            // An error comes again with the next batch.
-            Some(Err(_)) | None => break,
+            // It may not be said twice: first what is here, then the error.
+            Some(Err(error)) => return Ok((batch, Some(error))),
+            None => break,
         }
     }
-    Ok(batch)
+    Ok((batch, None))
 }
 
 type Offsets = BTreeMap<u32, Offset>;
@@ -130,6 +106,30 @@ type Offsets = BTreeMap<u32, Offset>;
 // === impl EventsDoor ===
 
 impl EventsDoor {
+    async fn run(&self, mut subscription: Box<dyn Subscription>) -> Result<Infallible, LogError> {
+        let mut cache = Cache::default();
+        loop {
+            let (batch, error) = take(subscription.as_mut()).await?;
+            let (next, held) = self.deal(batch, &mut cache).await;
+            for (partition, offset) in next {
+                // A commit that fails is made good by the next one.
+                if let Err(error) = subscription.commit(partition, offset).await {
+                    tracing::warn!(%error, partition, "offset not committed");
+                }
+            }
+            // Behind a record that does not come again, a later commit would lose it.
+            for (partition, offset) in &held {
+                subscription.back(*partition, *offset)?;
+            }
+            if let Some(error) = error {
+                return Err(error);
+            }
+            if !held.is_empty() {
+                self.pause().await;
+            }
+        }
+    }
+
     /// Deals with a batch; by partition: up to where it is dealt with, and from where it must come again.
     async fn deal(&self, batch: Vec<Delivery>, cache: &mut Cache) -> (Offsets, Offsets) {
         let (mut first, mut next, mut held) = (Offsets::new(), Offsets::new(), Offsets::new());

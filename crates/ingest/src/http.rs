@@ -25,7 +25,7 @@ use crate::{
     segment_call::{self, CallKind, Shared},
 };
 
-use answer::{Refusal, Rejected, retry_later};
+use answer::{Refusal, Rejected, not_stored};
 
 mod answer;
 mod auth;
@@ -212,13 +212,13 @@ impl Ingest {
         }
         let accepted = records.len();
         if accepted > 0 {
-            self.inner.door.append(records).await.map_err(retry_later)?;
+            self.inner.door.append(records).await.map_err(not_stored)?;
         }
         let aside = letters.into_iter().map(|letter| {
             tracing::debug!(reason = %letter.reason, source = %letter.source, "event rejected");
             self.inner.dead_letters.set_aside(letter)
         });
-        try_join_all(aside).await.map_err(retry_later)?;
+        try_join_all(aside).await.map_err(not_stored)?;
         Ok(answer::judged(accepted, &rejected))
     }
 }

@@ -70,11 +70,14 @@ impl IntoResponse for Refusal {
     }
 }
 
-/// The log does not answer: come again.
+/// Nothing is known to be stored: come again, unless the same would fail again.
 #[expect(clippy::needless_pass_by_value, reason = "stands in map_err")]
-pub(super) fn retry_later(error: DoorError) -> Refusal {
+pub(super) fn not_stored(error: DoorError) -> Refusal {
     tracing::warn!(%error, "event not appended");
-    Refusal::new(Reason::Unavailable, "the event log does not answer; send the same again")
+    match error {
+        DoorError::Unavailable(_) => Refusal::new(Reason::Unavailable, "the event log does not answer; send the same again"),
+        DoorError::TooLarge => Refusal::new(Reason::EventTooLarge, "an event is larger than the log takes"),
+    }
 }
 
 /// The answer to a request that was read.

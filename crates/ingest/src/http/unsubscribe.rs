@@ -15,7 +15,7 @@ use waypost_codec::{
 };
 use waypost_types::{Role, Timestamp, Value};
 
-use super::{Ingest, answer::retry_later};
+use super::{Ingest, answer::not_stored};
 use crate::normalise::record_id;
 
 const ASK: &str = "<h1>Unsubscribe</h1><p>Press the button and these messages stop.</p>\
@@ -37,7 +37,7 @@ pub(super) async fn unsubscribe(State(ingest): State<Ingest>, Path(token): Path<
     let Some(record) = record(&token, &link, ingest.inner.clock.now()) else { return html(StatusCode::NOT_FOUND, INVALID) };
     match ingest.inner.door.append(vec![(Role::Identity, record)]).await {
         Ok(()) => html(StatusCode::OK, DONE),
-        Err(error) => retry_later(error).into_response(),
+        Err(error) => not_stored(error).into_response(),
     }
 }
 

@@ -124,7 +124,7 @@ impl World {
             clock: TestClock::new(),
             install: INSTALL,
         };
-        let run = run_events_door(Box::new(Reader(Arc::clone(&self.topic))), &door);
+        let run = run_events_door(Box::new(Reader(Arc::clone(&self.topic))), door);
         let turns = async {
             for _ in 0..200 {
                 tokio::task::yield_now().await;
