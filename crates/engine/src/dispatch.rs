@@ -202,11 +202,11 @@ fn resolved(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     if class(state) == Class::Marketing || state.raced { unknown(state, here) } else { ready(state, here) }
 }
 
-// Validity has ended before anybody said yes or no.
+// Validity has ended before anybody said yes or no. To the profile a transient outcome means "not yet",
+// so this end is told as a stop with the provider's code.
 fn outlived(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     match state.reason.as_str() {
-        "PROVIDER_AUTH" => failed(state, Outcome::Auth, "PROVIDER_AUTH", here),
-        "PROVIDER_UNAVAILABLE" => failed(state, Outcome::Transient, "PROVIDER_UNAVAILABLE", here),
+        reason @ ("PROVIDER_AUTH" | "PROVIDER_UNAVAILABLE") => failed(state, Outcome::Stopped, &reason.to_owned(), here),
         _ => stop(state, "EXPIRED", here),
     }
 }
@@ -248,7 +248,7 @@ fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &At
             let valid = state.dispatch.as_ref().is_some_and(|d| at.millis() < d.valid_until);
             final_reason(outcome).clone_into(&mut state.reason);
             if !valid {
-                return failed(state, outcome.outcome(), final_reason(outcome), here);
+                return failed(state, Outcome::Stopped, final_reason(outcome), here);
             }
             state.set_phase(Phase::Retry);
             state.due = at.millis();
@@ -271,14 +271,13 @@ fn corrected(state: &mut DispatchState, address: &mut AddressState, outcome: &At
             state.provider_id.clone_from(&outcome.provider_id);
             done(state, outcome.number, here)
         }
-        Outcome::PermanentRecipient
-        | Outcome::PermanentContent
-        | Outcome::Transient
-        | Outcome::Throttled
-        | Outcome::Auth
-        | Outcome::Stopped => {
+        Outcome::PermanentRecipient | Outcome::PermanentContent => {
             refused(address, outcome, here);
             failed(state, outcome.outcome(), final_reason(outcome), here)
+        }
+        Outcome::Transient | Outcome::Throttled | Outcome::Auth | Outcome::Stopped => {
+            refused(address, outcome, here);
+            failed(state, Outcome::Stopped, final_reason(outcome), here)
         }
         Outcome::Unknown | Outcome::Unspecified => Vec::new(),
     }

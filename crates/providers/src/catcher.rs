@@ -4,7 +4,6 @@
 //! overwritten: a message that came twice lies there twice.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{self, Write as _},
     path::{Path, PathBuf},
@@ -183,12 +182,11 @@ fn readable(message: &OutgoingEmail) -> String {
 }
 
 fn row(caught: &Caught) -> String {
-    let mut row = String::from("<tr>");
-    for cell in [&caught.number.to_string(), &caught.at, &caught.to, &caught.subject] {
-        let _: std::fmt::Result = write!(row, "<td>{}", escaped(cell));
-    }
+    let [number, at, to, subject] =
+        [&caught.number.to_string(), &caught.at, &caught.to, &caught.subject].map(|cell: &String| escaped(cell));
     let file = &caught.file;
-    row + &format!("<td><a href=\"{file}.html\">page</a> <a href=\"{file}.txt\">text</a> <a href=\"{file}.eml\">source</a>\n")
+    let links = format!("<a href=\"{file}.html\">page</a> <a href=\"{file}.txt\">text</a> <a href=\"{file}.eml\">source</a>");
+    format!("<tr><td>{number}<td>{at}<td>{to}<td>{subject}<td>{links}\n")
 }
 
 fn escaped(text: &str) -> String {

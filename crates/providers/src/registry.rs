@@ -203,15 +203,8 @@ fn unavailable(error: &reqwest::Error) -> SchemasError {
 
 // Subjects are topic names, but nothing keeps others from having a slash.
 fn encoded(subject: &str) -> String {
-    use fmt::Write as _;
-    subject.bytes().fold(String::with_capacity(subject.len()), |mut out, byte| {
-        if byte.is_ascii_alphanumeric() || b"-._~".contains(&byte) {
-            out.push(char::from(byte));
-        } else {
-            let _: fmt::Result = write!(out, "%{byte:02X}");
-        }
-        out
-    })
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~".contains(&byte);
+    subject.bytes().map(|byte| if plain(byte) { char::from(byte).to_string() } else { format!("%{byte:02X}") }).collect()
 }
 
 impl fmt::Debug for Auth {

@@ -247,3 +247,25 @@ fn a_good_template_has_no_findings() {
     assert_eq!(check(&template("Hi {{ profile.first_name | title }}", source, false)), []);
     let _shared: Arc<Template> = Arc::new(template("s", source, false));
 }
+
+#[test]
+fn the_shops_own_reminder_renders() {
+    let source = include_str!("../../../../journeys/cart-recovery/remind.mjml");
+    let mut template = template("{{ profile.first_name }}, your cart is waiting", source, true);
+    template.requires = vec!["run.key".to_owned()];
+    assert_eq!(check(&template).iter().map(|f| f.code).collect::<Vec<_>>(), ["TEMPLATE_FIELD_UNDECLARED"; 2], "data is not declared here");
+    let (_, entry) = entry();
+    let data = Value::object([
+        ("lines".to_owned(), entry.get("lines").cloned().expect("set")),
+        ("total".to_owned(), Value::Amount { minor: 2_150, currency: "EUR".to_owned() }),
+    ]);
+    let Value::Object(mut entries) = variables(&template, &Person, &[]).expect("all there") else { panic!("an object") };
+    entries.push(("data".to_owned(), data));
+    let policy = Policy { postal_address: Some("Shop, 1 Road <Town>".to_owned()), ..policy() };
+    let missing = render_email(&template, &Value::object(entries.clone()), &links(), &policy).expect_err("no quantity");
+    assert_eq!((missing.code, missing.path.as_str()), ("RENDER_MISSING_FIELD", "line.quantity"));
+    template.email.as_mut().expect("set").source = source.replace("line.quantity", "line.quantity | default(1)");
+    let email = render_email(&template, &Value::object(entries), &links(), &policy).expect("renders");
+    assert!(email.text.contains("1 × Mug") && email.text.contains("Together 21,50 €."), "{}", email.text);
+    assert!(email.text.contains("Shop, 1 Road <Town>") && email.html.contains("Shop, 1 Road &lt;Town&gt;"), "{}", email.text);
+}
