@@ -1,4 +1,5 @@
 //! The memory adapters keep the ports' promises.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::sync::{
     Arc, Mutex,

@@ -44,9 +44,9 @@ impl<E: Clone> Cache<E> {
         self.slots.get(id).and_then(|slot| slot.value.as_ref())
     }
 
-    /// Its bytes, if it is known; the inner is none where it is absent.
-    pub(crate) fn bytes(&self, id: &EntityId) -> Option<Option<Bytes>> {
-        self.slots.get(id).map(|slot| slot.bytes.clone())
+    /// Its bytes; none where it is absent, or not known.
+    pub(crate) fn bytes(&self, id: &EntityId) -> Option<&Bytes> {
+        self.slots.get(id).and_then(|slot| slot.bytes.as_ref())
     }
 
     /// Takes in what a read brought; what is in memory already overrides it.
@@ -119,6 +119,6 @@ mod tests {
         let mut cache: Cache<()> = Cache::default();
         cache.load(&id(1), None, None);
         assert!(cache.knows(&id(1)));
-        assert_eq!((cache.get(&id(1)), cache.bytes(&id(1))), (None, Some(None)));
+        assert_eq!((cache.get(&id(1)), cache.bytes(&id(1))), (None, None));
     }
 }

@@ -314,4 +314,4 @@ fn produced(content: Content) -> Produced {
 }
 
 #[cfg(test)]
-mod tests {}
+mod tests;

@@ -197,7 +197,7 @@ impl<P: Processor> Machine for RoleMachine<P> {
                 }
             }),
             Input::Committed(partition, token, reply) => {
-                self.step(now, commands, partition, |worker, turn| worker.committed(turn, token, reply));
+                self.step(now, commands, partition, |worker, turn| worker.committed(turn, token, &reply));
             }
             Input::Loaded(partition, token, number, reply) => {
                 self.step(now, commands, partition, |worker, turn| worker.loaded(turn, token, number, reply));

@@ -23,8 +23,9 @@ impl Tip {
 
     /// From its stored form.
     pub fn from_bytes(bytes: [u8; 16]) -> Self {
-        let [a, b, c, d, e, f, g, h, chain @ ..] = bytes;
-        Self { seq: u64::from_be_bytes([a, b, c, d, e, f, g, h]), chain: u64::from_be_bytes(chain) }
+        let both = u128::from_be_bytes(bytes);
+        let low = |n: u128| u64::try_from(n & u128::from(u64::MAX)).unwrap_or_default();
+        Self { seq: low(both >> 64), chain: low(both) }
     }
 }
 

@@ -94,6 +94,8 @@ pub(crate) struct Worker<P: Processor> {
     next: Offset,
     /// Offset, plus 1, of the own leader record of this life.
     own_leader: Option<u64>,
+    /// Offset of a leader record of somebody else, folded while this one led.
+    contested: Option<Offset>,
     meta: Meta,
     received: Receivers,
     /// Ends of partition channels as the claim brought them.
@@ -132,6 +134,7 @@ impl<P: Processor> Worker<P> {
             folded: 0,
             next: 0,
             own_leader: None,
+            contested: None,
             meta: Meta::default(),
             received: Receivers::default(),
             stored_tips: BTreeMap::new(),

@@ -37,10 +37,10 @@ pub async fn log_suite(fixture: &dyn LogFixture) {
 
 /// The future's result, or a panic that says what did not come.
 async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, future).await {
-        Ok(value) => value,
-        Err(_) => panic!("{what}: nothing within {} s", PATIENCE.as_secs()),
-    }
+    let Ok(value) = tokio::time::timeout(PATIENCE, future).await else {
+        panic!("{what}: nothing within {} s", PATIENCE.as_secs());
+    };
+    value
 }
 
 async fn topic(fixture: &dyn LogFixture, what: &str, partitions: u32) -> String {
@@ -187,7 +187,9 @@ async fn assigned(consumer: &mut Box<dyn Consumer>, starts: &[(u32, Option<Offse
             answer.send(starts.to_vec()).expect("somebody waits for the starts");
             partitions
         }
-        other => panic!("instead of an assignment: {other:?}"),
+        other @ (Membership::Revoke { .. } | Membership::Lost(_) | Membership::Failed { .. }) => {
+            panic!("instead of an assignment: {other:?}")
+        }
     }
 }
 

@@ -31,7 +31,7 @@ fn commit(expected: Offset, next: Offset, value: &str) -> Commit {
         meta: Meta { clk: Timestamp::from_millis(7), ..Meta::default() },
         entities: vec![(id("e"), Some(Bytes::copy_from_slice(value.as_bytes())))],
         timers: vec![(id("e"), Some(Timestamp::from_millis(9)))],
-        sequences: vec![("x:segmenter:0".to_owned(), [next as u8; 16])],
+        sequences: vec![("x:segmenter:0".to_owned(), [u8::try_from(next).unwrap(); 16])],
     }
 }
 

@@ -43,6 +43,7 @@ impl<P: Processor> Worker<P> {
         self.processor = processor;
         self.phase = Phase::NotReady(Some(at));
         self.own_leader = None;
+        self.contested = None;
         self.stored_tips.clear();
         self.tips.clear();
         self.cache = Cache::default();
@@ -75,10 +76,7 @@ impl<P: Processor> Worker<P> {
 
     /// Whether it lost its partition and needs [`Self::start_over`]; at which instant it claims again.
     pub(crate) fn wants_new_life(&self) -> Option<Timestamp> {
-        match self.phase {
-            Phase::NotReady(Some(at)) if self.life == 0 => Some(at),
-            _ => None,
-        }
+        if let Phase::NotReady(Some(at)) = self.phase { Some(at).filter(|_| self.life == 0) } else { None }
     }
 
     /// The store is at another offset: rewound, or somebody went on.

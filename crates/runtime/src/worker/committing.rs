@@ -109,7 +109,7 @@ impl<P: Processor> Worker<P> {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        let entities: Vec<_> = open.entities.into_iter().map(|id| (self.cache.bytes(&id).flatten(), id)).map(|(b, id)| (id, b)).collect();
+        let entities: Vec<_> = open.entities.into_iter().map(|id| (self.cache.bytes(&id).cloned(), id)).map(|(b, id)| (id, b)).collect();
         let mut ends = BTreeMap::new();
         for (destination, before, item) in open.outputs {
             ends.insert(destination.clone(), item.seq);
@@ -204,7 +204,7 @@ impl<P: Processor> Worker<P> {
         let (mut next, mut meta) = (self.off, self.meta.clone());
         for batch in self.frozen.iter().take(count) {
             for (id, bytes) in &batch.entities {
-                let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).flatten() };
+                let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).cloned() };
                 entities.insert(id.clone(), bytes);
             }
             timers.extend(batch.timers.iter().map(|(id, due)| (id.clone(), *due)));
@@ -224,7 +224,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// The store answered the commit.
-    pub(crate) fn committed(&mut self, turn: &mut Turn<'_>, token: Token, reply: Result<CommitReply, StoreError>) {
+    pub(crate) fn committed(&mut self, turn: &mut Turn<'_>, token: Token, reply: &Result<CommitReply, StoreError>) {
         if token != self.token || !(self.is_folding() || matches!(self.phase, Phase::Draining(_))) {
             return;
         }
@@ -239,6 +239,10 @@ impl<P: Processor> Worker<P> {
                     self.acknowledged = self.acknowledged.saturating_sub(1);
                 }
                 self.prune_timers();
+                if self.contested.is_some_and(|at| at < self.off) {
+                    self.contested = None;
+                    self.append_leader(turn);
+                }
             }
             Ok(CommitReply::Moved(_)) => self.moved(turn),
             Ok(CommitReply::Fenced) => self.fenced(turn),

@@ -53,7 +53,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// What would block its partition channel for ever must not enter it.
-    pub(super) fn check_outputs(&self, turn: &Turn<'_>, outputs: &[Output]) -> Result<(), Poison> {
+    pub(super) fn check_outputs(turn: &Turn<'_>, outputs: &[Output]) -> Result<(), Poison> {
         if outputs.len() > turn.config.record_outputs {
             return Err(Poison { reason: "TOO_MANY_OUTPUTS", detail: format!("{} outputs of one record", outputs.len()) });
         }
@@ -114,9 +114,9 @@ impl<P: Processor> Worker<P> {
                     ("ce_subject".to_owned(), String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
                     ("content-type".to_owned(), "application/avro".to_owned()),
                 ];
-                let (size, hashed) = (key.len() + body.len() + 256, (version, key.clone(), body.clone()));
+                let (size, hashable) = (key.len() + body.len() + 256, (version, key.clone(), body.clone()));
                 let content = Content::Public { key, headers, version, body };
-                self.number(scene, &destination, size, &hashed, content);
+                self.number(scene, &destination, size, &hashable, content);
             }
             Output::Dead(letter) => {
                 turn.counters.dead_letters += 1;
@@ -130,14 +130,14 @@ impl<P: Processor> Worker<P> {
         let record = Record { cause: scene.position, eng_min: 0, trace: scene.trace.clone(), ..record };
         debug_assert!(record.body.len() <= turn.config.record_bytes, "checked before it was put out");
         let size = record.key.len() + record.body.len() + record.trace.len() + 64;
-        let hashed = (record.kind, record.key.clone(), record.body.clone());
-        self.number(scene, destination, size, &hashed, Content::Record(Box::new(record)));
+        let hashable = (record.kind, record.key.clone(), record.body.clone());
+        self.number(scene, destination, size, &hashable, Content::Record(Box::new(record)));
     }
 
     fn emit_letter(&mut self, scene: &mut Scene, partition: u32, letter: DeadLetter) {
-        let (size, hashed) = (letter.bytes.len() + 256, (0, Bytes::from(letter.reason.clone()), letter.bytes.clone()));
+        let (size, hashable) = (letter.bytes.len() + 256, (0, Bytes::from(letter.reason.clone()), letter.bytes.clone()));
         let origin = self.output_name(scene);
-        self.number(scene, &Destination::Dead(partition), size, &hashed, Content::Dead { letter, origin });
+        self.number(scene, &Destination::Dead(partition), size, &hashable, Content::Dead { letter, origin });
     }
 
     /// Role, partition, position and number within the record: the same in every life.
@@ -146,27 +146,26 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Gives an output its number and chain.
-    fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, hashed: &(u32, Bytes, Bytes), mut content: Content) {
-        let tip = match self.tips.get_mut(destination) {
-            Some(tip) => tip,
-            None => {
-                let stored = self.stored_tips.get(&sent_field(destination)).copied().unwrap_or_default();
-                self.tips.entry(destination.clone()).or_insert(stored)
-            }
+    fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, hashable: &(u32, Bytes, Bytes), mut content: Content) {
+        let tip = if let Some(tip) = self.tips.get_mut(destination) {
+            tip
+        } else {
+            let stored = self.stored_tips.get(&sent_field(destination)).copied().unwrap_or_default();
+            self.tips.entry(destination.clone()).or_insert(stored)
         };
         let before = tip.seq;
         tip.seq += 1;
-        tip.chain = chain(tip.chain, hashed.0, &hashed.1, &hashed.2);
+        tip.chain = chain(tip.chain, hashable.0, &hashable.1, &hashable.2);
         let tip = *tip;
         if let Content::Public { headers, .. } = &mut content {
             headers.push(("ce_sequence".to_owned(), tip.seq.to_string()));
         }
         let field = sent_field(destination);
-        let mut hasher = Xxh3::new();
-        hasher.update(&self.meta.ochain.to_be_bytes());
-        hasher.update(field.as_bytes());
-        hasher.update(&tip.to_bytes());
-        self.meta.ochain = hasher.digest();
+        let mut running = Xxh3::new();
+        running.update(&self.meta.ochain.to_be_bytes());
+        running.update(field.as_bytes());
+        running.update(&tip.to_bytes());
+        self.meta.ochain = running.digest();
         self.open.sequence(field, tip);
         self.open.output(destination, before, Item { seq: tip.seq, chain: tip.chain, size, content });
         scene.outputs += 1;

@@ -228,11 +228,13 @@ impl<P: Processor> Worker<P> {
         let own = inbox::Leader::decode(record.body.clone()).is_ok_and(|leader| leader.token[..] == self.token.0);
         if own {
             self.own_leader = Some(self.meta.leader);
+            self.contested = None;
             self.phase = Phase::Leading;
             self.ticks.begin(turn.now);
         } else if self.phase == Phase::Leading {
-            // Written by somebody who claimed before or after: if this partition is still mine, I lead again.
-            self.append_leader(turn);
+            // Of a claim before mine, or after it. The store knows: a commit behind it that goes through is
+            // proof that the partition is still mine. Without waiting for that, two would duel in the log.
+            self.contested = Some(scene.position.offset);
         }
         Step::Done
     }
@@ -395,7 +397,7 @@ impl<P: Processor> Worker<P> {
             let detail = format!("an entity of kind {} was changed without being named", char::from(id.kind()));
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
         }
-        self.check_outputs(turn, &outputs)?;
+        Self::check_outputs(turn, &outputs)?;
         for id in &touched {
             let value = entities.remove(id).flatten();
             self.change(id, value, position.offset);
@@ -420,7 +422,7 @@ impl<P: Processor> Worker<P> {
         let before = self.cache.get(id).and_then(earliest);
         let existed = self.cache.get(id).is_some();
         let after = value.as_ref().and_then(earliest);
-        let changed = self.cache.bytes(id) != Some(bytes.clone());
+        let changed = !self.cache.knows(id) || self.cache.bytes(id) != bytes.as_ref();
         self.cache.change(id, value, bytes, offset + 1);
         if changed {
             self.open.entity(id);

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_types::{EntityId, Span, Timestamp};
 
-use super::{Turn, Worker};
+use super::{Turn, Worker, committing::InFlight};
 use crate::{
     config::Config,
     machine::Command,
@@ -101,8 +101,8 @@ impl<P: Processor> Worker<P> {
     pub(crate) fn query(&mut self, turn: &mut Turn<'_>, number: u64, entity: EntityId) {
         if !self.is_folding() {
             turn.commands.push(Command::Answer(number, None));
-        } else if let Some(bytes) = self.cache.bytes(&entity) {
-            turn.commands.push(Command::Answer(number, Some((bytes, self.folded))));
+        } else if self.cache.knows(&entity) {
+            turn.commands.push(Command::Answer(number, Some((self.cache.bytes(&entity).cloned(), self.folded))));
         } else {
             self.ask(turn, Want::Query { number, entity }, 0);
         }
@@ -120,7 +120,7 @@ impl<P: Processor> Worker<P> {
 
     /// The offsets at which an answer may be used.
     fn expected(&self) -> Vec<Offset> {
-        std::iter::once(self.off).chain(self.commit.as_ref().map(|commit| commit.next())).collect()
+        std::iter::once(self.off).chain(self.commit.as_ref().map(InFlight::next)).collect()
     }
 
     fn ask(&mut self, turn: &mut Turn<'_>, want: Want, attempts: u32) {

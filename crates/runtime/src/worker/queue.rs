@@ -29,6 +29,8 @@ pub(super) struct Queue {
     received: Timestamp,
     /// When a seek was sent whose frame has not come.
     sought: Option<Timestamp>,
+    /// Since when nothing came although more is known to be there.
+    silent: Option<Timestamp>,
     /// More than this is known to stand in the log.
     known_end: Offset,
 }
@@ -91,8 +93,12 @@ impl Queue {
 
     /// Folding what has arrived cannot wait; and a log that should have more is asked again.
     pub(super) fn next_wake(&self, config: &Config) -> Option<Timestamp> {
-        let silent = self.sought.map(|at| at.plus(config.silence));
-        if self.unseen { Some(self.received) } else { silent }
+        if self.unseen { Some(self.received) } else { self.silent.map(|at| at.plus(config.silence)) }
+    }
+
+    /// Something came, was sought, or was appended, so that `next` is to come.
+    fn listen(&mut self, now: Timestamp, next: Offset) {
+        self.silent = (self.known_end > next).then_some(now);
     }
 }
 
@@ -124,6 +130,7 @@ impl<P: Processor> Worker<P> {
         }
         self.next = delivery.offset + 1;
         self.queue.sought = None;
+        self.queue.listen(turn.now, self.next);
         let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string());
         let entities = frame.as_ref().map_or_else(|_| BTreeSet::new(), |frame| self.touched_by(frame));
         if !turn.config.rules.activations_in_log {
@@ -158,24 +165,28 @@ impl<P: Processor> Worker<P> {
     fn seek(&mut self, turn: &mut Turn<'_>) {
         turn.counters.seeks += 1;
         self.queue.sought = Some(turn.now);
+        self.queue.listen(turn.now, self.next);
         turn.commands.push(Command::Seek(self.id.index, self.next));
     }
 
     /// A frame of this worker stands at `offset` of its own inbox.
     pub(crate) fn appended(&mut self, turn: &mut Turn<'_>, offset: Offset) {
         self.queue.known_end = self.queue.known_end.max(offset + 1);
-        if self.is_folding() && self.queue.known_end > self.next && self.queue.sought.is_none() {
-            self.queue.sought = Some(turn.now);
+        if self.queue.silent.is_none() {
+            self.queue.listen(turn.now, self.next);
         }
     }
 
     /// More is known to stand in the log, it is wanted, and nothing comes: the client has lost its position.
     pub(super) fn watch_silence(&mut self, turn: &mut Turn<'_>) {
-        let silent = self.queue.sought.is_some_and(|at| turn.now.since(at) >= turn.config.silence);
-        if silent && self.is_folding() && self.queue.is_empty() {
+        if !self.is_folding() || self.queue.silent.is_none_or(|at| turn.now.since(at) < turn.config.silence) {
+            return;
+        }
+        if self.queue.is_empty() {
             self.seek(turn);
-        } else if silent {
-            self.queue.sought = Some(turn.now);
+        } else {
+            // Not silence: this worker takes no more for the time being.
+            self.queue.listen(turn.now, self.next);
         }
     }
 
@@ -187,7 +198,7 @@ impl<P: Processor> Worker<P> {
         match error {
             LogError::OutOfRange => turn.commands.push(Command::Watermarks(self.id.index)),
             LogError::Unknown => self.halt(turn, "the inbox has no such partition"),
-            LogError::Unavailable(_) => self.queue.sought = Some(turn.now),
+            LogError::Unavailable(_) => self.queue.silent = Some(turn.now),
         }
     }
 

@@ -163,10 +163,9 @@ fn poison_becomes_a_dead_letter_and_the_log_goes_on() {
         waypost_runtime::ports::Append { topic, partition: 0, key: None, headers: Vec::new(), payload: Bytes::from_static(b"\xff\xff") };
     rig.embedded.log().append(garbage).unwrap();
     rig.embedded.settle();
-    let reasons: Vec<String> = rig.dead().into_iter().map(|(reason, _)| reason).collect();
-    let mut sorted = reasons.clone();
-    sorted.sort();
-    assert_eq!(sorted, ["ENGINE_PANIC", "FRAME_UNREADABLE", "TOY"]);
+    let mut reasons: Vec<String> = rig.dead().into_iter().map(|(reason, _)| reason).collect();
+    reasons.sort();
+    assert_eq!(reasons, ["ENGINE_PANIC", "FRAME_UNREADABLE", "TOY"]);
     assert_eq!(rig.counter(Role::Segmenter, "a").unwrap().count, 1, "its changes are dropped");
     assert_eq!(rig.counter(Role::Orchestrator, "a").unwrap().count, 1);
 }

@@ -1,1 +1,467 @@
-//! Later.
+//! One worker under a script: stopped, rewound, misled or left without an answer at every step of it.
+//! Whatever happens, the entities and the accepted outputs are the same.
+
+use std::{
+    collections::{BTreeMap, VecDeque},
+    sync::{Arc, atomic::AtomicU64},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::{Frame, Record},
+    inbox, kind,
+};
+use waypost_memory::{MemoryLog, MemoryStore, Seeded, VirtualClock};
+use waypost_runtime::{
+    Command, Config, Input, Machine, RoleMachine, Rules,
+    append::to_append,
+    channel_in::{Receivers, Verdict},
+    ports::{Append, AppendError, ClaimReply, CommitReply, Install, LogError, Offset, StoreError, Token},
+    processor::Job,
+};
+use waypost_types::{EntityId, Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
+
+use super::toy::{Toy, record};
+
+const P: PartitionId = PartitionId { role: Role::Segmenter, index: 0 };
+const INBOX: &str = "wp1.segment";
+const OUT: &str = "wp1.journey";
+
+/// What goes wrong at one step.
+#[derive(Clone, Copy, Debug)]
+enum Fault {
+    None,
+    /// The process dies before the step; another takes over.
+    Killed,
+    /// The process goes on, but another takes over.
+    Zombie,
+    /// The store loses its last commits.
+    Rewound(usize),
+    /// What was to be done is done, but nobody says so.
+    NoAnswer,
+    /// It is not done, and nobody says so.
+    NotDone,
+    /// The record before is delivered again, or one is left out.
+    Misplaced(i64),
+}
+
+struct Bench {
+    machine: Box<dyn Machine>,
+    zombie: Option<(Box<dyn Machine>, Offset)>,
+    clock: VirtualClock,
+    log: MemoryLog,
+    store: MemoryStore,
+    pending: VecDeque<Command>,
+    position: Option<Offset>,
+    seed: u64,
+    config: Config,
+    jobs: Vec<Job>,
+    halted: Vec<String>,
+    gone: bool,
+}
+
+fn install() -> Install {
+    Install { id: "00".repeat(16), layout: 1, format: 1 }
+}
+
+fn machine(seed: u64, config: &Config) -> Box<dyn Machine> {
+    let (layout, available) = (Layout { number: 1, partitions: 1 }, Arc::new(AtomicU64::new(u64::MAX)));
+    let make = move |_| Toy::<1>::new(&available);
+    Box::new(RoleMachine::new(config.clone(), install(), layout, Box::new(Seeded::new(seed)), Box::new(make)))
+}
+
+impl Bench {
+    fn new(config: Config) -> Self {
+        let clock = VirtualClock::new(Timestamp::from_millis(1_000_000));
+        let (log, store) = (MemoryLog::new(&clock), MemoryStore::new());
+        for topic in [INBOX, OUT, "wp1.dead"] {
+            log.create_plain(topic, 8);
+        }
+        store.init(P, &install()).unwrap();
+        let mut bench = Self {
+            machine: machine(1, &config),
+            zombie: None,
+            clock,
+            log,
+            store,
+            pending: VecDeque::new(),
+            position: None,
+            seed: 1,
+            config,
+            jobs: Vec::new(),
+            halted: Vec::new(),
+            gone: false,
+        };
+        bench.handle(Input::Assigned(vec![0]));
+        bench
+    }
+
+    fn say(&self, key: &[u8], body: &[u8]) {
+        self.frame(vec![record(key, self.clock.now(), Bytes::copy_from_slice(body))]);
+    }
+
+    fn frame(&self, records: Vec<Record>) {
+        self.log
+            .append(Append {
+                topic: INBOX.into(),
+                partition: 0,
+                key: None,
+                headers: Vec::new(),
+                payload: Frame::unsourced(records).encode(),
+            })
+            .unwrap();
+    }
+
+    fn handle(&mut self, input: Input) {
+        let mut commands = Vec::new();
+        self.machine.handle(self.clock.now(), input, &mut commands);
+        self.pending.extend(commands);
+    }
+
+    fn take_over(&mut self) -> Box<dyn Machine> {
+        self.seed += 1;
+        self.pending.clear();
+        self.position = None;
+        let old = std::mem::replace(&mut self.machine, machine(self.seed, &self.config));
+        self.handle(Input::Assigned(vec![0]));
+        old
+    }
+
+    /// Performs the next command, or delivers the next record, or lets time be looked at; false at rest.
+    fn step(&mut self, fault: Fault) -> bool {
+        match fault {
+            Fault::Killed => drop(self.take_over()),
+            Fault::Zombie => {
+                let position = self.position.unwrap_or(0);
+                let old = self.take_over();
+                self.zombie = Some((old, position));
+            }
+            Fault::Rewound(k) => drop(self.store.drop_last(P, k)),
+            Fault::Misplaced(by) => self.position = self.position.map(|at| at.saturating_add_signed(by)),
+            Fault::None | Fault::NoAnswer | Fault::NotDone => {}
+        }
+        if let Some(command) = self.pending.pop_front() {
+            self.perform(command, fault);
+        } else if let Some(delivery) = self.position.filter(|_| self.machine.wants(0)).and_then(|at| self.log.read(INBOX, 0, at).ok()?) {
+            self.position = Some(delivery.offset + 1);
+            self.handle(Input::Delivered(delivery));
+        } else if self.machine.next_wake().is_some_and(|at| at <= self.clock.now()) {
+            self.handle(Input::Wake);
+        } else {
+            return false;
+        }
+        self.haunt();
+        true
+    }
+
+    /// The zombie reads on and publishes; its commits are refused, and it is told nothing.
+    fn haunt(&mut self) {
+        let Some((machine, position)) = &mut self.zombie else { return };
+        let mut commands = Vec::new();
+        if let Ok(Some(delivery)) = self.log.read(INBOX, 0, *position) {
+            *position += 1;
+            machine.handle(self.clock.now(), Input::Delivered(delivery), &mut commands);
+        }
+        machine.handle(self.clock.now(), Input::Wake, &mut commands);
+        while let Some(command) = commands.pop() {
+            match command {
+                Command::Produce(n, destination, produced) => {
+                    let append = to_append("", &destination, produced, |_, _, body| body.clone());
+                    let answer = self.log.append(append);
+                    machine.handle(self.clock.now(), Input::Produced(n, answer), &mut commands);
+                }
+                Command::Commit(_, commit) => assert_ne!(self.store.commit(P, &commit), Ok(CommitReply::Ok), "a zombie commits nothing"),
+                Command::Read(p, n, read) => {
+                    let answer = self.store.read(P, &read);
+                    machine.handle(self.clock.now(), Input::Loaded(p, read.token, n, answer), &mut commands);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn perform(&mut self, command: Command, fault: Fault) {
+        let done = !matches!(fault, Fault::NotDone);
+        let lost = matches!(fault, Fault::NotDone | Fault::NoAnswer);
+        let unknown = || StoreError::Unknown("lost".to_owned());
+        match command {
+            Command::Claim(p, token) => {
+                let reply = if done { self.store.claim(P, token, &install()) } else { Err(unknown()) };
+                self.handle(Input::Claimed(p, token, if lost { Err(unknown()) } else { reply }));
+            }
+            Command::Commit(p, commit) => {
+                let reply = if done { self.store.commit(P, &commit) } else { Err(unknown()) };
+                self.handle(Input::Committed(p, commit.token, if lost { Err(unknown()) } else { reply }));
+            }
+            Command::Read(p, n, read) => {
+                let reply = if lost { Err(unknown()) } else { self.store.read(P, &read) };
+                self.handle(Input::Loaded(p, read.token, n, reply));
+            }
+            Command::Produce(n, destination, produced) => {
+                let append = to_append("", &destination, produced, |_, _, body| body.clone());
+                let failed = || AppendError::Failed("lost".to_owned());
+                let reply = if done { self.log.append(append) } else { Err(failed()) };
+                self.handle(Input::Produced(n, if lost { Err(failed()) } else { reply }));
+            }
+            Command::NewProducer(life) => {
+                self.pending.retain(|command| !matches!(command, Command::Produce(..)));
+                self.handle(Input::ProducerReady(life));
+            }
+            Command::Seek(_, offset) => self.position = Some(offset),
+            Command::Job(p, job) => {
+                self.jobs.push(job);
+                self.handle(Input::JobDone(p, Vec::new()));
+            }
+            Command::Release(p, token) => {
+                let reply = self.store.release(P, token);
+                self.handle(Input::Released(p, token, reply));
+            }
+            Command::Watermarks(p) => {
+                let (start, end) = self.log.watermarks(INBOX, 0).unwrap();
+                self.handle(Input::Watermarks(p, start, end));
+            }
+            Command::Halted(_, why) => self.halted.push(why),
+            Command::Gone(_) => self.gone = true,
+            Command::Answer(..) | Command::Exit(_) => {}
+        }
+    }
+
+    /// Goes on until nothing is left to do for so long.
+    fn run_for(&mut self, ms: i64, mut fault: impl FnMut(usize) -> Fault) -> usize {
+        let (end, mut steps) = (self.clock.now().plus(Span::from_millis(ms)), 0);
+        loop {
+            while self.step(fault(steps)) {
+                steps += 1;
+                assert!(steps < 100_000, "works without need");
+            }
+            if self.clock.now() >= end {
+                return steps;
+            }
+            let wake = self.machine.next_wake().unwrap_or(end).max(self.clock.now().plus(Span::from_millis(1)));
+            self.clock.advance_to(wake.min(end));
+        }
+    }
+
+    fn settle(&mut self) {
+        self.run_for(0, |_| Fault::None);
+    }
+
+    /// Bodies that a receiver accepts, in order.
+    fn accepted(&self) -> Vec<Bytes> {
+        let (mut receivers, mut bodies) = (Receivers::default(), Vec::new());
+        for delivery in self.log.all(OUT, 0) {
+            for section in Frame::decode(delivery.payload).unwrap().sections {
+                match receivers.judge(section.source.unwrap(), &section.records, &Rules::default()) {
+                    Verdict::Accept { skip, diverged } => {
+                        assert!(!diverged, "another history");
+                        bodies.extend(section.records.into_iter().skip(skip).filter(|r| r.kind != kind::MARK).map(|r| r.body));
+                    }
+                    Verdict::Repeat { diverged } => assert!(!diverged, "another history"),
+                    Verdict::Gap => {}
+                }
+            }
+        }
+        bodies
+    }
+
+    fn outcome(&self) -> (BTreeMap<EntityId, Bytes>, Vec<Bytes>) {
+        let dump = self.store.dump(P).unwrap();
+        assert_eq!(self.halted, [""; 0]);
+        (dump.entities, self.accepted())
+    }
+}
+
+/// Twelve records of three keys; one sets a timer that fires while they run.
+fn scenario(fault: impl FnMut(usize) -> Fault) -> (Bench, usize) {
+    let config =
+        Config { batch_records: 2, frame_records: 2, cache_entities: 2, commit_interval: Span::from_millis(5), ..Config::default() };
+    let mut bench = Bench::new(config);
+    for n in 0..12_u8 {
+        bench.say(&[n % 3], if n == 4 { b"p\x01" } else { &[0] });
+    }
+    let steps = bench.run_for(20_000, fault);
+    (bench, steps)
+}
+
+#[test]
+fn any_fault_at_any_step_changes_nothing() {
+    let (calm, steps) = scenario(|_| Fault::None);
+    let expected = calm.outcome();
+    assert_eq!(expected.1.len(), 13, "twelve records and a timer");
+    let faults = [
+        Fault::Killed,
+        Fault::Zombie,
+        Fault::Rewound(1),
+        Fault::Rewound(9),
+        Fault::NoAnswer,
+        Fault::NotDone,
+        Fault::Misplaced(1),
+        Fault::Misplaced(-2),
+    ];
+    for fault in faults {
+        for at in 0..steps {
+            let (bench, _) = scenario(|step| if step == at { fault } else { Fault::None });
+            assert_eq!(bench.outcome(), expected, "{fault:?} at step {at}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_committed_past_an_unacknowledged_output() {
+    let mut bench = Bench::new(Config { commit_interval: Span::ZERO, ..Config::default() });
+    bench.settle();
+    let off = bench.store.dump(P).unwrap().off;
+    bench.say(b"a", b"");
+    let mut kept = Vec::new();
+    loop {
+        // Everything is done but the produce of the output.
+        while let Some(i) = bench.pending.iter().position(|c| matches!(c, Command::Produce(..))) {
+            kept.extend(bench.pending.remove(i));
+        }
+        if !bench.step(Fault::None) && bench.pending.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(bench.store.dump(P).unwrap().off, off);
+    bench.pending.extend(kept);
+    bench.settle();
+    assert_eq!(bench.store.dump(P).unwrap().off, off + 1);
+}
+
+#[test]
+fn jobs_start_only_behind_the_own_leader_record() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    bench.say(b"a", b"j");
+    // A later claim folds the record in its replay.
+    drop(bench.take_over());
+    bench.settle();
+    assert_eq!(bench.jobs, []);
+    bench.say(b"a", b"j");
+    bench.settle();
+    let leader = bench.store.dump(P).map(|_| bench.jobs[0].leader).unwrap();
+    assert_eq!((bench.jobs.len(), leader > 0), (1, true));
+}
+
+#[test]
+fn a_foreign_leader_record_ends_the_lead_until_the_own_is_written_again() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    let foreign = inbox::Leader { token: Bytes::from_static(&[9; 16]) }.encode_to_vec();
+    let leader = Record::new(kind::LEADER, WorkspaceId::new(0), [9; 16], Bytes::new(), bench.clock.now(), foreign.into());
+    bench.frame(vec![leader]);
+    bench.say(b"a", b"j");
+    bench.settle();
+    assert_eq!(bench.jobs, [], "the record stood behind the foreign leader");
+    bench.run_for(200, |_| Fault::None);
+    bench.say(b"a", b"j");
+    bench.settle();
+    assert_eq!(bench.jobs.len(), 1, "and this one behind the own");
+}
+
+#[test]
+fn a_drained_partition_is_committed_and_released() {
+    let mut bench = Bench::new(Config { commit_interval: Span::from_secs(60), ..Config::default() });
+    bench.settle();
+    bench.say(b"a", b"");
+    bench.settle();
+    bench.handle(Input::Drain);
+    bench.settle();
+    assert!(bench.gone);
+    let dump = bench.store.dump(P).unwrap();
+    assert_eq!((dump.off, dump.own), (bench.log.watermarks(INBOX, 0).unwrap().1, waypost_memory::store::Owner::None));
+}
+
+#[test]
+fn a_drain_that_cannot_end_releases_all_the_same() {
+    let mut bench = Bench::new(Config { commit_interval: Span::from_secs(60), ..Config::default() });
+    bench.settle();
+    bench.say(b"a", b"");
+    bench.settle();
+    bench.store.refuse(Some("OOM"));
+    bench.handle(Input::Revoke(vec![0]));
+    bench.run_for(400, |_| Fault::None);
+    assert!(!bench.gone);
+    bench.run_for(200, |_| Fault::None);
+    assert!(bench.gone);
+}
+
+#[test]
+fn halting_replies_halt_and_say_why() {
+    let replies: [(ClaimReply, &str); 3] = [
+        (ClaimReply::Uninit, "waypost init"),
+        (ClaimReply::Mismatch(Install { layout: 7, ..install() }), "layout 7"),
+        (ClaimReply::Corrupt("wp1:t".to_owned()), "wp1:t"),
+    ];
+    for (reply, why) in replies {
+        let mut bench = Bench::new(Config::default());
+        let Some(Command::Claim(p, token)) = bench.pending.pop_front() else { panic!("claims first") };
+        bench.handle(Input::Claimed(p, token, Ok(reply)));
+        bench.settle();
+        assert!(bench.halted[0].contains(why), "{:?}", bench.halted);
+        assert!(bench.machine.wants(0), "polled on and dropped");
+        assert_eq!(bench.machine.next_wake(), None, "and quiet");
+    }
+}
+
+#[test]
+fn a_log_that_lost_what_is_to_be_folded_halts() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    let end = bench.log.watermarks(INBOX, 0).unwrap().1;
+    bench.say(b"a", b"");
+    bench.log.trim(INBOX, 0, end + 1);
+    bench.handle(Input::LogFailed(0, LogError::OutOfRange));
+    bench.settle();
+    assert!(bench.halted[0].contains("its records are gone"), "{:?}", bench.halted);
+}
+
+#[test]
+fn an_old_claims_answer_is_not_taken() {
+    let mut bench = Bench::new(Config::default());
+    bench.handle(Input::Claimed(0, Token([9; 16]), Ok(ClaimReply::Uninit)));
+    bench.settle();
+    assert_eq!(bench.halted, [""; 0]);
+    assert!(bench.machine.progress()[0].leading);
+}
+
+#[test]
+fn a_client_that_lost_its_position_is_sought_back() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    bench.say(b"a", b"p\x01");
+    bench.settle();
+    bench.position = bench.position.map(|at| at + 1);
+    bench.run_for(12_000, |_| Fault::None);
+    assert_eq!(bench.accepted().len(), 2, "the tick that fires the timer was skipped, and found again");
+}
+
+#[test]
+fn a_quiet_machine_wakes_once_a_minute() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    let before = bench.log.watermarks(INBOX, 0).unwrap().1;
+    let steps = bench.run_for(600_000, |_| Fault::None);
+    let ticks = bench.log.watermarks(INBOX, 0).unwrap().1 - before;
+    assert_eq!(ticks, 10);
+    assert!(steps < 10 * 12, "{steps} steps for {ticks} ticks");
+}
+
+#[test]
+fn back_pressure_stops_the_taking_not_the_acknowledging() {
+    let mut bench = Bench::new(Config { unacknowledged_bytes: 1, ..Config::default() });
+    bench.settle();
+    bench.say(b"a", b"");
+    let mut held = VecDeque::new();
+    for _ in 0..20 {
+        while let Some(i) = bench.pending.iter().position(|c| matches!(c, Command::Produce(..))) {
+            held.extend(bench.pending.remove(i));
+        }
+        bench.step(Fault::None);
+    }
+    assert!(!bench.machine.wants(0));
+    bench.pending.extend(held);
+    bench.settle();
+    assert!(bench.machine.wants(0));
+}

@@ -178,9 +178,9 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
         };
         assert_eq!(due, fold.now(), "a timer's log time is its due");
         if plain == Some(due) {
-            counter.plain = None
+            counter.plain = None;
         } else {
-            counter.absent = None
+            counter.absent = None;
         }
         counter.fired += 1;
         counter.mix(&[due.millis().cast_unsigned(), u64::MAX]);

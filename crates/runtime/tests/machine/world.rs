@@ -449,7 +449,7 @@ impl World {
                 return Ok(());
             }
             let wake = self.processes.iter().filter_map(|p| p.machine.next_wake()).min();
-            self.clock.advance_to(wake.unwrap_or(self.clock.now()).max(self.clock.now().plus(Span::from_millis(1))));
+            self.clock.advance_to(wake.unwrap_or_default().max(self.clock.now().plus(Span::from_millis(1))));
         }
         Err(format!("does not come to rest: {:#?}", self.processes.iter().map(|p| &p.machine).collect::<Vec<_>>()))
     }
