@@ -109,7 +109,12 @@ impl EventsDoor {
     async fn run(&self, mut subscription: Box<dyn Subscription>) -> Result<Infallible, LogError> {
         let mut cache = Cache::default();
         loop {
-            let (batch, error) = take(subscription.as_mut()).await?;
+            let (batch, error) = match take(subscription.as_mut()).await {
+                Ok(taken) => taken,
+                // Nothing was taken, so nothing can be lost by asking again.
+                Err(error @ LogError::Unavailable(_)) => (Vec::new(), Some(error)),
+                Err(error @ (LogError::OutOfRange | LogError::Unknown)) => return Err(error),
+            };
             let (next, held) = self.deal(batch, &mut cache).await;
             for (partition, offset) in next {
                 // A commit that fails is made good by the next one.
@@ -121,10 +126,12 @@ impl EventsDoor {
             for (partition, offset) in &held {
                 subscription.back(*partition, *offset)?;
             }
-            if let Some(error) = error {
-                return Err(error);
+            match &error {
+                Some(LogError::Unavailable(why)) => tracing::warn!(why, "events topic unavailable"),
+                Some(fatal @ (LogError::OutOfRange | LogError::Unknown)) => return Err(fatal.clone()),
+                None => {}
             }
-            if !held.is_empty() {
+            if error.is_some() || !held.is_empty() {
                 self.pause().await;
             }
         }
