@@ -1,5 +1,7 @@
 //! Kafka keeps the promises of a log.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::{
     Arc,
     atomic::{AtomicU32, Ordering},

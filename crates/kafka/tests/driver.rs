@@ -3,6 +3,7 @@
 #[path = "../../runtime/tests/driver/story.rs"]
 mod story;
 #[path = "../../runtime/tests/machine/toy.rs"]
+#[allow(unreachable_pub, dead_code, clippy::pedantic, reason = "shared with the tests of the machine")]
 mod toy;
 
 use std::sync::Arc;

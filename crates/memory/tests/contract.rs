@@ -1,6 +1,8 @@
 //! The memory adapters keep the ports' promises.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::{
     Arc, Mutex,
     atomic::{AtomicU32, Ordering},

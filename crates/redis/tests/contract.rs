@@ -1,5 +1,7 @@
 //! Redis keeps the promises of a store; and its scripts refuse damaged arguments without a trace.
 
+#![expect(clippy::unwrap_used, reason = "a test")]
+
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;

@@ -19,6 +19,8 @@ const WAITING_MAX: usize = 1_024;
 const FRAME_RECORDS: usize = 1_000;
 /// Bytes of a frame, roughly; a larger record goes alone.
 const FRAME_BYTES: usize = 256 * 1024;
+/// Bytes of a record alone; a little below what a producer sends.
+const RECORD_BYTES: usize = 990_000;
 /// How long an append may take before the caller is told to come again.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -57,7 +59,7 @@ impl LogDoor {
     /// A door to the inboxes of this installation, with its packer running.
     pub fn new(log: Arc<dyn Log>, prefix: String, layout: Layout) -> Self {
         let (requests, waiting) = mpsc::channel(WAITING_MAX);
-        drop(tokio::task::spawn(Packer { log, prefix, layout, producer: None }.run(waiting)));
+        drop(tokio::task::spawn(Packer { log, prefix, layout, producer: None, life: 0 }.run(waiting)));
         Self { requests }
     }
 }
@@ -87,6 +89,8 @@ struct Packer {
     prefix: String,
     layout: Layout,
     producer: Option<Arc<dyn Producer>>,
+    /// Counts producers, so that what fails with an old one does not end the life of the next.
+    life: u64,
 }
 
 // === impl Packer ===
@@ -101,11 +105,12 @@ impl Packer {
         while open || !flying.is_empty() {
             tokio::select! {
                 biased;
-                Some((requests, outcome)) = flying.next(), if !flying.is_empty() => {
+                Some((life, requests, outcome)) = flying.next(), if !flying.is_empty() => {
+                    let life: u64 = life;
                     let requests: Vec<u64> = requests;
                     let outcome: Result<u64, AppendError> = outcome;
-                    if outcome.is_err() {
-                        // Any error ends a producer's life; the next request begins a new one.
+                    // Any error but a full queue ends a producer's life; the next request begins a new one.
+                    if life == self.life && outcome.as_ref().is_err_and(|e| *e != AppendError::Full) {
                         self.end_life();
                     }
                     for id in requests {
@@ -131,10 +136,13 @@ impl Packer {
                                 }
                             }
                             match self.send(role, partition, &frame) {
-                                Ok(sent) => flying.push(async move { (requests, sent.await) }),
+                                Ok(sent) => {
+                                    let life = self.life;
+                                    flying.push(async move { (life, requests, sent.await) });
+                                }
                                 Err(error) => {
                                     for id in requests {
-                                        settle(&mut pending, id, &Err(AppendError::Failed(error.clone())));
+                                        settle(&mut pending, id, &Err(error.clone()));
                                     }
                                 }
                             }
@@ -151,21 +159,26 @@ impl Packer {
         role: Role,
         partition: u32,
         frame: &Frame,
-    ) -> Result<futures::future::BoxFuture<'static, Result<u64, AppendError>>, String> {
-        let inbox = role.inbox().ok_or_else(|| format!("{role} has no inbox"))?;
+    ) -> Result<futures::future::BoxFuture<'static, Result<u64, AppendError>>, AppendError> {
+        let inbox = role.inbox().ok_or_else(|| AppendError::Failed(format!("{role} has no inbox")))?;
+        let (topic, payload) = (format!("{}{inbox}", self.prefix), frame.encode());
+        // known before it is sent, because a refusal ends the producer's life and fails whatever else is under way
+        if payload.len() > RECORD_BYTES {
+            return Err(AppendError::TooLarge { topic, bytes: payload.len() });
+        }
         let producer = if let Some(producer) = &self.producer {
             producer
         } else {
-            self.producer.insert(self.log.producer().map_err(|e| e.to_string())?)
+            self.producer.insert(self.log.producer().map_err(|e| AppendError::Failed(e.to_string()))?)
         };
-        let topic = format!("{}{inbox}", self.prefix);
-        Ok(producer.append(Append { topic, partition, key: None, headers: Vec::new(), payload: frame.encode() }))
+        Ok(producer.append(Append { topic, partition, key: None, headers: Vec::new(), payload }))
     }
 
     fn end_life(&mut self) {
         if let Some(producer) = self.producer.take() {
             producer.purge();
         }
+        self.life += 1;
     }
 }
 

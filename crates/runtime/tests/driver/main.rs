@@ -1,6 +1,7 @@
 //! The driver over the adapters in memory.
 
 #[path = "../machine/toy.rs"]
+#[allow(unreachable_pub, dead_code, clippy::pedantic, reason = "shared with the tests of the machine")]
 mod toy;
 
 mod story;

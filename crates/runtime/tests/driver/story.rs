@@ -55,7 +55,9 @@ impl Rig {
         match role {
             Role::Identity => Box::new(RoleMachine::new(config, install, layout, entropy, Box::new(move |_| Toy::<0>::new(&available)))),
             Role::Segmenter => Box::new(RoleMachine::new(config, install, layout, entropy, Box::new(move |_| Toy::<1>::new(&available)))),
-            _ => Box::new(RoleMachine::new(config, install, layout, entropy, Box::new(move |_| Toy::<2>::new(&available)))),
+            Role::Orchestrator | Role::Sender | Role::Ingest | Role::Control => {
+                Box::new(RoleMachine::new(config, install, layout, entropy, Box::new(move |_| Toy::<2>::new(&available))))
+            }
         }
     }
 
@@ -158,7 +160,7 @@ async fn patiently<T, F: Future<Output = Option<T>>>(look: impl Fn() -> F) -> T 
 }
 
 /// A few hundred records through three stages, with every stage killed and drained on the way.
-pub async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: String) {
+pub(crate) async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: String) {
     let settings = InitSettings::new(prefix.clone(), 4, 1);
     assert!(load_install(&*log, &prefix).await.is_err(), "nothing before init");
     let first = init(&*log, &*store, &mut OsEntropy, &settings).await.expect("initialised");
