@@ -6,7 +6,7 @@ use bytes::Bytes;
 use prost::Message;
 use waypost_codec::{
     frame::Record,
-    inbox::{Delta, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeDone, MergeState, Pass, segment_item::Body},
+    inbox::{Delta, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeDone, MergeState, Pass, Person, segment_item::Body},
     kind,
     public::Decision,
     state::{JourneyProfile, SegmentProfile},
@@ -49,19 +49,14 @@ impl OrchestratorProcessor {
         let mut profile = fold.get(id).cloned().unwrap_or_default();
         profile.saw(&item.node);
         let event;
+        let nothing = Person::default();
         let input = match &item.body {
             Some(Body::Event(bytes)) => {
                 event = decode::<Event>(bytes)?;
                 Input::Event { event: &event, delta }
             }
             Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
-            Some(Body::Settled(_)) => match delta {
-                Some(delta) => Input::Delta(delta),
-                None => {
-                    fold.put(id, profile);
-                    return Ok(());
-                }
-            },
+            Some(Body::Settled(_)) => Input::Delta(delta.unwrap_or(&nothing)),
             Some(Body::Erase(_)) => return Err(not_yet("erasing a profile")),
             None => return Err(malformed("an item without body")),
         };

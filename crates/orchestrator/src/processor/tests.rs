@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waypost_codec::inbox::{Flush, MergeBegin, Person, Receipt, SegmentItem};
+use waypost_codec::inbox::{Flush, MergeBegin, Receipt, SegmentItem};
 use waypost_runtime::processor::Entity as _;
 use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Position};
 

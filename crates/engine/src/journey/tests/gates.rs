@@ -1,6 +1,9 @@
 //! Each gate by table: who is asked to, and what the first gate that stops says.
 
+use std::sync::Arc;
+
 use super::harness::{World, check, shop};
+use crate::definitions::{StepKind, Workspace};
 
 /// A send at once, with everything the gates look at.
 fn journey(extra: &str, send: &str) -> String {
@@ -114,4 +117,40 @@ fn every_stop_shows_what_it_looked_at() {
     assert_eq!(checks, ["1 RUN", "3 CONSENT"]);
     assert_eq!(stopped.checks[1].operands, ["email/news unset, opt_in"]);
     assert_eq!(stopped.cause, "Ping");
+}
+
+/// The same journey on a channel type that has a sending window; no definition can name one yet.
+fn by_push(ws: &Workspace) -> Arc<Workspace> {
+    let mut ws = ws.clone();
+    let versions = &mut ws.journeys.get_mut("ping").unwrap().versions;
+    for version in versions.values_mut() {
+        for step in &mut Arc::make_mut(version).steps {
+            if let StepKind::Send(send) = &mut step.kind {
+                "push".clone_into(&mut send.channel_kind);
+            }
+        }
+    }
+    Arc::new(ws)
+}
+
+#[test]
+fn a_send_outside_its_window_waits_for_the_opening_and_starts_again_at_the_first_gate() {
+    let ws = by_push(&shop(&journey("", "")));
+    // 23:00 in Berlin; push may go out from 08:00, spread over a quarter of an hour.
+    let night = "0m address push:token\n13h event Ping id_=1\n";
+    let world = World::new(&ws).with(&format!("{night}23h ."));
+    let said: Vec<(&str, &str)> = world.decisions.iter().map(|d| (d.what.as_str(), d.reason.as_str())).collect();
+    assert_eq!(said, [("ENTERED", ""), ("DEFERRED", "QUIET_HOURS"), ("SENT", "")]);
+    let deferred = world.decisions[2].at.since(world.decisions[1].at);
+    assert!((9 * 60..=9 * 60 + 15).contains(&(deferred.millis() / 60_000)), "{deferred}");
+
+    let denied = World::new(&ws).with(&format!("{night}14h consent push/news denied\n23h ."));
+    assert_eq!(denied.decisions.iter().find(|d| d.what == "STOPPED").map(|d| d.reason.as_str()), Some("CONSENT_DENIED"));
+}
+
+#[test]
+fn a_deferral_that_would_outlive_the_send_stops_it_at_once() {
+    let ws = by_push(&shop(&journey("", ", valid_for: 2h")));
+    let world = World::new(&ws).with("0m address push:token\n13h event Ping id_=1");
+    assert_eq!(world.told[1], "13h STOPPED ping go QUIET_HOURS");
 }

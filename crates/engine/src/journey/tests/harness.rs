@@ -317,7 +317,9 @@ impl World {
                 });
             }
             "address" => {
-                person.addresses.push(Address { channel: "email".to_owned(), value: words[1].to_owned(), verified: false, set_at: at });
+                let (channel, value) = words[1].split_once(':').unwrap_or(("email", words[1]));
+                let address = Address { channel: channel.to_owned(), value: value.to_owned(), verified: false, set_at: at };
+                person.addresses.push(address);
             }
             "segment" => {
                 let truth = if words[2] == "yes" { Truth::Yes } else { Truth::No };

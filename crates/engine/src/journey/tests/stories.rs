@@ -483,3 +483,32 @@ fn a_run_of_a_version_not_yet_activated_here_sleeps() {
     world.play("92m .");
     assert_eq!(world.sent(), ["remind"]);
 }
+
+#[test]
+fn steps_without_time_passing_have_an_end() {
+    let branches: Vec<String> = (0..70)
+        .map(|n| format!("    - {{id: b{n}, branch: {{cases: [{{when: profile.order_count > 5, then: end}}], else: b{}}}}}", n + 1))
+        .collect();
+    let journey = format!(
+        "journey long\n  topic: news\n  entries: [{{id: in, on_event: {{name: Ping}}}}]\n  steps:\n{}\n    - {{id: b70, exit: {{reason: DONE}}}}\n",
+        branches.join("\n")
+    );
+    let told = play(&journey, "0m event Ping a=b");
+    assert!(told.ends_with("0s EXITED long b63 LOOP_GUARD"), "{told}");
+}
+
+#[test]
+fn the_entry_replaced_later_gives_later_delays_their_base() {
+    // Touched again two hours later: the day's delay that runs already stays, the next one counts from the touch.
+    let longer = format!(
+        "{CART}    - {{id: day-3, delay: {{for: 72h, from: entry}}}}\n    - {{id: last, send: {{channel: email, template: hello}}}}\n"
+    );
+    let told = play(
+        &longer,
+        &format!(
+            "{ANA}0m event Product Added cart_id=k1 with cart k1 open\n61m receipt accepted\n2h event Cart Updated cart_id=k1\n25h receipt accepted\n80h ."
+        ),
+    );
+    let sent: Vec<&str> = told.lines().filter(|l| l.contains("SENT")).collect();
+    assert_eq!(sent, ["1h SENT cart remind", "1d SENT cart again", "74h SENT cart last"]);
+}
