@@ -110,6 +110,9 @@ impl Lane {
     /// All unsent outputs, each to be sent as a Kafka record of its own.
     pub(crate) fn singles(&mut self) -> Vec<(Part, Item)> {
         let mut singles = Vec::new();
+        if self.since.is_none() {
+            return singles;
+        }
         for (worker, (life, window)) in &mut self.windows {
             loop {
                 let items = window.send(|_| true);

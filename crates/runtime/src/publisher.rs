@@ -185,9 +185,8 @@ impl Publisher {
 
     /// Sends what is to be sent now.
     pub(crate) fn flush(&mut self, now: Timestamp, config: &Config, commands: &mut Vec<Command>) {
-        let wanted = !self.own.is_empty() || self.lanes.values().any(Lane::has_unsent);
         match self.state {
-            Producer::Absent if wanted => self.replace(commands),
+            Producer::Absent if !self.own.is_empty() || self.lanes.values().any(Lane::has_unsent) => self.replace(commands),
             Producer::Broken(until) if until <= now => self.replace(commands),
             Producer::Absent | Producer::Broken(_) | Producer::Coming => return,
             Producer::Ready => {}

@@ -109,6 +109,8 @@ pub(crate) struct Worker<P: Processor> {
     work: Option<folding::Work>,
     open: committing::Open,
     frozen: VecDeque<committing::Frozen>,
+    /// Bytes and records of the frozen batches.
+    held: (usize, usize),
     /// So many of the frozen batches, from the front, have all their outputs acknowledged.
     acknowledged: usize,
     commit: Option<committing::InFlight>,
@@ -146,6 +148,7 @@ impl<P: Processor> Worker<P> {
             work: None,
             open: committing::Open::default(),
             frozen: VecDeque::new(),
+            held: (0, 0),
             acknowledged: 0,
             commit: None,
             committed_at: None,
@@ -213,7 +216,7 @@ impl<P: Processor> Worker<P> {
     }
 
     fn is_over_limits(&self, config: &Config, publisher: &Publisher) -> bool {
-        let (bytes, records) = self.frozen.iter().fold((0, 0), |(b, r), batch| (b + batch.bytes, r + batch.records));
+        let (bytes, records) = self.held;
         bytes > config.frozen_bytes
             || records > config.uncommitted_records
             || publisher.unacknowledged_bytes(self.id.index) > config.unacknowledged_bytes

@@ -53,6 +53,7 @@ impl<P: Processor> Worker<P> {
         self.work = None;
         self.open = committing::Open::default();
         self.frozen.clear();
+        self.held = (0, 0);
         self.acknowledged = 0;
         self.commit = None;
         self.committed_at = None;

@@ -44,8 +44,8 @@ pub(super) struct Frozen {
     sequences: BTreeMap<String, Tip>,
     /// Last number it put out, by destination.
     ends: BTreeMap<Destination, u64>,
-    pub(super) bytes: usize,
-    pub(super) records: usize,
+    bytes: usize,
+    records: usize,
 }
 
 /// The commit under way.
@@ -116,11 +116,13 @@ impl<P: Processor> Worker<P> {
             turn.publisher.put(turn.now, &destination, self.id.index, self.life, before, item);
         }
         let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
+        let bytes = blobs + 32 * (open.timers.len() + open.sequences.len());
+        self.held = (self.held.0 + bytes, self.held.1 + open.records);
         self.frozen.push_back(Frozen {
             next: self.folded,
             appended: open.appended,
             meta: self.meta.clone(),
-            bytes: blobs + 32 * (open.timers.len() + open.sequences.len()),
+            bytes,
             entities,
             timers: open.timers,
             sequences: open.sequences,
@@ -193,7 +195,7 @@ impl<P: Processor> Worker<P> {
     pub(super) fn commit_wake(&self, config: &Config) -> Option<Timestamp> {
         match &self.commit {
             Some(in_flight) => in_flight.again,
-            None if self.committable(config).0 == 0 => None,
+            None if self.frozen.is_empty() || self.acknowledged == 0 && config.rules.commit_behind_acknowledgements => None,
             None => Some(self.committed_at.map_or(Timestamp::ZERO, |at| at.plus(config.commit_interval))),
         }
     }
@@ -234,8 +236,8 @@ impl<P: Processor> Worker<P> {
                 self.off = in_flight.commit.next;
                 self.commit = None;
                 turn.counters.commits += 1;
-                while self.frozen.front().is_some_and(|batch| batch.next <= self.off) {
-                    self.frozen.pop_front();
+                while let Some(batch) = self.frozen.pop_front_if(|batch| batch.next <= self.off) {
+                    self.held = (self.held.0 - batch.bytes, self.held.1 - batch.records);
                     self.acknowledged = self.acknowledged.saturating_sub(1);
                 }
                 self.prune_timers();

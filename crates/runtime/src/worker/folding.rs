@@ -398,14 +398,20 @@ impl<P: Processor> Worker<P> {
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
         }
         Self::check_outputs(turn, &outputs)?;
-        for id in &touched {
-            let value = entities.remove(id).flatten();
-            self.change(id, value, position.offset);
+        let encode = |id: EntityId| {
+            let value = entities.remove(&id).flatten();
+            let bytes = value.as_ref().and_then(P::Entity::encode);
+            // What leaves nothing behind is absent at once, not only after it was written and read again.
+            (id, value.filter(|_| bytes.is_some()), bytes)
+        };
+        let changes: Vec<_> = self.guarded(turn, |_| Ok(touched.into_iter().map(encode).collect()))?;
+        for (id, value, bytes) in changes {
+            self.change(&id, value, bytes, position.offset);
         }
         Ok(Done { result, outputs, jobs })
     }
 
-    fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
+    pub(super) fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
         if !turn.config.rules.catch_unwind {
             return act(&self.processor);
         }
@@ -415,10 +421,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// An entity as the frame at `offset` leaves it.
-    fn change(&mut self, id: &EntityId, value: Option<P::Entity>, offset: Offset) {
-        let bytes = value.as_ref().and_then(P::Entity::encode);
-        // What leaves nothing behind is absent at once, not only after it was written and read again.
-        let value = value.filter(|_| bytes.is_some());
+    fn change(&mut self, id: &EntityId, value: Option<P::Entity>, bytes: Option<Bytes>, offset: Offset) {
         let before = self.cache.get(id).and_then(earliest);
         let existed = self.cache.get(id).is_some();
         let after = value.as_ref().and_then(earliest);

@@ -132,7 +132,7 @@ impl<P: Processor> Worker<P> {
         self.queue.sought = None;
         self.queue.listen(turn.now, self.next);
         let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string());
-        let entities = frame.as_ref().map_or_else(|_| BTreeSet::new(), |frame| self.touched_by(frame));
+        let entities = frame.as_ref().map_or_else(|_| BTreeSet::new(), |frame| self.touched_by(turn, frame));
         if !turn.config.rules.activations_in_log {
             self.define_early(frame.as_ref().ok());
         }
@@ -146,10 +146,10 @@ impl<P: Processor> Worker<P> {
     }
 
     /// A guess, for loading in advance; what the fold asks for is asked for again when it is folded.
-    fn touched_by(&self, frame: &Frame) -> BTreeSet<EntityId> {
+    fn touched_by(&self, turn: &Turn<'_>, frame: &Frame) -> BTreeSet<EntityId> {
         let records = frame.sections.iter().flat_map(|section| &section.records);
         let role = records.filter(|record| !emitting::is_runtime_kind(record.kind));
-        role.filter_map(|record| self.processor.entities(record).ok()).flatten().collect()
+        role.filter_map(|record| self.guarded(turn, |processor| processor.entities(record)).ok()).flatten().collect()
     }
 
     /// Only with its rule off: what the simulator must find.
