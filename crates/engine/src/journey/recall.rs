@@ -86,15 +86,19 @@ fn fence(turn: &mut Turn<'_>, event: &Event) {
     let Some(entry) = person::consent(turn.person, channel, topic) else { return };
     // The whole channel is every topic: no name.
     let topic = if topic == WHOLE_CHANNEL { String::new() } else { topic.to_owned() };
-    let addresses = turn.person.addresses.iter().filter(|a| a.channel == channel);
-    let keys: Vec<[u8; 16]> = addresses.map(|a| address::key(channel, &a.value)).collect();
-    let express = entry.state() == ConsentState::Granted && entry.basis == "express";
+    // The address that the event names; else all of the channel.
+    let keys: Vec<[u8; 16]> = match text(event, "address") {
+        Some(named) => vec![address::key(channel, named)],
+        None => turn.person.addresses.iter().filter(|a| a.channel == channel).map(|a| address::key(channel, &a.value)).collect(),
+    };
+    // A source that may not grant leaves no entry in the ledger: an older grant found there is not its doing.
+    let granted = event.may_grant && entry.at == event.event_time && entry.state() == ConsentState::Granted && entry.basis == "express";
     for key in keys {
         if event.name == "Unsubscribed" && entry.state() == ConsentState::Denied {
             let profile = bytes::Bytes::copy_from_slice(turn.cx.profile.as_bytes());
             let suppress = Suppress { reason: "UNSUBSCRIBED".to_owned(), topic: topic.clone(), profile };
             turn.effects.push(Effect::Suppress { key, suppress });
-        } else if event.name != "Unsubscribed" && express {
+        } else if event.name != "Unsubscribed" && granted {
             // Topics that stay denied are stopped by the ledger at gate 3.
             for reason in ["UNSUBSCRIBED", "COMPLAINT"] {
                 turn.effects.push(Effect::Unsuppress { key, unsuppress: Unsuppress { reason: reason.to_owned() } });

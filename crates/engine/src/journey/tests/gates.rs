@@ -97,12 +97,26 @@ fn a_denial_takes_back_what_is_on_its_way_and_fences_the_address() {
 }
 
 #[test]
+fn a_message_that_outran_its_recall_is_marked() {
+    let world = World::new(&shop(&journey("", ""))).with(
+        "0m address ana@shop.example · consent email/news granted
+         1m event Ping id_=1
+         2m event Unsubscribed channel=email topic=news with consent email/news denied
+         3m receipt accepted",
+    );
+    let receipt = world.state.trail.iter().find(|t| t.what == "RECEIPT").unwrap();
+    assert!(receipt.note.starts_with("RACED"), "{}", receipt.note);
+    assert_eq!(world.exits(), ["COMPLETED"]);
+}
+
+#[test]
 fn a_newer_grant_takes_the_fence_down() {
     check(
         &journey("", ""),
         "0m address ana@shop.example
          1m event Unsubscribed channel=email with consent email/* denied
-         2m event Subscribed channel=email topic=news with consent email/news granted",
+         2m event Subscribed channel=email topic=news with consent email/news granted
+         3m event Subscribed channel=email topic=news browser=yes",
         "1m suppress UNSUBSCRIBED
          2m unsuppress UNSUBSCRIBED
          2m unsuppress COMPLAINT",

@@ -7,7 +7,8 @@
 //! 1h receipt accepted                                       of the last message that went out
 //! 2h .                                                      time passes
 //! ```
-//! An event takes `id=` (its message id), `ago=10m` (it happened then) and `historical=yes` beside its properties.
+//! An event takes `id=` (its message id), `ago=10m` (it happened then), `historical=yes` and
+//! `browser=yes` (its source may not grant consent) beside its properties.
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -235,6 +236,7 @@ impl World {
         let id = properties.remove("id").map_or_else(|| format!("m{}", self.offset), str::to_owned);
         let ago = properties.remove("ago").map_or(Span::ZERO, |a| a.parse().unwrap());
         let historical = properties.remove("historical").is_some();
+        let may_grant = properties.remove("browser").is_none();
         let entries = properties.into_iter().map(|(n, v)| Property { name: n.to_owned(), value: Some(text(v)) });
         Event {
             message_id: id,
@@ -243,6 +245,7 @@ impl World {
             received_at: self.now.millis(),
             properties: Some(Object { entries: entries.collect() }),
             historical,
+            may_grant,
             ..Event::default()
         }
     }

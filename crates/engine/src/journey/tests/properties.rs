@@ -1,8 +1,13 @@
-//! Laws of the union: in any order, in any grouping, any number of times.
+//! Laws of the union: in any order, in any grouping, any number of times; and of the import: it comes to
+//! what would have been decided had both halves been one from the start.
 
 use bytes::Bytes;
 use waypost_codec::state::{Fact, JourneyProfile, PastRun, Run, RunSend, SendLogEntry, SendState, Trail};
 
+use super::{
+    harness::{World, shop},
+    stories::{ANA, CART},
+};
 use crate::journey::unite;
 
 /// A small pseudo-random source: the laws are tried on a few hundred states, the same ones every time.
@@ -73,4 +78,33 @@ fn the_union_of_halves_is_commutative_associative_and_idempotent() {
         assert_eq!(unite(&unite(&a, &b), &c), unite(&a, &unite(&b, &c)), "round {round}: associative");
         assert_eq!(unite(&unite(&a, &b), &b), unite(&a, &b), "round {round}: absorbing");
     }
+}
+
+#[test]
+fn two_halves_that_meet_in_time_send_what_one_person_would_have_been_sent() {
+    let ws = shop(CART);
+    let mut dice = Dice(11);
+    let mut stopped = 0;
+    for round in 0..200 {
+        let mut lines: Vec<(u64, bool)> = (0..=dice.roll(6)).map(|_| (dice.roll(50), dice.roll(3) == 0)).collect();
+        lines.sort_unstable();
+        lines.dedup_by_key(|l| l.0);
+        let line = |(minute, order): &(u64, bool)| {
+            let what = if *order { "event Order Completed order_id=o" } else { "event Cart Updated cart_id=k1 with cart k1 open" };
+            format!("{minute}m {what}\n")
+        };
+        let whole: String = lines.iter().map(line).collect();
+        let touches: String = lines.iter().filter(|l| !l.1).map(line).collect();
+        let orders: String = lines.iter().filter(|l| l.1).map(line).collect();
+
+        let one = World::of(&ws, 1).with(&format!("{ANA}{whole}200m ."));
+        let device = World::of(&ws, 2).with(&touches);
+        let carts = device.state.person.clone();
+        let mut ana = World::of(&ws, 1).with(&format!("{ANA}{orders}55m ."));
+        ana.merge(device, carts.as_ref());
+        ana.play("200m .");
+        assert_eq!(ana.sent(), one.sent(), "round {round}: {whole}");
+        stopped += usize::from(one.sent().is_empty());
+    }
+    assert!((40..160).contains(&stopped), "both ways are tried: {stopped}");
 }
