@@ -61,6 +61,7 @@ const PROPOSE_AT_MOST: Span = Span::from_secs(60);
 pub const LOOK_AFTER: Span = Span::from_secs(10);
 /// Added to the call timeout before a doubt ends.
 pub const DOUBT_MARGIN: Span = Span::from_secs(5);
+const MARKETING_DOUBT: Span = Span::from_secs(30);
 const FIRST_BACKOFF: Span = Span::from_secs(30);
 const LONGEST_BACKOFF: Span = Span::from_hours(1);
 
@@ -195,7 +196,13 @@ fn touched(state: &mut DispatchState, here: Here) {
 fn doubt(state: &mut DispatchState, here: Here) {
     state.set_phase(Phase::InDoubt);
     MAYBE_SENT.clone_into(&mut state.reason);
-    state.due = here.now.plus(here.call_timeout).plus(DOUBT_MARGIN).millis();
+    // Nothing is sent again for marketing, and a late answer sets UNKNOWN right: no need to wait for a
+    // call that an old process may still have under way.
+    let wait = match class(state) {
+        Class::Marketing => here.call_timeout.min(MARKETING_DOUBT),
+        Class::Transactional => here.call_timeout,
+    };
+    state.due = here.now.plus(wait).plus(DOUBT_MARGIN).millis();
 }
 
 fn resolved(state: &mut DispatchState, here: Here) -> Vec<Effect> {

@@ -108,7 +108,7 @@ impl Registry {
         if status.is_success() {
             return serde_json::from_slice(&body).map_err(|_| SchemasError::Unavailable("an answer that is none of a registry".to_owned()));
         }
-        Err(refusal(status, serde_json::from_slice(&body).ok()))
+        Err(refusal(status, serde_json::from_slice(&body).ok().as_ref()))
     }
 
     fn post(&self, path: &str, body: &Value) -> RequestBuilder {
@@ -146,11 +146,10 @@ impl Schemas for Registry {
     async fn check(&self, subject: &str, schema: &str) -> Result<Verdict, SchemasError> {
         let path = format!("/compatibility/subjects/{}/versions/latest?verbose=true", encoded(subject));
         match self.ask::<VerdictAnswer>(self.post(&path, &body(schema))).await {
-            Ok(VerdictAnswer { is_compatible: true, .. }) => Ok(Verdict::default()),
+            // A subject that is absent takes any.
+            Ok(VerdictAnswer { is_compatible: true, .. }) | Err(SchemasError::NotFound) => Ok(Verdict::default()),
             Ok(VerdictAnswer { messages, .. }) if messages.is_empty() => Ok(Verdict { reasons: vec!["incompatible".to_owned()] }),
             Ok(VerdictAnswer { messages, .. }) => Ok(Verdict { reasons: messages }),
-            // A subject that is absent takes any.
-            Err(SchemasError::NotFound) => Ok(Verdict::default()),
             Err(error) => Err(error),
         }
     }
@@ -178,9 +177,9 @@ fn body(schema: &str) -> Value {
     json!({ "schema": schema, "schemaType": "AVRO" })
 }
 
-fn refusal(status: StatusCode, answer: Option<ErrorAnswer>) -> SchemasError {
-    let code = answer.as_ref().map_or(0, |a| a.error_code);
-    let message = || answer.as_ref().map(|a| a.message.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| format!("HTTP {status}"));
+fn refusal(status: StatusCode, answer: Option<&ErrorAnswer>) -> SchemasError {
+    let code = answer.map_or(0, |a| a.error_code);
+    let message = || answer.map(|a| a.message.clone()).filter(|m| !m.is_empty()).unwrap_or_else(|| format!("HTTP {status}"));
     match (status, code) {
         (StatusCode::NOT_FOUND, 40_401..=40_499) => SchemasError::NotFound,
         (StatusCode::CONFLICT, _) => SchemasError::Incompatible(vec![message()]),

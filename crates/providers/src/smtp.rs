@@ -7,7 +7,7 @@ use std::{
     fmt,
     future::Future,
     sync::{Mutex, PoisonError},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use async_trait::async_trait;
@@ -21,6 +21,7 @@ use lettre::{
         extension::{ClientId, Extension, MailBodyParameter, MailParameter},
     },
 };
+use tokio::time::Instant;
 use waypost_codec::inbox::Outcome;
 use waypost_sender::{Capabilities, OutgoingEmail, Provider, ProviderOutcome};
 use waypost_types::Span;
@@ -109,7 +110,7 @@ impl SmtpSettings {
             hello: "localhost".to_owned(),
             roots: Vec::new(),
             timeout: Duration::from_secs(30),
-            final_timeout: Duration::from_secs(600),
+            final_timeout: Duration::from_mins(10),
         }
     }
 }
@@ -156,7 +157,7 @@ impl Smtp {
 
     async fn within<T>(&self, step: impl Future<Output = Result<T, Error>>) -> Result<T, Failure> {
         match tokio::time::timeout(self.settings.timeout, step).await {
-            Ok(done) => done.map_err(Failure::of),
+            Ok(done) => done.map_err(|error| Failure::of(&error)),
             Err(_) => Err(Failure::Lost("no answer in time".to_owned())),
         }
     }
@@ -216,7 +217,7 @@ impl Smtp {
                 self.keep(connection);
                 ProviderOutcome::accepted(id)
             }
-            Ok(Err(error)) => match Failure::of(error) {
+            Ok(Err(error)) => match Failure::of(&error) {
                 Failure::Refused { transient, code, text } => refusal("message", transient, &code, &text, Outcome::PermanentContent),
                 Failure::Lost(reason) => ProviderOutcome::other(Outcome::Unknown, format!("after DATA: {reason}")),
             },
@@ -277,10 +278,10 @@ enum Failure {
 // === impl Failure ===
 
 impl Failure {
-    fn of(error: Error) -> Self {
+    fn of(error: &Error) -> Self {
         match error.status() {
             Some(code) => {
-                let text = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+                let text = std::error::Error::source(error).map(ToString::to_string).unwrap_or_default();
                 Self::Refused { transient: error.is_transient(), code: code.to_string(), text }
             }
             // The kind alone: what stands behind it may name hosts and people.
@@ -339,7 +340,7 @@ fn is_enhanced(word: &str) -> bool {
 fn queue_id(answer: &str) -> String {
     let id = answer.split_once("queued as ").or_else(|| answer.split_once("id=")).map_or(answer, |(_, id)| id);
     let id = id.split_whitespace().next().unwrap_or("");
-    id.chars().filter(|c| c.is_ascii_graphic()).take(128).collect()
+    id.chars().filter(char::is_ascii_graphic).take(128).collect()
 }
 
 /// Whether `raw` can go over the wire as it is: a bare CR or LF before a dot would end the message

@@ -209,6 +209,16 @@ fn a_transactional_doubt_ends_in_one_more_attempt() {
 }
 
 #[test]
+fn a_marketing_doubt_does_not_wait_for_long_calls() {
+    for (class, seconds) in [(Class::Marketing, 35), (Class::Transactional, 845)] {
+        let (mut state, _) = in_phase(Phase::Inflight, class);
+        let at = Timestamp::from_millis(state.due);
+        fired(&mut state, Here { call_timeout: Span::from_secs(840), ..here(at, 9) });
+        assert_eq!(state.due, at.plus(Span::from_secs(seconds)).millis());
+    }
+}
+
+#[test]
 fn the_answer_of_a_killed_life_settles_the_doubt() {
     let (mut state, mut address) = in_phase(Phase::Inflight, Class::Transactional);
     let at = Timestamp::from_millis(state.due);

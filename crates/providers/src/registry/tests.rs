@@ -41,7 +41,7 @@ async fn server(answers: Vec<(&'static str, u16, String)>) -> (String, Seen) {
             let request = head.split(" HTTP").next().unwrap_or("").replace("/apis/ccompat/v7", "");
             log.lock().unwrap().push(format!("{request} {auth} {}", String::from_utf8_lossy(&body)));
             let answer = answers.iter().find(|(start, ..)| request.starts_with(start));
-            let (status, body) = answer.map_or((404, "<html>".to_owned()), |(_, status, body)| (*status, body.clone()));
+            let (status, body) = answer.map_or_else(|| (404, "<html>".to_owned()), |(_, status, body)| (*status, body.clone()));
             let text = format!("HTTP/1.1 {status} X\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{body}", body.len());
             stream.get_mut().write_all(text.as_bytes()).await.unwrap();
         }
