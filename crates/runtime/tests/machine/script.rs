@@ -344,6 +344,32 @@ fn jobs_start_only_behind_the_own_leader_record() {
     assert_eq!((bench.jobs.len(), leader > 0), (1, true));
 }
 
+/// How often the job of one record is started if another process takes over, and if the store is rewound.
+fn calls(rules: Rules) -> (usize, usize) {
+    let mut taken = Bench::new(Config { rules, ..Config::default() });
+    taken.settle();
+    taken.say(b"a", b"j");
+    taken.settle();
+    drop(taken.take_over());
+    taken.settle();
+    let mut rewound = Bench::new(Config { rules, ..Config::default() });
+    rewound.settle();
+    rewound.say(b"a", b"j");
+    rewound.run_for(200, |_| Fault::None);
+    rewound.store.drop_last(P, 9);
+    rewound.say(b"a", b"");
+    rewound.run_for(1_000, |_| Fault::None);
+    assert_eq!(rewound.machine.counters().rewound, 1);
+    (taken.jobs.len(), rewound.jobs.len())
+}
+
+#[test]
+fn a_replay_calls_nobody() {
+    assert_eq!(calls(Rules::default()), (1, 1));
+    assert_eq!(calls(Rules { leader_check: false, ..Rules::default() }).0, 2, "without the check");
+    assert_eq!(calls(Rules { fresh_token: false, ..Rules::default() }).1, 2, "led by its own older leader record");
+}
+
 #[test]
 fn a_foreign_leader_record_ends_the_lead_until_the_own_is_written_again() {
     let mut bench = Bench::new(Config::default());
