@@ -1,5 +1,4 @@
 //! The memory adapters keep the ports' promises.
-#![expect(clippy::unwrap_used, reason = "tests")]
 
 #![expect(clippy::unwrap_used, reason = "a test")]
 
