@@ -260,30 +260,26 @@ impl Embedded {
 
     /// The earliest stored wake-up of any entity.
     pub fn next_timer(&self) -> Option<Timestamp> {
-        self.stored_timers().min()
-    }
-
-    fn stored_timers(&self) -> impl Iterator<Item = Timestamp> {
-        self.store.partitions().into_iter().filter_map(|partition| self.store.dump(partition)).flat_map(|dump| dump.timers.into_values())
+        self.store.earliest_timer(None)
     }
 
     /// Moves on to `instant`, stopping wherever an entity wants to be woken, and settles there.
     pub fn advance_to(&mut self, instant: Timestamp) {
         self.settle();
         // What cannot be helped by waiting (its upstream is not there) is not waited for again.
-        let mut given_up = Timestamp::ZERO;
-        while let Some(due) = self.stored_timers().filter(|due| *due > given_up && *due <= instant).min() {
+        let mut given_up = None;
+        while let Some(due) = self.store.earliest_timer(given_up).filter(|due| *due <= instant) {
             self.step_to(due.max(self.now()));
             let patience = self.now().plus(OVERDUE).min(instant);
-            while self.stored_timers().any(|stored| stored <= due && stored > given_up) {
+            while self.store.earliest_timer(given_up).is_some_and(|stored| stored <= due) {
                 let Some(wake) = self.next_wake().filter(|wake| *wake <= patience) else { break };
                 self.step_to(wake.max(self.now().plus(Span::from_millis(1))).min(patience));
                 if self.now() >= patience {
                     break;
                 }
             }
-            if self.stored_timers().any(|stored| stored <= due && stored > given_up) {
-                given_up = due;
+            if self.store.earliest_timer(given_up).is_some_and(|stored| stored <= due) {
+                given_up = Some(due);
             }
         }
         self.step_to(instant);

@@ -218,6 +218,12 @@ impl MemoryStore {
         self.inner().partitions.get(&partition).map(|slot| slot.state.clone())
     }
 
+    /// The earliest wake-up of any partition behind `after`.
+    pub fn earliest_timer(&self, after: Option<Timestamp>) -> Option<Timestamp> {
+        let inner = self.inner();
+        inner.partitions.values().flat_map(|slot| slot.state.timers.values()).copied().filter(|due| Some(*due) > after).min()
+    }
+
     /// Partitions that have state.
     pub fn partitions(&self) -> Vec<PartitionId> {
         self.inner().partitions.keys().copied().collect()
