@@ -1,5 +1,17 @@
 //! Whole-process tests and the rules of the repository.
 //!
-//! Run by `make test`, which starts a Kafka and a Redis for them and says where the binaries are.
+//! Run by `make test`, which starts a Kafka and a Redis for them and says where the binaries are. Each
+//! `Shop` is an installation of its own: a topic prefix, a schema registry and one process a role.
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
+#![expect(clippy::disallowed_methods, reason = "these tests watch real processes: time and environment are theirs")]
 
+mod definitions;
+mod doors;
+mod http;
+mod public;
+mod shop;
+mod smtp_sink;
+mod stack;
+mod story;
 mod tidy;
+mod under_faults;

@@ -1,0 +1,227 @@
+//! The promises while things are killed: every expected message once, or reported unknown where a call was
+//! under way; none after a stop that came in time.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value as Json, json};
+
+use crate::{
+    shop::{ROLES, Said, Shop},
+    stack::{self, alone},
+};
+
+/// Delay before each send of the fixture journey.
+const STEPS: [(&str, i64); 2] = [("remind", 4_000), ("again", 8_000)];
+/// A stop acknowledged this long before the due instant is in time.
+const SLACK: i64 = 2_000;
+
+/// Everybody's carts, and what has to come of them.
+struct Crowd<'a> {
+    shop: &'a Shop,
+    carts: Vec<Cart>,
+}
+
+struct Cart {
+    key: String,
+    user: String,
+    touched: Said,
+    ordered: Option<Said>,
+}
+
+/// What became of one send, as seen from outside.
+#[derive(Debug, Default)]
+struct Seen {
+    mails: usize,
+    accepted: usize,
+    unknown: usize,
+    other: Vec<String>,
+}
+
+// === impl Cart ===
+
+impl Cart {
+    /// Whether the order was acknowledged in time to prevent a send that is due so long after the touch.
+    fn prevents(&self, delay: i64) -> bool {
+        self.ordered.is_some_and(|said| said.acknowledged <= self.touched.first_tried + delay - SLACK)
+    }
+}
+
+// === impl Crowd ===
+
+impl<'a> Crowd<'a> {
+    fn of(shop: &'a Shop) -> Self {
+        Self { shop, carts: Vec::new() }
+    }
+
+    /// Somebody new fills a cart; its number. An order ends all runs of a person, so each has one.
+    fn touch(&mut self) -> usize {
+        let number = self.carts.len();
+        let (key, user) = (format!("k{number}"), format!("u{number}"));
+        self.shop.person(&user);
+        let touched = self.shop.touch(&json!({"userId": user}), &key);
+        self.carts.push(Cart { key, user, touched, ordered: None });
+        number
+    }
+
+    /// Its owner orders, under her user id.
+    fn order(&mut self, cart: usize) {
+        let cart = &mut self.carts[cart];
+        cart.ordered = Some(self.shop.order(&json!({"userId": cart.user}), &format!("o-{}", cart.key)));
+    }
+
+    /// Until the first mail about a cart.
+    fn reminded(&self, cart: usize) {
+        let cart = &self.carts[cart];
+        self.shop.mail(&format!("{}@mail.example", cart.user), &format!("remind {}", cart.key));
+    }
+
+    /// Until all runs have ended and what they sent has an outcome.
+    fn settle(&self) {
+        for cart in &self.carts {
+            self.shop.ended("cart-recovery", &cart.key);
+        }
+        self.shop.until("an outcome of each send", || {
+            let rows = self.shop.decisions.rows(&self.shop.registry);
+            let done = self.outcomes();
+            let sent = rows.iter().filter(|row| row["what"] == "SENT");
+            sent.map(|row| &row["send"]).all(|send| done.contains_key(send.as_str().unwrap())).then_some(())
+        });
+    }
+
+    /// Names of the rows of `waypost.messages.v1` by send id.
+    fn outcomes(&self) -> BTreeMap<String, Vec<String>> {
+        let mut outcomes: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for row in self.shop.messages.rows(&self.shop.registry) {
+            let said = format!("{} {}", row["name"].as_str().unwrap(), row["reason"].as_str().unwrap());
+            outcomes.entry(row["send"].as_str().unwrap().to_owned()).or_default().push(said.trim().to_owned());
+        }
+        outcomes
+    }
+
+    /// Judges every cart; the sends that were reported as unknown.
+    fn judge(&self) -> Vec<String> {
+        let decisions = self.shop.decisions.rows(&self.shop.registry);
+        let outcomes = self.outcomes();
+        let mails = self.shop.sink.mails();
+        let mut doubtful = Vec::new();
+        for cart in &self.carts {
+            let own = |what: &str, step: &str| -> Vec<&Json> {
+                decisions
+                    .iter()
+                    .filter(|row| row["key"] == cart.key && row["what"] == what && (step.is_empty() || row["step"] == step))
+                    .collect()
+            };
+            assert_eq!((own("ENTERED", "").len(), own("EXITED", "").len()), (1, 1), "runs of {}: {decisions:#?}", cart.key);
+            for (step, delay) in STEPS {
+                let name = format!("{step} {}", cart.key);
+                let sent = own("SENT", step);
+                assert!(sent.len() <= 1, "{name} was decided twice: {sent:#?}");
+                let mut seen = Seen { mails: mails.iter().filter(|mail| mail.header("subject") == name).count(), ..Seen::default() };
+                for said in sent.iter().flat_map(|row| &outcomes[row["send"].as_str().unwrap()]) {
+                    match said.as_str() {
+                        "Message Accepted" => seen.accepted += 1,
+                        said if said.starts_with("Message Unknown") => seen.unknown += 1,
+                        said => seen.other.push(said.to_owned()),
+                    }
+                }
+                assert!(seen.mails <= 1, "{name} went out {} times", seen.mails);
+                assert!(seen.mails == 1 || seen.accepted == 0, "{name} is reported accepted and never arrived: {seen:?}");
+                if cart.prevents(delay) {
+                    assert!(
+                        sent.is_empty() && seen.mails == 0,
+                        "{name} went out after a stop in time: {:?} {:?}",
+                        cart.touched,
+                        cart.ordered
+                    );
+                } else if cart.ordered.is_none() {
+                    assert!(seen.accepted + seen.unknown >= 1 && seen.other.is_empty(), "{name} did not go out: {seen:?}");
+                }
+                if seen.unknown > 0 && seen.accepted == 0 {
+                    doubtful.push(name);
+                }
+            }
+        }
+        doubtful
+    }
+}
+
+#[test]
+fn a_killed_role_loses_nothing_and_doubles_nothing() {
+    let alone = alone("kill");
+    let shop = &alone.shop;
+    let mut crowd = Crowd::of(shop);
+    shop.sink.answer_after(Duration::from_millis(300));
+    let mute = shop.person("mute");
+    for role in ROLES {
+        if role == "sender" {
+            // a call that is under way for certain: the server has the message and never answers
+            shop.track(&json!({"userId": "mute"}), "Signed Up", json!({}));
+            shop.mail(&mute, "greet Ann");
+        }
+        // the first half is going out when the role dies, the second half is pending
+        let [first, ..] = [(); 3].map(|()| crowd.touch());
+        crowd.reminded(first);
+        let pending = [(); 3].map(|()| crowd.touch());
+        shop.kill(role);
+        if role == "ingest" {
+            shop.start(role);
+            crowd.order(pending[0]);
+        } else {
+            // in time, while the role is away
+            crowd.order(pending[0]);
+            shop.start(role);
+        }
+        crowd.order(pending[1]);
+        // it is at work again when it has dealt with a cart that came after it
+        let fresh = crowd.touch();
+        crowd.reminded(fresh);
+    }
+    shop.wait_for_control();
+    crowd.settle();
+    // Only the sender makes calls: the doubtful ones were in flight when it died.
+    let unknown = crowd.judge();
+    assert!(unknown.len() <= 3, "{unknown:?}");
+    let row = shop.message("the end of the doubt", |row| row["step"] == "greet");
+    assert_eq!((row["name"].as_str(), row["reason"].as_str()), (Some("Message Unknown"), Some("OUTCOME_UNKNOWN")));
+    assert_eq!(shop.sink.to(&mute).len(), 1);
+}
+
+#[test]
+fn a_crash_of_redis_or_kafka_loses_nothing_and_doubles_nothing() {
+    let alone = alone("servers");
+    let shop = &alone.shop;
+    let mut crowd = Crowd::of(shop);
+    shop.sink.answer_after(Duration::from_millis(100));
+    for server in ["redis", "kafka"] {
+        let [first, ..] = [(); 3].map(|()| crowd.touch());
+        crowd.reminded(first);
+        let pending = [(); 3].map(|()| crowd.touch());
+        crowd.order(pending[0]);
+        stack::crash(server);
+        crowd.order(pending[1]);
+        let fresh = crowd.touch();
+        crowd.reminded(fresh);
+    }
+    crowd.settle();
+    // Nobody who was calling died: all is known.
+    assert_eq!(crowd.judge(), Vec::<String>::new());
+}
+
+#[test]
+fn a_clean_restart_of_each_role_leaves_no_doubt() {
+    let alone = alone("restart");
+    let shop = &alone.shop;
+    let mut crowd = Crowd::of(shop);
+    shop.sink.answer_after(Duration::from_millis(200));
+    for role in ROLES {
+        let ordered = crowd.touch();
+        crowd.order(ordered);
+        let [first, ..] = [(); 4].map(|()| crowd.touch());
+        crowd.reminded(first);
+        let status = shop.stop(role);
+        assert!(status.success(), "{role}: {status}");
+        shop.start(role);
+    }
+    crowd.settle();
+    assert_eq!(crowd.judge(), Vec::<String>::new());
+}
