@@ -25,7 +25,7 @@ pub(super) fn mjml_error(source: &str) -> Option<(usize, String)> {
 
 // Without the default fonts: a mail loads nothing that its template does not name.
 fn options() -> mrml::prelude::render::RenderOptions {
-    mrml::prelude::render::RenderOptions { fonts: std::collections::HashMap::new(), ..Default::default() }
+    mrml::prelude::render::RenderOptions { fonts: [].into(), ..Default::default() }
 }
 
 /// The preheader as hidden text at the start of the body.
