@@ -5,6 +5,7 @@
 //! Nothing is decided here. A record is taken only where the machine wants one, so a partition that is
 //! over its limits stops its own fetch and nobody else's.
 
+mod local;
 mod membership;
 mod perform;
 mod produce;
@@ -18,7 +19,7 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use futures::{StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
+use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
 use waypost_types::{EntityId, PartitionId, Role, Span, Timestamp};
@@ -30,6 +31,7 @@ use crate::{
     progress::{Directory, Speaker},
 };
 
+pub use local::LocalOwners;
 use membership::Membership;
 use produce::Outgoing;
 
@@ -142,6 +144,8 @@ pub struct Driver {
     query: u64,
     through: BTreeMap<u32, Timestamp>,
     gave_up: Option<String>,
+    /// Draining, until then.
+    deadline: Option<Timestamp>,
 }
 
 // === impl NoJobs ===
@@ -204,6 +208,7 @@ impl Driver {
             query: 0,
             through: BTreeMap::new(),
             gave_up: None,
+            deadline: None,
         };
         (driver, handle)
     }
@@ -228,28 +233,26 @@ impl Driver {
         let mut directory = self.ports.directory.watch();
         let mut progress = tokio::time::interval(PROGRESS);
         progress.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut deadline: Option<Timestamp> = None;
+        let mut open = true;
         info!(%role, %group, "running");
         loop {
             self.news(&mut consumer);
             let took = self.take(&mut consumer);
+            // time is looked at in every turn, because under load completed work always comes first
+            if self.next_wake().is_some_and(|at| at <= self.ports.clock.now()) {
+                self.wake();
+            }
+            if progress.tick().now_or_never().is_some() {
+                self.report(&mut *consumer);
+            }
             self.perform(&mut consumer);
-            if let Some(why) = self.gave_up.take() {
+            if let Some(exit) = self.exit() {
                 consumer.close().await;
-                return Ok(Exit::GaveUp(why));
+                self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, Vec::new());
+                info!(%role, ?exit, "ended");
+                return Ok(exit);
             }
-            if let Some(deadline) = deadline {
-                let done = self.membership.owned.is_empty() && self.machine.idle();
-                if done || self.ports.clock.now() >= deadline {
-                    consumer.close().await;
-                    self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, Vec::new());
-                    info!(%role, done, "ended");
-                    return Ok(if done { Exit::Drained } else { Exit::Unfinished });
-                }
-            }
-            let wake =
-                [self.machine.next_wake(), self.membership.next_wake(), self.outgoing.next_wake(), deadline].into_iter().flatten().min();
-            let clock = Arc::clone(&self.ports.clock);
+            let (clock, wake) = (Arc::clone(&self.ports.clock), self.next_wake());
             let woken = async move {
                 match wake {
                     Some(at) => clock.sleep_until(at).await,
@@ -261,41 +264,71 @@ impl Driver {
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
                     self.done(done);
                     // everything else that is complete by now, so that a commit covers more of it
-                    while let Some(Some(done)) = futures::FutureExt::now_or_never(self.running.next()) {
+                    while let Some(Some(done)) = self.running.next().now_or_never() {
                         self.done(done);
                     }
                 }
-                asked = self.asked.recv() => match asked {
-                    Some(Asked::Read(partition, entity, answer)) => {
-                        self.query += 1;
-                        self.queries.insert(self.query, answer);
-                        self.feed(Input::Query(self.query, partition, entity));
-                    }
-                    Some(Asked::DefinitionsChanged) => self.feed(Input::DefinitionsChanged),
-                    Some(Asked::Drain) | None if deadline.is_some() => tokio::task::yield_now().await,
-                    Some(Asked::Drain) | None => {
-                        deadline = Some(self.ports.clock.now().plus(self.settings.grace));
-                        self.feed(Input::Drain);
-                    }
-                },
+                asked = self.asked.recv(), if open => {
+                    open = asked.is_some();
+                    self.answer(asked.unwrap_or(Asked::Drain));
+                }
                 Ok(()) = directory.changed(), if role == Role::Segmenter => self.hear(),
-                _ = progress.tick() => {
-                    let all = self.machine.progress();
-                    for one in &all {
-                        consumer.note(one.partition.index, one.off);
-                    }
-                    self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, all);
-                }
-                () = woken => {
-                    self.membership.expire(self.ports.clock.now());
-                    self.retry();
-                    self.feed(Input::Wake);
-                }
+                _ = progress.tick() => self.report(&mut *consumer),
+                () = woken => self.wake(),
                 // more may lie there, but the others had their turn
                 () = std::future::ready(()), if took => tokio::task::yield_now().await,
                 () = consumer.ready() => {}
             }
         }
+    }
+
+    /// When something is due at the latest.
+    fn next_wake(&self) -> Option<Timestamp> {
+        [self.machine.next_wake(), self.membership.next_wake(), self.outgoing.next_wake(), self.deadline].into_iter().flatten().min()
+    }
+
+    fn wake(&mut self) {
+        self.membership.expire(self.ports.clock.now());
+        self.retry();
+        self.feed(Input::Wake);
+    }
+
+    /// Says what is owned, and notes the group's offsets.
+    fn report(&mut self, consumer: &mut dyn Consumer) {
+        let all = self.machine.progress();
+        for one in &all {
+            consumer.note(one.partition.index, one.off);
+        }
+        self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, self.machine.role(), all);
+    }
+
+    fn answer(&mut self, asked: Asked) {
+        match asked {
+            Asked::Read(partition, entity, answer) => {
+                self.query += 1;
+                self.queries.insert(self.query, answer);
+                self.feed(Input::Query(self.query, partition, entity));
+            }
+            Asked::DefinitionsChanged => self.feed(Input::DefinitionsChanged),
+            Asked::Drain => {
+                if self.deadline.is_none() {
+                    self.deadline = Some(self.ports.clock.now().plus(self.settings.grace));
+                    self.feed(Input::Drain);
+                }
+            }
+        }
+    }
+
+    /// Whether it is over, and how.
+    fn exit(&mut self) -> Option<Exit> {
+        if let Some(why) = self.gave_up.take() {
+            return Some(Exit::GaveUp(why));
+        }
+        let deadline = self.deadline?;
+        if self.membership.owned.is_empty() && self.machine.idle() {
+            return Some(Exit::Drained);
+        }
+        (self.ports.clock.now() >= deadline).then_some(Exit::Unfinished)
     }
 
     /// Feeds one input; what is to be done is done before the next wait.
