@@ -26,6 +26,12 @@ pub(crate) enum Command {
     Init,
     /// Check Kafka, Redis and the installation, and say what to change
     Doctor,
+    /// A development schema registry, in memory, filled from the committed schemas
+    Registry {
+        /// Where it is served; port 0 takes a free one
+        #[arg(long, default_value = "127.0.0.1:8081")]
+        listen: String,
+    },
     /// Settings
     Config {
         #[command(subcommand)]

@@ -1,4 +1,84 @@
-#[cfg_attr(not(test), expect(dead_code, reason = "wired by `waypost dev`"))]
-mod dev_registry;
+//! `waypost`: every role in one binary. This file is the plot; each command has its own.
 
-fn main() {}
+mod cli;
+mod config;
+mod dev;
+mod dev_registry;
+mod files;
+mod keys;
+#[cfg(feature = "stack")]
+mod stack;
+
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command, ConfigCommand};
+use config::Config;
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    match run(cli) {
+        Ok(code) => code,
+        Err(error) => {
+            screen(&format!("error: {error:#}"), true);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(cli: Cli) -> anyhow::Result<ExitCode> {
+    let config = Config::load(cli.config.as_deref(), std::env::vars())?;
+    match cli.command {
+        Command::Dev(args) => {
+            log("warn", &config)?;
+            dev::run(&args)
+        }
+        Command::Config { what: ConfigCommand::Print } => {
+            screen(config::DEFAULT.trim_end(), false);
+            Ok(ExitCode::SUCCESS)
+        }
+        Command::Config { what: ConfigCommand::Check } => {
+            screen("the settings are good", false);
+            Ok(ExitCode::SUCCESS)
+        }
+        #[cfg(feature = "stack")]
+        Command::Serve(args) => {
+            log(&config.log.filter, &config)?;
+            stack::serve(&config, &args)
+        }
+        #[cfg(feature = "stack")]
+        Command::Init => {
+            log(&config.log.filter, &config)?;
+            stack::init(&config)
+        }
+        #[cfg(feature = "stack")]
+        Command::Doctor => {
+            log("error", &config)?;
+            stack::doctor(&config)
+        }
+        #[cfg(feature = "stack")]
+        Command::Registry { listen } => {
+            log(&config.log.filter, &config)?;
+            stack::registry(&listen)
+        }
+        #[cfg(not(feature = "stack"))]
+        Command::Serve(_) | Command::Init | Command::Doctor | Command::Registry { .. } => {
+            anyhow::bail!("this binary was built without Kafka and Redis: build it with the feature `stack` (the default)")
+        }
+    }
+}
+
+fn log(filter: &str, config: &Config) -> anyhow::Result<()> {
+    let format = if config.log.format == "json" { waypost_telemetry::Format::Json } else { waypost_telemetry::Format::Text };
+    Ok(waypost_telemetry::init(filter, format)?)
+}
+
+/// The one place that writes to the terminal outside of logs.
+#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked for goes to the terminal")]
+fn screen(text: &str, trouble: bool) {
+    if trouble {
+        eprintln!("{text}");
+    } else {
+        println!("{text}");
+    }
+}

@@ -109,6 +109,26 @@ pub(crate) fn text(into: &mut Vec<u8>, value: &str) {
     into.extend_from_slice(value.as_bytes());
 }
 
+fn read_long(from: &mut &[u8]) -> Option<i64> {
+    let mut zigzag = 0_u64;
+    for shift in (0..70).step_by(7) {
+        let (byte, rest) = from.split_first()?;
+        *from = rest;
+        zigzag |= u64::from(byte & 0x7f).checked_shl(shift)?;
+        if byte & 0x80 == 0 {
+            return Some((zigzag >> 1).cast_signed() ^ -(zigzag & 1).cast_signed());
+        }
+    }
+    None
+}
+
+fn read_text(from: &mut &[u8]) -> Option<String> {
+    let length = usize::try_from(read_long(from)?).ok()?;
+    let (text, rest) = from.split_at_checked(length)?;
+    *from = rest;
+    String::from_utf8(text.to_vec()).ok()
+}
+
 macro_rules! row {
     ($name:ty, $topic:literal, [$($field:ident : $kind:ident),* $(,)?]) => {
         impl $name {
@@ -122,8 +142,16 @@ macro_rules! row {
                 $(row!(@ into, self.$field, $kind);)*
                 into.into()
             }
+            /// From Avro binary written in this version.
+            pub fn decode(mut from: &[u8]) -> Option<Self> {
+                let row = Self { $($field: row!(% from, $kind)),* };
+                from.is_empty().then_some(row)
+            }
         }
     };
+    (% $from:ident, text) => { read_text(&mut $from)? };
+    (% $from:ident, int) => { u32::try_from(read_long(&mut $from)?).ok()? };
+    (% $from:ident, time) => { Timestamp::from_millis(read_long(&mut $from)?) };
     (@ $into:ident, $value:expr, text) => { text(&mut $into, &$value) };
     (@ $into:ident, $value:expr, int) => { long(&mut $into, i64::from($value)) };
     (@ $into:ident, $value:expr, time) => { long(&mut $into, $value.millis()) };

@@ -1,0 +1,100 @@
+//! `waypost dev` without a script: real time, until somebody stops it.
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use anyhow::Context as _;
+use waypost_ingest::{EventsDoor, LogDeadLetters, run_events_door};
+use waypost_runtime::{
+    host::SystemClock,
+    ports::{Clock as _, Log as _},
+};
+use waypost_types::Span;
+
+use super::{
+    page,
+    world::{Settings, World},
+};
+use crate::{cli::Dev, dev_registry, screen};
+
+/// Longest nap of the loop: how late a timer or a question may be noticed.
+const NAP: Duration = Duration::from_millis(5);
+
+/// Serves until interrupted.
+pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
+    let clock = SystemClock;
+    let public_url = format!("http://{}", args.listen);
+    let settings = Settings { seed: seed(), start: clock.now(), mail: &args.mail, public_url: public_url.clone() };
+    let mut world = World::new(&settings)?;
+    world.define(&args.journeys)?;
+    let runtime = world.runtime.handle().clone();
+
+    let door = tokio_listener(&runtime, &args.listen)?;
+    let http = world.door.clone().merge(page::router(world.mail.clone())).merge(dev_registry::router(world.schemas.clone()));
+    runtime.spawn(async move { axum::serve(door, http).await });
+    let api = tokio_listener(&runtime, &args.control)?;
+    let router = runtime.block_on(world.control.router())?;
+    runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
+    events_door(&world)?;
+    let (stop, stopped) = std::sync::mpsc::channel();
+    runtime.spawn(async move {
+        drop(tokio::signal::ctrl_c().await);
+        drop(stop.send(()));
+    });
+
+    let key = world.keys.get("web").cloned().unwrap_or_default();
+    let backend = world.keys.get("shop-backend").cloned().unwrap_or_default();
+    screen(
+        &format!(
+            "waypost dev: everything in this process, in memory; only the caught mail is kept, under {}\n\n  \
+             door, caught mail, schema registry   {public_url}\n  control API                          http://{}\n  \
+             write key of source `web`            {key}\n  write key of source `shop-backend`   {backend}\n\n\
+             try:\n  curl -u {key}: -H 'content-type: application/json' {public_url}/v1/track \\\n       \
+             -d '{{\"event\": \"Product Added\", \"userId\": \"u1\", \"properties\": {{\"cart_id\": \"k1\", \"product_id\": \"p1\", \"price\": \"89.00\"}}}}'\n  \
+             waypostctl --server http://{} profile show user_id:u1\n  waypostctl --server http://{} explain user_id:u1 cart-recovery\n\n\
+             Ctrl-C stops it.",
+            args.mail.display(),
+            args.control,
+            args.control,
+            args.control
+        ),
+        false,
+    );
+    while stopped.recv_timeout(NAP).is_err() {
+        // The virtual clock follows the real one; it never goes back.
+        let now = clock.now();
+        if now > world.pipeline.now().plus(Span::ZERO) {
+            world.pipeline.clock().advance_to(now);
+        }
+        world.settle();
+        crate::keys::refresh(&world.ring, &world.catalog);
+    }
+    screen("stopped", false);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn tokio_listener(runtime: &tokio::runtime::Handle, address: &str) -> anyhow::Result<tokio::net::TcpListener> {
+    runtime
+        .block_on(tokio::net::TcpListener::bind(address))
+        .with_context(|| format!("cannot listen on {address}: is something else there? choose another with --listen or --control"))
+}
+
+/// The public topic is a door here too, for what other tasks of this process may write to it.
+fn events_door(world: &World) -> anyhow::Result<()> {
+    let subscription = world.runtime.block_on(world.port.subscribe("waypost.events.v1", "waypost.events-door"))?;
+    let door = EventsDoor {
+        schemas: world.schemas.clone(),
+        keys: world.ring.clone(),
+        door: Arc::new(world.memory_door()),
+        dead_letters: Arc::new(LogDeadLetters::new(world.port.clone(), "wp1.dead".to_owned(), world.record.public_partitions)),
+        clock: Arc::new(SystemClock),
+        install: world.record.hash_key(),
+    };
+    world.runtime.spawn(run_events_door(subscription, door));
+    Ok(())
+}
+
+/// Another installation each time: nothing is kept, so nothing has to be found again.
+fn seed() -> u64 {
+    use waypost_runtime::ports::Entropy as _;
+    waypost_runtime::host::OsEntropy.next()
+}

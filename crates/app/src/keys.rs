@@ -1,0 +1,40 @@
+//! The doors' key ring, kept equal to the control journal and the definitions in force.
+
+use std::sync::Arc;
+
+use waypost_codec::write_key::KeyHash;
+use waypost_control::Catalog;
+use waypost_engine::library::Library;
+use waypost_ingest::KeyRing;
+use waypost_types::{ContentHash, WorkspaceId};
+
+/// Puts into the ring what the catalog says now.
+pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) {
+    let journal = catalog.journal().borrow().clone();
+    let keys: Vec<(KeyHash, WorkspaceId, String)> = journal
+        .keys
+        .iter()
+        .filter_map(|(hash, (workspace, source))| {
+            let hash: KeyHash = hex::decode(hash).ok()?.try_into().ok()?;
+            Some((hash, *workspace, source.clone()))
+        })
+        .collect();
+    let hash = journal.set.as_ref().and_then(|(n, hash)| Some((*n, ContentHash::from_slice(&hex::decode(hash).ok()?).ok()?)));
+    let set = hash.and_then(|(number, hash)| catalog.library().set(&Library::defv_of(number, &hash)));
+    match set {
+        Some(set) => ring.replace(set.workspaces.values().map(|w| &**w), &keys),
+        None => ring.replace([], &keys),
+    }
+}
+
+/// Keeps the ring current until the catalog ends.
+pub(crate) async fn follow(ring: Arc<KeyRing>, catalog: Catalog) {
+    let mut arrivals = catalog.arrivals();
+    loop {
+        arrivals.borrow_and_update();
+        refresh(&ring, &catalog);
+        if arrivals.changed().await.is_err() {
+            return;
+        }
+    }
+}
