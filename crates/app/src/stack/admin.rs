@@ -1,0 +1,29 @@
+//! The admin listener: alive, ready, and what each partition is doing.
+
+use std::sync::Arc;
+
+use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
+use waypost_runtime::{
+    host::SystemClock,
+    ports::Clock as _,
+    progress::Directory,
+};
+
+/// `/livez`, `/readyz`, `/partitions`.
+pub(super) fn router(directory: Arc<Directory>) -> Router {
+    Router::new()
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/partitions", get(partitions))
+        .with_state(directory)
+}
+
+async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoResponse {
+    let mut text = String::new();
+    for owner in directory.owners(SystemClock.now()) {
+        let p = &owner.progress;
+        let state = p.halted.as_deref().map_or_else(|| if p.leading { "leading" } else { "replaying" }.to_owned(), |why| format!("halted: {why}"));
+        text.push_str(&format!("{} at {} committed {} folded {} through {} {state}\n", p.partition, owner.address, p.off, p.next, p.through));
+    }
+    (StatusCode::OK, text)
+}

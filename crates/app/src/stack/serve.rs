@@ -1,0 +1,364 @@
+//! `waypost serve`: read settings, check, build the roles of this process, run them, drain on a signal.
+
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+
+use anyhow::{Context as _, bail};
+use async_trait::async_trait;
+use tokio::task::JoinSet;
+use waypost_codec::unsubscribe::TokenKey;
+use waypost_control::{Catalog, Changes, Control};
+use waypost_engine::{definitions::DefinitionSet, library::Library};
+use waypost_identity::IdentityProcessor;
+use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, run_events_door};
+use waypost_orchestrator::OrchestratorProcessor;
+use waypost_providers::{
+    catcher::Catcher,
+    smtp::{self, Smtp, SmtpSettings, Tls},
+};
+use waypost_runtime::{
+    Config as Limits, Machine, Processor, RoleMachine,
+    door::LogDoor,
+    driver::{Driver, Exit, Handle, Jobs, NoJobs, Ports, Settings},
+    host::{OsEntropy, SystemClock},
+    install::{self, InstallRecord},
+    ports::{Clock, Entropy as _, Log, LogError, Store},
+    processor::{Job, Proposal},
+    progress::{Directory, Speaker},
+};
+use waypost_segmenter::SegmenterProcessor;
+use waypost_sender::{Calls, Links, Provider, SenderProcessor};
+use waypost_types::{PartitionId, Role, Span};
+
+use super::{admin, findings, log, owners, schemas, store};
+use crate::{cli::Serve, config::Config, keys};
+
+/// How long a drain may take: calls under way are waited for (PROTOCOL §11.5).
+const GRACE: Span = Span::from_secs(30);
+
+/// Runs roles until a signal.
+pub(crate) fn serve(config: &Config, args: &Serve) -> anyhow::Result<ExitCode> {
+    let mut roles: Vec<Role> = args.role.iter().flat_map(|r| r.0.iter().copied()).collect();
+    roles.sort_unstable();
+    roles.dedup();
+    super::block_on(async { Process::build(config).await?.run(config, &roles).await })
+}
+
+/// What all roles of a process share.
+struct Process {
+    log: Arc<dyn Log>,
+    store: Arc<dyn Store>,
+    clock: Arc<dyn Clock>,
+    record: InstallRecord,
+    catalog: Catalog,
+    directory: Arc<Directory>,
+    registry: Arc<dyn waypost_codec::schemas::Schemas>,
+    links: Links,
+    _following: waypost_control::Following,
+}
+
+/// The sender's work, on the ports of this process.
+struct SenderJobs(Calls);
+
+#[async_trait]
+impl Jobs for SenderJobs {
+    async fn run(&self, partition: PartitionId, job: Job) -> Vec<Proposal> {
+        self.0.run(partition, job).await
+    }
+}
+
+struct Shelf(Arc<Library>);
+
+impl waypost_sender::Shelf for Shelf {
+    fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
+        self.0.set(defv)
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    async fn build(config: &Config) -> anyhow::Result<Self> {
+        let log = log(config)?;
+        let store = store(config)?;
+        let all = findings(config, &*log, &store).await.context("the start-up check")?;
+        for finding in &all {
+            if finding.refuses() {
+                tracing::error!("{finding}");
+            } else {
+                tracing::warn!("{finding}");
+            }
+        }
+        if all.iter().any(waypost_runtime::finding::Finding::refuses) {
+            bail!("the start-up check refused; `waypost doctor` shows it again");
+        }
+        let record = install::load_install(&*log, &config.install.prefix).await?;
+        let (catalog, following) = Catalog::follow(&log, &config.install.prefix).await.context("reading definitions")?;
+        let key = link_key(config, &record)?;
+        Ok(Self {
+            directory: Directory::follow(Arc::clone(&log), &config.install.prefix),
+            registry: schemas::registry(config)?,
+            links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), key },
+            store: Arc::new(store),
+            clock: Arc::new(SystemClock),
+            log,
+            record,
+            catalog,
+            _following: following,
+        })
+    }
+
+    async fn run(self, config: &Config, roles: &[Role]) -> anyhow::Result<ExitCode> {
+        let listener = tokio::net::TcpListener::bind(&config.owner.listen).await.with_context(|| format!("owner.listen {}", config.owner.listen))?;
+        let advertise =
+            if config.owner.advertise.is_empty() { listener.local_addr()?.to_string() } else { config.owner.advertise.clone() };
+        let speaker = Arc::new(Speaker::new(&config.install.prefix, advertise));
+        let mut handles = BTreeMap::new();
+        let mut drivers = Vec::new();
+        for role in roles.iter().filter(|r| r.inbox().is_some()) {
+            let (machine, jobs) = self.machine(config, *role)?;
+            let ports = Ports {
+                log: Arc::clone(&self.log),
+                store: Arc::clone(&self.store),
+                clock: Arc::clone(&self.clock),
+                jobs,
+                schemas: Arc::new(schemas::Ids::new(Arc::clone(&self.registry), config.install.prefix.clone())),
+                directory: Arc::clone(&self.directory),
+                speaker: Arc::clone(&speaker),
+            };
+            let settings = Settings { prefix: config.install.prefix.clone(), install: self.record.install(), grace: GRACE };
+            let (driver, handle) = Driver::new(machine, ports, settings);
+            handles.insert(*role, handle);
+            drivers.push((*role, spawn(*role, driver)?));
+        }
+        let mut servers: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let answering = owners::Answering::new(handles.clone());
+        servers.spawn(async move {
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            tonic::transport::Server::builder().add_service(answering.service()).serve_with_incoming(incoming).await.context("private reads")
+        });
+        servers.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
+        if !config.admin.listen.is_empty() {
+            let listener = tokio::net::TcpListener::bind(&config.admin.listen).await.with_context(|| format!("admin.listen {}", config.admin.listen))?;
+            let router = admin::router(Arc::clone(&self.directory));
+            servers.spawn(async move { axum::serve(listener, router).await.context("admin") });
+        }
+        if roles.contains(&Role::Ingest) {
+            self.ingest(config, &mut servers).await?;
+        }
+        if roles.contains(&Role::Control) {
+            self.control(config, &mut servers).await?;
+        }
+        let names: Vec<_> = roles.iter().map(|r| r.as_str()).collect();
+        tracing::info!(roles = names.join(","), "serving");
+        let ended = watch(&mut servers, &mut drivers).await;
+        for handle in handles.values() {
+            handle.drain().await;
+        }
+        servers.abort_all();
+        let mut clean = ended.is_ok();
+        for (role, driver) in drivers {
+            match driver.await {
+                Ok(Ok(Exit::Drained)) => {}
+                Ok(Ok(Exit::Unfinished)) => tracing::warn!(%role, "the grace was over before everything was committed; the next owner folds the rest again"),
+                Ok(Ok(Exit::GaveUp(why))) => {
+                    clean = false;
+                    tracing::error!(%role, why, "gave up");
+                }
+                Ok(Err(error)) => {
+                    clean = false;
+                    tracing::error!(%role, %error, "failed");
+                }
+                // Watched to its end before.
+                Err(_) => {}
+            }
+        }
+        ended?;
+        Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    }
+
+    fn machine(&self, config: &Config, role: Role) -> anyhow::Result<(Box<dyn Machine>, Arc<dyn Jobs>)> {
+        let library = Arc::clone(self.catalog.library());
+        let layout = self.record.layout();
+        let no_jobs: Arc<dyn Jobs> = Arc::new(NoJobs);
+        Ok(match role {
+            Role::Identity => (self.role_machine(move |_| IdentityProcessor::new(layout)), no_jobs),
+            Role::Segmenter => (self.role_machine(move |_| SegmenterProcessor::new(Arc::clone(&library))), no_jobs),
+            Role::Orchestrator => (self.role_machine(move |_| OrchestratorProcessor::new(Arc::clone(&library))), no_jobs),
+            Role::Sender => {
+                let (providers, call_timeout) = providers(config)?;
+                let calls = Calls::new(Arc::new(Shelf(library)), providers, self.links.clone(), Arc::clone(&self.clock));
+                let settings = waypost_sender::Settings { call_timeout };
+                (self.role_machine(move |_| SenderProcessor::new(settings)), Arc::new(SenderJobs(calls)))
+            }
+            Role::Ingest | Role::Control => bail!("{role} owns no partitions"),
+        })
+    }
+
+    fn role_machine<P: Processor + std::fmt::Debug>(&self, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
+        let limits = Limits { public_partitions: self.record.public_partitions, ..Limits::default() };
+        Box::new(RoleMachine::new(limits, self.record.install(), self.record.layout(), Box::new(OsEntropy), Box::new(make)))
+    }
+
+    async fn ingest(&self, config: &Config, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+        let prefix = &config.install.prefix;
+        let ring = Arc::new(KeyRing::new());
+        keys::refresh(&ring, &self.catalog);
+        let (following, catalog) = (Arc::clone(&ring), self.catalog.clone());
+        servers.spawn(async move {
+            keys::follow(following, catalog).await;
+            bail!("the catalog ended")
+        });
+        let door = Arc::new(LogDoor::new(Arc::clone(&self.log), prefix.clone(), self.record.layout()));
+        let dead = Arc::new(LogDeadLetters::new(Arc::clone(&self.log), format!("{prefix}{}", install::DEAD), self.record.public_partitions));
+        let ingest = Ingest::new(
+            IngestConfig::new(self.record.hash_key(), self.links.key.clone()),
+            ring.clone(),
+            door.clone(),
+            dead.clone(),
+            Arc::clone(&self.clock),
+        );
+        let listener = tokio::net::TcpListener::bind(&config.ingest.listen).await.with_context(|| format!("ingest.listen {}", config.ingest.listen))?;
+        tracing::info!(address = %listener.local_addr()?, "door open");
+        servers.spawn(async move { axum::serve(listener, waypost_ingest::router(ingest)).await.context("the HTTP door") });
+
+        let (log, topic, group) = (Arc::clone(&self.log), format!("{prefix}waypost.events.v1"), format!("{prefix}waypost.events-door"));
+        let (registry, clock, install) = (Arc::clone(&self.registry), Arc::clone(&self.clock), self.record.hash_key());
+        servers.spawn(async move {
+            loop {
+                let door = EventsDoor {
+                    schemas: Arc::clone(&registry),
+                    keys: ring.clone(),
+                    door: door.clone(),
+                    dead_letters: dead.clone(),
+                    clock: Arc::clone(&clock),
+                    install,
+                };
+                let ended: Result<(), LogError> = async { run_events_door(log.subscribe(&topic, &group).await?, door).await }.await;
+                if let Err(error) = ended {
+                    tracing::warn!(%error, "the Kafka door is shut, opening it again");
+                }
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        });
+        Ok(())
+    }
+
+    async fn control(&self, config: &Config, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+        let layout = self.record.layout();
+        let changes =
+            Changes::new(Arc::clone(&self.log), Arc::clone(&self.clock), self.catalog.clone(), config.install.prefix.clone(), layout);
+        // A control process that died between its journal line and its activations is completed here.
+        changes.announce().await.context("announcing the definitions in force")?;
+        let control = Control::new(
+            changes,
+            self.catalog.clone(),
+            Arc::new(owners::Asking::new(Arc::clone(&self.directory))),
+            Arc::clone(&self.clock),
+            layout,
+            self.record.hash_key(),
+            waypost_ingest::normalise::identifier,
+            Arc::new(secret),
+        );
+        let listener = tokio::net::TcpListener::bind(&config.control.listen).await.with_context(|| format!("control.listen {}", config.control.listen))?;
+        let router = control.router().await?;
+        tracing::info!(address = %listener.local_addr()?, "control API open");
+        servers.spawn(async move {
+            router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)).await.context("the control API")
+        });
+        Ok(())
+    }
+}
+
+type Running = tokio::sync::oneshot::Receiver<Result<Exit, LogError>>;
+
+/// A thread of its own for each role: its fold never waits for another's.
+fn spawn(role: Role, driver: Driver) -> anyhow::Result<Running> {
+    let (ended, running) = tokio::sync::oneshot::channel();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name(format!("waypost-{role}")).spawn(move || {
+        // Whoever waited may be gone with the process.
+        drop(ended.send(runtime.block_on(driver.run())));
+    })?;
+    Ok(running)
+}
+
+/// Waits for a signal, or for the end of anything that should not end.
+async fn watch(servers: &mut JoinSet<anyhow::Result<()>>, drivers: &mut [(Role, Running)]) -> anyhow::Result<()> {
+    let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
+    let driver = futures::future::select_all(drivers.iter_mut().map(|(role, running)| {
+        Box::pin(async move { (*role, running.await) }) as futures::future::BoxFuture<'_, (Role, Result<Result<Exit, LogError>, _>)>
+    }).chain([Box::pin(std::future::pending()) as futures::future::BoxFuture<'_, _>]));
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => tracing::info!("interrupted, draining"),
+        _ = terminate.recv() => tracing::info!("terminated, draining"),
+        Some(ended) = servers.join_next() => {
+            ended.context("a server panicked")??;
+            bail!("a server ended by itself");
+        }
+        ((role, ended), ..) = driver => match ended {
+            Ok(Ok(exit)) => bail!("{role} ended by itself: {exit:?}"),
+            Ok(Err(error)) => return Err(error).with_context(|| format!("{role}")),
+            Err(_) => bail!("{role} panicked"),
+        },
+    }
+    Ok(())
+}
+
+/// Partitions that wait for definitions are told when some have arrived.
+async fn tell_definitions(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Result<()> {
+    let mut arrivals = catalog.arrivals();
+    while arrivals.changed().await.is_ok() {
+        arrivals.borrow_and_update();
+        for handle in &handles {
+            handle.definitions_changed().await;
+        }
+    }
+    bail!("the catalog ended")
+}
+
+/// Providers by name, and how long a call may take at most.
+fn providers(config: &Config) -> anyhow::Result<(BTreeMap<String, Arc<dyn Provider>>, Span)> {
+    let mail = &config.mail;
+    let catcher = Catcher::in_folder(&mail.catcher_dir).with_context(|| format!("mail.catcher_dir {}", mail.catcher_dir))?;
+    let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::from([("catcher".to_owned(), Arc::new(catcher) as Arc<dyn Provider>)]);
+    let mut call_timeout = waypost_sender::Settings::default().call_timeout;
+    if !mail.smtp_host.is_empty() {
+        let tls = match mail.smtp_tls.as_str() {
+            "none" => Tls::None,
+            "tls" => Tls::Tls,
+            _ => Tls::StartTls,
+        };
+        let mut settings = SmtpSettings::new(mail.smtp_host.clone(), mail.smtp_port, tls);
+        if !mail.smtp_username.is_empty() {
+            let path = &mail.smtp_password_file;
+            let password = std::fs::read_to_string(path).with_context(|| format!("mail.smtp_password_file {path}"))?;
+            settings.credentials = Some((mail.smtp_username.clone(), password.trim_end().to_owned()));
+        }
+        call_timeout = call_timeout.max(smtp::call_timeout(&settings));
+        providers.insert("smtp".to_owned(), Arc::new(Smtp::new(settings)?));
+    }
+    Ok((providers, call_timeout))
+}
+
+/// The key that signs unsubscribe links.
+fn link_key(config: &Config, record: &InstallRecord) -> anyhow::Result<TokenKey> {
+    let path = &config.secrets.link_key_file;
+    if path.is_empty() {
+        tracing::warn!("secrets.link_key_file is not set: links are signed with a key derived from the install id, for development only");
+        return Ok(TokenKey::new(*blake3::keyed_hash(&record.hash_key(), b"links").as_bytes()));
+    }
+    let text = std::fs::read_to_string(path).with_context(|| format!("secrets.link_key_file {path}"))?;
+    let bytes: [u8; 32] = hex::decode(text.trim())
+        .ok()
+        .and_then(|b| b.try_into().ok())
+        .with_context(|| format!("secrets.link_key_file {path} must hold 64 hex digits"))?;
+    Ok(TokenKey::new(bytes))
+}
+
+fn secret() -> [u8; 24] {
+    let mut bytes = [0; 24];
+    for chunk in bytes.chunks_mut(8) {
+        chunk.copy_from_slice(&OsEntropy.next().to_be_bytes());
+    }
+    bytes
+}
