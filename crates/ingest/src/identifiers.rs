@@ -60,6 +60,11 @@ pub(crate) fn normalise(class: IdentifierClass, value: &str) -> Result<String, R
     if normal.len() > longest { Err(Refused::Invalid) } else { Ok(normal) }
 }
 
+/// The one form of `value` in `class`, as every door makes it; none if it may not name a person.
+pub fn identifier(class: IdentifierClass, value: &str) -> Option<String> {
+    normalise(class, value).ok()
+}
+
 fn blocked(value: &str) -> bool {
     let lower = value.to_lowercase();
     let mut rest = lower.chars().filter(|c| *c != '-');

@@ -19,6 +19,7 @@ mod names;
 pub use dead_letters::LogDeadLetters;
 pub use events_door::{EventsDoor, run_events_door, serve_events_door};
 pub use http::{Ingest, IngestConfig, router};
+pub use identifiers::identifier;
 pub use normalise::{Accepted, Env};
 pub use ports::{DeadLetter, DeadLetters, KeyRing, Keys, Rights};
 pub use reason::{Reason, Rejection};

@@ -3,10 +3,10 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use waypost_ingest::{EventsDoor, LogDeadLetters, run_events_door};
+use waypost_ingest::{EventsDoor, LogDeadLetters, serve_events_door};
 use waypost_runtime::{
     host::SystemClock,
-    ports::{Clock as _, Log as _},
+    ports::Clock as _,
 };
 use waypost_types::Span;
 
@@ -34,7 +34,7 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     let api = tokio_listener(&runtime, &args.control)?;
     let router = runtime.block_on(world.control.router())?;
     runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
-    events_door(&world)?;
+    events_door(&world);
     let (stop, stopped) = std::sync::mpsc::channel();
     runtime.spawn(async move {
         drop(tokio::signal::ctrl_c().await);
@@ -79,8 +79,7 @@ fn tokio_listener(runtime: &tokio::runtime::Handle, address: &str) -> anyhow::Re
 }
 
 /// The public topic is a door here too, for what other tasks of this process may write to it.
-fn events_door(world: &World) -> anyhow::Result<()> {
-    let subscription = world.runtime.block_on(world.port.subscribe("waypost.events.v1", "waypost.events-door"))?;
+fn events_door(world: &World) {
     let door = EventsDoor {
         schemas: world.schemas.clone(),
         keys: world.ring.clone(),
@@ -89,8 +88,8 @@ fn events_door(world: &World) -> anyhow::Result<()> {
         clock: Arc::new(SystemClock),
         install: world.record.hash_key(),
     };
-    world.runtime.spawn(run_events_door(subscription, door));
-    Ok(())
+    let log = world.port.clone();
+    world.runtime.spawn(async move { serve_events_door(log, "waypost.events.v1", "waypost.events-door", door).await });
 }
 
 /// Another installation each time: nothing is kept, so nothing has to be found again.

@@ -222,7 +222,7 @@ impl World {
             Arc::clone(&shared),
             layout,
             record.hash_key(),
-            waypost_ingest::normalise::identifier,
+            waypost_ingest::identifier,
             Arc::new(secret),
         );
         let ring = Arc::new(KeyRing::new());

@@ -22,7 +22,7 @@ pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Schemas>> {
     } else {
         let path = &config.registry.password_file;
         let password = std::fs::read_to_string(path).with_context(|| format!("registry.password_file {path}"))?;
-        Auth::Basic { user: config.registry.username.clone(), password: password.trim_end().to_owned() }
+        Auth::Basic(config.registry.username.clone(), password.trim_end().to_owned())
     };
     Ok(Arc::new(Registry::new(&config.registry.url, auth).context("registry.url")?))
 }

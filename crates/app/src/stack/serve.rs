@@ -9,7 +9,7 @@ use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
 use waypost_engine::{definitions::DefinitionSet, library::Library};
 use waypost_identity::IdentityProcessor;
-use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, run_events_door};
+use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, serve_events_door};
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_providers::{
     catcher::Catcher,
@@ -222,23 +222,11 @@ impl Process {
         servers.spawn(async move { axum::serve(listener, waypost_ingest::router(ingest)).await.context("the HTTP door") });
 
         let (log, topic, group) = (Arc::clone(&self.log), format!("{prefix}waypost.events.v1"), format!("{prefix}waypost.events-door"));
-        let (registry, clock, install) = (Arc::clone(&self.registry), Arc::clone(&self.clock), self.record.hash_key());
+        let (clock, install) = (Arc::clone(&self.clock), self.record.hash_key());
+        let events = EventsDoor { schemas: Arc::clone(&self.registry), keys: ring, door, dead_letters: dead, clock, install };
         servers.spawn(async move {
-            loop {
-                let door = EventsDoor {
-                    schemas: Arc::clone(&registry),
-                    keys: ring.clone(),
-                    door: door.clone(),
-                    dead_letters: dead.clone(),
-                    clock: Arc::clone(&clock),
-                    install,
-                };
-                let ended: Result<(), LogError> = async { run_events_door(log.subscribe(&topic, &group).await?, door).await }.await;
-                if let Err(error) = ended {
-                    tracing::warn!(%error, "the Kafka door is shut, opening it again");
-                }
-                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-            }
+            let Err(error) = serve_events_door(log, &topic, &group, events).await;
+            Err(error).context("the Kafka door: events fell to the topic's retention before they were read")
         });
         Ok(())
     }
@@ -256,7 +244,7 @@ impl Process {
             Arc::clone(&self.clock),
             layout,
             self.record.hash_key(),
-            waypost_ingest::normalise::identifier,
+            waypost_ingest::identifier,
             Arc::new(secret),
         );
         let listener = tokio::net::TcpListener::bind(&config.control.listen).await.with_context(|| format!("control.listen {}", config.control.listen))?;
@@ -326,7 +314,7 @@ fn providers(config: &Config) -> anyhow::Result<(BTreeMap<String, Arc<dyn Provid
         let tls = match mail.smtp_tls.as_str() {
             "none" => Tls::None,
             "tls" => Tls::Tls,
-            _ => Tls::StartTls,
+            _ => Tls::Starttls,
         };
         let mut settings = SmtpSettings::new(mail.smtp_host.clone(), mail.smtp_port, tls);
         if !mail.smtp_username.is_empty() {
