@@ -187,6 +187,13 @@ impl<'a, E: Entity> Fold<'a, E> {
         Self { now, position, partition: 0, leader: 0, clk: now, entities, outputs: Vec::new(), jobs: Vec::new(), touched: Vec::new() }
     }
 
+    /// The same, in this partition, under this leader record, at this partition clock; for those who fold a
+    /// log without the runtime.
+    #[must_use]
+    pub fn placed(self, partition: u32, leader: u64, clock: Timestamp) -> Self {
+        Self { partition, leader, clk: clock, ..self }
+    }
+
     /// Log time of the record, or the due of the timer.
     pub fn now(&self) -> Timestamp {
         self.now

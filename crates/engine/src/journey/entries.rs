@@ -9,7 +9,7 @@ use waypost_codec::{
 use waypost_types::{ProfileId, RunId, Timestamp, Value};
 
 use super::{
-    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, ids, is_live, sends, steps, timers,
+    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, goal, ids, is_live, sends, steps, timers,
     trail::{self, Entry as Recorded, What},
     turn::{Sight, Turn, check},
     version_of,
@@ -143,6 +143,9 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
         });
     }
     reentry(turn, candidate, event)?;
+    if let Some(stopped) = stopped_before(turn, candidate, event) {
+        return Err(stopped);
+    }
     let of_journey = live().filter(|r| r.journey == journey.name).count();
     let limit = [
         (live().count() >= MAX_RUNS, format!("{MAX_RUNS} live runs")),
@@ -154,6 +157,26 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
         Some((_, which)) => Err(Refusal { code: "RUN_LIMIT", checks: vec![check("limit".to_owned(), Truth::No, vec![which], None)] }),
         None => Ok(()),
     }
+}
+
+/// A stop that happened after this event and came before it: the run would have ended, had they come in order
+/// (PROTOCOL §1.3).
+fn stopped_before(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Option<Refusal> {
+    let Candidate { journey, run, .. } = candidate;
+    for fact in turn.facts.iter().map(facts::event) {
+        if !exits::counts(run, event, Some(&fact)) {
+            continue;
+        }
+        let sight = Sight { run, entry: event, event: Some(&fact) };
+        let mut rules = journey.exit_on.iter().filter(|rule| matches!(rule.on, Match::Event { .. }));
+        if let Some(rule) = rules.find(|rule| turn.matches(&rule.on, sight, true).truth.is_yes()) {
+            return Some(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)] });
+        }
+        if let Some(goal) = journey.goal.as_ref().filter(|_| goal::ends(turn, journey, run, event, &fact)) {
+            return Some(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain("goal".to_owned(), &goal.on, sight)] });
+        }
+    }
+    None
 }
 
 /// `after_exit`, by event time, and never twice on one event and key.

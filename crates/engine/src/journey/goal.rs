@@ -29,6 +29,14 @@ pub(crate) fn reached(turn: &mut Turn<'_>, journey: &Journey, run: &mut Run, ent
     true
 }
 
+/// Whether this event reaches the goal of a run that would end by it; nothing is recorded.
+pub(crate) fn ends(turn: &Turn<'_>, journey: &Journey, run: &Run, entry: &Event, event: &Event) -> bool {
+    journey
+        .goal
+        .as_ref()
+        .is_some_and(|goal| goal.exit && matches!(goal.on, Match::Event { .. }) && looked_for(turn, goal, run, entry, Some(event)))
+}
+
 fn looked_for(turn: &Turn<'_>, goal: &Goal, run: &Run, entry: &Event, event: Option<&Event>) -> bool {
     let closes = Timestamp::from_millis(run.entry_time).plus(goal.within);
     let in_time = match &goal.on {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use waypost_codec::{
     inbox::{Event, Person},
-    state::{Check, JourneyProfile, PastRun, Run, SendLogEntry, Trail},
+    state::{Check, Fact, JourneyProfile, PastRun, Run, SendLogEntry, Trail},
 };
 use waypost_types::{RunId, Timestamp};
 
@@ -29,6 +29,8 @@ pub(crate) struct Turn<'a> {
     /// Event time of what is being looked at, where it is an event.
     pub(crate) looked_at: Option<i64>,
     pub(crate) losers: &'a [bytes::Bytes],
+    /// Events folded before that an exit, a goal or a wait could turn on.
+    pub(crate) facts: &'a [Fact],
     pub(crate) past: &'a mut Vec<PastRun>,
     pub(crate) log: &'a mut Vec<SendLogEntry>,
     pub(crate) trail: &'a mut Vec<Trail>,
@@ -72,6 +74,7 @@ impl<'a> Turn<'a> {
             cause: cause.to_owned(),
             looked_at: None,
             losers: &state.losers,
+            facts: &state.facts,
             past: &mut state.past,
             log: &mut state.sends,
             trail: &mut state.trail,

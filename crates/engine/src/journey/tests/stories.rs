@@ -44,6 +44,21 @@ fn a_cart_left_alone_is_reminded_of_once_and_once_more() {
     );
 }
 
+/// Found by the simulator: an identifier joined lately takes a longer road than the stop.
+#[test]
+fn a_stop_that_overtook_the_entry_stops_it() {
+    cart(
+        "10m event Order Completed order_id=o1
+         11m event Product Added cart_id=k1 ago=5m with cart k1 open
+         12m event Product Added cart_id=k2 with cart k2 open
+         80m .",
+        "11m REFUSED cart ENTRY_EXITS
+         12m ENTERED cart
+         12m WAITING cart settle
+         72m SENT cart remind",
+    );
+}
+
 #[test]
 fn every_touch_before_the_first_send_starts_the_clock_anew() {
     cart(

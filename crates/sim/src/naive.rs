@@ -1,0 +1,375 @@
+//! The oracle's fold: one log from its start, one record after the other, in the plainest way.
+//!
+//! No batches, no cache, no windows, no store. It shares with the runtime the roles and the formats, and
+//! nothing else: what it keeps, accepts and puts out is computed here anew (PROTOCOL §7.3, §8).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::{AssertUnwindSafe, catch_unwind},
+};
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::{Frame, Record, chain},
+    inbox, kind,
+};
+use waypost_runtime::{
+    Config,
+    ports::{Delivery, Meta, Offset},
+    processor::{Definitions, Entity, Fireable, Fold, Output, Poison, Processor},
+};
+use waypost_types::{EntityId, Layout, PartitionId, Position, Role, Timestamp, WorkspaceId};
+use xxhash_rust::xxh3::Xxh3;
+
+/// What a log means.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Folded {
+    /// Frames folded.
+    pub off: Offset,
+    /// As the store should have it.
+    pub meta: Meta,
+    /// `x:` and `i:` fields.
+    pub sequences: BTreeMap<String, [u8; 16]>,
+    /// Wake-ups.
+    pub timers: BTreeMap<EntityId, Timestamp>,
+    /// Blobs.
+    pub entities: BTreeMap<EntityId, Bytes>,
+    /// Put out, by field of the partition channel.
+    pub put_out: BTreeMap<String, Vec<Out>>,
+    /// Accepted records and those without a source, in order.
+    pub accepted: Vec<Accepted>,
+}
+
+/// One output.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Out {
+    /// To an inbox.
+    Record(Record),
+    /// To a public topic: key, headers, body.
+    Public(Bytes, Vec<(String, Bytes)>, Bytes),
+}
+
+/// One record that was folded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Accepted {
+    /// Where it stands.
+    pub position: Position,
+    /// When its frame was appended.
+    pub appended: Timestamp,
+    /// From whom.
+    pub source: Option<(Role, u32)>,
+    /// What.
+    pub record: Record,
+}
+
+struct Naive<'a, P: Processor> {
+    role: P,
+    id: PartitionId,
+    layout: Layout,
+    config: &'a Config,
+    entities: BTreeMap<EntityId, P::Entity>,
+    tips: BTreeMap<String, (u64, u64)>,
+    folded: Folded,
+    /// Of the record under way: its position, the log time of what it puts out now, outputs so far, its trace.
+    position: Position,
+    at: Timestamp,
+    outputs: u32,
+    trace: Bytes,
+}
+
+type Wrong = String;
+
+/// Folds a whole log.
+///
+/// # Errors
+/// What ought not to be there: a frame that is none, a record that is poison, a chain that differs.
+pub fn fold<P: Processor>(role: P, index: u32, layout: Layout, config: &Config, log: &[Delivery]) -> Result<Folded, Wrong> {
+    let id = PartitionId { role: P::ROLE, index };
+    let mut naive = Naive {
+        role,
+        id,
+        layout,
+        config,
+        entities: BTreeMap::new(),
+        tips: BTreeMap::new(),
+        folded: Folded::default(),
+        position: Position::default(),
+        at: Timestamp::ZERO,
+        outputs: 0,
+        trace: Bytes::new(),
+    };
+    for delivery in log {
+        naive.frame(delivery).map_err(|why| format!("{id} at {}: {why}", naive.position))?;
+    }
+    if !log.is_empty() {
+        naive.folded.meta.eng = config.engine;
+    }
+    for (field, (seq, chain)) in &naive.tips {
+        let bytes = (u128::from(*seq) << 64 | u128::from(*chain)).to_be_bytes();
+        naive.folded.sequences.insert(field.clone(), bytes);
+    }
+    Ok(naive.folded)
+}
+
+fn earliest<E: Entity>(entity: Option<&E>) -> Option<Timestamp> {
+    let wakeups = entity?.wakeups();
+    [wakeups.plain, wakeups.absent].into_iter().flatten().min()
+}
+
+// === impl Naive ===
+
+impl<P: Processor> Naive<'_, P> {
+    fn frame(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
+        let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string())?;
+        let mut index = 0;
+        for section in frame.sections {
+            let from = section.source.map(|source| (source.role, source.partition));
+            let mut first = section.source.map_or(0, |source| source.first);
+            let expected_chain = section.source.map(|source| source.chain);
+            let mut accepted_any = false;
+            for record in section.records {
+                self.position = Position { offset: delivery.offset, index };
+                index += 1;
+                if let Some((role, partition)) = from {
+                    let field = format!("i:{role}:{partition}");
+                    let (seq, before) = self.tips.get(&field).copied().unwrap_or_default();
+                    let number = first;
+                    first += 1;
+                    if number != seq + 1 {
+                        continue;
+                    }
+                    accepted_any = true;
+                    self.tips.insert(field, (number, chain(before, record.kind, &record.key, &record.body)));
+                }
+                let accepted = Accepted { position: self.position, appended: delivery.appended, source: from, record };
+                self.record(&accepted)?;
+                self.folded.accepted.push(accepted);
+            }
+            if let (true, Some((role, partition)), Some(expected)) = (accepted_any, from, expected_chain)
+                && self.tips.get(&format!("i:{role}:{partition}")).is_some_and(|(_, chain)| *chain != expected)
+            {
+                return Err(format!("what {role}/{partition} sent differs from what it had sent before"));
+            }
+        }
+        self.folded.off = delivery.offset + 1;
+        let crc = crc32c::crc32c(&delivery.payload);
+        self.folded.meta.lastrec = format!("{}:{crc:08x}:{}", delivery.offset, delivery.appended.millis());
+        Ok(())
+    }
+
+    fn record(&mut self, accepted: &Accepted) -> Result<(), Wrong> {
+        let Accepted { appended, record, .. } = accepted;
+        self.at = record.at.unwrap_or_else(|| record.said.min(*appended));
+        self.outputs = 0;
+        self.trace = record.trace.clone();
+        let body = record.body.clone();
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.folded.meta.ochain.to_be_bytes());
+        hasher.update(&self.position.offset.to_be_bytes());
+        hasher.update(&self.position.index.to_be_bytes());
+        self.folded.meta.ochain = hasher.digest();
+        let unreadable = |e: prost::DecodeError| e.to_string();
+        match record.kind {
+            kind::LEADER => self.folded.meta.leader = self.position.offset + 1,
+            kind::TICK => self.tick(&inbox::Tick::decode(body).map_err(unreadable)?, *appended)?,
+            kind::MARK => {
+                let wm = Timestamp::from_millis(inbox::Mark::decode(body).map_err(unreadable)?.wm);
+                if wm > self.folded.meta.wm {
+                    self.folded.meta.wm = wm;
+                    self.relay(kind::MARK, record.body.clone());
+                }
+            }
+            kind::DEF_ACTIVATE => {
+                let set = inbox::DefActivate::decode(body).map_err(unreadable)?;
+                let present = self.folded.meta.defv.split_once(':').map_or(0, |(number, _)| number.parse().unwrap_or(0));
+                if set.set > present {
+                    let defv = format!("{}:{}", set.set, hex::encode(&set.hash));
+                    if self.role.define(&defv) == Definitions::Missing {
+                        return Err(format!("no definitions for {defv}"));
+                    }
+                    self.folded.meta.defv = defv;
+                    self.relay(kind::DEF_ACTIVATE, record.body.clone());
+                }
+            }
+            kind::ENGINE_ACTIVATE => return Err("an engine is activated".to_owned()),
+            _ => {
+                let ids = self.role.entities(record).map_err(|poison| poison.to_string())?;
+                self.own_timers(&ids)?;
+                let now = self.at;
+                self.act(&ids, now, |role, fold| role.fold(fold, record))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn own_timers(&mut self, ids: &[EntityId]) -> Result<(), Wrong> {
+        let now = self.at;
+        let limit = Fireable { before: Some(now), ..self.limit() };
+        let mut left = self.config.own_timers;
+        for id in ids {
+            while left > 0 {
+                left -= 1;
+                if !self.fire(id, limit)? {
+                    break;
+                }
+            }
+        }
+        self.at = now;
+        Ok(())
+    }
+
+    fn limit(&self) -> Fireable {
+        let Meta { clk, wm, .. } = self.folded.meta;
+        Fireable { plain: clk, absent: clk.min(wm.plus(self.config.slack)), before: None }
+    }
+
+    /// Fires the earliest timer that may, if there is one.
+    fn fire(&mut self, id: &EntityId, limit: Fireable) -> Result<bool, Wrong> {
+        let Some(wakeups) = self.entities.get(id).map(Entity::wakeups) else { return Ok(false) };
+        let plain = wakeups.plain.filter(|due| *due <= limit.plain);
+        let absent = wakeups.absent.filter(|due| *due <= limit.absent);
+        let due = [plain, absent].into_iter().flatten().min();
+        let Some(due) = due.filter(|due| limit.before.is_none_or(|before| *due < before)) else { return Ok(false) };
+        self.at = due;
+        self.act(std::slice::from_ref(id), due, |role, fold| role.fire(fold, id, limit))
+    }
+
+    fn tick(&mut self, tick: &inbox::Tick, appended: Timestamp) -> Result<(), Wrong> {
+        let meta = &mut self.folded.meta;
+        meta.clk = meta.clk.max(appended.min(Timestamp::from_millis(tick.now)));
+        let wm = Timestamp::from_millis(tick.wm);
+        if P::WATERMARKED && wm > meta.wm {
+            meta.wm = wm;
+            self.relay(kind::MARK, inbox::Mark { wm: tick.wm }.encode_to_vec().into());
+        }
+        let (limit, mut woken, mut fired) = (self.limit(), BTreeSet::new(), 0);
+        let mut after: Option<(Timestamp, EntityId)> = None;
+        while fired < self.config.tick_entities && woken.len() < self.config.tick_examined {
+            let due = self.folded.timers.iter().map(|(id, due)| (*due, id.clone()));
+            let next = due.filter(|next| next.0 <= limit.plain && after.as_ref().is_none_or(|after| next > after)).min();
+            let Some((due, id)) = next else { break };
+            after = Some((due, id.clone()));
+            if woken.insert(id.clone()) && self.wake(&id, limit)? {
+                fired += 1;
+            }
+        }
+        Ok(())
+    }
+
+    fn wake(&mut self, id: &EntityId, limit: Fireable) -> Result<bool, Wrong> {
+        let mut fired = false;
+        for _ in 0..self.config.own_timers {
+            if !self.fire(id, limit)? {
+                break;
+            }
+            fired = true;
+        }
+        self.wake_at(id, earliest(self.entities.get(id)));
+        Ok(fired)
+    }
+
+    fn wake_at(&mut self, id: &EntityId, due: Option<Timestamp>) {
+        let latest = Timestamp::from_millis(999_999_999_999_999);
+        match due {
+            Some(due) => drop(self.folded.timers.insert(id.clone(), due.clamp(Timestamp::ZERO, latest))),
+            None => drop(self.folded.timers.remove(id)),
+        }
+    }
+
+    fn act<R>(
+        &mut self,
+        ids: &[EntityId],
+        now: Timestamp,
+        act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
+    ) -> Result<R, Wrong> {
+        let mut view: BTreeMap<EntityId, Option<P::Entity>> = ids.iter().map(|id| (id.clone(), self.entities.get(id).cloned())).collect();
+        let meta = &self.folded.meta;
+        let mut fold = Fold::new(now, self.position, &mut view).placed(self.id.index, meta.leader, meta.clk);
+        let result = catch_unwind(AssertUnwindSafe(|| act(&self.role, &mut fold)));
+        let outputs = fold.outputs().to_vec();
+        let result = result.map_err(|_| "the fold panicked".to_owned())?.map_err(|poison| poison.to_string())?;
+        for (id, entity) in view {
+            let bytes = entity.as_ref().and_then(Entity::encode);
+            let entity = entity.filter(|_| bytes.is_some());
+            let (before, after) = (earliest(self.entities.get(&id)), earliest(entity.as_ref()));
+            match (entity, bytes) {
+                (Some(entity), Some(bytes)) => {
+                    self.entities.insert(id.clone(), entity);
+                    self.folded.entities.insert(id.clone(), bytes);
+                    if after.is_some_and(|due| before.is_none_or(|before| due < before)) {
+                        self.wake_at(&id, after);
+                    }
+                }
+                _ => {
+                    self.folded.entities.remove(&id);
+                    if self.entities.remove(&id).is_some() {
+                        self.wake_at(&id, None);
+                    }
+                }
+            }
+        }
+        for output in outputs {
+            self.emit(output)?;
+        }
+        Ok(result)
+    }
+
+    fn relay(&mut self, kind: u32, body: Bytes) {
+        let Some(role) = P::RELAYS_TO else { return };
+        let position = u128::from(self.position.offset) << 64 | u128::from(self.position.index) << 32 | u128::from(kind);
+        let record = Record::new(kind, WorkspaceId::new(0), position.to_be_bytes(), Bytes::new(), self.at, body);
+        self.to_inbox(role, self.id.index, Record { at: Some(self.at), ..record });
+    }
+
+    fn emit(&mut self, output: Output) -> Result<(), Wrong> {
+        match output {
+            Output::Inbox { role, workspace, key, kind, body, id, via, at } => {
+                let index = self.layout.partition(workspace, &key);
+                let at = at.unwrap_or(self.at);
+                self.to_inbox(role, index, Record { at: Some(at), via, ..Record::new(kind, workspace, id, key, at, body) });
+            }
+            Output::Public { topic, key, kind, version, body } => {
+                let spread = Layout { number: 0, partitions: self.config.public_partitions };
+                let field = format!("x:{topic}:{}", spread.partition(WorkspaceId::new(0), &key));
+                let name = format!("{}/{}/{}.{}", self.id.role, self.id.index, self.position, self.outputs);
+                let number = self.number(&field, version, &key, &body);
+                let headers = [
+                    ("ce_specversion", "1.0".to_owned()),
+                    ("ce_id", name),
+                    ("ce_source", format!("/waypost/{}/{}", self.id.role, self.id.index)),
+                    ("ce_type", kind.to_owned()),
+                    ("ce_time", self.at.to_string()),
+                    ("ce_subject", String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
+                    ("content-type", "application/avro".to_owned()),
+                    ("ce_sequence", number.to_string()),
+                ];
+                let headers = headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+                self.folded.put_out.entry(field).or_default().push(Out::Public(key, headers, body));
+            }
+            Output::Dead(letter) => return Err(format!("a dead letter: {} {}", letter.reason, letter.detail)),
+        }
+        Ok(())
+    }
+
+    fn to_inbox(&mut self, role: Role, index: u32, record: Record) {
+        let record = Record { cause: self.position, trace: self.trace.clone(), ..record };
+        let field = format!("x:{role}:{index}");
+        self.number(&field, record.kind, &record.key, &record.body);
+        self.folded.put_out.entry(field).or_default().push(Out::Record(record));
+    }
+
+    fn number(&mut self, field: &str, kind: u32, key: &[u8], body: &[u8]) -> u64 {
+        let (seq, before) = self.tips.get(field).copied().unwrap_or_default();
+        let tip = (seq + 1, chain(before, kind, key, body));
+        self.tips.insert(field.to_owned(), tip);
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.folded.meta.ochain.to_be_bytes());
+        hasher.update(field.as_bytes());
+        hasher.update(&tip.0.to_be_bytes());
+        hasher.update(&tip.1.to_be_bytes());
+        self.folded.meta.ochain = hasher.digest();
+        self.outputs += 1;
+        tip.0
+    }
+}

@@ -1,0 +1,132 @@
+//! One process of one role: its machine, and what it waits for.
+
+use std::{
+    collections::{BTreeMap, BTreeSet, VecDeque},
+    sync::Arc,
+};
+
+use waypost_identity::IdentityProcessor;
+use waypost_memory::{Seeded, VirtualClock};
+use waypost_orchestrator::OrchestratorProcessor;
+use waypost_runtime::{
+    Command, Config, Input, Machine, Processor, RoleMachine,
+    ports::{Append, Install, Offset},
+};
+use waypost_segmenter::SegmenterProcessor;
+use waypost_sender::{Calls, SenderProcessor, Settings};
+use waypost_types::{Layout, Role, Span, Timestamp};
+
+use crate::shop::Shop;
+
+/// How long a provider's call may take.
+pub(crate) const CALL_TIMEOUT: Span = Span::from_secs(1);
+
+pub(crate) struct Process {
+    /// Never used again.
+    pub(crate) number: u64,
+    pub(crate) role: Role,
+    pub(crate) machine: Box<dyn Machine>,
+    /// What the sender's process keeps outside its machine.
+    pub(crate) calls: Arc<Calls>,
+    /// Its clock is so much off.
+    pub(crate) skew: Span,
+    /// Where its consumer stands, by partition.
+    pub(crate) positions: BTreeMap<u32, Offset>,
+    pub(crate) assigned: BTreeSet<u32>,
+    /// Asked for and not carried out: of the store, and jobs.
+    pub(crate) asked: Vec<Command>,
+    /// Queued with its producer, in order.
+    pub(crate) sending: VecDeque<(u64, Append)>,
+    /// Carried out, and not known to the machine.
+    pub(crate) answers: Vec<Input>,
+    /// Failures that it learns of by time-out, at this instant.
+    pub(crate) timeouts: Vec<(Timestamp, Input)>,
+    /// Others have its partitions, and it ends at this instant.
+    pub(crate) zombie_until: Option<Timestamp>,
+    /// Does nothing before.
+    pub(crate) asleep_until: Option<Timestamp>,
+}
+
+pub(crate) fn install() -> Install {
+    Install { id: "00".repeat(16), layout: 1, format: 1 }
+}
+
+/// A machine of this role.
+///
+/// # Panics
+/// For a role without an inbox.
+pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seeded) -> Box<dyn Machine> {
+    fn of<P: Processor>(config: Config, layout: Layout, entropy: Seeded, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
+        Box::new(RoleMachine::new(config, install(), layout, Box::new(entropy), Box::new(make)))
+    }
+    let library = Shop::get().library.clone();
+    match role {
+        Role::Identity => of(config, layout, entropy, move |_| IdentityProcessor::new(layout)),
+        Role::Segmenter => of(config, layout, entropy, move |_| SegmenterProcessor::new(library.clone())),
+        Role::Orchestrator => of(config, layout, entropy, move |_| OrchestratorProcessor::new(library.clone())),
+        Role::Sender => of(config, layout, entropy, |_| SenderProcessor::new(Settings { call_timeout: CALL_TIMEOUT })),
+        Role::Ingest | Role::Control => panic!("{role} has no machine"),
+    }
+}
+
+// === impl Process ===
+
+impl Process {
+    /// A process that owns nothing.
+    pub(crate) fn new(number: u64, role: Role, machine: Box<dyn Machine>, calls: Arc<Calls>, skew: Span) -> Self {
+        Self {
+            number,
+            role,
+            machine,
+            calls,
+            skew,
+            positions: BTreeMap::new(),
+            assigned: BTreeSet::new(),
+            asked: Vec::new(),
+            sending: VecDeque::new(),
+            answers: Vec::new(),
+            timeouts: Vec::new(),
+            zombie_until: None,
+            asleep_until: None,
+        }
+    }
+
+    /// What its clock shows.
+    pub(crate) fn clock(&self, clock: &VirtualClock) -> Timestamp {
+        Timestamp::from_millis(clock.now().millis() + self.skew.millis())
+    }
+
+    /// Time-outs that have passed become answers.
+    pub(crate) fn time_out(&mut self, now: Timestamp) {
+        while let Some(at) = self.timeouts.iter().position(|(at, _)| *at <= now) {
+            let (_, input) = self.timeouts.swap_remove(at);
+            self.answers.push(input);
+        }
+    }
+
+    pub(crate) fn is_zombie(&self) -> bool {
+        self.zombie_until.is_some()
+    }
+
+    pub(crate) fn is_asleep(&self, now: Timestamp) -> bool {
+        self.asleep_until.is_some_and(|until| now < until)
+    }
+
+    /// Nothing asked for, queued, or unanswered, and a machine at rest.
+    pub(crate) fn is_idle(&self) -> bool {
+        self.asked.is_empty() && self.sending.is_empty() && self.answers.is_empty() && self.timeouts.is_empty() && self.machine.idle()
+    }
+}
+
+impl std::fmt::Debug for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Process")
+            .field("number", &self.number)
+            .field("positions", &self.positions)
+            .field("asked", &self.asked)
+            .field("sending", &self.sending.len())
+            .field("answers", &self.answers)
+            .field("machine", &self.machine)
+            .finish_non_exhaustive()
+    }
+}

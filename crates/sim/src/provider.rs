@@ -1,0 +1,87 @@
+//! A provider that counts what it did for whom, and is silent when told to be.
+
+use std::{
+    collections::BTreeMap,
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use async_trait::async_trait;
+use waypost_codec::inbox::Outcome;
+use waypost_sender::{Capabilities, OutgoingEmail, Provider, ProviderOutcome};
+
+use crate::{chance::Chance, faults::Faults};
+
+/// One provider of a world; clones are the same.
+#[derive(Clone)]
+pub struct SimProvider(Arc<Mutex<Inner>>);
+
+struct Inner {
+    chance: Chance,
+    faults: Faults,
+    /// Messages that went out, by dispatch.
+    sent: BTreeMap<String, u32>,
+    calls: u64,
+    silent: u64,
+}
+
+// === impl SimProvider ===
+
+impl SimProvider {
+    /// With these odds of silence and refusal.
+    pub fn new(chance: Chance, faults: Faults) -> Self {
+        Self(Arc::new(Mutex::new(Inner { chance, faults, sent: BTreeMap::new(), calls: 0, silent: 0 })))
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// From now on it works.
+    pub fn heal(&self) {
+        self.inner().faults = Faults::none();
+    }
+
+    /// How many messages went out, by dispatch (text form of its id).
+    pub fn sent(&self) -> BTreeMap<String, u32> {
+        self.inner().sent.clone()
+    }
+
+    /// How often it was called, and how often it did not answer.
+    pub fn calls(&self) -> (u64, u64) {
+        let inner = self.inner();
+        (inner.calls, inner.silent)
+    }
+}
+
+#[async_trait]
+impl Provider for SimProvider {
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::NONE
+    }
+
+    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+        let mut inner = self.inner();
+        inner.calls += 1;
+        let Faults { silent_before, silent_after, transient, .. } = inner.faults;
+        if inner.chance.hits(transient) {
+            return ProviderOutcome::other(Outcome::Transient, "451 later");
+        }
+        if inner.chance.hits(silent_before) {
+            inner.silent += 1;
+            return ProviderOutcome::other(Outcome::Unknown, "no answer");
+        }
+        *inner.sent.entry(message.dispatch.clone()).or_default() += 1;
+        if inner.chance.hits(silent_after) {
+            inner.silent += 1;
+            return ProviderOutcome::other(Outcome::Unknown, "no answer");
+        }
+        ProviderOutcome::accepted("sim")
+    }
+}
+
+impl fmt::Debug for SimProvider {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SimProvider").field("sent", &self.inner().sent).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,37 @@
+//! One seed, from its first instant to the verdict.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::{
+    faults::Switches,
+    oracle,
+    story::{Story, Tally},
+    world::World,
+};
+
+/// What became of a seed.
+#[derive(Clone, Debug)]
+pub struct Report {
+    /// Which.
+    pub seed: u64,
+    /// What happened.
+    pub story: Story,
+    /// What was counted.
+    pub tally: Tally,
+    /// What is wrong, if anything is.
+    pub wrong: Option<String>,
+}
+
+/// Plays and judges the world of a seed; its milestones are kept if it is to be `told`.
+pub fn run(seed: u64, switches: Switches, told: bool) -> Report {
+    let mut world = World::new(seed, switches, told);
+    // A panic in a machine is a finding like any other; the world is not used again.
+    let played = catch_unwind(AssertUnwindSafe(|| world.play().and_then(|()| oracle::judge(&mut world))));
+    let wrong = played.unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic)))).err();
+    Report { seed, story: std::mem::take(&mut world.story), tally: std::mem::take(&mut world.tally), wrong }
+}
+
+fn said(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("without words").to_owned()
+}

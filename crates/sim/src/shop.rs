@@ -1,0 +1,151 @@
+//! The definitions of every world: short journeys, a segment that lapses, two sets one after the other.
+
+use std::sync::{Arc, OnceLock};
+
+use waypost_codec::inbox;
+use waypost_engine::{
+    apply::{Plan, SetManifest, plan_apply, plan_publish},
+    library::Library,
+    manifest::{Problem, parse_files},
+};
+use waypost_types::{ContentHash, Timestamp, WorkspaceId};
+
+/// The workspace of every world.
+pub const WORKSPACE: WorkspaceId = WorkspaceId::new(1);
+
+/// Bodies, compiled sets, and what activates them.
+#[derive(Clone, Debug)]
+pub struct Shop {
+    /// Shared by all worlds: it only ever grows by what it has already.
+    pub library: Arc<Library>,
+    /// In order of activation.
+    pub sets: Vec<inbox::DefActivate>,
+}
+
+const BODY: &str = "<p>{{ profile.first_name }}, <a href=\"{{ action.url }}\">{{ action.label }}</a></p>\
+<p><a href=\"{{ unsubscribe_url() }}\">stop</a> {{ postal_address() }}</p>";
+
+const FILES: &str = r#"
+apiVersion: waypost.dev/v1
+kind: Policy
+metadata: {name: shop}
+spec: {currency: EUR, timezone: UTC, shop: {postal_address: Street 1}}
+---
+apiVersion: waypost.dev/v1
+kind: Topic
+metadata: {name: carts}
+spec: {title: Carts, class: marketing, defaults: {email: opt_out}, inherit: true}
+---
+apiVersion: waypost.dev/v1
+kind: Channel
+metadata: {name: mail}
+spec: {type: email, provider: catcher, from: Shop <hello@shop.example>, default: true}
+---
+apiVersion: waypost.dev/v1
+kind: Segment
+metadata: {name: fresh-buyers}
+spec: {describe: Bought a moment ago, where: 'within(profile.last_order_at, "6s")'}
+---
+apiVersion: waypost.dev/v1
+kind: Template
+metadata: {name: remind}
+spec:
+  optional: {profile.first_name: there}
+  action: {label: Go, url: 'https://shop.example/'}
+  channels: {email: {subject: Hello, html: body.html}}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: cart}
+spec:
+  title: Cart
+  describe: Two reminders of a cart, a few seconds apart. Any order ends it.
+  owner: ops@shop.example
+  topic: carts
+  priority: 80
+  max_age: 1d
+  entries:
+    - id: touched
+      on_event: {names: [Product Added]}
+      where: 'cart_open(event.cart_id)'
+      key: event.cart_id
+      while_live: rearm
+  exit_on:
+    - {id: ordered, event: Order Completed}
+  steps:
+    - {id: settle, delay: {for: 4s, from: entry}}
+    - {id: remind, send: {channel: email, template: remind, valid_for: 40s, fresh: [cart]}}
+    - {id: pause, delay: {for: 5s}}
+    - {id: again, send: {channel: email, template: remind, valid_for: 40s, fresh: [cart]}}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: welcome}
+spec:
+  title: Welcome
+  describe: A welcome at once and another later. Any order ends it.
+  owner: ops@shop.example
+  topic: carts
+  priority: 20
+  max_age: 1d
+  entries:
+    - {id: joined, on_event: {names: [Signed Up]}}
+  exit_on:
+    - {id: ordered, event: Order Completed}
+  steps:
+    - {id: greet, send: {channel: email, template: remind, valid_for: 40s}}
+    - {id: pause, delay: {for: 3s}}
+    - {id: more, send: {channel: email, template: remind, valid_for: 40s}}
+"#;
+
+// === impl Shop ===
+
+impl Shop {
+    /// The one shop.
+    ///
+    /// # Panics
+    /// If its definitions, which are constants, are wrong.
+    pub fn get() -> &'static Self {
+        static SHOP: OnceLock<Shop> = OnceLock::new();
+        SHOP.get_or_init(|| Self::open().unwrap_or_else(|why| panic!("the shop's definitions: {why}")))
+    }
+
+    fn open() -> Result<Self, String> {
+        let library = Library::default();
+        let attachments = |path: &str| (path == "body.html").then(|| BODY.to_owned());
+        let manifests = parse_files(&[("shop.yaml".to_owned(), FILES.to_owned())], &attachments).map_err(shown)?;
+        let keep = |plan: Plan| {
+            for (_, body) in plan.bodies {
+                library.insert(body);
+            }
+            plan.next
+        };
+        let applied = keep(plan_apply(&SetManifest::empty(WORKSPACE, "shop"), &library, WORKSPACE, &manifests).map_err(shown)?);
+        let first = keep(plan_publish(&applied, &library, WORKSPACE, "cart", Timestamp::ZERO).map_err(shown)?);
+        let second = keep(plan_publish(&first, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
+        let mut sets = Vec::new();
+        for set in [first, second] {
+            let bytes = set.to_bytes();
+            let hash = ContentHash::of(&bytes);
+            library.insert(bytes);
+            library.set(&Library::defv(&set)).ok_or("a set does not compile")?;
+            sets.push(inbox::DefActivate { set: set.number, hash: bytes::Bytes::copy_from_slice(hash.as_bytes()) });
+        }
+        Ok(Self { library: Arc::new(library), sets })
+    }
+}
+
+fn shown(problems: Vec<Problem>) -> String {
+    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_second_set_follows_the_first() {
+        let sets = &Shop::get().sets;
+        assert!(sets[0].set < sets[1].set);
+    }
+}

@@ -1,0 +1,166 @@
+//! What happened in a world: a digest of every step, the milestones in words, and counts.
+
+use std::{collections::BTreeMap, fmt};
+
+use waypost_runtime::machine::Counters;
+use waypost_types::Timestamp;
+use xxhash_rust::xxh3::Xxh3;
+
+/// What happened, in order.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    lines: Vec<String>,
+    told: bool,
+    start: Timestamp,
+    digest: u64,
+}
+
+/// What was counted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tally {
+    /// Worlds.
+    pub worlds: u64,
+    /// Small things that happened.
+    pub steps: u64,
+    /// Events appended, repeats not counted.
+    pub events: u64,
+    /// Claims that the store granted.
+    pub takeovers: u64,
+    /// Times a store was found rewound or moved.
+    pub rewinds: u64,
+    /// Sections dropped behind a gap.
+    pub gaps: u64,
+    /// Records dropped as already had.
+    pub repeats: u64,
+    /// Commits applied.
+    pub commits: u64,
+    /// Profiles that moved.
+    pub merges: u64,
+    /// Sends decided.
+    pub sends: u64,
+    /// Calls of providers.
+    pub calls: u64,
+    /// Sends of which nobody knows what became.
+    pub unknowns: u64,
+    /// Timers fired.
+    pub timers: u64,
+    /// Divergences that a chain found.
+    pub divergences: u64,
+    /// Dead letters.
+    pub dead_letters: u64,
+    /// Injected faults, by kind.
+    pub faults: BTreeMap<&'static str, u64>,
+}
+
+// === impl Story ===
+
+impl Story {
+    /// An empty one; its lines are kept only if it is to be `told`.
+    pub fn new(start: Timestamp, told: bool) -> Self {
+        Self { lines: Vec::new(), told, start, digest: 0 }
+    }
+
+    /// A milestone.
+    pub fn tell(&mut self, now: Timestamp, line: impl FnOnce() -> String) {
+        if self.told {
+            let ms = now.since(self.start).millis();
+            self.lines.push(format!("{:>4}.{:03} s  {}", ms / 1_000, ms % 1_000, line()));
+        }
+    }
+
+    /// Every step, told or not.
+    pub fn note(&mut self, facts: &[u64]) {
+        let mut hasher = Xxh3::new();
+        hasher.update(&self.digest.to_be_bytes());
+        for fact in facts {
+            hasher.update(&fact.to_be_bytes());
+        }
+        self.digest = hasher.digest();
+    }
+
+    /// Of all that happened.
+    pub fn digest(&self) -> u64 {
+        self.digest
+    }
+
+    /// The milestones.
+    pub fn lines(&self) -> &[String] {
+        &self.lines
+    }
+}
+
+// === impl Tally ===
+
+impl Tally {
+    /// An injected fault.
+    pub fn fault(&mut self, kind: &'static str) {
+        *self.faults.entry(kind).or_default() += 1;
+    }
+
+    /// What a machine counted in its life.
+    pub fn machine(&mut self, counters: &Counters) {
+        self.rewinds += counters.rewound;
+        self.gaps += counters.gaps;
+        self.repeats += counters.repeats;
+        self.commits += counters.commits;
+        self.timers += counters.timers;
+        self.divergences += counters.divergences;
+        self.dead_letters += counters.dead_letters;
+    }
+
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Self) {
+        let Self { worlds, steps, events, takeovers, rewinds, gaps, repeats, commits, merges, sends, calls, unknowns, timers, .. } = other;
+        self.worlds += worlds;
+        self.steps += steps;
+        self.events += events;
+        self.takeovers += takeovers;
+        self.rewinds += rewinds;
+        self.gaps += gaps;
+        self.repeats += repeats;
+        self.commits += commits;
+        self.merges += merges;
+        self.sends += sends;
+        self.calls += calls;
+        self.unknowns += unknowns;
+        self.timers += timers;
+        self.divergences += other.divergences;
+        self.dead_letters += other.dead_letters;
+        for (kind, count) in &other.faults {
+            *self.faults.entry(kind).or_default() += count;
+        }
+    }
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(
+            f,
+            "{} worlds, {} steps: {} events, {} merges, {} sends, {} calls, {} unknown",
+            self.worlds, self.steps, self.events, self.merges, self.sends, self.calls, self.unknowns
+        )?;
+        writeln!(
+            f,
+            "{} takeovers, {} rewinds, {} gaps, {} repeats, {} commits, {} timers",
+            self.takeovers, self.rewinds, self.gaps, self.repeats, self.commits, self.timers
+        )?;
+        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_digest_depends_on_every_step_and_its_place() {
+        let digest = |steps: &[&[u64]]| {
+            let mut story = Story::default();
+            steps.iter().for_each(|step| story.note(step));
+            story.digest()
+        };
+        assert_ne!(digest(&[&[1], &[2]]), digest(&[&[2], &[1]]));
+        assert_eq!(digest(&[&[1], &[2]]), digest(&[&[1], &[2]]));
+    }
+}

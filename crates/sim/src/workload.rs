@@ -1,0 +1,195 @@
+//! What people do in a world: few of them, with few identifiers, so that they meet often.
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    frame::Record,
+    inbox::{self, Event, IdentityEvent, NodeRef},
+    kind,
+    value::object_to_proto,
+};
+use waypost_types::{IdentifierClass, IdentifierHash, Role, Timestamp, Value};
+
+use crate::{
+    chance::Chance,
+    shop::{Shop, WORKSPACE},
+};
+
+/// One append of a door or of control.
+#[derive(Clone, Debug)]
+pub struct Append {
+    /// When.
+    pub at: Timestamp,
+    /// Whose inbox.
+    pub role: Role,
+    /// Partition; none: that of the record's key.
+    pub partition: Option<u32>,
+    /// What.
+    pub record: Record,
+    /// For the story.
+    pub says: String,
+}
+
+/// What one person is called.
+#[derive(Clone, Debug)]
+struct Person {
+    name: usize,
+    devices: usize,
+    /// Devices that have said whose they are.
+    known: Vec<usize>,
+    user: bool,
+}
+
+type Named = (IdentifierClass, String);
+
+const INSTALL_KEY: [u8; 32] = [7; 32];
+
+/// Everything that comes in from `start` on, in order of time.
+pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Append> {
+    let mut appends = Vec::new();
+    for set in 0..Shop::get().sets.len() {
+        // The second comes when people are at it already.
+        let at = if set == 0 { start.plus(chance.span(0, 300)) } else { start.plus(chance.span(2_000, 14_000)) };
+        activate(chance, at, set, partitions, &mut appends);
+    }
+    let mut people: Vec<Person> =
+        (0..chance.small(4)).map(|name| Person { name, devices: chance.small(2), known: Vec::new(), user: chance.index(2) == 0 }).collect();
+    let events = 6 + chance.index(26);
+    let mut at = start.plus(chance.span(0, 500));
+    let mut told: Vec<Append> = Vec::new();
+    for number in 0..events {
+        // In bursts, so that much is under way at once; no two at one instant, so that event time orders them.
+        at = at.plus(if chance.index(3) > 0 { chance.span(1, 40) } else { chance.span(300, 4_000) });
+        if chance.index(10) == 0
+            && let Some(before) = chance.pick(&told)
+        {
+            let says = format!("again: {}", before.says);
+            appends.push(Append { at, says, ..before.clone() });
+            continue;
+        }
+        let who = chance.index(people.len());
+        if let Some(person) = people.get_mut(who) {
+            let append = act(chance, person, number, at);
+            told.push(append.clone());
+            appends.push(append);
+        }
+    }
+    appends.sort_by_key(|append| append.at);
+    appends
+}
+
+fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -> Append {
+    let user = (IdentifierClass::UserId, format!("u{}", person.name));
+    let device = chance.index(person.devices);
+    let anonymous = (IdentifierClass::Anonymous, format!("d{}-{device}", person.name));
+    // Under the strongest identifier there is: a stop elsewhere may come by a longer road.
+    let strongest = if person.user { user.clone() } else { anonymous.clone() };
+    let at_hand = if person.user && chance.index(2) == 0 { user.clone() } else { anonymous.clone() };
+    let text = |name: &str, value: String| (name.to_owned(), Value::text(value));
+    let email = format!("u{}@people.example", person.name);
+    let traits = if chance.index(2) == 0 { vec![text("email", email.clone())] } else { Vec::new() };
+    match chance.index(14) {
+        0..=6 => {
+            let cart = format!("c{}", chance.index(2));
+            let product = format!("p{}", chance.index(3));
+            event(number, "Product Added", &[at_hand], vec![text("cart_id", cart), text("product_id", product)], traits, at)
+        }
+        7..=9 => {
+            person.user = true;
+            if !person.known.contains(&device) {
+                person.known.push(device);
+            }
+            let mut names = vec![user];
+            if chance.index(3) == 0 {
+                names.push((IdentifierClass::Email, email.clone()));
+            }
+            names.push(anonymous);
+            event(number, "", &names, vec![], vec![text("email", email)], at)
+        }
+        10 => event(number, "Order Completed", &[strongest], vec![text("order_id", format!("o{number}"))], vec![], at),
+        11 => {
+            let name = if chance.index(2) == 0 { "Unsubscribed" } else { "Subscribed" };
+            event(number, name, &[strongest], vec![text("channel", "email".to_owned())], vec![], at)
+        }
+        _ => event(number, "Signed Up", &[at_hand], vec![], traits, at),
+    }
+}
+
+fn event(
+    number: usize,
+    name: &str,
+    names: &[Named],
+    properties: Vec<(String, Value)>,
+    traits: Vec<(String, Value)>,
+    at: Timestamp,
+) -> Append {
+    let identifier = |(class, value): &Named| inbox::Identifier {
+        class: class.number(),
+        custom: String::new(),
+        value: value.clone(),
+        hash: Bytes::copy_from_slice(IdentifierHash::of(&INSTALL_KEY, WORKSPACE, *class, "", value).as_bytes()),
+    };
+    let identifiers: Vec<inbox::Identifier> = names.iter().map(identifier).collect();
+    let object = |entries: Vec<(String, Value)>| match Value::object(entries) {
+        Value::Object(entries) if !entries.is_empty() => Some(object_to_proto(&entries)),
+        _ => None,
+    };
+    let event = Event {
+        message_id: format!("m{number}"),
+        name: name.to_owned(),
+        identifiers: identifiers.clone(),
+        event_time: at.millis(),
+        received_at: at.millis(),
+        properties: object(properties),
+        traits: object(traits),
+        source: "sim".to_owned(),
+        may_grant: true,
+        ..Event::default()
+    };
+    let key = identifiers.first().map(|identifier| identifier.hash.clone()).unwrap_or_default();
+    let nodes = identifiers.into_iter().map(|i| NodeRef { class: i.class, hash: i.hash, generation: Bytes::new() });
+    let body = IdentityEvent { identifiers: nodes.collect(), event: event.encode_to_vec().into(), by_profile: false };
+    let mut id = [0xee; 16];
+    id[..8].copy_from_slice(&(number as u64).to_be_bytes());
+    let record = Record::new(kind::EVENT, WORKSPACE, id, key, at, body.encode_to_vec().into());
+    let names: Vec<&str> = names.iter().map(|(_, value)| value.as_str()).collect();
+    let says = format!("m{number} {} by {}", if name.is_empty() { "identify" } else { name }, names.join(" "));
+    Append { at, role: Role::Identity, partition: None, record, says }
+}
+
+/// Every partition learns of a set at its own moment, and of some sets twice.
+fn activate(chance: &mut Chance, at: Timestamp, set: usize, partitions: u32, appends: &mut Vec<Append>) {
+    let Some(body) = Shop::get().sets.get(set) else { return };
+    let mut id = [0xdd; 16];
+    id[..8].copy_from_slice(&body.set.to_be_bytes());
+    for role in [Role::Identity, Role::Segmenter, Role::Sender] {
+        for partition in 0..partitions {
+            for _ in 0..chance.small(2) {
+                let at = at.plus(chance.span(0, 400));
+                let record =
+                    Record::new(kind::DEF_ACTIVATE, waypost_types::WorkspaceId::new(0), id, Bytes::new(), at, body.encode_to_vec().into());
+                appends.push(Append {
+                    at,
+                    role,
+                    partition: Some(partition),
+                    record,
+                    says: format!("set {} at {role}/{partition}", body.set),
+                });
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_workload_is_in_order_and_reproducible() {
+        let draw = |seed| draw(&mut Chance::new(seed), Timestamp::from_millis(1_000), 3);
+        let drawn = draw(5);
+        assert!(drawn.is_sorted_by_key(|append| append.at));
+        let says = |appends: Vec<Append>| appends.into_iter().map(|append| append.says).collect::<Vec<_>>();
+        assert_eq!(says(drawn), says(draw(5)));
+    }
+}

@@ -1,0 +1,429 @@
+//! A world: a shop, four roles, a log, a store and a clock; and whatever happens next, drawn from its seed.
+//!
+//! `carrying` does what machines ask for, `breaking` what nobody asked for; here is the order of it all.
+
+mod breaking;
+mod carrying;
+
+use std::{collections::VecDeque, fmt, sync::Arc};
+
+use bytes::Bytes;
+use waypost_codec::{frame::Frame, unsubscribe::TokenKey};
+use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
+use waypost_runtime::{
+    Config, Input,
+    ports::{Append, Commit, Offset, Token},
+};
+use waypost_sender::{Calls, Links, Provider};
+use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
+
+use crate::{
+    chance::Chance,
+    faults::{Faults, Switches},
+    process::{Process, install, machine},
+    provider::SimProvider,
+    shop::Shop,
+    story::{Story, Tally},
+    workload,
+};
+
+/// Public topics of every world.
+pub const PUBLIC: [&str; 3] = ["waypost.segment-changes.v1", "waypost.decisions.v1", "waypost.messages.v1"];
+/// When every world begins.
+pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
+/// A world of more steps than this does not come to rest.
+const MOST_STEPS: u64 = 600_000;
+/// How long after the last event the last message has been sent, or given up.
+const TAIL: Span = Span::from_secs(75);
+
+/// What goes on by itself after those who began it are gone.
+#[derive(Debug)]
+pub(crate) enum Late {
+    Append(Append),
+    Commit(PartitionId, Box<Commit>),
+    Claim(PartitionId, Token),
+}
+
+/// One world.
+pub struct World {
+    pub(crate) chance: Chance,
+    pub(crate) faults: Faults,
+    /// As drawn, also once they have ended.
+    pub(crate) drawn: Faults,
+    pub(crate) config: Config,
+    pub(crate) layout: Layout,
+    pub(crate) clock: VirtualClock,
+    pub(crate) log: MemoryLog,
+    pub(crate) store: MemoryStore,
+    pub(crate) provider: SimProvider,
+    pub(crate) processes: Vec<Process>,
+    pub(crate) late: Vec<Late>,
+    pub(crate) tally: Tally,
+    pub(crate) story: Story,
+    /// What must not happen and did.
+    pub(crate) wrong: Option<String>,
+    workload: VecDeque<workload::Append>,
+    backups: Vec<(PartitionId, Dump)>,
+    refused_until: Option<Timestamp>,
+    /// Told by identity on the progress topic, and not read yet by everybody.
+    told: VecDeque<(u32, Timestamp)>,
+    starved: Option<PartitionId>,
+    /// How eager this world is to answer, to carry out, to send, to deliver.
+    weights: [usize; 4],
+    processes_so_far: u64,
+    ends: Timestamp,
+}
+
+// === impl World ===
+
+impl World {
+    /// The world of a seed, before anything has happened.
+    pub fn new(seed: u64, switches: Switches, told: bool) -> Self {
+        let mut chance = Chance::new(seed);
+        let clock = VirtualClock::new(START);
+        let layout = Layout { number: 1, partitions: [1, 1, 2, 2, 3, 4][chance.index(6)] };
+        let (log, store) = (MemoryLog::new(&clock), MemoryStore::new());
+        store.check(switches.checks);
+        for role in Role::KEYED {
+            log.create_plain(role.inbox().unwrap_or_default(), layout.partitions);
+            for index in 0..layout.partitions {
+                // Nothing refuses yet.
+                drop(store.init(PartitionId { role, index }, &install()));
+            }
+        }
+        for topic in PUBLIC.into_iter().chain(["wp1.dead"]) {
+            log.create_plain(topic, 2);
+        }
+        let faults = Faults::draw(&mut chance);
+        let workload: VecDeque<_> = workload::draw(&mut chance, START, layout.partitions).into();
+        let ends = workload.back().map_or(START, |append| append.at);
+        let starved = if chance.index(4) == 0 {
+            let role = chance.pick(&Role::KEYED).copied().unwrap_or(Role::Identity);
+            Some(PartitionId { role, index: u32::try_from(chance.index(layout.partitions as usize)).unwrap_or(0) })
+        } else {
+            None
+        };
+        let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
+        let provider = SimProvider::new(Chance::new(seed ^ 0x5e4d), faults.clone());
+        let config = Config {
+            tick_entities: chance.small(2),
+            own_timers: 32,
+            public_partitions: 2,
+            dead_partitions: 2,
+            slack: if chance.index(2) == 0 { Span::ZERO } else { Span::from_millis(500) },
+            idle_tick: Span::from_millis(2_500),
+            watermark_tick: Span::from_secs(1),
+            rules: switches.rules,
+            ..Config::default()
+        };
+        let mut world = Self {
+            chance,
+            drawn: faults.clone(),
+            faults,
+            config,
+            layout,
+            clock,
+            log,
+            store,
+            provider,
+            processes: Vec::new(),
+            late: Vec::new(),
+            tally: Tally { worlds: 1, ..Tally::default() },
+            story: Story::new(START, told),
+            wrong: None,
+            workload,
+            backups: Vec::new(),
+            refused_until: None,
+            told: VecDeque::new(),
+            starved,
+            weights,
+            processes_so_far: 0,
+            ends,
+        };
+        world.found();
+        world
+    }
+
+    fn found(&mut self) {
+        let (layout, drawn) = (self.layout, self.drawn.clone());
+        self.story.tell(START, || format!("V = {}, {drawn:?}", layout.partitions));
+        for role in Role::KEYED {
+            for _ in 0..self.chance.small(2) {
+                self.hire(role);
+            }
+            for index in 0..layout.partitions {
+                self.assign_anew(role, index);
+            }
+        }
+    }
+
+    /// A new process of this role, with limits of its own: none of these may change what is folded.
+    pub(crate) fn hire(&mut self, role: Role) -> usize {
+        let chance = &mut self.chance;
+        let config = Config {
+            batch_records: chance.small(4),
+            frame_records: chance.small(6),
+            frames_in_flight: chance.small(4),
+            cache_entities: chance.index(6),
+            commit_entities: chance.small(8),
+            uncommitted_records: 4 + chance.index(60),
+            timer_page: chance.small(3),
+            timer_horizon: Span::from_millis(chance.within(2_000, 60_000)),
+            commit_interval: Span::from_millis(chance.within(0, 400)),
+            linger: Span::from_millis(chance.within(-3, 3).max(0)),
+            tick_lost: Span::from_secs(10),
+            silence: Span::from_secs(5),
+            ..self.config.clone()
+        };
+        let skew = Span::from_millis(chance.within(-self.faults.skew, self.faults.skew));
+        let machine = machine(role, config, self.layout, chance.fork());
+        let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
+        let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
+        let providers = [("catcher".to_owned(), provider)].into();
+        let calls = Arc::new(Calls::new(Shop::get().library.clone(), providers, links, Arc::new(self.clock.clone())));
+        self.processes_so_far += 1;
+        let number = self.processes_so_far;
+        self.processes.push(Process::new(number, role, machine, calls, skew));
+        self.story.tell(self.clock.now(), || format!("{role} process {number} starts"));
+        self.processes.len() - 1
+    }
+
+    /// Gives a partition to one of the role's live processes, or to a new one.
+    pub(crate) fn assign_anew(&mut self, role: Role, index: u32) {
+        let live: Vec<usize> =
+            (0..self.processes.len()).filter(|i| self.processes[*i].role == role && !self.processes[*i].is_zombie()).collect();
+        let process = match self.chance.pick(&live) {
+            Some(process) if live.len() > 1 || self.chance.index(3) > 0 => *process,
+            Some(_) | None => self.hire(role),
+        };
+        self.processes[process].assigned.insert(index);
+        let number = self.processes[process].number;
+        self.story.tell(self.clock.now(), || format!("{role}/{index} goes to process {number}"));
+        self.handle(process, Input::Assigned(vec![index]));
+    }
+
+    /// Goes on until everything has come to rest.
+    ///
+    /// # Errors
+    /// What must not happen and did.
+    pub fn play(&mut self) -> Result<(), String> {
+        loop {
+            self.tally.steps += 1;
+            if let Some(wrong) = self.wrong.take() {
+                return Err(wrong);
+            }
+            if self.tally.steps > MOST_STEPS {
+                return Err(format!("does not come to rest: {:?}", self.processes));
+            }
+            let over = self.clock.now() >= self.ends;
+            if over && self.faults != Faults::none() {
+                self.heal();
+            }
+            self.come_in();
+            self.break_something();
+            self.spread_the_word();
+            if self.chance.index(40) == 0 {
+                let span = self.chance.span(1, 15);
+                self.advance_to(self.clock.now().plus(span));
+            }
+            if self.step() {
+                continue;
+            }
+            if self.clock.now() >= self.ends.plus(TAIL) && self.is_at_rest() {
+                break;
+            }
+            let next = self.next_instant().max(self.clock.now().plus(Span::from_millis(1)));
+            self.advance_to(next);
+        }
+        for process in std::mem::take(&mut self.processes) {
+            self.tally.machine(&process.machine.counters());
+        }
+        Ok(())
+    }
+
+    fn advance_to(&mut self, instant: Timestamp) {
+        self.clock.advance_to(instant);
+        self.story.note(&[1, u64::try_from(instant.millis()).unwrap_or(0)]);
+    }
+
+    /// What doors and control append by now.
+    fn come_in(&mut self) {
+        while self.workload.front().is_some_and(|append| append.at <= self.clock.now()) {
+            let Some(append) = self.workload.pop_front() else { break };
+            let workload::Append { role, partition, record, says, .. } = append;
+            let index = partition.unwrap_or_else(|| self.layout.partition(record.workspace, &record.key));
+            let mut records = vec![record];
+            // A door packs what came at the same time.
+            while self.chance.index(3) == 0
+                && let Some(next) = self.workload.front().filter(|next| next.role == role && next.partition == partition)
+                && next.at.since(self.clock.now()) < Span::from_millis(50)
+                && next.partition.unwrap_or_else(|| self.layout.partition(next.record.workspace, &next.record.key)) == index
+                && let Some(next) = self.workload.pop_front()
+            {
+                self.story.tell(self.clock.now(), || format!("{} (in one frame with the next)", next.says));
+                records.push(next.record);
+            }
+            self.story.tell(self.clock.now(), || says);
+            self.append(PartitionId { role, index }, Frame::unsourced(records).encode());
+        }
+    }
+
+    fn append(&mut self, to: PartitionId, payload: Bytes) {
+        let topic = to.role.inbox().unwrap_or_default().to_owned();
+        self.put(Append { topic, partition: to.index, key: None, headers: Vec::new(), payload });
+    }
+
+    /// Appends to the log, which takes everything.
+    pub(crate) fn put(&mut self, append: Append) -> Offset {
+        self.story.note(&[2, append.payload.len() as u64]);
+        self.log.append(append).unwrap_or_else(|error| {
+            self.wrong.get_or_insert(format!("the log refuses: {error}"));
+            0
+        })
+    }
+
+    /// Identity tells how far it has come, and the others read it some time.
+    fn spread_the_word(&mut self) {
+        if self.chance.index(12) == 0
+            && let Some(process) = self.any_of(Role::Identity)
+        {
+            let progress = self.processes[process].machine.progress();
+            self.told.extend(progress.into_iter().map(|progress| (progress.partition.index, progress.through)));
+        }
+        if self.chance.index(10) == 0
+            && let Some((partition, through)) = self.told.pop_front()
+        {
+            for process in 0..self.processes.len() {
+                if self.processes[process].role == Role::Segmenter && !self.processes[process].is_asleep(self.clock.now()) {
+                    self.handle(process, Input::Through(partition, through));
+                }
+            }
+        }
+    }
+
+    fn any_of(&mut self, role: Role) -> Option<usize> {
+        let all: Vec<usize> = (0..self.processes.len()).filter(|i| self.processes[*i].role == role).collect();
+        self.chance.pick(&all).copied()
+    }
+
+    /// One small thing happens to one process. Returns whether anything did.
+    fn step(&mut self) -> bool {
+        let now = self.clock.now();
+        let first = self.chance.index(self.processes.len());
+        for i in 0..self.processes.len() {
+            let process = (first + i) % self.processes.len();
+            if !self.processes[process].is_asleep(now) && self.step_of(process) {
+                return true;
+            }
+        }
+        self.late_step()
+    }
+
+    fn step_of(&mut self, i: usize) -> bool {
+        self.processes[i].time_out(self.clock.now());
+        let readable = self.readable(i);
+        let process = &self.processes[i];
+        let mut ways = Vec::with_capacity(16);
+        let open = [!process.answers.is_empty(), !process.asked.is_empty(), !process.sending.is_empty(), !readable.is_empty()];
+        for (way, (open, weight)) in [Way::Answer, Way::Carry, Way::Send, Way::Deliver].into_iter().zip(open.into_iter().zip(self.weights))
+        {
+            ways.extend(std::iter::repeat_n(way, if open { weight } else { 0 }));
+        }
+        let number = process.number;
+        let way = self.chance.pick(&ways).copied();
+        if way.is_none() || self.chance.index(6) == 0 {
+            let process = &self.processes[i];
+            if process.machine.next_wake().is_some_and(|at| at <= process.clock(&self.clock)) {
+                self.story.note(&[3, number]);
+                self.handle(i, Input::Wake);
+                return true;
+            }
+        }
+        let Some(way) = way else { return false };
+        self.story.note(&[4, number, way as u64]);
+        match way {
+            Way::Answer => {
+                let answer = self.chance.draw(&mut self.processes[i].answers);
+                if let Some(answer) = answer {
+                    self.handle(i, answer);
+                }
+            }
+            Way::Carry => self.carry_out(i),
+            Way::Send => self.send(i),
+            Way::Deliver => {
+                if let Some(partition) = self.chance.pick(&readable).copied() {
+                    self.deliver(i, partition);
+                }
+            }
+        }
+        true
+    }
+
+    /// Partitions of a process that want a record and have one.
+    fn readable(&mut self, i: usize) -> Vec<u32> {
+        let process = &self.processes[i];
+        let topic = process.role.inbox().unwrap_or_default();
+        let has = |p: u32, at: Offset| self.log.watermarks(topic, p).is_ok_and(|(_, end)| at != end);
+        let mut readable: Vec<u32> =
+            process.positions.iter().filter(|(p, at)| has(**p, **at) && process.machine.wants(**p)).map(|(p, _)| *p).collect();
+        if let Some(starved) = self.starved
+            && process.role == starved.role
+            && readable.contains(&starved.index)
+            && self.chance.index(30) > 0
+        {
+            readable.retain(|p| *p != starved.index);
+        }
+        readable
+    }
+
+    /// When something can happen next, if nothing can now.
+    fn next_instant(&self) -> Timestamp {
+        let now = self.clock.now();
+        let wakes = self.processes.iter().filter(|process| !process.is_asleep(now)).filter_map(|process| {
+            let wake = process.machine.next_wake()?;
+            Some(Timestamp::from_millis(wake.millis() - process.skew.millis()))
+        });
+        let processes = self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until]).flatten();
+        let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
+        let others = [self.refused_until, self.workload.front().map(|append| append.at)];
+        let soon = (self.starved.is_some() || !self.told.is_empty()).then(|| now.plus(Span::from_millis(20)));
+        wakes
+            .chain(processes)
+            .chain(timeouts)
+            .chain(others.into_iter().flatten())
+            .chain(soon)
+            .filter(|at| *at > now)
+            .min()
+            .unwrap_or(now.plus(Span::from_secs(1)))
+    }
+
+    fn is_at_rest(&self) -> bool {
+        self.late.is_empty()
+            && self.workload.is_empty()
+            && self.processes.iter().all(|process| !process.is_zombie() && process.is_idle())
+            && Role::KEYED.into_iter().all(|role| (0..self.layout.partitions).all(|index| self.is_read(PartitionId { role, index })))
+    }
+
+    /// Whether somebody has read a partition to its end, and stored what it means.
+    fn is_read(&self, partition: PartitionId) -> bool {
+        let topic = partition.role.inbox().unwrap_or_default();
+        let end = self.log.watermarks(topic, partition.index).map_or(0, |(_, end)| end);
+        let owners = self.processes.iter().filter(|process| process.role == partition.role);
+        owners.filter_map(|process| process.positions.get(&partition.index)).any(|at| *at == end)
+            && self.store.dump(partition).is_some_and(|dump| dump.off == end)
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Answer,
+    Carry,
+    Send,
+    Deliver,
+}
+
+impl fmt::Debug for World {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("World").field("now", &self.clock.now()).field("faults", &self.drawn).finish_non_exhaustive()
+    }
+}
