@@ -73,7 +73,7 @@ impl Config {
 
     fn check(&self) -> anyhow::Result<()> {
         let v = self.install.partitions;
-        if v == 0 || v > 256 || v % 4 != 0 {
+        if v == 0 || v > 256 || !v.is_multiple_of(4) {
             bail!("install.partitions is {v}; it must be a multiple of 4 up to 256");
         }
         let Some((host, _)) = self.control.listen.rsplit_once(':') else {

@@ -12,7 +12,7 @@ use waypost_runtime::ports::{Log, LogError};
 use crate::journal::Journal;
 
 /// Partitions of `wp1.definitions`.
-pub const DEFINITION_PARTITIONS: u32 = 8;
+pub(crate) const DEFINITION_PARTITIONS: u32 = 8;
 
 /// What a process knows of definitions, shared by its roles.
 #[derive(Clone, Debug)]
@@ -24,7 +24,9 @@ pub struct Catalog {
 
 /// The tasks that keep a catalog current; dropping it stops them.
 #[derive(Debug)]
-pub struct Following(tokio::task::JoinSet<()>);
+pub struct Following {
+    _tasks: tokio::task::JoinSet<()>,
+}
 
 /// Topic of definition bodies.
 pub fn definitions_topic(prefix: &str) -> String {
@@ -72,13 +74,17 @@ impl Catalog {
         }
         let mut tail = log.tail(&control_topic(prefix), 0, 0).await?;
         while let Some(record) = tail.next().await? {
-            journal_in.send_modify(|j| drop(j.fold(record.offset, &record.payload)));
+            journal_in.send_modify(|journal| {
+                journal.fold(record.offset, &record.payload);
+            });
         }
         tasks.spawn(async move {
             loop {
                 match tail.next().await {
                     Ok(Some(record)) => {
-                        journal_in.send_modify(|j| drop(j.fold(record.offset, &record.payload)));
+                        journal_in.send_modify(|journal| {
+                            journal.fold(record.offset, &record.payload);
+                        });
                         arrivals_in.send_modify(|n| *n += 1);
                     }
                     Ok(None) => {}
@@ -89,7 +95,7 @@ impl Catalog {
                 }
             }
         });
-        Ok((Self { library, journal, arrivals }, Following(tasks)))
+        Ok((Self { library, journal, arrivals }, Following { _tasks: tasks }))
     }
 
     /// Bodies and compiled sets.

@@ -119,7 +119,7 @@ impl Changes {
         if let Some(producer) = turn {
             return Ok(producer.clone());
         }
-        let producer = self.log.producer().map_err(away)?;
+        let producer = self.log.producer().map_err(|e| away(&e))?;
         Ok(turn.insert(producer).clone())
     }
 
@@ -139,7 +139,7 @@ impl Changes {
             }));
         }
         for acknowledged in appended {
-            acknowledged.await.map_err(refused)?;
+            acknowledged.await.map_err(|e| refused(&e))?;
         }
         let number = plan.next.number;
         self.write_line(producer, Entry::Activate { set: number, hash: hex::encode(hash.as_bytes()) }).await?;
@@ -150,7 +150,7 @@ impl Changes {
         let mut journal = self.catalog.journal();
         let line = journal.borrow().line(entry);
         let append = Append { topic: control_topic(&self.prefix), partition: 0, key: None, headers: Vec::new(), payload: line.into() };
-        let offset = producer.append(append).await.map_err(refused)?;
+        let offset = producer.append(append).await.map_err(|e| refused(&e))?;
         // Its own record read back is what makes it true.
         let folded = journal.wait_for(|j| j.next > offset).await.map_err(|_| ChangeError::Unavailable("stopping".to_owned()))?;
         if folded.valid.contains(&offset) { Ok(()) } else { Err(ChangeError::Raced) }
@@ -169,7 +169,7 @@ impl Changes {
             }
         }
         for acknowledged in appended {
-            acknowledged.await.map_err(refused)?;
+            acknowledged.await.map_err(|e| refused(&e))?;
         }
         Ok(())
     }
@@ -179,10 +179,10 @@ fn hash_of(text: &str) -> Option<ContentHash> {
     hex::decode(text).ok().and_then(|bytes| ContentHash::from_slice(&bytes).ok())
 }
 
-fn away(error: LogError) -> ChangeError {
+fn away(error: &LogError) -> ChangeError {
     ChangeError::Unavailable(error.to_string())
 }
 
-fn refused(error: AppendError) -> ChangeError {
+fn refused(error: &AppendError) -> ChangeError {
     ChangeError::Unavailable(error.to_string())
 }

@@ -32,12 +32,12 @@ pub enum Entry {
 
 /// An entry with the offset of the valid one before it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Line {
+pub(crate) struct Line {
     /// Offset of the valid entry before this one; none for the first.
-    pub follows: Option<u64>,
+    pub(crate) follows: Option<u64>,
     /// What it says.
     #[serde(flatten)]
-    pub entry: Entry,
+    pub(crate) entry: Entry,
 }
 
 /// The journal, folded.

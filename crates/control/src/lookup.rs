@@ -44,7 +44,7 @@ pub enum LookupError {
 ///
 /// # Errors
 /// [`LookupError`].
-pub async fn by_identifier(
+pub(crate) async fn by_identifier(
     owners: &dyn Owners,
     layout: Layout,
     workspace: WorkspaceId,
@@ -64,7 +64,12 @@ pub async fn by_identifier(
 ///
 /// # Errors
 /// [`LookupError`].
-pub async fn by_profile(owners: &dyn Owners, layout: Layout, workspace: WorkspaceId, start: ProfileId) -> Result<Found, LookupError> {
+pub(crate) async fn by_profile(
+    owners: &dyn Owners,
+    layout: Layout,
+    workspace: WorkspaceId,
+    start: ProfileId,
+) -> Result<Found, LookupError> {
     let mut profile = start;
     let mut joined_from = Vec::new();
     for _ in 0..HOPS_MAX {

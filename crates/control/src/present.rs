@@ -1,8 +1,9 @@
 //! Stored state in the form of the API: for people, so values are text.
 
 use waypost_codec::{inbox, state, value};
+use waypost_engine::explain::{Decided, Explanation};
 use waypost_proto::control as pb;
-use waypost_types::{Currency, RunId, SendId, Timestamp, Value};
+use waypost_types::{Currency, RunId, Timestamp, Value};
 
 use crate::lookup::Found;
 
@@ -46,55 +47,35 @@ pub(crate) fn profile(found: &Found, currency: Currency) -> pb::Profile {
     }
 }
 
-/// The trail, narrowed to a journey and an interval.
-pub(crate) fn explanation(found: &Found, journey: &str, from: i64, until: i64) -> pb::ExplainProfileResponse {
-    let empty = state::JourneyProfile::default();
-    let trail = &found.journey.as_ref().unwrap_or(&empty).trail;
-    let wanted = |t: &&state::Trail| (journey.is_empty() || t.journey == journey) && t.at >= from && (until == 0 || t.at < until);
-    let entries: Vec<_> = trail.iter().filter(wanted).map(entry).collect();
-    let verdict = entries.iter().rev().find(|e| !e.what.is_empty()).map_or_else(
-        || {
-            let of = if journey.is_empty() { "any journey".to_owned() } else { format!("`{journey}`") };
-            format!("NOTHING CONSIDERED: no event of this profile touched {of} within the stored trail (the last 64 decisions)")
-        },
-        |e| {
-            let step = if e.step.is_empty() { String::new() } else { format!("  step {}", e.step) };
-            format!(
-                "{} {}{step}  ({}, version {}, key `{}`) at {}",
-                e.what,
-                e.reason,
-                e.journey,
-                e.version,
-                e.key,
-                Timestamp::from_millis(e.at)
-            )
-        },
-    );
-    pb::ExplainProfileResponse { profile: found.profile.to_string(), verdict, entries, journey_offset: found.journey_offset }
+/// An explanation of the engine's.
+pub(crate) fn explanation(found: &Found, explained: Explanation) -> pb::ExplainProfileResponse {
+    pb::ExplainProfileResponse {
+        profile: found.profile.to_string(),
+        verdict: explained.verdict,
+        entries: explained.entries.into_iter().map(entry).collect(),
+        journey_offset: found.journey_offset,
+    }
 }
 
-fn entry(trail: &state::Trail) -> pb::ExplainEntry {
+fn entry(decided: Decided) -> pb::ExplainEntry {
+    let checks = decided.checks.into_iter().map(|c| pb::ExplainCheck {
+        what: c.what,
+        truth: c.truth.as_str().to_owned(),
+        operands: c.operands,
+        valid_until: c.valid_until.map_or(0, Timestamp::millis),
+    });
     pb::ExplainEntry {
-        at: trail.at,
-        journey: trail.journey.clone(),
-        version: trail.version,
-        run: RunId::from_slice(&trail.run).map(|r| r.to_string()).unwrap_or_default(),
-        key: trail.key.clone(),
-        what: trail.what.clone(),
-        step: trail.step.clone(),
-        reason: trail.reason.clone(),
-        cause: trail.cause.clone(),
-        checks: trail
-            .checks
-            .iter()
-            .map(|c| pb::ExplainCheck {
-                what: c.what.clone(),
-                truth: truth(c.truth).to_owned(),
-                operands: c.operands.clone(),
-                valid_until: c.valid_until,
-            })
-            .collect(),
-        send: SendId::from_slice(&trail.send).map(|s| s.to_string()).unwrap_or_default(),
+        at: decided.at.millis(),
+        journey: decided.journey,
+        version: decided.version,
+        run: decided.run.map_or_else(String::new, |r| r.to_string()),
+        key: decided.key,
+        what: decided.what,
+        step: decided.step,
+        reason: decided.reason,
+        cause: decided.cause,
+        checks: checks.collect(),
+        send: decided.send.map_or_else(String::new, |s| s.to_string()),
     }
 }
 

@@ -1,8 +1,9 @@
 //! `ProfileService`: lookup and explain, from what the partitions' owners hold.
 
 use tonic::{Request, Response, Status};
+use waypost_engine::explain::{Question, explain};
 use waypost_proto::control::{self as pb, profile_service_server::ProfileService};
-use waypost_types::{Currency, IdentifierClass, IdentifierHash, ProfileId, WorkspaceId};
+use waypost_types::{Currency, IdentifierClass, IdentifierHash, ProfileId, Timestamp, WorkspaceId};
 
 use crate::{
     lookup::{self, Found},
@@ -21,8 +22,18 @@ impl ProfileService for Control {
 
     async fn explain_profile(&self, request: Request<pb::ExplainProfileRequest>) -> Result<Response<pb::ExplainProfileResponse>, Status> {
         let request = request.into_inner();
-        let (_, found) = self.find(&request.parent, &request.identifier).await?;
-        Ok(Response::new(present::explanation(&found, &request.journey, request.from, request.until)))
+        let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
+        let instant = |ms: i64| (ms != 0).then(|| Timestamp::from_millis(ms));
+        let question = Question {
+            journey: (!request.journey.is_empty()).then_some(&*request.journey),
+            send: None,
+            from: instant(request.from),
+            until: instant(request.until),
+        };
+        let set = self.in_force();
+        let definitions = set.as_ref().and_then(|s| s.workspaces.get(&workspace)).map(|w| &**w);
+        let state = found.journey.clone().unwrap_or_default();
+        Ok(Response::new(present::explanation(&found, explain(&state, definitions, &question))))
     }
 }
 

@@ -19,8 +19,6 @@ pub(crate) enum Refusal {
     NotFound(String),
     /// An etag that is not the current one.
     Etag,
-    /// Not allowed in the present state.
-    Precondition(&'static str, String),
     /// Something needed is away.
     Unavailable(String),
     /// Somebody else was first.
@@ -61,12 +59,11 @@ impl From<Refusal> for Status {
         let (code, reason, message) = match &refusal {
             Refusal::Invalid(reason, message) => (Code::InvalidArgument, *reason, message.clone()),
             Refusal::Problems(problems) => {
-                let first = problems.first().map(|p| p.code).unwrap_or("INVALID_MANIFEST");
+                let first = problems.first().map_or("INVALID_MANIFEST", |p| p.code);
                 (Code::InvalidArgument, first, format!("{} problem(s) in the manifests; nothing was changed", problems.len()))
             }
             Refusal::NotFound(message) => (Code::NotFound, "NOT_FOUND", message.clone()),
             Refusal::Etag => (Code::Aborted, "ETAG_MISMATCH", "the etag is not the current one: read again and retry".to_owned()),
-            Refusal::Precondition(reason, message) => (Code::FailedPrecondition, *reason, message.clone()),
             Refusal::Unavailable(message) => (Code::Unavailable, "UNAVAILABLE", message.clone()),
             Refusal::Aborted(message) => (Code::Aborted, "ABORTED", message.clone()),
             Refusal::Internal => (Code::Internal, "INTERNAL", "an internal error; the log of the control process has more".to_owned()),
@@ -81,7 +78,7 @@ impl From<Refusal> for Status {
 }
 
 fn violation(problem: &Problem) -> FieldViolation {
-    let hint = problem.suggestion.as_ref().map(|s| format!(" (did you mean `{s}`?)")).unwrap_or_default();
+    let hint = problem.suggestion.as_ref().map_or_else(String::new, |s| format!(" (did you mean `{s}`?)"));
     let field = format!("{}:{}:{} {}", problem.file, problem.line, problem.column, problem.path);
     FieldViolation::new(field.trim_end(), format!("{}: {}{hint}", problem.code, problem.message))
 }

@@ -29,7 +29,7 @@ pub(crate) fn find(paths: &[PathBuf]) -> anyhow::Result<Found> {
         } else {
             add(path, &mut found)?;
             // A single manifest may name bodies beside it.
-            for entry in sorted(path.parent().unwrap_or(Path::new(".")))? {
+            for entry in sorted(path.parent().unwrap_or_else(|| Path::new(".")))? {
                 if is(&entry, &["mjml", "html"]) {
                     add(&entry, &mut found)?;
                 }

@@ -2,7 +2,15 @@
 //!
 //! The files under `gen/` are committed, so building needs no protoc; `tests/codegen.rs` regenerates
 //! and compares them (`make codegen` writes them).
-#![allow(clippy::all, clippy::pedantic, clippy::allow_attributes_without_reason, unreachable_pub, unused_qualifications, missing_debug_implementations, reason = "generated code")]
+#![allow(
+    clippy::all,
+    clippy::pedantic,
+    clippy::allow_attributes_without_reason,
+    unreachable_pub,
+    unused_qualifications,
+    missing_debug_implementations,
+    reason = "generated code"
+)]
 
 /// Generated modules, nested as their protobuf packages are.
 pub mod waypost {

@@ -18,17 +18,12 @@ pub(crate) fn router(mail: Arc<Mailbox>) -> Router {
 }
 
 async fn list(State(mail): State<Arc<Mailbox>>) -> Response {
-    let mut rows = String::new();
-    for caught in mail.catcher().list().iter().rev().take(1000) {
-        rows.push_str(&format!(
-            "<tr><td>{}<td>{}<td>{}<td><a href=\"/mail/{}\">{}</a>",
-            caught.number,
-            escape(&caught.at),
-            escape(&caught.to),
-            caught.number,
-            escape(&caught.subject)
-        ));
-    }
+    let list = mail.catcher().list();
+    let rows = list.iter().rev().take(1000).map(|caught| {
+        let (at, to, subject) = (escape(&caught.at), escape(&caught.to), escape(&caught.subject));
+        format!("<tr><td>{n}<td>{at}<td>{to}<td><a href=\"/mail/{n}\">{subject}</a>", n = caught.number)
+    });
+    let rows: String = rows.collect();
     let page = format!(
         "<!doctype html><meta charset=utf-8><meta http-equiv=refresh content=5><title>Waypost: caught mail</title>\
          <style>body{{font:16px system-ui;margin:2rem}}td{{padding:.2rem .8rem .2rem 0}}</style>\
@@ -40,7 +35,10 @@ async fn list(State(mail): State<Arc<Mailbox>>) -> Response {
 async fn message(State(mail): State<Arc<Mailbox>>, Path(number): Path<u64>) -> Response {
     match mail.catcher().html(number) {
         // The message is shown as its reader would see it, without the right to run anything.
-        Some(html) => ([(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https:")], Html(html)).into_response(),
+        Some(html) => {
+            ([(header::CONTENT_SECURITY_POLICY, "sandbox; default-src 'none'; style-src 'unsafe-inline'; img-src https:")], Html(html))
+                .into_response()
+        }
         None => (StatusCode::NOT_FOUND, "no such message\n").into_response(),
     }
 }

@@ -48,7 +48,8 @@ struct Shop<'a> {
 
 /// The messages of a story whose last instant is `end`.
 pub(crate) fn expect(story: &Story, end: Timestamp) -> Expected {
-    let mut shop = Shop { people: Vec::new(), shoppers: &story.shoppers, leaving: BTreeMap::new(), left: BTreeSet::new(), expected: Expected::new() };
+    let mut shop =
+        Shop { people: Vec::new(), shoppers: &story.shoppers, leaving: BTreeMap::new(), left: BTreeSet::new(), expected: Expected::new() };
     let mut seen = BTreeSet::new();
     for scene in &story.scenes {
         let Move::Call { body, .. } = &scene.what else { continue };
@@ -67,7 +68,8 @@ impl Shop<'_> {
     /// Fires what is due before `until`: unsubscribes and delays, in order of time.
     fn pass_time(&mut self, until: i64) {
         loop {
-            let run = self.people.iter().enumerate().flat_map(|(p, x)| x.runs.iter().enumerate().map(move |(r, run)| (run.due, p, r))).min();
+            let run =
+                self.people.iter().enumerate().flat_map(|(p, x)| x.runs.iter().enumerate().map(move |(r, run)| (run.due, p, r))).min();
             let leave = self.leaving.keys().next().copied();
             match (run, leave) {
                 (_, Some(at)) if at < until && run.is_none_or(|(due, ..)| at <= due) => {
@@ -118,7 +120,9 @@ impl Shop<'_> {
         let ids: BTreeSet<_> = ids.into_iter().filter_map(|(class, id)| id.map(|id| format!("{class}:{id}"))).collect();
         let p = self.join(ids);
         let person = &mut self.people[p];
-        person.email = email.or(person.email.take());
+        if email.is_some() {
+            person.email = email;
+        }
         let properties = &body["properties"];
         let text = |name: &str| properties[name].as_str().unwrap_or_default().to_owned();
         match body["event"].as_str().unwrap_or_default() {

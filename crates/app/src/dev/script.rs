@@ -69,7 +69,17 @@ pub(crate) fn play(args: &Dev) -> anyhow::Result<ExitCode> {
 
     let mut tale = Tale::new(&story);
     let mut counts = Counts::default();
-    let mut stage = Stage { story: &story, world: &mut world, tale: &mut tale, counts: &mut counts, reactions: BTreeMap::new(), mails: 0, left: BTreeSet::new(), ids: BTreeSet::new(), began };
+    let mut stage = Stage {
+        story: &story,
+        world: &mut world,
+        tale: &mut tale,
+        counts: &mut counts,
+        reactions: BTreeMap::new(),
+        mails: 0,
+        left: BTreeSet::new(),
+        ids: BTreeSet::new(),
+        began,
+    };
     for scene in &story.scenes {
         stage.until(scene.at)?;
         stage.act(scene)?;
@@ -143,7 +153,9 @@ impl Stage<'_> {
             self.mails += 1;
             let Some(shopper) = self.story.shoppers.iter().position(|s| s.email == mail.to) else { continue };
             let leaves = self.story.shoppers[shopper].leaves;
-            if let Some(after) = leaves.filter(|_| template_of(&mail.subject).is_some_and(|t| t.starts_with("cart-")) && self.left.insert(shopper)) {
+            if let Some(after) =
+                leaves.filter(|_| template_of(&mail.subject).is_some_and(|t| t.starts_with("cart-")) && self.left.insert(shopper))
+            {
                 let path = one_click(&mail.raw).context("a marketing mail without a one-click link")?;
                 self.reactions.entry(mail.at.plus(after)).or_default().push((shopper, path));
             }
@@ -174,7 +186,6 @@ impl Stage<'_> {
                 }
                 self.counts.refused += 1;
             }
-            Move::Unsubscribe => {}
         }
         self.after()
     }
@@ -212,8 +223,8 @@ impl Stage<'_> {
 fn one_click(raw: &[u8]) -> Option<String> {
     let text = String::from_utf8_lossy(raw).replace("\r\n ", "").replace("\r\n\t", "");
     let line = text.lines().find(|l| l.to_ascii_lowercase().starts_with("list-unsubscribe:"))?.to_owned();
-    let link = line.split('<').nth(1)?.split('>').next()?.to_owned();
-    link.find("/u/").map(|at| link[at..].to_owned())
+    let url = line.split('<').nth(1)?.split('>').next()?;
+    url.find("/u/").map(|at| url[at..].to_owned())
 }
 
 /// Which template a subject is of; the library's subjects differ.
@@ -255,10 +266,7 @@ fn judge(shoppers: &[Shopper], sent: &Expected, total: usize, expected: &Expecte
             screen(&format!("  {title} {template} to {to} at {at} ({habit})"), true);
         }
     };
-    screen(
-        &format!("\ncheck FAILED: {} messages missing, {} too many, {doubled} doubled", missing.len(), surplus.len()),
-        true,
-    );
+    screen(&format!("\ncheck FAILED: {} messages missing, {} too many, {doubled} doubled", missing.len(), surplus.len()), true);
     show("missing", &missing);
     show("surplus", &surplus);
     ExitCode::FAILURE

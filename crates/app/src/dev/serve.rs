@@ -4,11 +4,7 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
 use waypost_ingest::{EventsDoor, LogDeadLetters, serve_events_door};
-use waypost_runtime::{
-    host::SystemClock,
-    ports::Clock as _,
-};
-use waypost_types::Span;
+use waypost_runtime::{host::SystemClock, ports::Clock as _};
 
 use super::{
     page,
@@ -38,7 +34,7 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     let (stop, stopped) = std::sync::mpsc::channel();
     runtime.spawn(async move {
         drop(tokio::signal::ctrl_c().await);
-        drop(stop.send(()));
+        stop.send(()).unwrap_or_default();
     });
 
     let key = world.keys.get("web").cloned().unwrap_or_default();
@@ -61,10 +57,7 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     );
     while stopped.recv_timeout(NAP).is_err() {
         // The virtual clock follows the real one; it never goes back.
-        let now = clock.now();
-        if now > world.pipeline.now().plus(Span::ZERO) {
-            world.pipeline.clock().advance_to(now);
-        }
+        world.pipeline.clock().advance_to(clock.now());
         world.settle();
         crate::keys::refresh(&world.ring, &world.catalog);
     }

@@ -35,8 +35,6 @@ pub(crate) enum Move {
         /// Expected HTTP status.
         status: u16,
     },
-    /// Uses the unsubscribe link of the first mail she got.
-    Unsubscribe,
 }
 
 /// One thing that happens.
@@ -89,7 +87,7 @@ const PRODUCTS: [(&str, &str, &str, u32); 8] = [
     ("p8", "Map Case", "Bags", 1850),
 ];
 
-/// SplitMix64 (Steele, Lea, Flood 2014): a whole story from one number.
+/// `SplitMix64` (Steele, Lea, Flood 2014): a whole story from one number.
 #[derive(Clone, Debug)]
 struct Dice(u64);
 
@@ -146,6 +144,7 @@ impl Pen<'_> {
         }
     }
 
+    #[expect(clippy::needless_pass_by_value, reason = "callers write the object in place")]
     fn track(&mut self, voice: Voice, who: &Value, event: &str, properties: Value) {
         let mut body = json!({ "event": event, "properties": properties });
         if let (Some(body), Some(who)) = (body.as_object_mut(), who.as_object()) {
@@ -158,13 +157,18 @@ impl Pen<'_> {
         for _ in 0..=self.dice.below(3) {
             self.wait(Span::from_secs(20), Span::from_secs(240));
             let (id, name, category, price) = PRODUCTS[usize::try_from(self.dice.below(8)).unwrap_or(0)];
-            self.track(Voice::Browser, who, "Product Viewed", json!({"product_id": id, "name": name, "category": category, "price": euros(price)}));
+            self.track(
+                Voice::Browser,
+                who,
+                "Product Viewed",
+                json!({"product_id": id, "name": name, "category": category, "price": euros(price)}),
+            );
         }
     }
 
-    /// Fills a cart; returns its id.
-    fn fill(&mut self, who: &Value, number: u32) -> String {
-        let cart = format!("k{}-{number}", self.shopper);
+    /// Fills her cart.
+    fn fill(&mut self, who: &Value) {
+        let cart = format!("k{}", self.shopper);
         for _ in 0..=self.dice.below(2) {
             self.wait(Span::from_secs(30), Span::from_secs(600));
             let (id, name, category, price) = PRODUCTS[usize::try_from(self.dice.below(8)).unwrap_or(0)];
@@ -175,11 +179,10 @@ impl Pen<'_> {
                 json!({"cart_id": cart, "product_id": id, "name": name, "category": category, "price": euros(price), "quantity": 1, "currency": "EUR"}),
             );
         }
-        cart
     }
 
-    fn order(&mut self, voice: Voice, who: &Value, cart: Option<&str>, number: u32) {
-        let mut properties = json!({"order_id": format!("o{}-{number}", self.shopper), "total": euros(4200), "currency": "EUR",
+    fn order(&mut self, voice: Voice, who: &Value, cart: Option<&str>) {
+        let mut properties = json!({"order_id": format!("o{}", self.shopper), "total": euros(4200), "currency": "EUR",
             "products": [{"product_id": "p1", "name": "Trail Runner", "price": euros(4200), "quantity": 1}]});
         if let Some(cart) = cart {
             properties["cart_id"] = json!(cart);
@@ -224,13 +227,13 @@ fn live(pen: &mut Pen<'_>, person: &mut Shopper) {
     let habit = pen.dice.below(100);
     if habit < 12 {
         person.habit = "browses, fills a cart, never says who she is";
-        pen.fill(&cookie, 1);
+        pen.fill(&cookie);
         return;
     }
     let late = habit < 30;
     if late {
         person.habit = "fills a cart anonymously, says who she is half an hour later";
-        pen.fill(&cookie, 1);
+        pen.fill(&cookie);
         pen.wait(Span::from_secs(600), Span::from_secs(1800));
     }
     pen.call(Voice::Browser, "/v1/identify", identify);
@@ -249,7 +252,7 @@ fn live(pen: &mut Pen<'_>, person: &mut Shopper) {
     if !late {
         pen.wait(Span::from_secs(300), Span::from_hours(20));
         pen.browse(&known);
-        pen.fill(&known, 1);
+        pen.fill(&known);
     }
     let end = pen.dice.below(100);
     if end < 25 {
@@ -257,22 +260,22 @@ fn live(pen: &mut Pen<'_>, person: &mut Shopper) {
             person.habit = if late { "identifies late, buys at once" } else { "buys at once" };
         }
         pen.wait(Span::from_secs(60), Span::from_secs(1500));
-        let cart = format!("k{}-1", pen.shopper);
-        pen.order(Voice::Browser, &known, Some(&cart), 1);
+        let cart = format!("k{}", pen.shopper);
+        pen.order(Voice::Browser, &known, Some(&cart));
     } else if end < 45 {
         if grants {
             person.habit = "leaves the cart, buys on her phone after the first reminder";
         }
         pen.wait(Span::from_hours(2), Span::from_hours(20));
-        pen.order(Voice::Browser, &phone, None, 1);
+        pen.order(Voice::Browser, &phone, None);
     } else if end < 55 {
         if grants {
             person.habit = "comes back to the cart twice, then buys at the till";
         }
         pen.wait(Span::from_secs(1800), Span::from_secs(3000));
-        pen.fill(&known, 1);
+        pen.fill(&known);
         pen.wait(Span::from_hours(30), Span::from_hours(50));
-        pen.order(Voice::Backend, &backend, None, 1);
+        pen.order(Voice::Backend, &backend, None);
     } else if end < 65 && grants {
         person.habit = "unsubscribes from the first reminder";
         person.leaves = Some(pen.dice.between(Span::from_secs(300), Span::from_hours(9)));
@@ -281,7 +284,7 @@ fn live(pen: &mut Pen<'_>, person: &mut Shopper) {
             person.habit = "empties the cart herself";
         }
         pen.wait(Span::from_secs(60), Span::from_secs(2400));
-        let cart = format!("k{}-1", pen.shopper);
+        let cart = format!("k{}", pen.shopper);
         pen.track(Voice::Browser, &known, "Cart Updated", json!({"cart_id": cart, "products": []}));
     } else if grants {
         person.habit = if late { "identifies late, never buys" } else { "leaves the cart, never buys" };
@@ -293,12 +296,27 @@ fn strangers(dice: &mut Dice, scenes: &mut Vec<Scene>, start: Timestamp, shopper
     let deep = format!("{}1{}", "{\"a\":".repeat(60), "}".repeat(60));
     let bad: [(&str, String, u16, Voice); 7] = [
         ("/v1/track", "{\"event\": \"Product Viewed\", ".to_owned(), 400, Voice::Browser),
-        ("/v1/track", json!({"event": "Product Added", "anonymousId": "bad-1", "properties": {"cart_id": "k"}}).to_string(), 400, Voice::Browser),
+        (
+            "/v1/track",
+            json!({"event": "Product Added", "anonymousId": "bad-1", "properties": {"cart_id": "k"}}).to_string(),
+            400,
+            Voice::Browser,
+        ),
         ("/v1/track", json!({"event": "Product Viewed", "properties": {"product_id": "p1"}}).to_string(), 400, Voice::Browser),
         ("/v1/track", json!({"anonymousId": "bad-2", "properties": {}}).to_string(), 400, Voice::Browser),
-        ("/v1/track", json!({"event": "Page", "anonymousId": "bad-3", "properties": {"text": "x".repeat(40_000)}}).to_string(), 400, Voice::Browser),
+        (
+            "/v1/track",
+            json!({"event": "Page", "anonymousId": "bad-3", "properties": {"text": "x".repeat(40_000)}}).to_string(),
+            400,
+            Voice::Browser,
+        ),
         ("/v1/track", format!("{{\"event\": \"Deep\", \"anonymousId\": \"bad-4\", \"properties\": {deep}}}"), 400, Voice::Browser),
-        ("/v1/track", json!({"event": "Product Viewed", "anonymousId": "bad-5", "properties": {"product_id": "p1"}}).to_string(), 401, Voice::Stranger),
+        (
+            "/v1/track",
+            json!({"event": "Product Viewed", "anonymousId": "bad-5", "properties": {"product_id": "p1"}}).to_string(),
+            401,
+            Voice::Stranger,
+        ),
     ];
     for _ in 0..4 {
         for (path, body, status, voice) in &bad {

@@ -79,7 +79,7 @@ impl Tale {
         let event = body["event"].as_str().unwrap_or("identify");
         let p = &body["properties"];
         let detail = ["cart_id", "product_id", "order_id", "topic"].into_iter().filter_map(|n| p[n].as_str()).collect::<Vec<_>>().join(" ");
-        let who = body["userId"].as_str().or(body["anonymousId"].as_str()).unwrap_or_default();
+        let who = body["userId"].as_str().or_else(|| body["anonymousId"].as_str()).unwrap_or_default();
         self.line(scene.at, scene.shopper, "→", &format!("{event} {detail} (as {who})"));
     }
 
@@ -198,11 +198,11 @@ impl Tale {
     }
 }
 
-/// Day and time of day of the story (UTC).
+/// Day of the story and time of day, both UTC.
 fn clock(start: Timestamp, at: Timestamp) -> String {
-    let day = at.since(start).millis().div_euclid(86_400_000) + 1;
+    let date = |t: Timestamp| t.millis().div_euclid(86_400_000);
     let text = at.to_string();
-    format!("day {day:>2} {}", text.get(11..19).unwrap_or(&text))
+    format!("day {:>2} {}", date(at) - date(start) + 1, text.get(11..19).unwrap_or(&text))
 }
 
 /// Profiles a shopper's identifiers lead to now.

@@ -18,7 +18,6 @@ use waypost_codec::{
     unsubscribe::TokenKey,
 };
 use waypost_control::{Catalog, Changes, Control, Following};
-use waypost_engine::{definitions::DefinitionSet, library::Library};
 use waypost_identity::IdentityProcessor;
 use waypost_ingest::{Ingest, IngestConfig, KeyRing, LogDeadLetters};
 use waypost_memory::{Embedded, LogPort, MemoryLog, MemoryStore, Parts, Seeded, VirtualClock};
@@ -106,15 +105,6 @@ impl Provider for Mailbox {
     }
 }
 
-/// The sender looks up sets here.
-struct Shelf(Arc<Library>);
-
-impl waypost_sender::Shelf for Shelf {
-    fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
-        self.0.set(defv)
-    }
-}
-
 /// Appends straight to the log in memory: that is its acknowledgement.
 pub(crate) struct MemoryDoor {
     log: MemoryLog,
@@ -148,10 +138,11 @@ impl Owners for Asking {
     }
 }
 
-fn machine<P: Processor>(seed: u64, record: &InstallRecord, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine>
-where
-    P: std::fmt::Debug,
-{
+fn machine<P: Processor + std::fmt::Debug>(
+    seed: u64,
+    record: &InstallRecord,
+    make: impl Fn(u32) -> P + Send + 'static,
+) -> Box<dyn Machine> {
     let entropy: Box<dyn Entropy> = Box::new(Seeded::new(seed));
     Box::new(RoleMachine::new(Config::default(), record.install(), record.layout(), entropy, Box::new(make)))
 }
@@ -176,8 +167,8 @@ impl World {
 
         let mail = Arc::new(Mailbox { catcher: Catcher::in_folder(settings.mail)?, seen: Mutex::default() });
         let providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::from([("catcher".to_owned(), mail.clone() as Arc<dyn Provider>)]);
-        let links = Links { public_url: settings.public_url.clone(), key: token_key.clone() };
-        let calls = Calls::new(Arc::new(Shelf(Arc::clone(&library))), providers, links, Arc::clone(&shared));
+        let links = Links { public_url: settings.public_url.clone(), key: token_key };
+        let calls = Calls::new(library.clone(), providers, links, Arc::clone(&shared));
 
         let seed = settings.seed;
         let layout = record.layout();
@@ -191,7 +182,7 @@ impl World {
         let schemas = Arc::new(MemorySchemas::with_committed());
         let ids = Arc::clone(&schemas);
         let pipeline = Embedded::new(Parts {
-            clock: clock.clone(),
+            clock,
             log: log.clone(),
             store,
             install: record.install(),

@@ -3,11 +3,7 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use waypost_runtime::{
-    host::SystemClock,
-    ports::Clock as _,
-    progress::Directory,
-};
+use waypost_runtime::{host::SystemClock, ports::Clock as _, progress::Directory};
 
 /// `/livez`, `/readyz`, `/partitions`.
 pub(super) fn router(directory: Arc<Directory>) -> Router {
@@ -19,11 +15,12 @@ pub(super) fn router(directory: Arc<Directory>) -> Router {
 }
 
 async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoResponse {
-    let mut text = String::new();
-    for owner in directory.owners(SystemClock.now()) {
+    let lines = directory.owners(SystemClock.now()).into_iter().map(|owner| {
         let p = &owner.progress;
-        let state = p.halted.as_deref().map_or_else(|| if p.leading { "leading" } else { "replaying" }.to_owned(), |why| format!("halted: {why}"));
-        text.push_str(&format!("{} at {} committed {} folded {} through {} {state}\n", p.partition, owner.address, p.off, p.next, p.through));
-    }
+        let active = if p.leading { "leading" } else { "replaying" };
+        let state = p.halted.as_deref().map_or_else(|| active.to_owned(), |why| format!("halted: {why}"));
+        format!("{} at {} committed {} folded {} through {} {state}\n", p.partition, owner.address, p.off, p.next, p.through)
+    });
+    let text: String = lines.collect();
     (StatusCode::OK, text)
 }

@@ -14,7 +14,7 @@ use waypost_proto::owner::{
     owner_service_server::{OwnerService, OwnerServiceServer},
 };
 use waypost_runtime::{
-    driver::Handle,
+    driver::LocalOwners,
     host::SystemClock,
     ports::{Clock as _, Offset, Owners, OwnersError},
     progress::Directory,
@@ -26,9 +26,7 @@ const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// Answers for the partitions that this process owns.
 #[derive(Clone, Debug)]
-pub(super) struct Answering {
-    handles: Arc<BTreeMap<Role, Handle>>,
-}
+pub(super) struct Answering(pub(super) LocalOwners);
 
 /// Asks whoever owns a partition, as the directory knows it.
 pub(super) struct Asking {
@@ -39,10 +37,6 @@ pub(super) struct Asking {
 // === impl Answering ===
 
 impl Answering {
-    pub(super) fn new(handles: BTreeMap<Role, Handle>) -> Self {
-        Self { handles: Arc::new(handles) }
-    }
-
     pub(super) fn service(self) -> OwnerServiceServer<Self> {
         OwnerServiceServer::new(self)
     }
@@ -53,11 +47,10 @@ impl OwnerService for Answering {
     async fn read_entity(&self, request: Request<ReadEntityRequest>) -> Result<Response<ReadEntityResponse>, Status> {
         let request = request.into_inner();
         let role = Role::from_number(request.role).ok_or_else(|| Status::invalid_argument("no such role"))?;
-        let handle = self.handles.get(&role).ok_or_else(|| Status::unavailable(format!("{role} does not run here")))?;
-        match handle.read(request.partition, EntityId::from_bytes(request.entity)).await {
-            Some((value, as_of)) => Ok(Response::new(ReadEntityResponse { found: value.is_some(), value: value.unwrap_or_default(), as_of })),
-            None => Err(Status::unavailable("the partition is not led here")),
-        }
+        let partition = PartitionId { role, index: request.partition };
+        let read = self.0.read(partition, EntityId::from_bytes(request.entity)).await;
+        let (value, as_of) = read.map_err(|e| Status::unavailable(e.why))?;
+        Ok(Response::new(ReadEntityResponse { found: value.is_some(), value: value.unwrap_or_default(), as_of }))
     }
 }
 

@@ -7,7 +7,6 @@ use async_trait::async_trait;
 use tokio::task::JoinSet;
 use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
-use waypost_engine::{definitions::DefinitionSet, library::Library};
 use waypost_identity::IdentityProcessor;
 use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, serve_events_door};
 use waypost_orchestrator::OrchestratorProcessor;
@@ -18,7 +17,7 @@ use waypost_providers::{
 use waypost_runtime::{
     Config as Limits, Machine, Processor, RoleMachine,
     door::LogDoor,
-    driver::{Driver, Exit, Handle, Jobs, NoJobs, Ports, Settings},
+    driver::{Driver, Exit, Handle, Jobs, LocalOwners, NoJobs, Ports, Settings},
     host::{OsEntropy, SystemClock},
     install::{self, InstallRecord},
     ports::{Clock, Entropy as _, Log, LogError, Store},
@@ -66,14 +65,6 @@ impl Jobs for SenderJobs {
     }
 }
 
-struct Shelf(Arc<Library>);
-
-impl waypost_sender::Shelf for Shelf {
-    fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
-        self.0.set(defv)
-    }
-}
-
 // === impl Process ===
 
 impl Process {
@@ -108,9 +99,9 @@ impl Process {
     }
 
     async fn run(self, config: &Config, roles: &[Role]) -> anyhow::Result<ExitCode> {
-        let listener = tokio::net::TcpListener::bind(&config.owner.listen).await.with_context(|| format!("owner.listen {}", config.owner.listen))?;
-        let advertise =
-            if config.owner.advertise.is_empty() { listener.local_addr()?.to_string() } else { config.owner.advertise.clone() };
+        let listener =
+            tokio::net::TcpListener::bind(&config.owner.listen).await.with_context(|| format!("owner.listen {}", config.owner.listen))?;
+        let advertise = if config.owner.advertise.is_empty() { listener.local_addr()?.to_string() } else { config.owner.advertise.clone() };
         let speaker = Arc::new(Speaker::new(&config.install.prefix, advertise));
         let mut handles = BTreeMap::new();
         let mut drivers = Vec::new();
@@ -131,14 +122,20 @@ impl Process {
             drivers.push((*role, spawn(*role, driver)?));
         }
         let mut servers: JoinSet<anyhow::Result<()>> = JoinSet::new();
-        let answering = owners::Answering::new(handles.clone());
+        let answering = owners::Answering(LocalOwners::new(handles.values().cloned()));
         servers.spawn(async move {
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            tonic::transport::Server::builder().add_service(answering.service()).serve_with_incoming(incoming).await.context("private reads")
+            tonic::transport::Server::builder()
+                .add_service(answering.service())
+                .serve_with_incoming(incoming)
+                .await
+                .context("private reads")
         });
         servers.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
         if !config.admin.listen.is_empty() {
-            let listener = tokio::net::TcpListener::bind(&config.admin.listen).await.with_context(|| format!("admin.listen {}", config.admin.listen))?;
+            let listener = tokio::net::TcpListener::bind(&config.admin.listen)
+                .await
+                .with_context(|| format!("admin.listen {}", config.admin.listen))?;
             let router = admin::router(Arc::clone(&self.directory));
             servers.spawn(async move { axum::serve(listener, router).await.context("admin") });
         }
@@ -158,8 +155,11 @@ impl Process {
         let mut clean = ended.is_ok();
         for (role, driver) in drivers {
             match driver.await {
-                Ok(Ok(Exit::Drained)) => {}
-                Ok(Ok(Exit::Unfinished)) => tracing::warn!(%role, "the grace was over before everything was committed; the next owner folds the rest again"),
+                // The second: watched to its end before.
+                Ok(Ok(Exit::Drained)) | Err(_) => {}
+                Ok(Ok(Exit::Unfinished)) => {
+                    tracing::warn!(%role, "the grace was over before everything was committed; the next owner folds the rest again");
+                }
                 Ok(Ok(Exit::GaveUp(why))) => {
                     clean = false;
                     tracing::error!(%role, why, "gave up");
@@ -168,8 +168,6 @@ impl Process {
                     clean = false;
                     tracing::error!(%role, %error, "failed");
                 }
-                // Watched to its end before.
-                Err(_) => {}
             }
         }
         ended?;
@@ -186,7 +184,7 @@ impl Process {
             Role::Orchestrator => (self.role_machine(move |_| OrchestratorProcessor::new(Arc::clone(&library))), no_jobs),
             Role::Sender => {
                 let (providers, call_timeout) = providers(config)?;
-                let calls = Calls::new(Arc::new(Shelf(library)), providers, self.links.clone(), Arc::clone(&self.clock));
+                let calls = Calls::new(library, providers, self.links.clone(), Arc::clone(&self.clock));
                 let settings = waypost_sender::Settings { call_timeout };
                 (self.role_machine(move |_| SenderProcessor::new(settings)), Arc::new(SenderJobs(calls)))
             }
@@ -209,15 +207,18 @@ impl Process {
             bail!("the catalog ended")
         });
         let door = Arc::new(LogDoor::new(Arc::clone(&self.log), prefix.clone(), self.record.layout()));
-        let dead = Arc::new(LogDeadLetters::new(Arc::clone(&self.log), format!("{prefix}{}", install::DEAD), self.record.public_partitions));
+        let dead =
+            Arc::new(LogDeadLetters::new(Arc::clone(&self.log), format!("{prefix}{}", install::DEAD), self.record.public_partitions));
         let ingest = Ingest::new(
-            IngestConfig::new(self.record.hash_key(), self.links.key.clone()),
+            IngestConfig::new(self.record.hash_key(), self.links.key),
             ring.clone(),
             door.clone(),
             dead.clone(),
             Arc::clone(&self.clock),
         );
-        let listener = tokio::net::TcpListener::bind(&config.ingest.listen).await.with_context(|| format!("ingest.listen {}", config.ingest.listen))?;
+        let listener = tokio::net::TcpListener::bind(&config.ingest.listen)
+            .await
+            .with_context(|| format!("ingest.listen {}", config.ingest.listen))?;
         tracing::info!(address = %listener.local_addr()?, "door open");
         servers.spawn(async move { axum::serve(listener, waypost_ingest::router(ingest)).await.context("the HTTP door") });
 
@@ -247,7 +248,9 @@ impl Process {
             waypost_ingest::identifier,
             Arc::new(secret),
         );
-        let listener = tokio::net::TcpListener::bind(&config.control.listen).await.with_context(|| format!("control.listen {}", config.control.listen))?;
+        let listener = tokio::net::TcpListener::bind(&config.control.listen)
+            .await
+            .with_context(|| format!("control.listen {}", config.control.listen))?;
         let router = control.router().await?;
         tracing::info!(address = %listener.local_addr()?, "control API open");
         servers.spawn(async move {
@@ -257,6 +260,7 @@ impl Process {
     }
 }
 
+type Providers = BTreeMap<String, Arc<dyn Provider>>;
 type Running = tokio::sync::oneshot::Receiver<Result<Exit, LogError>>;
 
 /// A thread of its own for each role: its fold never waits for another's.
@@ -273,9 +277,14 @@ fn spawn(role: Role, driver: Driver) -> anyhow::Result<Running> {
 /// Waits for a signal, or for the end of anything that should not end.
 async fn watch(servers: &mut JoinSet<anyhow::Result<()>>, drivers: &mut [(Role, Running)]) -> anyhow::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
-    let driver = futures::future::select_all(drivers.iter_mut().map(|(role, running)| {
-        Box::pin(async move { (*role, running.await) }) as futures::future::BoxFuture<'_, (Role, Result<Result<Exit, LogError>, _>)>
-    }).chain([Box::pin(std::future::pending()) as futures::future::BoxFuture<'_, _>]));
+    let driver = futures::future::select_all(
+        drivers
+            .iter_mut()
+            .map(|(role, running)| {
+                Box::pin(async move { (*role, running.await) }) as futures::future::BoxFuture<'_, (Role, Result<Result<Exit, LogError>, _>)>
+            })
+            .chain([Box::pin(std::future::pending()) as futures::future::BoxFuture<'_, _>]),
+    );
     tokio::select! {
         _ = tokio::signal::ctrl_c() => tracing::info!("interrupted, draining"),
         _ = terminate.recv() => tracing::info!("terminated, draining"),
@@ -305,17 +314,13 @@ async fn tell_definitions(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Res
 }
 
 /// Providers by name, and how long a call may take at most.
-fn providers(config: &Config) -> anyhow::Result<(BTreeMap<String, Arc<dyn Provider>>, Span)> {
+fn providers(config: &Config) -> anyhow::Result<(Providers, Span)> {
     let mail = &config.mail;
     let catcher = Catcher::in_folder(&mail.catcher_dir).with_context(|| format!("mail.catcher_dir {}", mail.catcher_dir))?;
-    let mut providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::from([("catcher".to_owned(), Arc::new(catcher) as Arc<dyn Provider>)]);
+    let mut providers: Providers = BTreeMap::from([("catcher".to_owned(), Arc::new(catcher) as Arc<dyn Provider>)]);
     let mut call_timeout = waypost_sender::Settings::default().call_timeout;
     if !mail.smtp_host.is_empty() {
-        let tls = match mail.smtp_tls.as_str() {
-            "none" => Tls::None,
-            "tls" => Tls::Tls,
-            _ => Tls::Starttls,
-        };
+        let tls: Tls = mail.smtp_tls.parse().map_err(|e| anyhow::anyhow!("mail.smtp_tls: {e}"))?;
         let mut settings = SmtpSettings::new(mail.smtp_host.clone(), mail.smtp_port, tls);
         if !mail.smtp_username.is_empty() {
             let path = &mail.smtp_password_file;
