@@ -212,7 +212,7 @@ fn resolved(state: &mut DispatchState, here: Here) -> Vec<Effect> {
 // Validity has ended before anybody said yes or no. To the profile a transient outcome means "not yet",
 // so this end is told as a stop with the provider's code.
 fn outlived(state: &mut DispatchState, here: Here) -> Vec<Effect> {
-    let reason = std::mem::take(&mut state.reason);
+    let reason = state.reason.clone();
     match reason.as_str() {
         "PROVIDER_AUTH" | "PROVIDER_UNAVAILABLE" => failed(state, Outcome::Stopped, &reason, here),
         _ => stop(state, "EXPIRED", here),
