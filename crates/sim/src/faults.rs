@@ -29,6 +29,8 @@ pub struct Faults {
     pub restore: u64,
     /// At every step: the store refuses everything for a while.
     pub refuse: u64,
+    /// At every step: the producer of a process sends nothing for a while.
+    pub stuck: u64,
     /// At a store's answer: it is lost, though what was asked for is done.
     pub reply_lost: u64,
     /// At a commit: time-out, and it lands later.
@@ -74,6 +76,7 @@ impl Faults {
             rewind: odds(40),
             restore: odds(6),
             refuse: odds(8),
+            stuck: odds(50),
             reply_lost: odds(500),
             commit_late: odds(500),
             append_lost: odds(300),
@@ -90,7 +93,7 @@ impl Faults {
 
     /// Whether any of them can leave a send unknown: all that changes who leads, or hides an answer.
     pub fn may_leave_unknown(&self) -> bool {
-        let harmless = Self { transient: self.transient, skip: self.skip, skew: self.skew, ..Self::none() };
+        let harmless = Self { transient: self.transient, skip: self.skip, skew: self.skew, stuck: self.stuck, ..Self::none() };
         *self != harmless
     }
 }

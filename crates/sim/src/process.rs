@@ -43,6 +43,8 @@ pub(crate) struct Process {
     pub(crate) timeouts: Vec<(Timestamp, Input)>,
     /// Others have its partitions, and it ends at this instant.
     pub(crate) zombie_until: Option<Timestamp>,
+    /// Its producer sends nothing before.
+    pub(crate) stuck_until: Option<Timestamp>,
     /// Does nothing before.
     pub(crate) asleep_until: Option<Timestamp>,
 }
@@ -87,6 +89,7 @@ impl Process {
             answers: Vec::new(),
             timeouts: Vec::new(),
             zombie_until: None,
+            stuck_until: None,
             asleep_until: None,
         }
     }
@@ -110,6 +113,10 @@ impl Process {
 
     pub(crate) fn is_asleep(&self, now: Timestamp) -> bool {
         self.asleep_until.is_some_and(|until| now < until)
+    }
+
+    pub(crate) fn is_stuck(&self, now: Timestamp) -> bool {
+        self.stuck_until.is_some_and(|until| now < until)
     }
 
     /// Nothing asked for, queued, or unanswered, and a machine at rest.

@@ -8,7 +8,7 @@ use waypost_codec::{
     kind,
     value::object_to_proto,
 };
-use waypost_types::{IdentifierClass, IdentifierHash, Role, Timestamp, Value};
+use waypost_types::{IdentifierClass, IdentifierHash, Role, Span, Timestamp, Value};
 
 use crate::{
     chance::Chance,
@@ -38,6 +38,16 @@ struct Person {
     /// Devices that have said whose they are.
     known: Vec<usize>,
     user: bool,
+}
+
+impl Person {
+    fn strongest(&self) -> Named {
+        if self.user {
+            (IdentifierClass::UserId, format!("u{}", self.name))
+        } else {
+            (IdentifierClass::Anonymous, format!("d{}-0", self.name))
+        }
+    }
 }
 
 type Named = (IdentifierClass, String);
@@ -72,6 +82,11 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
             let append = act(chance, person, number, at);
             told.push(append.clone());
             appends.push(append);
+            if chance.index(5) == 0 {
+                // Just before a reminder may be due.
+                let at = at.plus(Span::from_secs(4)).minus(chance.span(1, 2_500));
+                appends.push(order(person, 1_000 + number, at));
+            }
         }
     }
     appends.sort_by_key(|append| append.at);
@@ -82,8 +97,7 @@ fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -
     let user = (IdentifierClass::UserId, format!("u{}", person.name));
     let device = chance.index(person.devices);
     let anonymous = (IdentifierClass::Anonymous, format!("d{}-{device}", person.name));
-    // Under the strongest identifier there is: a stop elsewhere may come by a longer road.
-    let strongest = if person.user { user.clone() } else { anonymous.clone() };
+    let strongest = person.strongest();
     let at_hand = if person.user && chance.index(2) == 0 { user.clone() } else { anonymous.clone() };
     let text = |name: &str, value: String| (name.to_owned(), Value::text(value));
     let email = format!("u{}@people.example", person.name);
@@ -106,13 +120,19 @@ fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -
             names.push(anonymous);
             event(number, "", &names, vec![], vec![text("email", email)], at)
         }
-        10 => event(number, "Order Completed", &[strongest], vec![text("order_id", format!("o{number}"))], vec![], at),
+        10 => order(person, number, at),
         11 => {
             let name = if chance.index(2) == 0 { "Unsubscribed" } else { "Subscribed" };
             event(number, name, &[strongest], vec![text("channel", "email".to_owned())], vec![], at)
         }
         _ => event(number, "Signed Up", &[at_hand], vec![], traits, at),
     }
+}
+
+/// Under the strongest identifier there is: a stop elsewhere may come by a longer road.
+fn order(person: &Person, number: usize, at: Timestamp) -> Append {
+    let properties = vec![("order_id".to_owned(), Value::text(format!("o{number}")))];
+    event(number, "Order Completed", &[person.strongest()], properties, vec![], at)
 }
 
 fn event(

@@ -290,9 +290,11 @@ impl World {
             let progress = self.processes[process].machine.progress();
             self.told.extend(progress.into_iter().map(|progress| (progress.partition.index, progress.through)));
         }
-        if self.chance.index(10) == 0
-            && let Some((partition, through)) = self.told.pop_front()
-        {
+        if self.chance.index(10) > 0 {
+            return;
+        }
+        for _ in 0..self.chance.index(2 * self.layout.partitions as usize + 2) {
+            let Some((partition, through)) = self.told.pop_front() else { break };
             for process in 0..self.processes.len() {
                 if self.processes[process].role == Role::Segmenter && !self.processes[process].is_asleep(self.clock.now()) {
                     self.handle(process, Input::Through(partition, through));
@@ -324,7 +326,12 @@ impl World {
         let readable = self.readable(i);
         let process = &self.processes[i];
         let mut ways = Vec::with_capacity(16);
-        let open = [!process.answers.is_empty(), !process.asked.is_empty(), !process.sending.is_empty(), !readable.is_empty()];
+        let open = [
+            !process.answers.is_empty(),
+            !process.asked.is_empty(),
+            !process.sending.is_empty() && !process.is_stuck(self.clock.now()),
+            !readable.is_empty(),
+        ];
         for (way, (open, weight)) in [Way::Answer, Way::Carry, Way::Send, Way::Deliver].into_iter().zip(open.into_iter().zip(self.weights))
         {
             ways.extend(std::iter::repeat_n(way, if open { weight } else { 0 }));
@@ -383,7 +390,8 @@ impl World {
             let wake = process.machine.next_wake()?;
             Some(Timestamp::from_millis(wake.millis() - process.skew.millis()))
         });
-        let processes = self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until]).flatten();
+        let processes =
+            self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until, process.stuck_until]).flatten();
         let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
         let others = [self.refused_until, self.workload.front().map(|append| append.at)];
         let soon = (self.starved.is_some() || !self.told.is_empty()).then(|| now.plus(Span::from_millis(20)));

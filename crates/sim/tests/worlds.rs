@@ -2,10 +2,6 @@
 
 use waypost_sim::{Switches, run, story::Tally};
 
-fn first_wrong(seeds: std::ops::Range<u64>, switches: Switches) -> Option<(u64, String)> {
-    seeds.into_iter().find_map(|seed| run(seed, switches, false).wrong.map(|wrong| (seed, wrong)))
-}
-
 #[test]
 fn three_hundred_worlds_hold() {
     let mut sum = Tally::default();
@@ -41,37 +37,63 @@ fn one_seed_is_one_story() {
     }
 }
 
-fn off(change: impl FnOnce(&mut Switches)) -> Switches {
+/// Looks for a world that goes wrong once `change` has switched a rule off, and for the finding to be one of `found`.
+fn finds_the_hole(seeds: u64, found: &[&str], change: impl FnOnce(&mut Switches)) {
     let mut switches = Switches::default();
     change(&mut switches);
-    switches
+    let first = (0..seeds).find_map(|seed| run(seed, switches, false).wrong.map(|wrong| (seed, wrong)));
+    let Some((seed, wrong)) = first else { panic!("no world of {seeds} goes wrong") };
+    println!("seed {seed}: {}", wrong.chars().take(160).collect::<String>());
+    assert!(found.iter().any(|words| wrong.contains(words)), "seed {seed}: {wrong}");
 }
+
+/// What shows that a log is not what the state and its readers say it is.
+const FOLD: &[&str] =
+    &["independent fold", "accepted ≠ put out", "differs from what it had sent", "divergence", "no such node", "come to rest"];
+const TWICE: &[&str] = &["provider count", "went out"];
+
+/// One test a rule: the seeds given, and the first that went wrong when this was written. It drifts with every
+/// change of the simulator.
+macro_rules! holes {
+    ($($(#[$doc:meta])* $name:ident: $first:literal of $seeds:literal, $found:expr, $change:expr;)*) => {$(
+        $(#[$doc])*
+        #[test]
+        fn $name() {
+            finds_the_hole($seeds, $found, $change);
+        }
+    )*};
+}
+
+holes! {
+    a_commit_must_wait_for_acknowledgements: 2 of 200, FOLD, |s| s.rules.commit_behind_acknowledgements = false;
+    only_a_contiguous_prefix_counts: 32 of 200, FOLD, |s| s.rules.contiguous_acknowledgements = false;
+    acknowledgements_of_a_discarded_producer_are_void: 69 of 400, FOLD, |s| s.rules.void_discarded_acknowledgements = false;
+    write_sets_are_frozen: 10 of 200, FOLD, |s| s.rules.frozen_write_sets = false;
+    what_is_uncommitted_stays_in_memory: 0 of 100, FOLD, |s| s.rules.keep_uncommitted = false;
+    through_waits_for_acknowledgements: 313 of 1_000, &["acknowledged stop"], |s| s.rules.through_behind_acknowledgements = false;
+    ticks_are_in_the_log: 0 of 100, FOLD, |s| s.rules.ticks_in_log = false;
+    activations_are_in_the_log: 68 of 300, FOLD, |s| s.rules.activations_in_log = false;
+    a_receiver_drops_what_is_behind_a_gap: 5 of 300, FOLD, |s| s.rules.go_back_n = false;
+    the_tail_of_an_overlapping_section_is_taken: 8 of 300, FOLD, |s| s.rules.overlapping_tail = false;
+    offsets_are_dense: 4 of 100, FOLD, |s| s.rules.density_check = false;
+    every_claim_draws_a_fresh_token: 58 of 400, TWICE, |s| s.rules.fresh_token = false;
+    jobs_start_behind_the_own_leader_record: 2 of 100, TWICE, |s| s.rules.leader_check = false;
+    own_timers_go_first: 2 of 100, FOLD, |s| s.rules.own_timers_first = false;
+    commits_are_checked_by_offset: 2 of 100, FOLD, |s| s.checks.commit_offset = false;
+    reads_are_checked_by_offset: 5 of 400, FOLD, |s| s.checks.read_offset = false;
+    reads_are_checked: 4 of 100, FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
+}
+
+// Without a test: the token check of commits and that of reads beside the offset check, which are safe by design
+// (PROTOCOL §16.4, rows "owner token" and "offset only": no world of 2,000 goes wrong without them); `catch_unwind`,
+// because no fold of this workload panics; the rules that the machine has not got yet.
+
+/// No world needs the owner's token: the offset guards the state. It is kept because it makes duels cheap and visible.
 #[test]
-#[ignore = "prints what is found"]
-fn probe() {
-    let all: Vec<(&str, Switches)> = vec![
-        ("commit_behind", off(|s| s.rules.commit_behind_acknowledgements = false)),
-        ("contiguous", off(|s| s.rules.contiguous_acknowledgements = false)),
-        ("void_discarded", off(|s| s.rules.void_discarded_acknowledgements = false)),
-        ("frozen", off(|s| s.rules.frozen_write_sets = false)),
-        ("keep_uncommitted", off(|s| s.rules.keep_uncommitted = false)),
-        ("through_behind", off(|s| s.rules.through_behind_acknowledgements = false)),
-        ("ticks_in_log", off(|s| s.rules.ticks_in_log = false)),
-        ("activations", off(|s| s.rules.activations_in_log = false)),
-        ("go_back_n", off(|s| s.rules.go_back_n = false)),
-        ("overlap", off(|s| s.rules.overlapping_tail = false)),
-        ("density", off(|s| s.rules.density_check = false)),
-        ("fresh_token", off(|s| s.rules.fresh_token = false)),
-        ("leader_check", off(|s| s.rules.leader_check = false)),
-        ("own_timers", off(|s| s.rules.own_timers_first = false)),
-        ("commit_offset", off(|s| s.checks.commit_offset = false)),
-        ("commit_token", off(|s| s.checks.commit_token = false)),
-        ("read_offset", off(|s| s.checks.read_offset = false)),
-        ("read_token", off(|s| s.checks.read_token = false)),
-        ("read both", off(|s| (s.checks.read_offset, s.checks.read_token) = (false, false))),
-    ];
-    for (name, s) in all {
-        let f = first_wrong(0..150, s);
-        println!("{name}: {}", f.map_or("NOT FOUND".to_owned(), |(s, w)| format!("{s} {}", w.chars().take(160).collect::<String>())));
+fn the_owner_token_is_not_what_keeps_a_state_right() {
+    for seed in 0..60 {
+        let mut switches = Switches::default();
+        (switches.checks.commit_token, switches.checks.read_token) = (false, false);
+        assert_eq!(run(seed, switches, false).wrong, None, "seed {seed}");
     }
 }

@@ -18,7 +18,7 @@ impl World {
         while let Some(i) = self.processes.iter().position(|process| process.zombie_until.is_some_and(|until| until <= now)) {
             self.bury(i);
         }
-        let Faults { kill, zombie, handover, rewind, restore, refuse, .. } = self.faults;
+        let Faults { kill, zombie, handover, rewind, restore, refuse, stuck, .. } = self.faults;
         if self.chance.hits(kill) {
             self.kill();
         }
@@ -48,6 +48,14 @@ impl World {
             let span = self.chance.span(50, 1_500);
             self.refused_until = Some(now.plus(span));
             self.store.refuse(Some("LOADING"));
+        }
+        if self.chance.hits(stuck)
+            && let Some(i) = if self.chance.index(2) == 0 { self.any_of(Role::Identity) } else { self.any_live() }
+        {
+            self.tally.fault("producer stuck");
+            let process = &mut self.processes[i];
+            self.story.tell(now, || format!("the producer of {} process {} is stuck", process.role, process.number));
+            process.stuck_until = Some(now.plus(self.chance.span(50, 6_000)));
         }
         // Now and then, so that what is late is neither at once nor last.
         if self.chance.index(25) == 0 {
@@ -167,7 +175,7 @@ impl World {
             self.bury(i);
         }
         for process in &mut self.processes {
-            process.asleep_until = None;
+            (process.asleep_until, process.stuck_until) = (None, None);
         }
     }
 }
