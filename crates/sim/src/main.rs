@@ -67,15 +67,16 @@ fn many(from: u64, seeds: u64) -> ExitCode {
         let report = run(seed, Switches::default(), false);
         sum.add(&report.tally);
         if let Some(wrong) = report.wrong {
-            eprintln!("seed {seed}: WRONG: {wrong}");
+            say(&format!("seed {seed}: WRONG: {wrong}\n"));
             failed.push(seed);
         }
         if progress && sum.worlds % 20 == 0 {
-            eprint!("\r{} of {seeds} worlds, {} per minute, {} wrong ", sum.worlds, per_minute(sum.worlds, elapsed()), failed.len());
+            let rate = per_minute(sum.worlds, elapsed());
+            say(&format!("\r{} of {seeds} worlds, {rate} per minute, {} wrong ", sum.worlds, failed.len()));
         }
     }
     if progress {
-        eprintln!();
+        say("\n");
     }
     let took = elapsed();
     let mut out = std::io::stdout().lock();
@@ -86,6 +87,11 @@ fn many(from: u64, seeds: u64) -> ExitCode {
     let seeds: Vec<String> = failed.iter().map(u64::to_string).collect();
     drop(writeln!(out, "WRONG: seed {}; replay with --seed", seeds.join(", ")));
     ExitCode::FAILURE
+}
+
+/// To the terminal; nobody there is no reason to stop.
+fn say(text: &str) {
+    drop(std::io::stderr().lock().write_all(text.as_bytes()));
 }
 
 fn per_minute(worlds: u64, took: Duration) -> u128 {

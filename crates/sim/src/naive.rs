@@ -293,19 +293,16 @@ impl<P: Processor> Naive<'_, P> {
             let bytes = entity.as_ref().and_then(Entity::encode);
             let entity = entity.filter(|_| bytes.is_some());
             let (before, after) = (earliest(self.entities.get(&id)), earliest(entity.as_ref()));
-            match (entity, bytes) {
-                (Some(entity), Some(bytes)) => {
-                    self.entities.insert(id.clone(), entity);
-                    self.folded.entities.insert(id.clone(), bytes);
-                    if after.is_some_and(|due| before.is_none_or(|before| due < before)) {
-                        self.wake_at(&id, after);
-                    }
+            if let (Some(entity), Some(bytes)) = (entity, bytes) {
+                self.entities.insert(id.clone(), entity);
+                self.folded.entities.insert(id.clone(), bytes);
+                if after.is_some_and(|due| before.is_none_or(|before| due < before)) {
+                    self.wake_at(&id, after);
                 }
-                _ => {
-                    self.folded.entities.remove(&id);
-                    if self.entities.remove(&id).is_some() {
-                        self.wake_at(&id, None);
-                    }
+            } else {
+                self.folded.entities.remove(&id);
+                if self.entities.remove(&id).is_some() {
+                    self.wake_at(&id, None);
                 }
             }
         }
@@ -319,7 +316,7 @@ impl<P: Processor> Naive<'_, P> {
         let Some(role) = P::RELAYS_TO else { return };
         let position = u128::from(self.position.offset) << 64 | u128::from(self.position.index) << 32 | u128::from(kind);
         let record = Record::new(kind, WorkspaceId::new(0), position.to_be_bytes(), Bytes::new(), self.at, body);
-        self.to_inbox(role, self.id.index, Record { at: Some(self.at), ..record });
+        self.send_on(role, self.id.index, Record { at: Some(self.at), ..record });
     }
 
     fn emit(&mut self, output: Output) -> Result<(), Wrong> {
@@ -327,7 +324,7 @@ impl<P: Processor> Naive<'_, P> {
             Output::Inbox { role, workspace, key, kind, body, id, via, at } => {
                 let index = self.layout.partition(workspace, &key);
                 let at = at.unwrap_or(self.at);
-                self.to_inbox(role, index, Record { at: Some(at), via, ..Record::new(kind, workspace, id, key, at, body) });
+                self.send_on(role, index, Record { at: Some(at), via, ..Record::new(kind, workspace, id, key, at, body) });
             }
             Output::Public { topic, key, kind, version, body } => {
                 let spread = Layout { number: 0, partitions: self.config.public_partitions };
@@ -352,7 +349,7 @@ impl<P: Processor> Naive<'_, P> {
         Ok(())
     }
 
-    fn to_inbox(&mut self, role: Role, index: u32, record: Record) {
+    fn send_on(&mut self, role: Role, index: u32, record: Record) {
         let record = Record { cause: self.position, trace: self.trace.clone(), ..record };
         let field = format!("x:{role}:{index}");
         self.number(&field, record.kind, &record.key, &record.body);

@@ -75,7 +75,7 @@ fn same_state(id: PartitionId, dump: &Dump, folded: &Folded) -> Result<(), Wrong
     for entity in dump.entities.keys().chain(folded.entities.keys()) {
         let (there, here) = (dump.entities.get(entity), folded.entities.get(entity));
         if there != here {
-            let length = |bytes: Option<&Bytes>| bytes.map_or("absent".to_owned(), |b| format!("{} bytes", b.len()));
+            let length = |bytes: Option<&Bytes>| bytes.map_or_else(|| "absent".to_owned(), |b| format!("{} bytes", b.len()));
             return differs(&format!("entity {}", hex::encode(entity.as_bytes())), length(there), length(here));
         }
     }
@@ -331,7 +331,11 @@ fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
                 state::DispatchPhase::Done => count == 1,
                 state::DispatchPhase::Stopped | state::DispatchPhase::Failed => count == 0,
                 state::DispatchPhase::Unknown => true,
-                _ => return Err(format!("dispatch {name} is {} at rest", phase.as_str_name())),
+                state::DispatchPhase::Unspecified
+                | state::DispatchPhase::Ready
+                | state::DispatchPhase::Inflight
+                | state::DispatchPhase::InDoubt
+                | state::DispatchPhase::Retry => return Err(format!("dispatch {name} is {} at rest", phase.as_str_name())),
             };
             if !fits {
                 return Err(format!("dispatch {name} is {} and went out {count} times", phase.as_str_name()));

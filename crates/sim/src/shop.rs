@@ -135,8 +135,8 @@ impl Shop {
     }
 }
 
-fn shown(problems: Vec<Problem>) -> String {
-    problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n")
+fn shown(problems: impl IntoIterator<Item = Problem>) -> String {
+    problems.into_iter().map(|problem| problem.to_string()).collect::<Vec<_>>().join("\n")
 }
 
 #[cfg(test)]

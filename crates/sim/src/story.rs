@@ -157,7 +157,9 @@ mod tests {
     fn the_digest_depends_on_every_step_and_its_place() {
         let digest = |steps: &[&[u64]]| {
             let mut story = Story::default();
-            steps.iter().for_each(|step| story.note(step));
+            for step in steps {
+                story.note(step);
+            }
             story.digest()
         };
         assert_ne!(digest(&[&[1], &[2]]), digest(&[&[2], &[1]]));

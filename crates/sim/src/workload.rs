@@ -150,9 +150,9 @@ fn event(
         hash: Bytes::copy_from_slice(IdentifierHash::of(&INSTALL_KEY, WORKSPACE, *class, "", value).as_bytes()),
     };
     let identifiers: Vec<inbox::Identifier> = names.iter().map(identifier).collect();
-    let object = |entries: Vec<(String, Value)>| match Value::object(entries) {
-        Value::Object(entries) if !entries.is_empty() => Some(object_to_proto(&entries)),
-        _ => None,
+    let object = |entries: Vec<(String, Value)>| {
+        let Value::Object(entries) = Value::object(entries) else { return None };
+        (!entries.is_empty()).then(|| object_to_proto(&entries))
     };
     let event = Event {
         message_id: format!("m{number}"),

@@ -277,7 +277,7 @@ impl World {
     pub(crate) fn put(&mut self, append: Append) -> Offset {
         self.story.note(&[2, append.payload.len() as u64]);
         self.log.append(append).unwrap_or_else(|error| {
-            self.wrong.get_or_insert(format!("the log refuses: {error}"));
+            self.wrong.get_or_insert_with(|| format!("the log refuses: {error}"));
             0
         })
     }
@@ -402,7 +402,7 @@ impl World {
             .chain(soon)
             .filter(|at| *at > now)
             .min()
-            .unwrap_or(now.plus(Span::from_secs(1)))
+            .unwrap_or_else(|| now.plus(Span::from_secs(1)))
     }
 
     fn is_at_rest(&self) -> bool {

@@ -106,7 +106,17 @@ impl World {
             match command {
                 Command::Commit(p, commit) => self.late.push(Late::Commit(at(p), commit)),
                 Command::Claim(p, token) => self.late.push(Late::Claim(at(p), token)),
-                _ => {}
+                Command::Release(..)
+                | Command::Read(..)
+                | Command::Seek(..)
+                | Command::Produce(..)
+                | Command::NewProducer(_)
+                | Command::Job(..)
+                | Command::Watermarks(_)
+                | Command::Answer(..)
+                | Command::Gone(_)
+                | Command::Halted(..)
+                | Command::Exit(_) => {}
             }
         }
     }

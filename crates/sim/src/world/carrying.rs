@@ -36,10 +36,10 @@ impl World {
                     }
                 }
                 Command::Halted(p, why) => {
-                    self.wrong.get_or_insert(format!("{role}/{p} halts: {why}"));
+                    self.wrong.get_or_insert_with(|| format!("{role}/{p} halts: {why}"));
                 }
                 Command::Exit(why) => {
-                    self.wrong.get_or_insert(format!("a process of {role} gives up: {why}"));
+                    self.wrong.get_or_insert_with(|| format!("a process of {role} gives up: {why}"));
                 }
                 Command::Answer(..) => {}
                 asked @ (Command::Claim(..)
