@@ -17,6 +17,7 @@ use waypost_runtime::{
     install::{self, InitSettings, InstallError},
     ports::{Log, Store},
 };
+use waypost_types::{PartitionId, Role};
 
 pub(crate) use self::serve::serve;
 use crate::{config::Config, dev_registry, screen};
@@ -72,7 +73,12 @@ async fn findings(config: &Config, log: &dyn Log, store: &RedisStore) -> anyhow:
             record.partitions.to_string(),
             format!("set install.partitions = {}; the number never changes in place", record.partitions),
         )),
-        Ok(_) => {}
+        Ok(record) => {
+            let indices = || 0..record.partitions;
+            let partitions: Vec<_> =
+                Role::KEYED.into_iter().flat_map(|role| indices().map(move |index| PartitionId { role, index })).collect();
+            all.extend(store.strangers(&partitions, &record.install()).await?);
+        }
         Err(error @ InstallError::Absent(_)) => {
             all.push(Finding::refuse("installation", "none", "an install record in wp1.control", error.to_string()));
         }

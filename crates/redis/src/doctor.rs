@@ -3,10 +3,15 @@
 use std::collections::BTreeMap;
 
 use redis::Value;
-use waypost_runtime::{finding::Finding, ports::StoreError};
+use waypost_runtime::{
+    finding::Finding,
+    ports::{Install, StoreError},
+};
+use waypost_types::PartitionId;
 
 use crate::{
     connection::{Connection, refusal},
+    keys::Keys,
     reply,
 };
 
@@ -44,6 +49,36 @@ pub(crate) async fn findings(connection: &Connection) -> Result<Vec<Finding>, St
         }
     }
     Ok(judge(&server))
+}
+
+/// Partitions whose stored installation is not `install`, or that have none.
+pub(crate) async fn strangers(
+    connection: &Connection,
+    keys: &Keys,
+    partitions: &[PartitionId],
+    install: &Install,
+) -> Result<Vec<Finding>, StoreError> {
+    let mut findings = Vec::new();
+    for partition in partitions {
+        let mut get = redis::cmd("HMGET");
+        get.arg(keys.meta(*partition)).arg("inst").arg("lay").arg("fmt");
+        let reply = connection.query(&get).await?.map_err(|e| refusal(&e))?;
+        let Value::Array(fields) = reply else { continue };
+        let text = |i: usize| fields.get(i).and_then(reply::bytes).map(|b| String::from_utf8_lossy(b).into_owned());
+        let found = match (text(0), text(1), text(2)) {
+            (None, None, None) => "no state".to_owned(),
+            (id, layout, format) => {
+                let part = |t: Option<String>| t.unwrap_or_default();
+                format!("installation {} layout {} format {}", part(id), part(layout), part(format))
+            }
+        };
+        let wanted = format!("installation {} layout {} format {}", install.id, install.layout, install.format);
+        if found != wanted {
+            let change = "restore this shard from its backup, or point redis.url at the installation's own Redis";
+            findings.push(Finding::refuse(format!("redis state of {partition}"), found, wanted, change));
+        }
+    }
+    Ok(findings)
 }
 
 async fn info(connection: &Connection) -> Result<BTreeMap<String, String>, StoreError> {

@@ -44,6 +44,11 @@ impl RedisStore {
         doctor::findings(&self.connection).await
     }
 
+    /// Partitions whose state is not of this installation, or absent: an empty Redis is not a new installation.
+    pub async fn strangers(&self, partitions: &[PartitionId], install: &Install) -> Result<Vec<Finding>, StoreError> {
+        doctor::strangers(&self.connection, &self.keys, partitions, install).await
+    }
+
     /// Its names.
     pub fn keys(&self) -> &Keys {
         &self.keys

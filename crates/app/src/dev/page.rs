@@ -12,9 +12,9 @@ use axum::{
 
 use super::world::Mailbox;
 
-/// Routes under `/`.
+/// Routes under `/mail`.
 pub(crate) fn router(mail: Arc<Mailbox>) -> Router {
-    Router::new().route("/", get(list)).route("/mail/{number}", get(message)).with_state(mail)
+    Router::new().route("/mail", get(list)).route("/mail/{number}", get(message)).with_state(mail)
 }
 
 async fn list(State(mail): State<Arc<Mailbox>>) -> Response {

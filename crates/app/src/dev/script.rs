@@ -58,7 +58,7 @@ pub(crate) fn play(args: &Dev) -> anyhow::Result<ExitCode> {
     screen(
         &format!(
             "waypost dev: a sample shop, {} shoppers, seed {}, {} of virtual time; in memory, nothing is kept but the mail.\n\
-             caught mail: {public_url} while this runs, {}/index.html after\n",
+             caught mail: {public_url}/mail while this runs, {}/index.html after\n",
             args.shoppers,
             args.seed,
             LENGTH,

@@ -42,7 +42,9 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     screen(
         &format!(
             "waypost dev: everything in this process, in memory; only the caught mail is kept, under {}\n\n  \
-             door, caught mail, schema registry   {public_url}\n  control API                          http://{}\n  \
+             door and schema registry             {public_url}\n  \
+             caught mail                          {public_url}/mail\n  \
+             control API                          http://{}\n  \
              write key of source `web`            {key}\n  write key of source `shop-backend`   {backend}\n\n\
              try:\n  curl -u {key}: -H 'content-type: application/json' {public_url}/v1/track \\\n       \
              -d '{{\"event\": \"Product Added\", \"userId\": \"u1\", \"properties\": {{\"cart_id\": \"k1\", \"product_id\": \"p1\", \"price\": \"89.00\"}}}}'\n  \

@@ -34,6 +34,17 @@ use crate::{cli::Serve, config::Config, keys};
 /// How long a drain may take: calls under way are waited for (PROTOCOL §11.5).
 const GRACE: Span = Span::from_secs(30);
 
+/// How long requests that were begun may still take after everything has drained.
+const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_secs(2);
+
+/// Turns true once, when the process is to end.
+type Stop = tokio::sync::watch::Receiver<bool>;
+
+async fn stopped(mut stop: Stop) {
+    // A sender that is gone means the same.
+    drop(stop.wait_for(|stop| *stop).await);
+}
+
 /// Runs roles until a signal.
 pub(crate) fn serve(config: &Config, args: &Serve) -> anyhow::Result<ExitCode> {
     let mut roles: Vec<Role> = args.role.iter().flat_map(|r| r.0.iter().copied()).collect();
@@ -121,9 +132,12 @@ impl Process {
             handles.insert(*role, handle);
             drivers.push((*role, spawn(*role, driver)?));
         }
-        let mut servers: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        // Doors answer what was begun before they close; loops just end.
+        let mut doors: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
+        let (stop_all, stop) = tokio::sync::watch::channel(false);
         let answering = owners::Answering(LocalOwners::new(handles.values().cloned()));
-        servers.spawn(async move {
+        loops.spawn(async move {
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
             tonic::transport::Server::builder()
                 .add_service(answering.service())
@@ -131,27 +145,28 @@ impl Process {
                 .await
                 .context("private reads")
         });
-        servers.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
+        loops.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
         if !config.admin.listen.is_empty() {
             let listener = tokio::net::TcpListener::bind(&config.admin.listen)
                 .await
                 .with_context(|| format!("admin.listen {}", config.admin.listen))?;
             let router = admin::router(Arc::clone(&self.directory));
-            servers.spawn(async move { axum::serve(listener, router).await.context("admin") });
+            loops.spawn(async move { axum::serve(listener, router).await.context("admin") });
         }
         if roles.contains(&Role::Ingest) {
-            self.ingest(config, &mut servers).await?;
+            self.ingest(config, &mut doors, &mut loops, &stop).await?;
         }
         if roles.contains(&Role::Control) {
-            self.control(config, &mut servers).await?;
+            self.control(config, &mut doors, stop.clone()).await?;
         }
         let names: Vec<_> = roles.iter().map(|r| r.as_str()).collect();
         tracing::info!(roles = names.join(","), "serving");
-        let ended = watch(&mut servers, &mut drivers).await;
+        let ended = watch(&mut doors, &mut loops, &mut drivers).await;
+        // Doors first: requests that were begun are answered, no new ones are taken.
+        stop_all.send_replace(true);
         for handle in handles.values() {
             handle.drain().await;
         }
-        servers.abort_all();
         let mut clean = ended.is_ok();
         for (role, driver) in drivers {
             match driver.await {
@@ -170,6 +185,7 @@ impl Process {
                 }
             }
         }
+        drop(tokio::time::timeout(LAST_ANSWERS, async { while doors.join_next().await.is_some() {} }).await);
         ended?;
         Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     }
@@ -197,12 +213,18 @@ impl Process {
         Box::new(RoleMachine::new(limits, self.record.install(), self.record.layout(), Box::new(OsEntropy), Box::new(make)))
     }
 
-    async fn ingest(&self, config: &Config, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    async fn ingest(
+        &self,
+        config: &Config,
+        doors: &mut JoinSet<anyhow::Result<()>>,
+        loops: &mut JoinSet<anyhow::Result<()>>,
+        stop: &Stop,
+    ) -> anyhow::Result<()> {
         let prefix = &config.install.prefix;
         let ring = Arc::new(KeyRing::new());
         keys::refresh(&ring, &self.catalog);
         let (following, catalog) = (Arc::clone(&ring), self.catalog.clone());
-        servers.spawn(async move {
+        loops.spawn(async move {
             keys::follow(following, catalog).await;
             bail!("the catalog ended")
         });
@@ -220,19 +242,22 @@ impl Process {
             .await
             .with_context(|| format!("ingest.listen {}", config.ingest.listen))?;
         tracing::info!(address = %listener.local_addr()?, "door open");
-        servers.spawn(async move { axum::serve(listener, waypost_ingest::router(ingest)).await.context("the HTTP door") });
+        let stopping = stop.clone();
+        doors.spawn(async move {
+            axum::serve(listener, waypost_ingest::router(ingest)).with_graceful_shutdown(stopped(stopping)).await.context("the HTTP door")
+        });
 
         let (log, topic, group) = (Arc::clone(&self.log), format!("{prefix}waypost.events.v1"), format!("{prefix}waypost.events-door"));
         let (clock, install) = (Arc::clone(&self.clock), self.record.hash_key());
         let events = EventsDoor { schemas: Arc::clone(&self.registry), keys: ring, door, dead_letters: dead, clock, install };
-        servers.spawn(async move {
+        loops.spawn(async move {
             let Err(error) = serve_events_door(log, &topic, &group, events).await;
             Err(error).context("the Kafka door: events fell to the topic's retention before they were read")
         });
         Ok(())
     }
 
-    async fn control(&self, config: &Config, servers: &mut JoinSet<anyhow::Result<()>>) -> anyhow::Result<()> {
+    async fn control(&self, config: &Config, doors: &mut JoinSet<anyhow::Result<()>>, stop: Stop) -> anyhow::Result<()> {
         let layout = self.record.layout();
         let changes =
             Changes::new(Arc::clone(&self.log), Arc::clone(&self.clock), self.catalog.clone(), config.install.prefix.clone(), layout);
@@ -253,8 +278,9 @@ impl Process {
             .with_context(|| format!("control.listen {}", config.control.listen))?;
         let router = control.router().await?;
         tracing::info!(address = %listener.local_addr()?, "control API open");
-        servers.spawn(async move {
-            router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(listener)).await.context("the control API")
+        doors.spawn(async move {
+            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+            router.serve_with_incoming_shutdown(incoming, stopped(stop)).await.context("the control API")
         });
         Ok(())
     }
@@ -275,7 +301,11 @@ fn spawn(role: Role, driver: Driver) -> anyhow::Result<Running> {
 }
 
 /// Waits for a signal, or for the end of anything that should not end.
-async fn watch(servers: &mut JoinSet<anyhow::Result<()>>, drivers: &mut [(Role, Running)]) -> anyhow::Result<()> {
+async fn watch(
+    doors: &mut JoinSet<anyhow::Result<()>>,
+    loops: &mut JoinSet<anyhow::Result<()>>,
+    drivers: &mut [(Role, Running)],
+) -> anyhow::Result<()> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let driver = futures::future::select_all(
         drivers
@@ -288,9 +318,13 @@ async fn watch(servers: &mut JoinSet<anyhow::Result<()>>, drivers: &mut [(Role, 
     tokio::select! {
         _ = tokio::signal::ctrl_c() => tracing::info!("interrupted, draining"),
         _ = terminate.recv() => tracing::info!("terminated, draining"),
-        Some(ended) = servers.join_next() => {
-            ended.context("a server panicked")??;
-            bail!("a server ended by itself");
+        Some(ended) = doors.join_next() => {
+            ended.context("a door panicked")??;
+            bail!("a door closed by itself");
+        }
+        Some(ended) = loops.join_next() => {
+            ended.context("a loop panicked")??;
+            bail!("a loop ended by itself");
         }
         ((role, ended), ..) = driver => match ended {
             Ok(Ok(exit)) => bail!("{role} ended by itself: {exit:?}"),

@@ -21,7 +21,27 @@ pub async fn doctor(log: &dyn Log, settings: &InitSettings) -> Result<Vec<Findin
             None => findings.push(Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`")),
         }
     }
-    Ok(findings)
+    Ok(together(findings))
+}
+
+/// Warnings that many topics share become one: a start prints what to do, not how often.
+fn together(findings: Vec<Finding>) -> Vec<Finding> {
+    let (warnings, mut all): (Vec<_>, Vec<_>) = findings.into_iter().partition(|f| !f.refuses());
+    let mut shared: Vec<(usize, Finding)> = Vec::new();
+    for warning in warnings {
+        let setting = warning.check.rsplit(' ').next().unwrap_or_default().to_owned();
+        let same = |f: &Finding| f.check.ends_with(&setting) && f.found == warning.found && f.wanted == warning.wanted;
+        match shared.iter_mut().find(|(_, f)| same(f)) {
+            Some((count, _)) => *count += 1,
+            None => shared.push((1, warning)),
+        }
+    }
+    all.extend(
+        shared
+            .into_iter()
+            .map(|(count, f)| if count == 1 { f } else { Finding { check: format!("{} and {} other topics", f.check, count - 1), ..f } }),
+    );
+    all
 }
 
 fn inbox(name: &str, prefix: &str) -> bool {
@@ -68,6 +88,14 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, inbox: bool, findings: &mut Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_warning_that_topics_share_is_said_once() {
+        let warn = |topic: &str| Finding::refuse(format!("{topic} replicas"), "1", "3 or more", "add brokers").warning();
+        let found = together(vec![warn("a"), Finding::refuse("a partitions", "1", "2", "restore"), warn("b"), warn("c")]);
+        let checks: Vec<_> = found.iter().map(|f| f.check.as_str()).collect();
+        assert_eq!(checks, ["a partitions", "a replicas and 2 other topics"]);
+    }
 
     #[test]
     fn what_loses_data_is_found_and_what_is_only_more_is_not() {
