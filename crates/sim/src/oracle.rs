@@ -1,27 +1,30 @@
 //! What must hold of a world at rest (PROTOCOL §16.3).
 
+mod calls;
+mod stops;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
-use waypost_codec::{
-    inbox::{Dispatch, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, segment_item::Body},
-    kind, state, stored,
-};
+use waypost_codec::{kind, state, stored};
 use waypost_identity::IdentityProcessor;
 use waypost_memory::store::Dump;
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_runtime::ports::Delivery;
 use waypost_segmenter::SegmenterProcessor;
 use waypost_sender::{SenderProcessor, Settings};
-use waypost_types::{DispatchId, PartitionId, Role, Timestamp};
+use waypost_types::{PartitionId, Role, Span};
 
 use crate::{
-    naive::{Accepted, Folded, Out, fold},
+    naive::{Folded, Out, fold},
     process::CALL_TIMEOUT,
     shop::Shop,
     world::{PUBLIC, World},
 };
+
+/// So long after its due, a timer has fired in a world at rest.
+const OVERDUE: Span = Span::from_secs(10);
 
 type Wrong = String;
 type Partitions = BTreeMap<PartitionId, Folded>;
@@ -35,11 +38,12 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
     for (partition, folded) in &folded {
         let dump = world.store.dump(*partition).ok_or_else(|| format!("{partition} has no state"))?;
         same_state(*partition, &dump, folded)?;
+        no_timer_forgotten(world, *partition, &dump)?;
     }
     channels(world, &folded)?;
     nothing_lost(world, &folded)?;
-    stops_beat_sends(world, &folded)?;
-    calls(world, &folded)?;
+    stops::stops_beat_sends(world, &folded)?;
+    calls::calls(world, &folded)?;
     let diverged = world.tally.divergences > 0;
     if diverged { Err("a chain found a divergence".to_owned()) } else { Ok(()) }
 }
@@ -89,6 +93,15 @@ fn same_state(id: PartitionId, dump: &Dump, folded: &Folded) -> Result<(), Wrong
         return differs("meta", format!("{:?}", dump.meta), format!("{:?}", folded.meta));
     }
     Ok(())
+}
+
+/// Nobody is to be woken at an instant long gone by.
+fn no_timer_forgotten(world: &World, id: PartitionId, dump: &Dump) -> Result<(), Wrong> {
+    let before = world.clock.now().minus(OVERDUE);
+    match dump.timers.iter().find(|(_, due)| **due < before) {
+        Some((entity, due)) => Err(format!("{id}: the timer of {} was due at {due}", hex::encode(entity.as_bytes()))),
+        None => Ok(()),
+    }
 }
 
 /// What each partition channel accepted is what its source put out.
@@ -149,7 +162,7 @@ fn nothing_lost(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
             match accepted.record.kind {
                 kind::EVENT => drop(events.insert(accepted.record.id)),
                 kind::MERGE_BEGIN => world.tally.merges += 1,
-                kind::JOURNEY_ITEM if event_of(accepted).is_some() && !items.insert(accepted.record.id) => {
+                kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() && !items.insert(accepted.record.id) => {
                     return Err(format!("{id}: an event comes twice, at {} again", accepted.position));
                 }
                 _ => {}
@@ -166,187 +179,4 @@ fn nothing_lost(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
     } else {
         Err(format!("{} events came in, {in_profiles} are in profiles, {} at the orchestrator", events.len(), items.len()))
     }
-}
-
-/// What the orchestrator's log says of one profile.
-#[derive(Clone, Debug, Default)]
-struct Known {
-    /// Event times of carts touched, by cart; of sign-ups under no name.
-    entries: BTreeMap<String, i64>,
-    /// Event time of the latest order.
-    order: i64,
-    merged: bool,
-}
-
-/// No send is decided for what an order ended that stands before it in the log of the same profile; and, where
-/// no profiles were joined, none against an order that was acknowledged before the timer was due.
-fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let mut orders: BTreeMap<Bytes, Vec<(Timestamp, i64)>> = BTreeMap::new();
-    for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
-        for accepted in &meaning.accepted {
-            if let Some(event) = event_of(accepted)
-                && event.name == "Order Completed"
-            {
-                let at = accepted.record.at.unwrap_or(accepted.appended);
-                orders.entry(accepted.record.key.clone()).or_default().push((at, event.event_time));
-            }
-        }
-    }
-    // A loser takes what it knows along; folded here in rounds, since it may move on.
-    let mut moving: BTreeMap<(Bytes, Bytes), Known> = BTreeMap::new();
-    for round in 0..4 {
-        for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
-            let mut known: BTreeMap<Bytes, Known> = BTreeMap::new();
-            let mut sends = meaning
-                .put_out
-                .iter()
-                .filter(|(field, _)| field.starts_with("x:sender:"))
-                .flat_map(|(_, outs)| outs)
-                .filter_map(send_of)
-                .collect::<Vec<_>>();
-            sends.sort_by_key(|(cause, _, _)| *cause);
-            let mut sends = sends.into_iter().peekable();
-            for accepted in &meaning.accepted {
-                // The record is known before what it decides; timers it lets fire first are older than it.
-                let before = known.clone();
-                learn(&mut known, &mut moving, accepted);
-                while let Some((_, at, dispatch)) = sends.next_if(|(cause, _, _)| *cause <= accepted.position) {
-                    if round < 3 {
-                        continue;
-                    }
-                    world.tally.sends += 1;
-                    let own = accepted.record.at.unwrap_or(accepted.appended);
-                    let knowledge = if at < own { &before } else { &known };
-                    against(world, *id, knowledge, at, &dispatch, &orders)?;
-                }
-            }
-        }
-    }
-    Ok(())
-}
-
-fn event_of(accepted: &Accepted) -> Option<Event> {
-    if accepted.record.kind != kind::JOURNEY_ITEM {
-        return None;
-    }
-    match JourneyItem::decode(accepted.record.body.clone()).ok()?.item?.body? {
-        Body::Event(bytes) => Event::decode(bytes).ok(),
-        Body::Receipt(_) | Body::Settled(_) | Body::Erase(_) => None,
-    }
-}
-
-fn send_of(out: &Out) -> Option<(waypost_types::Position, Timestamp, Dispatch)> {
-    match out {
-        Out::Record(record) if record.kind == kind::DISPATCH => {
-            Some((record.cause, record.at?, Dispatch::decode(record.body.clone()).ok()?))
-        }
-        Out::Record(_) | Out::Public(..) => None,
-    }
-}
-
-fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes), Known>, accepted: &Accepted) {
-    let record = &accepted.record;
-    if let Some(event) = event_of(accepted) {
-        let profile = known.entry(record.key.clone()).or_default();
-        let entry = match event.name.as_str() {
-            "Order Completed" => {
-                profile.order = profile.order.max(event.event_time);
-                return;
-            }
-            "Product Added" => text_of(&event, "cart_id"),
-            "Signed Up" => String::new(),
-            _ => return,
-        };
-        let at = profile.entries.entry(entry).or_default();
-        *at = event.event_time.max(*at);
-    } else if record.kind == kind::JOURNEY_MERGE_BEGIN {
-        if let Some(begin) = JourneyMergeBegin::decode(record.body.clone()).ok().and_then(|moved| moved.begin) {
-            moving.insert((begin.loser.clone(), begin.winner), known.remove(&begin.loser).unwrap_or_default());
-        }
-    } else if record.kind == kind::JOURNEY_MERGE_STATE
-        && let Ok(state) = JourneyMergeState::decode(record.body.clone())
-    {
-        // It may have passed tombstones, so that the winner's id is another than it set out for.
-        let arrived = moving.iter().find(|((loser, _), _)| *loser == state.loser).map(|(_, known)| known.clone()).unwrap_or_default();
-        let profile = known.entry(record.key.clone()).or_default();
-        profile.merged = true;
-        profile.order = profile.order.max(arrived.order);
-        for (entry, at) in arrived.entries {
-            let own = profile.entries.entry(entry).or_default();
-            *own = at.max(*own);
-        }
-    }
-}
-
-fn text_of(event: &Event, name: &str) -> String {
-    let property = event.properties.iter().flat_map(|object| &object.entries).find(|property| property.name == name);
-    match property.and_then(|property| property.value.as_ref()).and_then(|value| value.kind.as_ref()) {
-        Some(waypost_codec::inbox::value::Kind::Text(text)) => text.clone(),
-        Some(_) | None => String::new(),
-    }
-}
-
-fn against(
-    world: &World,
-    id: PartitionId,
-    known: &BTreeMap<Bytes, Known>,
-    at: Timestamp,
-    dispatch: &Dispatch,
-    orders: &BTreeMap<Bytes, Vec<(Timestamp, i64)>>,
-) -> Result<(), Wrong> {
-    let profile = known.get(&dispatch.profile).cloned().unwrap_or_default();
-    let key = if dispatch.journey == "cart" { dispatch.run_key.as_str() } else { "" };
-    let entered = profile.entries.get(key).copied().unwrap_or(0);
-    let name = || format!("{id}: {} {} at {at}", dispatch.journey, dispatch.step);
-    if entered == 0 {
-        return Err(format!("a send without an entry: {}", name()));
-    }
-    if profile.order > entered {
-        return Err(format!("a stop the state knew: {}", name()));
-    }
-    let slack = world.config.slack;
-    let stopped = |(acknowledged, event_time): &(Timestamp, i64)| acknowledged.plus(slack) < at && *event_time > entered;
-    if !profile.merged && orders.get(&dispatch.profile).is_some_and(|orders| orders.iter().any(stopped)) {
-        return Err(format!("a timer against an acknowledged stop: {}", name()));
-    }
-    Ok(())
-}
-
-/// Marketing goes out once at most, and nobody knows nothing without a reason.
-fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let sent = world.provider.sent();
-    let (calls, _) = world.provider.calls();
-    world.tally.calls += calls;
-    if let Some((dispatch, count)) = sent.iter().find(|(_, count)| **count > 1) {
-        return Err(format!("provider count: dispatch {dispatch} went out {count} times"));
-    }
-    for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Sender) {
-        for (entity, bytes) in meaning.entities.iter().filter(|(entity, _)| entity.kind() == b'd') {
-            let (_, body) = stored::open(bytes).map_err(|e| format!("{id}: {e}"))?;
-            let dispatch = state::DispatchState::decode(body).map_err(|e| e.to_string())?;
-            let name = DispatchId::from_slice(entity.key()).map_err(|e| e.to_string())?.to_string();
-            let count = sent.get(&name).copied().unwrap_or(0);
-            let phase = dispatch.phase();
-            let fits = match phase {
-                state::DispatchPhase::Done => count == 1,
-                state::DispatchPhase::Stopped | state::DispatchPhase::Failed => count == 0,
-                state::DispatchPhase::Unknown => true,
-                state::DispatchPhase::Unspecified
-                | state::DispatchPhase::Ready
-                | state::DispatchPhase::Inflight
-                | state::DispatchPhase::InDoubt
-                | state::DispatchPhase::Retry => return Err(format!("dispatch {name} is {} at rest", phase.as_str_name())),
-            };
-            if !fits {
-                return Err(format!("dispatch {name} is {} and went out {count} times", phase.as_str_name()));
-            }
-            if phase == state::DispatchPhase::Unknown {
-                world.tally.unknowns += 1;
-                if !world.drawn.may_leave_unknown() {
-                    return Err(format!("dispatch {name} is unknown, and nothing was broken"));
-                }
-            }
-        }
-    }
-    Ok(())
 }

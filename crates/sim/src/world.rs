@@ -1,28 +1,27 @@
 //! A world: a shop, four roles, a log, a store and a clock; and whatever happens next, drawn from its seed.
 //!
-//! `carrying` does what machines ask for, `breaking` what nobody asked for; here is the order of it all.
+//! `staffing` starts processes, `carrying` does what machines ask for, `breaking` what nobody asked for; here is the order of it all.
 
 mod breaking;
 mod carrying;
+mod staffing;
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{collections::VecDeque, fmt};
 
 use bytes::Bytes;
-use waypost_codec::{frame::Frame, unsubscribe::TokenKey};
+use waypost_codec::frame::Frame;
 use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
 use waypost_runtime::{
     Config, Input,
     ports::{Append, Commit, Offset, Token},
 };
-use waypost_sender::{Calls, Links, Provider};
 use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
 
 use crate::{
     chance::Chance,
     faults::{Faults, Switches},
-    process::{Process, install, machine},
+    process::{Process, install},
     provider::SimProvider,
-    shop::Shop,
     story::{Story, Tally},
     workload,
 };
@@ -142,64 +141,6 @@ impl World {
         };
         world.found();
         world
-    }
-
-    fn found(&mut self) {
-        let (layout, drawn) = (self.layout, self.drawn.clone());
-        self.story.tell(START, || format!("V = {}, {drawn:?}", layout.partitions));
-        for role in Role::KEYED {
-            for _ in 0..self.chance.small(2) {
-                self.hire(role);
-            }
-            for index in 0..layout.partitions {
-                self.assign_anew(role, index);
-            }
-        }
-    }
-
-    /// A new process of this role, with limits of its own: none of these may change what is folded.
-    pub(crate) fn hire(&mut self, role: Role) -> usize {
-        let chance = &mut self.chance;
-        let config = Config {
-            batch_records: chance.small(4),
-            frame_records: chance.small(6),
-            frames_in_flight: chance.small(4),
-            cache_entities: chance.index(6),
-            commit_entities: chance.small(8),
-            uncommitted_records: 4 + chance.index(60),
-            timer_page: chance.small(3),
-            timer_horizon: Span::from_millis(chance.within(2_000, 60_000)),
-            commit_interval: Span::from_millis(chance.within(0, 400)),
-            linger: Span::from_millis(chance.within(-3, 3).max(0)),
-            tick_lost: Span::from_secs(10),
-            silence: Span::from_secs(5),
-            ..self.config.clone()
-        };
-        let skew = Span::from_millis(chance.within(-self.faults.skew, self.faults.skew));
-        let machine = machine(role, config, self.layout, chance.fork());
-        let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
-        let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
-        let providers = [("catcher".to_owned(), provider)].into();
-        let calls = Arc::new(Calls::new(Shop::get().library.clone(), providers, links, Arc::new(self.clock.clone())));
-        self.processes_so_far += 1;
-        let number = self.processes_so_far;
-        self.processes.push(Process::new(number, role, machine, calls, skew));
-        self.story.tell(self.clock.now(), || format!("{role} process {number} starts"));
-        self.processes.len() - 1
-    }
-
-    /// Gives a partition to one of the role's live processes, or to a new one.
-    pub(crate) fn assign_anew(&mut self, role: Role, index: u32) {
-        let live: Vec<usize> =
-            (0..self.processes.len()).filter(|i| self.processes[*i].role == role && !self.processes[*i].is_zombie()).collect();
-        let process = match self.chance.pick(&live) {
-            Some(process) if live.len() > 1 || self.chance.index(3) > 0 => *process,
-            Some(_) | None => self.hire(role),
-        };
-        self.processes[process].assigned.insert(index);
-        let number = self.processes[process].number;
-        self.story.tell(self.clock.now(), || format!("{role}/{index} goes to process {number}"));
-        self.handle(process, Input::Assigned(vec![index]));
     }
 
     /// Goes on until everything has come to rest.

@@ -1,0 +1,161 @@
+//! Stop beats send (PROTOCOL §1.3), told from the orchestrator's logs alone.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{
+    inbox::{Dispatch, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, segment_item::Body},
+    kind,
+};
+use waypost_types::{PartitionId, Position, Role, Timestamp};
+
+use super::{Partitions, Wrong};
+use crate::{
+    naive::{Accepted, Out},
+    world::World,
+};
+
+/// What the orchestrator's log says of one profile.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Event times of carts touched, by cart; of sign-ups under no name.
+    entries: BTreeMap<String, i64>,
+    /// Event time of the latest order.
+    order: i64,
+    merged: bool,
+}
+
+/// No send is decided for what an order ended that stands before it in the log of the same profile; and, where
+/// no profiles were joined, none against an order that was acknowledged before the timer was due.
+pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
+    let mut orders: BTreeMap<Bytes, Vec<(Timestamp, i64)>> = BTreeMap::new();
+    for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
+        for accepted in &meaning.accepted {
+            if let Some(event) = event_of(accepted)
+                && event.name == "Order Completed"
+            {
+                let at = accepted.record.at.unwrap_or(accepted.appended);
+                orders.entry(accepted.record.key.clone()).or_default().push((at, event.event_time));
+            }
+        }
+    }
+    // A loser takes what it knows along; folded here in rounds, since it may move on.
+    let mut moving: BTreeMap<(Bytes, Bytes), Known> = BTreeMap::new();
+    for round in 0..4 {
+        for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
+            let mut known: BTreeMap<Bytes, Known> = BTreeMap::new();
+            let mut sends = meaning
+                .put_out
+                .iter()
+                .filter(|(field, _)| field.starts_with("x:sender:"))
+                .flat_map(|(_, outs)| outs)
+                .filter_map(send_of)
+                .collect::<Vec<_>>();
+            sends.sort_by_key(|(cause, _, _)| *cause);
+            let mut sends = sends.into_iter().peekable();
+            for accepted in &meaning.accepted {
+                // The record is known before what it decides; timers it lets fire first are older than it.
+                let before = known.clone();
+                learn(&mut known, &mut moving, accepted);
+                while let Some((_, at, dispatch)) = sends.next_if(|(cause, _, _)| *cause <= accepted.position) {
+                    if round < 3 {
+                        continue;
+                    }
+                    world.tally.sends += 1;
+                    let own = accepted.record.at.unwrap_or(accepted.appended);
+                    let knowledge = if at < own { &before } else { &known };
+                    against(world, *id, knowledge, at, &dispatch, &orders)?;
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn event_of(accepted: &Accepted) -> Option<Event> {
+    if accepted.record.kind != kind::JOURNEY_ITEM {
+        return None;
+    }
+    match JourneyItem::decode(accepted.record.body.clone()).ok()?.item?.body? {
+        Body::Event(bytes) => Event::decode(bytes).ok(),
+        Body::Receipt(_) | Body::Settled(_) | Body::Erase(_) => None,
+    }
+}
+
+fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
+    match out {
+        Out::Record(record) if record.kind == kind::DISPATCH => {
+            Some((record.cause, record.at?, Dispatch::decode(record.body.clone()).ok()?))
+        }
+        Out::Record(_) | Out::Public(..) => None,
+    }
+}
+
+fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes), Known>, accepted: &Accepted) {
+    let record = &accepted.record;
+    if let Some(event) = event_of(accepted) {
+        let profile = known.entry(record.key.clone()).or_default();
+        let entry = match event.name.as_str() {
+            "Order Completed" => {
+                profile.order = profile.order.max(event.event_time);
+                return;
+            }
+            "Product Added" => text_of(&event, "cart_id"),
+            "Signed Up" => String::new(),
+            _ => return,
+        };
+        let at = profile.entries.entry(entry).or_default();
+        *at = event.event_time.max(*at);
+    } else if record.kind == kind::JOURNEY_MERGE_BEGIN {
+        if let Some(begin) = JourneyMergeBegin::decode(record.body.clone()).ok().and_then(|moved| moved.begin) {
+            moving.insert((begin.loser.clone(), begin.winner), known.remove(&begin.loser).unwrap_or_default());
+        }
+    } else if record.kind == kind::JOURNEY_MERGE_STATE
+        && let Ok(state) = JourneyMergeState::decode(record.body.clone())
+    {
+        // It may have passed tombstones, so that the winner's id is another than it set out for.
+        let arrived = moving.iter().find(|((loser, _), _)| *loser == state.loser).map(|(_, known)| known.clone()).unwrap_or_default();
+        let profile = known.entry(record.key.clone()).or_default();
+        profile.merged = true;
+        profile.order = profile.order.max(arrived.order);
+        for (entry, at) in arrived.entries {
+            let own = profile.entries.entry(entry).or_default();
+            *own = at.max(*own);
+        }
+    }
+}
+
+fn text_of(event: &Event, name: &str) -> String {
+    let property = event.properties.iter().flat_map(|object| &object.entries).find(|property| property.name == name);
+    match property.and_then(|property| property.value.as_ref()).and_then(|value| value.kind.as_ref()) {
+        Some(waypost_codec::inbox::value::Kind::Text(text)) => text.clone(),
+        Some(_) | None => String::new(),
+    }
+}
+
+fn against(
+    world: &World,
+    id: PartitionId,
+    known: &BTreeMap<Bytes, Known>,
+    at: Timestamp,
+    dispatch: &Dispatch,
+    orders: &BTreeMap<Bytes, Vec<(Timestamp, i64)>>,
+) -> Result<(), Wrong> {
+    let profile = known.get(&dispatch.profile).cloned().unwrap_or_default();
+    let key = if dispatch.journey == "cart" { dispatch.run_key.as_str() } else { "" };
+    let entered = profile.entries.get(key).copied().unwrap_or(0);
+    let name = || format!("{id}: {} {} at {at}", dispatch.journey, dispatch.step);
+    if entered == 0 {
+        return Err(format!("a send without an entry: {}", name()));
+    }
+    if profile.order > entered {
+        return Err(format!("a stop the state knew: {}", name()));
+    }
+    let slack = world.config.slack;
+    let stopped = |(acknowledged, event_time): &(Timestamp, i64)| acknowledged.plus(slack) < at && *event_time > entered;
+    if !profile.merged && orders.get(&dispatch.profile).is_some_and(|orders| orders.iter().any(stopped)) {
+        return Err(format!("a timer against an acknowledged stop: {}", name()));
+    }
+    Ok(())
+}
