@@ -1,6 +1,7 @@
 //! What must hold of a world at rest (PROTOCOL §16.3).
 
 mod calls;
+mod kept;
 mod stops;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
     channels(world, &folded)?;
     nothing_lost(world, &folded)?;
     stops::stops_beat_sends(world, &folded)?;
+    world.tally.kept += kept::reminders(&folded)?;
     calls::calls(world, &folded)?;
     let diverged = world.tally.divergences > 0;
     if diverged { Err("a chain found a divergence".to_owned()) } else { Ok(()) }

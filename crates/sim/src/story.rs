@@ -38,6 +38,8 @@ pub struct Tally {
     pub merges: u64,
     /// Sends decided.
     pub sends: u64,
+    /// Reminders that had to be decided, and were.
+    pub kept: u64,
     /// Calls of providers.
     pub calls: u64,
     /// Sends of which nobody knows what became.
@@ -124,6 +126,7 @@ impl Tally {
         self.calls += calls;
         self.unknowns += unknowns;
         self.timers += timers;
+        self.kept += other.kept;
         self.divergences += other.divergences;
         self.dead_letters += other.dead_letters;
         for (kind, count) in &other.faults {
@@ -136,8 +139,8 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
-            "{} worlds, {} steps: {} events, {} merges, {} sends, {} calls, {} unknown",
-            self.worlds, self.steps, self.events, self.merges, self.sends, self.calls, self.unknowns
+            "{} worlds, {} steps: {} events, {} merges, {} sends ({} foreseen), {} calls, {} unknown",
+            self.worlds, self.steps, self.events, self.merges, self.sends, self.kept, self.calls, self.unknowns
         )?;
         writeln!(
             f,

@@ -14,6 +14,7 @@ fn three_hundred_worlds_hold() {
     for (what, count) in [
         ("merges", sum.merges),
         ("sends", sum.sends),
+        ("reminders foreseen", sum.kept),
         ("unknowns", sum.unknowns),
         ("takeovers", sum.takeovers),
         ("rewinds", sum.rewinds),

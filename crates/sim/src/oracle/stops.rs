@@ -83,7 +83,7 @@ pub(super) fn event_of(accepted: &Accepted) -> Option<Event> {
     }
 }
 
-fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
+pub(super) fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
     match out {
         Out::Record(record) if record.kind == kind::DISPATCH => {
             Some((record.cause, record.at?, Dispatch::decode(record.body.clone()).ok()?))
@@ -126,7 +126,7 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
     }
 }
 
-fn text_of(event: &Event, name: &str) -> String {
+pub(super) fn text_of(event: &Event, name: &str) -> String {
     let property = event.properties.iter().flat_map(|object| &object.entries).find(|property| property.name == name);
     match property.and_then(|property| property.value.as_ref()).and_then(|value| value.kind.as_ref()) {
         Some(waypost_codec::inbox::value::Kind::Text(text)) => text.clone(),

@@ -1,0 +1,81 @@
+//! What must have been decided: the reminders of a cart that nobody came back to, in closed form.
+//!
+//! Told for people whose records all came by one identifier, and only where nothing that happened later could have
+//! raced with the timer: so the answer is a function of the records alone, whatever broke meanwhile.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use bytes::Bytes;
+use waypost_codec::kind;
+use waypost_types::{Role, Span, Timestamp};
+
+use super::{
+    Partitions, Wrong,
+    stops::{event_of, send_of, text_of},
+};
+use crate::world::START;
+
+/// The first step of the journey `cart`, and how long after the last touch it is decided. When the second is
+/// depends on the first one's receipt.
+const REMINDER: (&str, Span) = ("remind", Span::from_secs(4));
+/// Touches closer than this belong to one visit.
+const VISIT: Span = Span::from_millis(3_900);
+/// By now every partition has its definitions.
+const OPEN: Span = Span::from_secs(2);
+
+/// What came in of one person.
+#[derive(Debug, Default)]
+struct Person {
+    touches: BTreeMap<String, Vec<Timestamp>>,
+    address: Option<Timestamp>,
+    order: Option<Timestamp>,
+    unsubscribed: bool,
+    merged: bool,
+}
+
+type Sent = BTreeSet<(Bytes, String, String, Timestamp)>;
+
+/// Every reminder that was due went out to the sender.
+pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
+    let mut expected = 0;
+    for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
+        let mut people: BTreeMap<Bytes, Person> = BTreeMap::new();
+        for accepted in &meaning.accepted {
+            let person = people.entry(accepted.record.key.clone()).or_default();
+            person.merged |= matches!(accepted.record.kind, kind::JOURNEY_MERGE_BEGIN | kind::JOURNEY_MERGE_STATE);
+            let Some(event) = event_of(accepted) else { continue };
+            let at = Timestamp::from_millis(event.event_time);
+            if event.traits.is_some() || event.identifiers.iter().any(|i| i.value.contains('@')) {
+                person.address.get_or_insert(at);
+            }
+            match event.name.as_str() {
+                "Product Added" => person.touches.entry(text_of(&event, "cart_id")).or_default().push(at),
+                "Order Completed" => person.order = person.order.max(Some(at)),
+                "Unsubscribed" => person.unsubscribed = true,
+                _ => {}
+            }
+        }
+        let sends = meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:sender:")).flat_map(|(_, outs)| outs);
+        let sent: Sent = sends.filter_map(send_of).map(|(_, at, d)| (d.profile.clone(), d.run_key.clone(), d.step.clone(), at)).collect();
+        for (profile, person) in people.iter().filter(|(_, person)| !person.merged && !person.unsubscribed) {
+            for (cart, touches) in &person.touches {
+                let Some(last) = one_visit(person, touches) else { continue };
+                let (step, after) = REMINDER;
+                expected += 1;
+                if !sent.contains(&(profile.clone(), cart.clone(), step.to_owned(), last.plus(after))) {
+                    return Err(format!("{id}: {step} of cart {cart}, left alone at {last}, was not decided"));
+                }
+            }
+        }
+    }
+    Ok(expected)
+}
+
+/// The last touch of a cart, if all belong to one visit and nothing came in between or after.
+fn one_visit(person: &Person, touches: &[Timestamp]) -> Option<Timestamp> {
+    let (first, last) = (*touches.first()?, *touches.last()?);
+    let together = touches.windows(2).all(|pair| pair[1].since(pair[0]) < VISIT);
+    let ordered = person.order.is_some_and(|order| order >= first);
+    let known = person.address.is_some_and(|address| address <= last);
+    (together && !ordered && known && first > START.plus(OPEN)).then_some(last)
+}
