@@ -56,7 +56,7 @@ pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
             }
         }
         let sends = meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:sender:")).flat_map(|(_, outs)| outs);
-        let sent: Sent = sends.filter_map(send_of).map(|(_, at, d)| (d.profile.clone(), d.run_key.clone(), d.step.clone(), at)).collect();
+        let sent: Sent = sends.filter_map(send_of).map(|(_, at, d)| (d.profile, d.run_key, d.step, at)).collect();
         for (profile, person) in people.iter().filter(|(_, person)| !person.merged && !person.unsubscribed) {
             for (cart, touches) in &person.touches {
                 let Some(last) = one_visit(person, touches) else { continue };
