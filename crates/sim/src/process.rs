@@ -5,6 +5,7 @@ use std::{
     sync::Arc,
 };
 
+use waypost_engine::library::Library;
 use waypost_identity::IdentityProcessor;
 use waypost_memory::{Seeded, VirtualClock};
 use waypost_orchestrator::OrchestratorProcessor;
@@ -15,8 +16,6 @@ use waypost_runtime::{
 use waypost_segmenter::SegmenterProcessor;
 use waypost_sender::{Calls, SenderProcessor, Settings};
 use waypost_types::{Layout, Role, Span, Timestamp};
-
-use crate::shop::Shop;
 
 /// How long a provider's call may take.
 pub(crate) const CALL_TIMEOUT: Span = Span::from_secs(1);
@@ -57,11 +56,10 @@ pub(crate) fn install() -> Install {
 ///
 /// # Panics
 /// For a role without an inbox.
-pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seeded) -> Box<dyn Machine> {
+pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seeded, library: Arc<Library>) -> Box<dyn Machine> {
     fn of<P: Processor>(config: Config, layout: Layout, entropy: Seeded, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
         Box::new(RoleMachine::new(config, install(), layout, Box::new(entropy), Box::new(make)))
     }
-    let library = Shop::get().library.clone();
     match role {
         Role::Identity => of(config, layout, entropy, move |_| IdentityProcessor::new(layout)),
         Role::Segmenter => of(config, layout, entropy, move |_| SegmenterProcessor::new(library.clone())),

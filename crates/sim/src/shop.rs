@@ -1,7 +1,11 @@
 //! The definitions of every world: short journeys, a segment that lapses, two sets one after the other.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::BTreeSet,
+    sync::{Arc, OnceLock},
+};
 
+use bytes::Bytes;
 use waypost_codec::inbox;
 use waypost_engine::{
     apply::{Plan, SetManifest, plan_apply, plan_publish},
@@ -20,6 +24,8 @@ pub struct Shop {
     pub library: Arc<Library>,
     /// In order of activation.
     pub sets: Vec<inbox::DefActivate>,
+    /// What each set adds to a library that has those before.
+    pub bodies: Vec<Vec<Bytes>>,
 }
 
 const BODY: &str = "<p>{{ profile.first_name }}, <a href=\"{{ action.url }}\">{{ action.label }}</a></p>\
@@ -112,26 +118,32 @@ impl Shop {
 
     fn open() -> Result<Self, String> {
         let library = Library::default();
+        let mut all = BTreeSet::new();
         let attachments = |path: &str| (path == "body.html").then(|| BODY.to_owned());
         let manifests = parse_files(&[("shop.yaml".to_owned(), FILES.to_owned())], &attachments).map_err(shown)?;
-        let keep = |plan: Plan| {
+        let mut keep = |plan: Plan| {
             for (_, body) in plan.bodies {
-                library.insert(body);
+                library.insert(body.clone());
+                all.insert(body);
             }
             plan.next
         };
         let applied = keep(plan_apply(&SetManifest::empty(WORKSPACE, "shop"), &library, WORKSPACE, &manifests).map_err(shown)?);
         let first = keep(plan_publish(&applied, &library, WORKSPACE, "cart", Timestamp::ZERO).map_err(shown)?);
         let second = keep(plan_publish(&first, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
-        let mut sets = Vec::new();
+        let (mut sets, mut bodies) = (Vec::new(), vec![all.into_iter().collect::<Vec<Bytes>>()]);
         for set in [first, second] {
             let bytes = set.to_bytes();
             let hash = ContentHash::of(&bytes);
-            library.insert(bytes);
+            library.insert(bytes.clone());
+            bodies.push(vec![bytes]);
             library.set(&Library::defv(&set)).ok_or("a set does not compile")?;
-            sets.push(inbox::DefActivate { set: set.number, hash: bytes::Bytes::copy_from_slice(hash.as_bytes()) });
+            sets.push(inbox::DefActivate { set: set.number, hash: Bytes::copy_from_slice(hash.as_bytes()) });
         }
-        Ok(Self { library: Arc::new(library), sets })
+        // The first set comes with every definition, since all were applied before it.
+        let first = bodies.swap_remove(1);
+        bodies[0].extend(first);
+        Ok(Self { library: Arc::new(library), sets, bodies })
     }
 }
 

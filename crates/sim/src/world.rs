@@ -6,10 +6,11 @@ mod breaking;
 mod carrying;
 mod staffing;
 
-use std::{collections::VecDeque, fmt};
+use std::{collections::VecDeque, fmt, sync::Arc};
 
 use bytes::Bytes;
 use waypost_codec::frame::Frame;
+use waypost_engine::library::Library;
 use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
 use waypost_runtime::{
     Config, Input,
@@ -22,6 +23,7 @@ use crate::{
     faults::{Faults, Switches},
     process::{Process, install},
     provider::SimProvider,
+    shop::Shop,
     story::{Story, Tally},
     workload,
 };
@@ -64,6 +66,10 @@ pub struct World {
     workload: VecDeque<workload::Append>,
     backups: Vec<(PartitionId, Dump)>,
     refused_until: Option<Timestamp>,
+    /// What the processes have seen of the shop's definitions.
+    library: Arc<Library>,
+    /// When the rest arrives, if that is late.
+    bodies_at: Option<Timestamp>,
     /// Told by identity on the progress topic, and not read yet by everybody.
     told: VecDeque<(u32, Timestamp)>,
     starved: Option<PartitionId>,
@@ -102,6 +108,16 @@ impl World {
         } else {
             None
         };
+        // In some worlds a set is activated before its bodies have arrived.
+        let (library, bodies_at) = if chance.index(6) == 0 {
+            let library = Library::default();
+            for body in Shop::get().bodies.first().into_iter().flatten() {
+                library.insert(body.clone());
+            }
+            (Arc::new(library), Some(START.plus(chance.span(2_000, 18_000))))
+        } else {
+            (Shop::get().library.clone(), None)
+        };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
         let provider = SimProvider::new(Chance::new(seed ^ 0x5e4d), faults.clone());
         let config = Config {
@@ -133,6 +149,8 @@ impl World {
             workload,
             backups: Vec::new(),
             refused_until: None,
+            library,
+            bodies_at,
             told: VecDeque::new(),
             starved,
             weights,
@@ -161,6 +179,7 @@ impl World {
                 self.heal();
             }
             self.come_in();
+            self.learn();
             self.break_something();
             self.spread_the_word();
             if self.chance.index(40) == 0 {
@@ -185,6 +204,22 @@ impl World {
     fn advance_to(&mut self, instant: Timestamp) {
         self.clock.advance_to(instant);
         self.story.note(&[1, u64::try_from(instant.millis()).unwrap_or(0)]);
+    }
+
+    /// The bodies that were late have arrived.
+    fn learn(&mut self) {
+        if self.bodies_at.is_none_or(|at| at > self.clock.now()) {
+            return;
+        }
+        self.bodies_at = None;
+        self.story.tell(self.clock.now(), || "the bodies of the second set arrive".to_owned());
+        self.tally.fault("bodies late");
+        for body in Shop::get().bodies.iter().flatten() {
+            self.library.insert(body.clone());
+        }
+        for process in 0..self.processes.len() {
+            self.handle(process, Input::DefinitionsChanged);
+        }
     }
 
     /// What doors and control append by now.
@@ -334,7 +369,7 @@ impl World {
         let processes =
             self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until, process.stuck_until]).flatten();
         let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
-        let others = [self.refused_until, self.workload.front().map(|append| append.at)];
+        let others = [self.refused_until, self.bodies_at, self.workload.front().map(|append| append.at)];
         let soon = (self.starved.is_some() || !self.told.is_empty()).then(|| now.plus(Span::from_millis(20)));
         wakes
             .chain(processes)

@@ -8,10 +8,7 @@ use waypost_sender::{Calls, Links, Provider};
 use waypost_types::{Role, Span};
 
 use super::{START, World};
-use crate::{
-    process::{Process, machine},
-    shop::Shop,
-};
+use crate::process::{Process, machine};
 
 // === impl World ===
 
@@ -48,11 +45,11 @@ impl World {
             ..self.config.clone()
         };
         let skew = Span::from_millis(chance.within(-self.faults.skew, self.faults.skew));
-        let machine = machine(role, config, self.layout, chance.fork());
+        let machine = machine(role, config, self.layout, chance.fork(), self.library.clone());
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
         let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
         let providers = [("catcher".to_owned(), provider)].into();
-        let calls = Arc::new(Calls::new(Shop::get().library.clone(), providers, links, Arc::new(self.clock.clone())));
+        let calls = Arc::new(Calls::new(self.library.clone(), providers, links, Arc::new(self.clock.clone())));
         self.processes_so_far += 1;
         let number = self.processes_so_far;
         self.processes.push(Process::new(number, role, machine, calls, skew));
