@@ -23,7 +23,9 @@ const PARTITIONS: u32 = 8;
 /// Schemas by id, from a registry.
 #[derive(Debug)]
 pub(crate) struct Registry {
-    pub(crate) port: u16,
+    port: u16,
+    // Of the installation, before every topic and so before every subject.
+    prefix: String,
     known: Mutex<BTreeMap<u32, Arc<Schema>>>,
 }
 
@@ -41,8 +43,8 @@ pub(crate) struct Writer {
 // === impl Registry ===
 
 impl Registry {
-    pub(crate) fn at(port: u16) -> Self {
-        Self { port, known: Mutex::default() }
+    pub(crate) fn at(port: u16, prefix: &str) -> Self {
+        Self { port, prefix: prefix.to_owned(), known: Mutex::default() }
     }
 
     fn schema(&self, id: u32) -> Arc<Schema> {
@@ -72,7 +74,7 @@ impl Registry {
 
     /// An event for `waypost.events.v1`, framed, by the newest schema of its subject.
     pub(crate) fn event(&self, event: &Event<'_>) -> Bytes {
-        let newest = self.get("/subjects/waypost.events.v1-value/versions/latest");
+        let newest = self.get(&format!("/subjects/{}waypost.events.v1-value/versions/latest", self.prefix));
         let id = u32::try_from(newest["id"].as_u64().unwrap()).unwrap();
         let schema = self.schema(id);
         let text = |t: &str| Avro::String(t.to_owned());

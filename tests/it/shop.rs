@@ -100,7 +100,7 @@ impl Shop {
             control,
             running: Mutex::default(),
             _registry_process: registry_process,
-            registry: Registry::at(registry),
+            registry: Registry::at(registry, &prefix),
             sink,
             decisions: reader("waypost.decisions.v1"),
             messages: reader("waypost.messages.v1"),
