@@ -36,7 +36,8 @@ fn each_mistake_is_named_with_its_place() {
         ("  owner: lifecycle@shop.example\n", "", "", &["NO_OWNER"]),
         ("on_event: {name: Signed Up}", "on_event: {name: Signed Up}, where: 'profile.first_nam == \"Ann\"'", "10:", &["first_name"]),
         ("on_event: {name: Signed Up}", "on_event: {name: Signed Up}, where: 'profile.first_name == 5'", "10:", &["TYPE_MISMATCH"]),
-        ("kind: Journey", "kind: Coupon", "2:", &["NOT_YET_SUPPORTED"]),
+        ("kind: Journey", "kind: FrequencyCap", "2:", &["NOT_YET_SUPPORTED"]),
+        ("kind: Journey", "kind: Jorney", "2:", &["UNKNOWN_REFERENCE", "Journey"]),
         ("    - {id: settle", "   - {id: settle", "13:", &["BAD_YAML"]),
     ];
     for (from, to, place, words) in table {
