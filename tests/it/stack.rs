@@ -72,10 +72,9 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
     }
 }
 
-/// `kill -9` of a server of the stack, and up again on the same port with the data it had on disk.
-pub(crate) fn crash(server: &str) {
-    let folder = variable("STACK_DIR");
-    let folder = root().join(folder);
+/// `kill -9` of a server of the stack.
+pub(crate) fn fell(server: &str) {
+    let folder = root().join(variable("STACK_DIR"));
     assert!(!folder.join("docker").exists(), "a container engine's stack cannot be killed by pid: run without STACK_DOCKER");
     let pid = fs::read_to_string(folder.join(server).join("pid")).unwrap();
     signal("KILL", pid.trim());
@@ -84,6 +83,10 @@ pub(crate) fn crash(server: &str) {
         // gone, or waiting for a parent that may never ask
         fs::read_to_string(&proc).map_or(true, |stat| stat.contains(") Z ")).then_some(())
     });
+}
+
+/// Whatever was felled is up again, on the same port, with the data it had on disk.
+pub(crate) fn raise() {
     let up = Command::new(root().join("deploy/local/stack.sh")).arg("up").stdin(Stdio::null()).output().unwrap();
     assert!(up.status.success(), "{}", String::from_utf8_lossy(&up.stderr));
 }

@@ -6,6 +6,7 @@ use std::{collections::BTreeMap, time::Duration};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    http::Request,
     shop::{ROLES, Said, Shop},
     stack::{self, alone},
 };
@@ -98,8 +99,11 @@ impl<'a> Crowd<'a> {
         outcomes
     }
 
-    /// Judges every cart; the sends that were reported as unknown.
+    /// Judges every cart; the sends that were reported as unknown. Some stops must have come in time, else
+    /// nothing was shown of them.
     fn judge(&self) -> Vec<String> {
+        let in_time = self.carts.iter().flat_map(|cart| STEPS.map(|(_, delay)| cart.prevents(delay))).filter(|p| *p).count();
+        assert!(in_time > 0, "no stop came in time");
         let decisions = self.shop.decisions.rows(&self.shop.registry);
         let outcomes = self.outcomes();
         let mails = self.shop.sink.mails();
@@ -197,7 +201,16 @@ fn a_crash_of_redis_or_kafka_loses_nothing_and_doubles_nothing() {
         crowd.reminded(first);
         let pending = [(); 3].map(|()| crowd.touch());
         crowd.order(pending[0]);
-        stack::crash(server);
+        stack::fell(server);
+        let call = json!({"event": "Page", "anonymousId": "in-the-dark", "properties": {}}).to_string();
+        let answer = shop.request(&Request::post("/v1/track", call).key(&shop.backend));
+        if server == "kafka" {
+            assert_eq!((answer.status, answer.reason().as_str()), (503, "UNAVAILABLE"));
+            assert!(answer.head.contains("retry-after: "), "{}", answer.head);
+        } else {
+            assert_eq!(answer.status, 200, "{}", answer.body);
+        }
+        stack::raise();
         crowd.order(pending[1]);
         let fresh = crowd.touch();
         crowd.reminded(fresh);

@@ -5,9 +5,9 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use waypost_engine::library::Library;
-use waypost_runtime::ports::{Log, LogError};
+use waypost_runtime::ports::{Delivery, Log, LogError, Tail};
 
 use crate::journal::Journal;
 
@@ -50,51 +50,30 @@ impl Catalog {
         let (journal_in, journal) = watch::channel(Journal::default());
         let (arrivals_in, arrivals) = watch::channel(0_u64);
         let mut tasks = tokio::task::JoinSet::new();
+        // All at once: each end is only known when a fetch has come back empty.
+        let mut ends = Vec::new();
         for partition in 0..DEFINITION_PARTITIONS {
-            let mut tail = log.tail(&definitions_topic(prefix), partition, 0).await?;
-            while let Some(record) = tail.next().await? {
-                insert(&library, record.payload);
-            }
+            let tail = log.tail(&definitions_topic(prefix), partition, 0).await?;
             let (library, arrivals) = (library.clone(), arrivals_in.clone());
-            tasks.spawn(async move {
-                loop {
-                    match tail.next().await {
-                        Ok(Some(record)) => {
-                            insert(&library, record.payload);
-                            arrivals.send_modify(|n| *n += 1);
-                        }
-                        Ok(None) => {}
-                        Err(error) => {
-                            tracing::warn!(%error, partition, "definitions cannot be read, trying again");
-                            tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                        }
-                    }
-                }
-            });
+            let (end, at_end) = oneshot::channel();
+            ends.push(at_end);
+            tasks.spawn(read(tail, end, move |record| {
+                insert(&library, record.payload);
+                arrivals.send_modify(|n| *n += 1);
+            }));
         }
-        let mut tail = log.tail(&control_topic(prefix), 0, 0).await?;
-        while let Some(record) = tail.next().await? {
-            journal_in.send_modify(|journal| {
-                journal.fold(record.offset, &record.payload);
+        let tail = log.tail(&control_topic(prefix), 0, 0).await?;
+        let (end, at_end) = oneshot::channel();
+        ends.push(at_end);
+        tasks.spawn(read(tail, end, move |record| {
+            journal_in.send_modify(|j| {
+                j.fold(record.offset, &record.payload);
             });
+            arrivals_in.send_modify(|n| *n += 1);
+        }));
+        for at_end in ends {
+            at_end.await.map_err(|_| LogError::Unavailable("the reader ended".to_owned()))??;
         }
-        tasks.spawn(async move {
-            loop {
-                match tail.next().await {
-                    Ok(Some(record)) => {
-                        journal_in.send_modify(|journal| {
-                            journal.fold(record.offset, &record.payload);
-                        });
-                        arrivals_in.send_modify(|n| *n += 1);
-                    }
-                    Ok(None) => {}
-                    Err(error) => {
-                        tracing::warn!(%error, "control journal cannot be read, trying again");
-                        tokio::time::sleep(std::time::Duration::from_secs(1)).await;
-                    }
-                }
-            }
-        });
         Ok((Self { library, journal, arrivals }, Following { _tasks: tasks }))
     }
 
@@ -111,6 +90,29 @@ impl Catalog {
     /// Rises with everything that arrives.
     pub fn arrivals(&self) -> watch::Receiver<u64> {
         self.arrivals.clone()
+    }
+}
+
+/// Takes every record; says once when the present end is reached, or why it cannot be.
+async fn read(mut tail: Box<dyn Tail>, end: oneshot::Sender<Result<(), LogError>>, mut take: impl FnMut(Delivery)) {
+    let mut end = Some(end);
+    loop {
+        match (tail.next().await, end.take()) {
+            (Ok(Some(record)), waiting) => {
+                take(record);
+                end = waiting;
+            }
+            // Whoever waited may be gone.
+            (Ok(None), waiting) => drop(waiting.map(|end| end.send(Ok(())))),
+            (Err(error), Some(waiting)) => {
+                drop(waiting.send(Err(error)));
+                return;
+            }
+            (Err(error), None) => {
+                tracing::warn!(%error, "definitions or the control journal cannot be read, trying again");
+                tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+            }
+        }
     }
 }
 
