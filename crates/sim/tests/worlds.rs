@@ -38,11 +38,11 @@ fn one_seed_is_one_story() {
 }
 
 /// Looks for a world that goes wrong once `change` has switched a rule off, and for the finding to be one of `found`.
-fn finds_the_hole(seeds: u64, found: &[&str], change: impl FnOnce(&mut Switches)) {
+fn finds_the_hole(seeds: std::ops::Range<u64>, found: &[&str], change: impl FnOnce(&mut Switches)) {
     let mut switches = Switches::default();
     change(&mut switches);
-    let first = (0..seeds).find_map(|seed| run(seed, switches, false).wrong.map(|wrong| (seed, wrong)));
-    let Some((seed, wrong)) = first else { panic!("no world of {seeds} goes wrong") };
+    let first = seeds.clone().find_map(|seed| run(seed, switches, false).wrong.map(|wrong| (seed, wrong)));
+    let Some((seed, wrong)) = first else { panic!("no world of {seeds:?} goes wrong") };
     assert!(found.iter().any(|words| wrong.contains(words)), "seed {seed}: {wrong}");
 }
 
@@ -51,36 +51,36 @@ const FOLD: &[&str] =
     &["independent fold", "accepted ≠ put out", "differs from what it had sent", "divergence", "no such node", "come to rest"];
 const TWICE: &[&str] = &["provider count", "went out"];
 
-/// One test a rule: the seeds given, and the first that went wrong when this was written. It drifts with every
-/// change of the simulator.
+/// One test a rule: the first seed of all that went wrong when this was written, where the search begins, and how
+/// many are given. A first seed drifts with every change of the simulator.
 macro_rules! holes {
     ($($(#[$doc:meta])* $name:ident: $first:literal of $seeds:literal, $found:expr, $change:expr;)*) => {$(
         $(#[$doc])*
         #[test]
         fn $name() {
-            finds_the_hole($seeds, $found, $change);
+            finds_the_hole($first..$first + $seeds, $found, $change);
         }
     )*};
 }
 
 holes! {
-    a_commit_must_wait_for_acknowledgements: 2 of 200, FOLD, |s| s.rules.commit_behind_acknowledgements = false;
-    only_a_contiguous_prefix_counts: 32 of 200, FOLD, |s| s.rules.contiguous_acknowledgements = false;
-    acknowledgements_of_a_discarded_producer_are_void: 69 of 400, FOLD, |s| s.rules.void_discarded_acknowledgements = false;
-    write_sets_are_frozen: 10 of 200, FOLD, |s| s.rules.frozen_write_sets = false;
-    what_is_uncommitted_stays_in_memory: 0 of 100, FOLD, |s| s.rules.keep_uncommitted = false;
-    through_waits_for_acknowledgements: 313 of 1_000, &["acknowledged stop"], |s| s.rules.through_behind_acknowledgements = false;
-    ticks_are_in_the_log: 0 of 100, FOLD, |s| s.rules.ticks_in_log = false;
-    activations_are_in_the_log: 68 of 300, FOLD, |s| s.rules.activations_in_log = false;
-    a_receiver_drops_what_is_behind_a_gap: 5 of 300, FOLD, |s| s.rules.go_back_n = false;
-    the_tail_of_an_overlapping_section_is_taken: 8 of 300, FOLD, |s| s.rules.overlapping_tail = false;
-    offsets_are_dense: 4 of 100, FOLD, |s| s.rules.density_check = false;
-    every_claim_draws_a_fresh_token: 58 of 400, TWICE, |s| s.rules.fresh_token = false;
-    jobs_start_behind_the_own_leader_record: 2 of 100, TWICE, |s| s.rules.leader_check = false;
-    own_timers_go_first: 2 of 100, FOLD, |s| s.rules.own_timers_first = false;
-    commits_are_checked_by_offset: 2 of 100, FOLD, |s| s.checks.commit_offset = false;
-    reads_are_checked_by_offset: 5 of 400, FOLD, |s| s.checks.read_offset = false;
-    reads_are_checked: 4 of 100, FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
+    a_commit_must_wait_for_acknowledgements: 19 of 600, FOLD, |s| s.rules.commit_behind_acknowledgements = false;
+    only_a_contiguous_prefix_counts: 15 of 600, FOLD, |s| s.rules.contiguous_acknowledgements = false;
+    acknowledgements_of_a_discarded_producer_are_void: 69 of 600, FOLD, |s| s.rules.void_discarded_acknowledgements = false;
+    write_sets_are_frozen: 14 of 600, FOLD, |s| s.rules.frozen_write_sets = false;
+    what_is_uncommitted_stays_in_memory: 0 of 600, FOLD, |s| s.rules.keep_uncommitted = false;
+    through_waits_for_acknowledgements: 544 of 2_000, &["acknowledged stop"], |s| s.rules.through_behind_acknowledgements = false;
+    ticks_are_in_the_log: 0 of 600, FOLD, |s| s.rules.ticks_in_log = false;
+    activations_are_in_the_log: 3 of 600, FOLD, |s| s.rules.activations_in_log = false;
+    a_receiver_drops_what_is_behind_a_gap: 31 of 600, FOLD, |s| s.rules.go_back_n = false;
+    the_tail_of_an_overlapping_section_is_taken: 4 of 600, FOLD, |s| s.rules.overlapping_tail = false;
+    offsets_are_dense: 0 of 600, FOLD, |s| s.rules.density_check = false;
+    every_claim_draws_a_fresh_token: 160 of 600, TWICE, |s| s.rules.fresh_token = false;
+    jobs_start_behind_the_own_leader_record: 8 of 600, TWICE, |s| s.rules.leader_check = false;
+    own_timers_go_first: 12 of 600, FOLD, |s| s.rules.own_timers_first = false;
+    commits_are_checked_by_offset: 2 of 600, FOLD, |s| s.checks.commit_offset = false;
+    reads_are_checked_by_offset: 70 of 600, FOLD, |s| s.checks.read_offset = false;
+    reads_are_checked: 100 of 600, FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
 }
 
 // Without a test: the token check of commits and that of reads beside the offset check, which are safe by design
