@@ -1,3 +1,5 @@
+//! Transitions of a dispatch by a table, and what they tell.
+
 use std::fmt::Write as _;
 
 use bytes::Bytes;

@@ -1,3 +1,5 @@
+//! Rendering and refusals by tables.
+
 use std::{collections::BTreeMap, sync::Arc};
 
 use waypost_types::{ContentHash, Currency, Timestamp, Value};

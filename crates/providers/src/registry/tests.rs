@@ -1,3 +1,5 @@
+//! The registry client against a server that answers as registries do.
+
 use std::sync::Mutex;
 
 use tokio::{

@@ -1,3 +1,5 @@
+//! SMTP against servers that refuse, fall silent and hang up.
+
 use std::sync::Arc;
 
 use bytes::Bytes;
