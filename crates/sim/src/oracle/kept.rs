@@ -6,20 +6,26 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use waypost_codec::kind;
+use prost::Message as _;
+use waypost_codec::{
+    kind,
+    state::{JourneyProfile, Trail},
+    stored,
+};
 use waypost_types::{Role, Span, Timestamp};
 
 use super::{
     Partitions, Wrong,
     stops::{event_of, send_of, text_of},
 };
-use crate::world::START;
+use crate::{naive::Folded, world::START};
 
 /// The first step of the journey `cart`, and how long after the last touch it is decided. When the second is
 /// depends on the first one's receipt.
 const REMINDER: (&str, Span) = ("remind", Span::from_secs(4));
-/// Touches closer than this belong to one visit.
-const VISIT: Span = Span::from_millis(3_900);
+/// Touches closer than this belong to one visit: less than the first delay by more than any slack, within which
+/// a timer may beat what arrives.
+const VISIT: Span = Span::from_millis(3_400);
 /// By now every partition has its definitions.
 const OPEN: Span = Span::from_secs(2);
 
@@ -63,12 +69,22 @@ pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
                 let (step, after) = REMINDER;
                 expected += 1;
                 if !sent.contains(&(profile.clone(), cart.clone(), step.to_owned(), last.plus(after))) {
-                    return Err(format!("{id}: {step} of cart {cart}, left alone at {last}, was not decided"));
+                    let trail = trail(meaning, profile);
+                    return Err(format!("{id}: {step} of cart {cart}, left alone at {last}, was not decided; trail:\n{trail}"));
                 }
             }
         }
     }
     Ok(expected)
+}
+
+/// What was decided for a profile, for people.
+fn trail(meaning: &Folded, profile: &[u8]) -> String {
+    let bytes = meaning.entities.iter().find(|(entity, _)| entity.key() == profile).map(|(_, bytes)| bytes);
+    let body = bytes.and_then(|bytes| stored::open(bytes).ok()).map(|(_, body)| body);
+    let trail = body.and_then(|body| JourneyProfile::decode(body).ok()).map_or_else(Vec::new, |profile| profile.trail);
+    let line = |t: &Trail| format!("{} {} {} {} {} {}", Timestamp::from_millis(t.at), t.what, t.journey, t.key, t.step, t.reason);
+    trail.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
 /// The last touch of a cart, if all belong to one visit and nothing came in between or after.

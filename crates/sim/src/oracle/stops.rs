@@ -34,6 +34,8 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
         for accepted in &meaning.accepted {
             if let Some(event) = event_of(accepted)
                 && event.name == "Order Completed"
+                // By a joined identifier's old road it may come too late; only the direct one is promised.
+                && accepted.record.via == 0
             {
                 let at = accepted.record.at.unwrap_or(accepted.appended);
                 orders.entry(accepted.record.key.clone()).or_default().push((at, event.event_time));
