@@ -11,7 +11,8 @@ done
 for pidfile in "$STACK_DIR"/roles/*.pid; do
   [ -f "$pidfile" ] || continue
   pid=$(cat "$pidfile")
-  for _ in $(seq 150); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
+  # a call to a provider may take as long as the roles' grace
+  for _ in $(seq 350); do kill -0 "$pid" 2>/dev/null || break; sleep 0.1; done
   kill -9 "$pid" 2>/dev/null || true
   rm -f "$pidfile"
 done

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The real stack on this machine: Kafka, Redis, a schema registry, then `waypost` as built, one process a role.
-# Writes .stack/env; a second call starts only what does not run. `make down` is its end.
+# Writes .stack/up/env and .stack/up/write-key; a second call starts only what does not run. `make down` is its end.
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)
@@ -37,7 +37,7 @@ if [ -z "$("$CTL" -o name get)" ]; then
   "$CTL" publish cart-recovery
   "$CTL" publish welcome
 fi
-env | grep -E '^WAYPOST_(KAFKA|REDIS|REGISTRY|INGEST|CONTROL|SERVER|MAIL|INSTALL)' | sed 's/^/export /' | sort >>"$STACK_DIR/env"
+env | grep -E '^WAYPOST_(KAFKA|REDIS|REGISTRY|INGEST|CONTROL|SERVER|MAIL|INSTALL|SCHEMA|TEST)' | sed 's/^/export /' | sort >"$STACK_DIR/env"
 if [ ! -s "$STACK_DIR/write-key" ]; then (umask 077; "$CTL" source rotate-key web >"$STACK_DIR/write-key"); fi
 cat <<TEXT
 

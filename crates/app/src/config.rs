@@ -40,7 +40,7 @@ section!(/** `[redis]` */ Redis { url: String });
 section!(/** `[registry]` */ Registry { url: String, username: String, password_file: String });
 section!(/** `[ingest]` */ Ingest { listen: String, public_url: String });
 section!(/** `[control]` */ Control { listen: String, allow_remote: bool });
-section!(/** `[owner]` */ Owner { listen: String, advertise: String });
+section!(/** `[owner]` */ Owner { listen: String, allow_remote: bool, advertise: String });
 section!(/** `[admin]` */ Admin { listen: String });
 section!(/** `[mail]` */ Mail {
     catcher_dir: String, smtp_host: String, smtp_port: u16, smtp_tls: String, smtp_username: String, smtp_password_file: String,
@@ -76,15 +76,15 @@ impl Config {
         if v == 0 || v > 256 || !v.is_multiple_of(4) {
             bail!("install.partitions is {v}; it must be a multiple of 4 up to 256");
         }
-        let Some((host, _)) = self.control.listen.rsplit_once(':') else {
-            bail!("control.listen is `{}`; it must be HOST:PORT", self.control.listen);
-        };
-        let loopback = matches!(host, "127.0.0.1" | "localhost" | "[::1]");
-        if !loopback && !self.control.allow_remote {
-            bail!(
-                "control.listen is `{}`, but the API has no authentication yet: listen on loopback, or set control.allow_remote = true",
-                self.control.listen
-            );
+        for (section, listen, allowed) in
+            [("control", &self.control.listen, self.control.allow_remote), ("owner", &self.owner.listen, self.owner.allow_remote)]
+        {
+            let Some((host, _)) = listen.rsplit_once(':') else { bail!("{section}.listen is `{listen}`; it must be HOST:PORT") };
+            if !matches!(host, "127.0.0.1" | "localhost" | "[::1]") && !allowed {
+                bail!(
+                    "{section}.listen is `{listen}`, but nothing authenticates its callers yet: listen on loopback, or set {section}.allow_remote = true"
+                );
+            }
         }
         if !matches!(self.mail.smtp_tls.as_str(), "none" | "starttls" | "tls") {
             bail!("mail.smtp_tls is `{}`; it must be none, starttls or tls", self.mail.smtp_tls);
@@ -144,7 +144,8 @@ mod tests {
     fn dangerous_settings_are_refused_with_what_to_change() {
         for (name, value, says) in [
             ("WAYPOST_INSTALL_PARTITIONS", "6", "multiple of 4"),
-            ("WAYPOST_CONTROL_LISTEN", "0.0.0.0:7070", "allow_remote"),
+            ("WAYPOST_CONTROL_LISTEN", "0.0.0.0:7070", "control.allow_remote"),
+            ("WAYPOST_OWNER_LISTEN", "0.0.0.0:7071", "owner.allow_remote"),
             ("WAYPOST_MAIL_SMTP_TLS", "maybe", "starttls"),
             ("WAYPOST_INSTALL_PARTITIONS", "many", "number"),
         ] {

@@ -8,9 +8,13 @@ use waypost_engine::library::Library;
 use waypost_ingest::KeyRing;
 use waypost_types::{ContentHash, WorkspaceId};
 
-/// Puts into the ring what the catalog says now.
-pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) {
+/// Puts into the ring what the catalog says now, and says whether it could.
+///
+/// A set whose bodies are still on their way changes nothing: good keys must not be refused meanwhile.
+pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
     let journal = catalog.journal().borrow().clone();
+    let hash = journal.set.as_ref().and_then(|(n, hash)| Some((*n, ContentHash::from_slice(&hex::decode(hash).ok()?).ok()?)));
+    let Some(set) = hash.and_then(|(number, hash)| catalog.library().set(&Library::defv_of(number, &hash))) else { return false };
     let keys: Vec<(KeyHash, WorkspaceId, String)> = journal
         .keys
         .iter()
@@ -19,20 +23,18 @@ pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) {
             Some((hash, *workspace, source.clone()))
         })
         .collect();
-    let hash = journal.set.as_ref().and_then(|(n, hash)| Some((*n, ContentHash::from_slice(&hex::decode(hash).ok()?).ok()?)));
-    let set = hash.and_then(|(number, hash)| catalog.library().set(&Library::defv_of(number, &hash)));
-    match set {
-        Some(set) => ring.replace(set.workspaces.values().map(|w| &**w), &keys),
-        None => ring.replace([], &keys),
-    }
+    ring.replace(set.workspaces.values().map(|w| &**w), &keys);
+    true
 }
 
-/// Keeps the ring current until the catalog ends.
-pub(crate) async fn follow(ring: Arc<KeyRing>, catalog: Catalog) {
+/// Keeps the ring current until the catalog ends; says when it was first filled.
+pub(crate) async fn follow(ring: Arc<KeyRing>, catalog: Catalog, filled: tokio::sync::watch::Sender<bool>) {
     let mut arrivals = catalog.arrivals();
     loop {
         arrivals.borrow_and_update();
-        refresh(&ring, &catalog);
+        if refresh(&ring, &catalog) {
+            filled.send_replace(true);
+        }
         if arrivals.changed().await.is_err() {
             return;
         }

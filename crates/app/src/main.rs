@@ -73,12 +73,9 @@ fn log(filter: &str, config: &Config) -> anyhow::Result<()> {
     Ok(waypost_telemetry::init(filter, format)?)
 }
 
-/// The one place that writes to the terminal outside of logs.
-#[expect(clippy::print_stdout, clippy::print_stderr, reason = "what a person asked for goes to the terminal")]
+/// The one place that writes to the terminal outside of logs. A reader that has gone is no error of ours.
 fn screen(text: &str, trouble: bool) {
-    if trouble {
-        eprintln!("{text}");
-    } else {
-        println!("{text}");
-    }
+    use std::io::Write as _;
+    let written = if trouble { writeln!(std::io::stderr(), "{text}") } else { writeln!(std::io::stdout(), "{text}") };
+    written.unwrap_or_default();
 }

@@ -60,13 +60,22 @@ impl Changes {
     }
 
     /// The set in force; at first one in which only the default workspace exists.
-    pub fn current(&self) -> SetManifest {
-        let set = self.catalog.journal().borrow().set.clone();
-        let manifest = set.and_then(|(_, hash)| hash_of(&hash)).and_then(|h| self.catalog.library().body(&h));
-        manifest.and_then(|b| SetManifest::from_bytes(&b)).unwrap_or_else(|| SetManifest::empty(WorkspaceId::new(1), "default"))
+    ///
+    /// # Errors
+    /// [`ChangeError::Unavailable`] while its manifest is still on its way here.
+    pub fn current(&self) -> Result<SetManifest, ChangeError> {
+        let Some((number, hash)) = self.catalog.journal().borrow().set.clone() else {
+            return Ok(SetManifest::empty(WorkspaceId::new(1), "default"));
+        };
+        let body = hash_of(&hash).and_then(|h| self.catalog.library().body(&h));
+        let manifest = body.and_then(|b| SetManifest::from_bytes(&b));
+        manifest.ok_or_else(|| ChangeError::Unavailable(format!("definition set {number} has not arrived here yet; try again")))
     }
 
-    /// Plans under the lock, against what is in force, and carries the plan out if it changes anything.
+    /// Plans under the lock, against what is in force, and carries the plan out.
+    ///
+    /// It is carried out to its end even if whoever asked goes away. Where nothing changes, the activation is
+    /// appended again, because an earlier attempt may have ended half-way; folds that have it drop it.
     ///
     /// # Errors
     /// What `plan` says, or [`ChangeError`].
@@ -74,17 +83,25 @@ impl Changes {
         &self,
         plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, E> + Send,
     ) -> Result<Plan, E> {
-        let mut turn = self.turn.lock().await;
-        let current = self.current();
+        let mut turn = Arc::clone(&self.turn).lock_owned().await;
+        let current = self.current()?;
         let plan = plan(&current, self.catalog.library())?;
-        if plan.is_change(&current) {
-            let producer = self.producer(&mut turn)?;
-            let outcome = self.carry_out(&producer, &plan).await;
+        let (this, carried) = (self.clone(), plan.clone());
+        let task = tokio::spawn(async move {
+            let producer = this.producer(&mut turn)?;
+            let outcome = if carried.is_change(&current) {
+                this.carry_out(&producer, &carried).await
+            } else if current.number > 0 {
+                this.activate(&producer, current.number, ContentHash::of(&current.to_bytes())).await
+            } else {
+                Ok(())
+            };
             if outcome.is_err() {
                 *turn = None;
             }
-            outcome?;
-        }
+            outcome
+        });
+        task.await.map_err(|_| ChangeError::Unavailable("stopping".to_owned()))??;
         Ok(plan)
     }
 

@@ -2,11 +2,13 @@
 
 use tonic::{Request, Response, Status};
 use waypost_engine::{
-    apply::{self, Change, DefinitionEntry, Plan, PlanItem, State},
+    apply::{self, Change, DefinitionEntry, Plan, PlanItem, SetManifest, State},
     library::Library,
-    manifest::{self, Manifest, Problem},
+    manifest::{self, Kind, Manifest, Problem},
 };
 use waypost_proto::control::{self as pb, definition_service_server::DefinitionService};
+
+use waypost_types::WorkspaceId;
 
 use crate::{
     names,
@@ -25,15 +27,18 @@ impl DefinitionService for Control {
     ) -> Result<Response<pb::ApplyDefinitionsResponse>, Status> {
         let request = request.into_inner();
         let manifests = parse(&request.manifests, &request.attachments)?;
-        let plan = |current: &apply::SetManifest, library: &Library| -> Result<Plan, Refusal> {
+        let plan = |current: &SetManifest, library: &Library| -> Result<Plan, Refusal> {
             if !request.etag.is_empty() && request.etag != current.etag() {
                 return Err(Refusal::Etag);
             }
             let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
             Ok(apply::plan_apply(current, library, workspace, &manifests)?)
         };
-        let done =
-            if request.validate_only { plan(&self.changes.current(), self.catalog.library())? } else { self.changes.change(plan).await? };
+        let done = if request.validate_only {
+            plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?
+        } else {
+            self.changes.change(plan).await?
+        };
         let changes = done.items.iter().map(|item| change(item, false)).collect();
         Ok(Response::new(pb::ApplyDefinitionsResponse { changes, set: done.next.number, etag: done.next.etag() }))
     }
@@ -41,15 +46,11 @@ impl DefinitionService for Control {
     async fn get_definition(&self, request: Request<pb::GetDefinitionRequest>) -> Result<Response<pb::Definition>, Status> {
         let name = request.into_inner().name;
         let (workspace, kind, child) = names::definition(&name)?;
-        let set = self.changes.current();
+        let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
-        let found = set
-            .definitions
-            .iter()
-            .filter(|e| e.workspace == id.number() && e.kind.to_string().eq_ignore_ascii_case(kind) && e.name == child)
-            .max_by_key(|e| (e.state == State::Active, e.version));
+        let found = kind_of(kind).and_then(|kind| set.shown(id, kind, child));
         let entry = found.ok_or_else(|| Refusal::NotFound(format!("there is no {kind} `{child}` in workspace `{workspace}`")))?;
-        Ok(Response::new(definition(self.catalog.library(), workspace, entry)))
+        Ok(Response::new(definition(self.catalog.library(), &set, workspace, entry)))
     }
 
     async fn list_definitions(
@@ -58,7 +59,7 @@ impl DefinitionService for Control {
     ) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
         let request = request.into_inner();
         let workspace = names::workspace(&request.parent)?;
-        let set = self.changes.current();
+        let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
         if request.page_size < 0 {
             return Err(Refusal::Invalid("INVALID_PAGE_SIZE", "page_size may not be negative".to_owned()).into());
@@ -73,7 +74,7 @@ impl DefinitionService for Control {
             .iter()
             .filter(|e| e.workspace == id.number() && (request.kind.is_empty() || e.kind.to_string().eq_ignore_ascii_case(&request.kind)))
             .collect();
-        let page: Vec<_> = wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), workspace, e)).collect();
+        let page: Vec<_> = wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), &set, workspace, e)).collect();
         let end = start + page.len();
         let next_page_token = if end < wanted.len() { format!("{end}.{}", set.etag().trim_matches('"')) } else { String::new() };
         Ok(Response::new(pb::ListDefinitionsResponse { definitions: page, next_page_token }))
@@ -85,7 +86,7 @@ impl DefinitionService for Control {
     ) -> Result<Response<pb::DiffDefinitionsResponse>, Status> {
         let request = request.into_inner();
         let manifests = parse(&request.manifests, &request.attachments)?;
-        let current = self.changes.current();
+        let current = self.changes.current().map_err(Refusal::from)?;
         let workspace = workspace_in(&current, names::workspace(&request.parent)?)?;
         let plan = apply::plan_apply(&current, &**self.catalog.library(), workspace, &manifests).map_err(Refusal::from)?;
         Ok(Response::new(pb::DiffDefinitionsResponse { changes: plan.items.iter().map(|item| change(item, true)).collect() }))
@@ -104,6 +105,17 @@ fn page_start(token: &str, etag: &str) -> Result<usize, Refusal> {
     }
     let start = token.split_once('.').filter(|(_, of)| *of == etag.trim_matches('"')).and_then(|(start, _)| start.parse().ok());
     start.ok_or_else(|| Refusal::Invalid("INVALID_PAGE_TOKEN", "the page token is not of this list as it is now: list again".to_owned()))
+}
+
+fn kind_of(word: &str) -> Option<Kind> {
+    Kind::ALL.into_iter().find(|k| k.as_str().eq_ignore_ascii_case(word))
+}
+
+/// Of the version that is shown for its name, the state of the whole; of others their own.
+fn state_of(set: &SetManifest, entry: &DefinitionEntry) -> State {
+    let id = WorkspaceId::new(entry.workspace);
+    let shown = set.shown(id, entry.kind, &entry.name).is_some_and(|s| s.version == entry.version);
+    if shown { set.state(id, entry.kind, &entry.name).unwrap_or(entry.state) } else { entry.state }
 }
 
 pub(crate) fn state(state: State) -> pb::DefinitionState {
@@ -131,13 +143,13 @@ fn change(item: &PlanItem, with_diff: bool) -> pb::Change {
     }
 }
 
-pub(crate) fn definition(library: &Library, workspace: &str, entry: &DefinitionEntry) -> pb::Definition {
+pub(crate) fn definition(library: &Library, set: &SetManifest, workspace: &str, entry: &DefinitionEntry) -> pb::Definition {
     let body = library.body(&entry.hash).unwrap_or_default();
     pb::Definition {
         name: format!("workspaces/{workspace}/definitions/{}/{}", entry.kind, entry.name),
         kind: entry.kind.to_string(),
         version: entry.version,
-        state: state(entry.state).into(),
+        state: state(state_of(set, entry)).into(),
         manifest: String::from_utf8_lossy(&body).into_owned(),
         etag: entry.etag.clone(),
         content_hash: entry.hash.to_string(),

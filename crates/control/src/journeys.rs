@@ -71,8 +71,6 @@ impl Control {
             .iter()
             .find(|e| e.kind == Kind::Journey && e.name == journey && e.version == item.version)
             .ok_or(Refusal::Internal)?;
-        let mut answer = definition(self.catalog.library(), workspace, entry);
-        answer.set_state(crate::definitions::state(item.state));
-        Ok(answer)
+        Ok(definition(self.catalog.library(), &done.next, workspace, entry))
     }
 }

@@ -83,12 +83,12 @@ impl Control {
     }
 
     pub(crate) fn workspace(&self, name: &str) -> Result<WorkspaceId, Refusal> {
-        workspace_in(&self.changes.current(), name)
+        workspace_in(&self.changes.current()?, name)
     }
 
     /// The compiled set in force; none before the first.
     pub(crate) fn in_force(&self) -> Option<Arc<DefinitionSet>> {
-        let current = self.changes.current();
+        let current = self.changes.current().ok()?;
         if current.number == 0 { None } else { self.catalog.library().set(&Library::defv(&current)) }
     }
 }

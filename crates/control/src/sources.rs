@@ -17,7 +17,7 @@ impl SourceService for Control {
     async fn rotate_key(&self, request: Request<pb::RotateKeyRequest>) -> Result<Response<pb::RotateKeyResponse>, Status> {
         let name = request.into_inner().name;
         let (workspace, source) = names::child(&name, "sources")?;
-        let set = self.changes.current();
+        let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
         if !set.definitions.iter().any(|e| e.workspace == id.number() && e.kind == Kind::Source && e.name == source) {
             return Err(Refusal::NotFound(format!("there is no source `{source}` in workspace `{workspace}`: apply one first")).into());

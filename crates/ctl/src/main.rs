@@ -1,12 +1,11 @@
 //! `waypostctl`: the control API from a shell. Tables for people, `-o json` for machines.
-#![expect(clippy::print_stdout, clippy::print_stderr, reason = "answers go to stdout, talk to stderr")]
 
 mod cli;
 mod commands;
 mod files;
 mod output;
 
-use std::process::ExitCode;
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser as _;
 
@@ -17,12 +16,13 @@ async fn main() -> ExitCode {
     match commands::run(cli).await {
         Ok(done) => {
             if !done.stdout.is_empty() {
-                println!("{}", done.stdout.trim_end());
+                // A reader that has gone, as `head` does, is no error.
+                writeln!(std::io::stdout(), "{}", done.stdout.trim_end()).unwrap_or_default();
             }
             ExitCode::from(u8::from(done.differs))
         }
         Err(error) => {
-            eprintln!("{}", output::error(&error));
+            writeln!(std::io::stderr(), "{}", output::error(&error)).unwrap_or_default();
             // kubectl's codes: a failed `diff` is above 1, so that 1 can mean "different".
             ExitCode::from(if is_diff { 2 } else { 1 })
         }

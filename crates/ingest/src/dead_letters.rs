@@ -14,6 +14,9 @@ use waypost_runtime::{
 
 use crate::ports::{DeadLetter, DeadLetters};
 
+/// Bytes kept of an original: below the producer's limit of 1,000,000 with its headers.
+const LETTER_BYTES: usize = 900_000;
+
 /// Sets dead letters aside in a topic.
 pub struct LogDeadLetters {
     log: Arc<dyn Log>,
@@ -76,13 +79,14 @@ impl DeadLetters for LogDeadLetters {
     async fn set_aside(&self, letter: DeadLetter) -> Result<(), DoorError> {
         let producer = self.producer()?;
         let spread = blake3::hash(&letter.original).as_bytes()[..4].iter().fold(0_u32, |n, b| (n << 8) | u32::from(*b));
-        let append = Append {
-            topic: self.topic.clone(),
-            partition: spread % self.partitions.max(1),
-            key: None,
-            headers: letter.headers(),
-            payload: letter.original,
-        };
+        let mut headers = letter.headers();
+        let mut payload = letter.original;
+        if payload.len() > LETTER_BYTES {
+            // What does not fit is cut and said so: a letter that the topic refuses would hold its partition for ever.
+            headers.push(("truncated".to_owned(), Bytes::from(payload.len().to_string())));
+            payload.truncate(LETTER_BYTES);
+        }
+        let append = Append { topic: self.topic.clone(), partition: spread % self.partitions.max(1), key: None, headers, payload };
         match producer.append(append).await {
             Ok(_) => Ok(()),
             Err(error) => {

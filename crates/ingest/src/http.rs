@@ -29,6 +29,7 @@ use answer::{Refusal, Rejected, not_stored};
 
 mod answer;
 mod auth;
+mod gzip;
 mod unsubscribe;
 
 /// Limits and keys of the HTTP door.
@@ -59,6 +60,7 @@ struct Inner {
     dead_letters: Arc<dyn DeadLetters>,
     clock: Arc<dyn Clock>,
     requests: Semaphore,
+    readers: Semaphore,
 }
 
 /// What surrounds the events; they themselves stay text until each is judged alone.
@@ -76,6 +78,10 @@ struct Envelope<'a> {
 
 /// A body that takes longer belongs to a caller that is gone.
 const BODY_TIMEOUT: Duration = Duration::from_secs(30);
+/// The same for callers whose key stands in the body, if anywhere.
+const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Bodies on their way for each request at work.
+const READERS_PER_REQUEST: usize = 8;
 
 /// The routes of the HTTP door.
 pub fn router(ingest: Ingest) -> Router {
@@ -91,8 +97,9 @@ async fn call(State(ingest): State<Ingest>, Path(call): Path<String>, headers: H
     if kind.is_none() && call != "batch" {
         return StatusCode::NOT_FOUND.into_response();
     }
-    let Ok(_permit) = ingest.inner.requests.try_acquire() else {
-        return Refusal::new(Reason::Throttled, "too many requests at once").into_response();
+    // Bounds what bodies on their way may take of memory; work itself is bounded once they are here.
+    let Ok(_reading) = ingest.inner.readers.try_acquire() else {
+        return Refusal::new(Reason::Throttled, "too many connections at once").into_response();
     };
     match ingest.take(kind, &headers, body).await {
         Ok(answer) => answer,
@@ -121,14 +128,18 @@ impl Ingest {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let requests = Semaphore::new(config.max_requests);
-        Self { inner: Arc::new(Inner { config, keys, door, dead_letters, clock, requests }) }
+        let readers = Semaphore::new(config.max_requests * READERS_PER_REQUEST);
+        Self { inner: Arc::new(Inner { config, keys, door, dead_letters, clock, requests, readers }) }
     }
 
     async fn take(&self, kind: Option<CallKind>, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
         let config = &self.inner.config;
         // A key in the header is judged first: a stranger's body is not even read.
         let by_header = auth::header_key(headers)?.map(|key| self.rights(&key)).transpose()?;
-        let body = self.read(headers, body).await?;
+        // Until a key is known nobody may hold a place for long.
+        let patience = if by_header.is_some() { BODY_TIMEOUT } else { STRANGER_TIMEOUT };
+        let body = self.read(headers, body, patience).await?;
+        let _permit = self.inner.requests.try_acquire().map_err(|_| Refusal::new(Reason::Throttled, "too many requests at once"))?;
         let text = std::str::from_utf8(&body).map_err(|_| Refusal::new(Reason::BadJson, "the body is not UTF-8"))?;
         let envelope: Envelope<'_> =
             serde_json::from_str(text).map_err(|e| Refusal::new(Reason::BadJson, format!("expected a JSON object: {}", place(&e))))?;
@@ -152,7 +163,7 @@ impl Ingest {
         self.judge(None, &items, &shared, &rights, &body).await
     }
 
-    async fn read(&self, headers: &HeaderMap, body: Body) -> Result<Bytes, Refusal> {
+    async fn read(&self, headers: &HeaderMap, body: Body, patience: Duration) -> Result<Bytes, Refusal> {
         let content_type = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
         // Browsers' beacons may only say text/plain.
         if !["application/json", "text/plain"].iter().any(|t| content_type.trim().to_ascii_lowercase().starts_with(t)) {
@@ -164,8 +175,8 @@ impl Ingest {
         if stated.is_some_and(|length| usize::try_from(length).map_or(true, |l| l > limit)) {
             return Err(too_large());
         }
-        match tokio::time::timeout(BODY_TIMEOUT, to_bytes(body, limit)).await {
-            Ok(Ok(bytes)) => Ok(bytes),
+        match tokio::time::timeout(patience, to_bytes(body, limit)).await {
+            Ok(Ok(bytes)) => gzip::decoded(headers, bytes, limit),
             Ok(Err(_)) => Err(too_large()),
             Err(_) => Err(Refusal::new(Reason::BadJson, "the body did not arrive in time")),
         }

@@ -40,9 +40,9 @@ const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_secs(2);
 /// Turns true once, when the process is to end.
 type Stop = tokio::sync::watch::Receiver<bool>;
 
-async fn stopped(mut stop: Stop) {
-    // A sender that is gone means the same.
-    drop(stop.wait_for(|stop| *stop).await);
+/// Waits until it is true; a sender that is gone means the same.
+async fn turned(mut flag: tokio::sync::watch::Receiver<bool>) {
+    drop(flag.wait_for(|flag| *flag).await);
 }
 
 /// Runs roles until a signal.
@@ -222,10 +222,10 @@ impl Process {
     ) -> anyhow::Result<()> {
         let prefix = &config.install.prefix;
         let ring = Arc::new(KeyRing::new());
-        keys::refresh(&ring, &self.catalog);
+        let (filled, first) = tokio::sync::watch::channel(false);
         let (following, catalog) = (Arc::clone(&ring), self.catalog.clone());
         loops.spawn(async move {
-            keys::follow(following, catalog).await;
+            keys::follow(following, catalog, filled).await;
             bail!("the catalog ended")
         });
         let door = Arc::new(LogDoor::new(Arc::clone(&self.log), prefix.clone(), self.record.layout()));
@@ -244,13 +244,15 @@ impl Process {
         tracing::info!(address = %listener.local_addr()?, "door open");
         let stopping = stop.clone();
         doors.spawn(async move {
-            axum::serve(listener, waypost_ingest::router(ingest)).with_graceful_shutdown(stopped(stopping)).await.context("the HTTP door")
+            axum::serve(listener, waypost_ingest::router(ingest)).with_graceful_shutdown(turned(stopping)).await.context("the HTTP door")
         });
 
         let (log, topic, group) = (Arc::clone(&self.log), format!("{prefix}waypost.events.v1"), format!("{prefix}waypost.events-door"));
         let (clock, install) = (Arc::clone(&self.clock), self.record.hash_key());
         let events = EventsDoor { schemas: Arc::clone(&self.registry), keys: ring, door, dead_letters: dead, clock, install };
         loops.spawn(async move {
+            // Before the sources are known every event would be a stranger's.
+            turned(first).await;
             let Err(error) = serve_events_door(log, &topic, &group, events).await;
             Err(error).context("the Kafka door: events fell to the topic's retention before they were read")
         });
@@ -280,7 +282,7 @@ impl Process {
         tracing::info!(address = %listener.local_addr()?, "control API open");
         doors.spawn(async move {
             let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, stopped(stop)).await.context("the control API")
+            router.serve_with_incoming_shutdown(incoming, turned(stop)).await.context("the control API")
         });
         Ok(())
     }
