@@ -4,7 +4,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
     process::ExitCode,
-    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -16,7 +15,7 @@ use super::{
     page,
     reference::{self, Expected},
     shop::{self, Move, Scene, Shopper, Story, Voice},
-    tale::Tale,
+    tale::{Counts, Tale},
     world::{Settings, World},
 };
 use crate::{cli::Dev, screen};
@@ -25,15 +24,6 @@ use crate::{cli::Dev, screen};
 const START: Timestamp = Timestamp::from_millis(1_774_594_800_000);
 /// Shoppers act for some four days; then the last timers run out.
 const LENGTH: Span = Span::from_days(12);
-
-/// What the script counts.
-#[derive(Debug, Default)]
-pub(super) struct Counts {
-    pub(super) accepted: usize,
-    pub(super) refused: usize,
-    pub(super) repeats: usize,
-    pub(super) unsubscribed: usize,
-}
 
 /// Plays the sample shop and judges it.
 pub(crate) fn play(args: &Dev) -> anyhow::Result<ExitCode> {
@@ -270,11 +260,6 @@ fn judge(shoppers: &[Shopper], sent: &Expected, total: usize, expected: &Expecte
     show("missing", &missing);
     show("surplus", &surplus);
     ExitCode::FAILURE
-}
-
-/// As people say it.
-pub(super) fn seconds(wall: Duration) -> String {
-    format!("{}.{} s", wall.as_secs(), wall.subsec_millis() / 100)
 }
 
 #[cfg(test)]

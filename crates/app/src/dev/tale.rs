@@ -11,7 +11,6 @@ use waypost_codec::{
 use waypost_types::{EntityId, IdentifierClass, IdentifierHash, PartitionId, Role, Span, Timestamp, WorkspaceId};
 
 use super::{
-    script::{Counts, seconds},
     shop::{Scene, Story},
     world::World,
 };
@@ -21,6 +20,15 @@ use crate::screen;
 const TOLD: usize = 6;
 /// Pause between progress lines on a screen that is no terminal.
 const PAUSE: Duration = Duration::from_secs(2);
+
+/// What the script counts.
+#[derive(Debug, Default)]
+pub(super) struct Counts {
+    pub(super) accepted: usize,
+    pub(super) refused: usize,
+    pub(super) repeats: usize,
+    pub(super) unsubscribed: usize,
+}
 
 /// What has been told and counted.
 pub(super) struct Tale {
@@ -196,6 +204,11 @@ impl Tale {
         let days = world.pipeline.now().since(self.start).millis() / Span::from_days(1).millis();
         screen(&format!("\n{days} days in {}:\n{}", seconds(wall), lines.collect::<Vec<_>>().join("\n")), false);
     }
+}
+
+/// As people say it.
+fn seconds(wall: Duration) -> String {
+    format!("{}.{} s", wall.as_secs(), wall.subsec_millis() / 100)
 }
 
 /// Day of the story and time of day, both UTC.
