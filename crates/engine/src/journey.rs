@@ -59,10 +59,14 @@ pub const MAX_RUN_BYTES: usize = 32_768;
 pub const MAX_ENTRY: usize = 4_096;
 /// Events kept for a merge (PROTOCOL §10.4).
 pub const MAX_FACTS: usize = 64;
+/// Bytes of these.
+pub const MAX_FACT_BYTES: usize = 16_384;
 /// Ended runs kept for re-entry rules.
 pub const MAX_PAST: usize = 64;
 /// Ended runs kept until their goal window closes; the one that ended first falls.
 pub const MAX_ENDED: usize = 32;
+/// Bytes of these.
+pub const MAX_ENDED_BYTES: usize = 16_384;
 /// Entries of the trail.
 pub const MAX_TRAIL: usize = 64;
 /// Bytes of the trail.

@@ -10,11 +10,18 @@ use waypost_codec::inbox::{Address, Cart, Consent, ConsentState, Field, Line, Me
 
 use crate::{
     person::{self, Keyed},
-    segment::{CARRIED, FIRST_SEEN_AT, derive, is_order_trait, rank, restriction, settle, trim},
+    segment::{CARRIED, FIRST_SEEN_AT, derive, is_order_trait, limit_consents, rank, restriction, settle, trim},
 };
 
 /// The union of two persons.
 pub fn persons(a: &Person, b: &Person) -> Person {
+    united(a, b).0
+}
+
+/// The same, with the orders that found no room in it. They, and what fell out of the lists before, add up
+/// where a state moves, which it does once ([`crate::segment::import`]); a union for itself, which may be
+/// made of what already holds the other, leaves them out and takes the greater.
+pub(crate) fn united(a: &Person, b: &Person) -> (Person, Vec<Order>) {
     let mut union = Person {
         fields: lists(&a.fields, &b.fields, fields),
         carts: lists(&a.carts, &b.carts, carts),
@@ -28,9 +35,10 @@ pub fn persons(a: &Person, b: &Person) -> Person {
     union.fields.retain(|f| !is_order_trait(&f.path));
     person::limit_addresses(&mut union);
     settle(&mut union);
-    trim(&mut union);
+    let fallen = trim(&mut union);
+    limit_consents(&mut union);
     derive(&mut union);
-    union
+    (union, fallen)
 }
 
 /// Entries of both; those with one key become one.

@@ -24,7 +24,7 @@ use waypost_types::Timestamp;
 use self::properties::Properties;
 pub(crate) use self::{
     carts::settle,
-    consents::restriction,
+    consents::{limit as limit_consents, restriction},
     orders::{rank, trim},
     traits::{CARRIED, derive, is_order_trait},
 };
@@ -65,10 +65,15 @@ pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Tim
     if by_the_person(&event.name) {
         traits::seen(&mut person, at, now.millis());
     }
-    if orders::fold(&mut person, &event.name, properties, at) {
-        refused.push("ORDER_UNKNOWN");
+    let mut cart_id = None;
+    if properties.has_long_id() {
+        refused.push("ID_TOO_LONG");
+    } else {
+        if orders::fold(&mut person, &event.name, properties, at) {
+            refused.push("ORDER_UNKNOWN");
+        }
+        cart_id = carts::fold(&mut person, &event.name, properties, at);
     }
-    let cart_id = carts::fold(&mut person, &event.name, properties, at);
     settle(&mut person);
     let fallen = trim(&mut person);
     traits::carry(&mut person, &fallen);
@@ -109,7 +114,11 @@ pub fn next_flip(profile: &SegmentProfile) -> Option<Timestamp> {
 pub fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes, now: Timestamp, workspace: &Workspace) -> Outcome {
     let own = profile.person.take().unwrap_or_default();
     let other = moved.person.unwrap_or_default();
-    let mut person = merge::persons(&own, &other);
+    let (mut person, fallen) = merge::united(&own, &other);
+    // A state moves once, so what fell out of either list, and what falls out of both together, is added up.
+    traits::carry_both(&mut person, &own, &other);
+    traits::carry(&mut person, &fallen);
+    derive(&mut person);
     // What the survivor's memberships were is what changes are told against.
     person.memberships.clone_from(&own.memberships);
     let too_large = size::limit(&mut person);

@@ -21,6 +21,10 @@ use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
 
 use crate::Profile;
 
+/// Journey state that travels whole; above it the trail stays behind. With the segment state (64 KiB) and
+/// the nodes it leaves room below the runtime's limit of a record.
+const MAX_TRAVELLING: usize = 160 * 1_024;
+
 /// The orchestrator role; one instance a partition.
 #[derive(Debug)]
 pub struct OrchestratorProcessor {
@@ -104,6 +108,8 @@ impl Processor for OrchestratorProcessor {
     const RELAYS_TO: Option<Role> = None;
     const WATERMARKED: bool = false;
     const REPORTS_THROUGH: bool = false;
+    /// The stages mirror each other; where they do not, everything that follows would be lost too.
+    const HALTS: &'static [&'static str] = &["PASS_WITHOUT_TOMBSTONE"];
 
     fn define(&mut self, defv: &str) -> Definitions {
         if defv.is_empty() {
@@ -161,9 +167,10 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     let Some(begin) = begin.filter(|b| b.winner.len() == 31 && b.winner != record.key) else {
         return Err(malformed("a merge without winner"));
     };
-    let state = fold.get(id).cloned().unwrap_or_default().0;
+    let mut state = fold.get(id).cloned().unwrap_or_default().0;
+    let mut segment = decode::<SegmentProfile>(&segment_state)?;
     // Every node whose items either stage has folded: each is told where to go from now on.
-    let mut ids: BTreeSet<Bytes> = decode::<SegmentProfile>(&segment_state)?.ids.into_iter().chain(state.ids.iter().cloned()).collect();
+    let mut ids: BTreeSet<Bytes> = std::mem::take(&mut segment.ids).into_iter().chain(std::mem::take(&mut state.ids)).collect();
     ids.insert(begin.node.clone());
     let ids: Vec<Bytes> = ids.into_iter().filter(|node| !node.is_empty()).collect();
     let tombstone = JourneyProfile {
@@ -172,7 +179,19 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
         now: state.now.max(fold.now().millis()),
         ..JourneyProfile::default()
     };
-    let body = MergeState { node: begin.node, ids, segment_state, journey_state: state.encode_to_vec().into(), loser: record.key.clone() };
+    // All travels in one record, so it travels once: the person as the segmenter has it comes back with its delta.
+    state.person = None;
+    if state.encoded_len() > MAX_TRAVELLING {
+        // The trail only explains, and all of it has been put out.
+        state.trail.clear();
+    }
+    let body = MergeState {
+        node: begin.node,
+        ids,
+        segment_state: segment.encode_to_vec().into(),
+        journey_state: state.encode_to_vec().into(),
+        loser: record.key.clone(),
+    };
     to_inbox(fold, Role::Segmenter, record, begin.winner, kind::MERGE_STATE, body.encode_to_vec());
     fold.put(id, Profile(tombstone));
     Ok(())

@@ -70,6 +70,9 @@ pub trait Processor: Send + 'static {
     const WATERMARKED: bool;
     /// Whether idle partitions append ticks so that `through` moves (identity).
     const REPORTS_THROUGH: bool;
+    /// Reasons of [`Poison`] on which the partition halts: they say that state or log is not what it must be,
+    /// and setting such records aside, one after another, would lose a person without anybody asking.
+    const HALTS: &'static [&'static str] = &[];
 
     /// Puts the set in force that `defv` names; `defv` is what `activate` recorded.
     fn define(&mut self, defv: &str) -> Definitions;

@@ -111,6 +111,8 @@ impl Processor for SegmenterProcessor {
     const RELAYS_TO: Option<Role> = Some(Role::Orchestrator);
     const WATERMARKED: bool = true;
     const REPORTS_THROUGH: bool = false;
+    /// A profile moves once: a second merge of it means that identity and this log disagree.
+    const HALTS: &'static [&'static str] = &["ALREADY_MOVED"];
 
     fn define(&mut self, defv: &str) -> Definitions {
         if defv.is_empty() {

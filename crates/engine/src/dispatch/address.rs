@@ -10,6 +10,10 @@ use waypost_types::{Span, Timestamp};
 /// for another profile.
 pub const DUPLICATE_WINDOW: Span = Span::from_hours(12);
 const MAX_LAST_SENDS: usize = 64;
+/// Suppressions of an address; of more, those of one reason become one for all topics.
+const MAX_SUPPRESSIONS: usize = 64;
+/// Longest topic that definitions can name, bytes; what says another is meant for all.
+const MAX_TOPIC: usize = 63;
 const REASONS: [&str; 7] = ["HARD_BOUNCE", "SOFT_BOUNCE", "COMPLAINT", "UNSUBSCRIBED", "STOP", "MANUAL", "ERASED"];
 const MARKETING_ONLY: [&str; 2] = ["COMPLAINT", "UNSUBSCRIBED"];
 const SOFT_BOUNCE_LASTS: Span = Span::from_days(14);
@@ -18,11 +22,27 @@ const SOFT_BOUNCE_LASTS: Span = Span::from_days(14);
 pub fn suppress(address: &mut AddressState, suppress: &Suppress, now: Timestamp) {
     address.now = now.millis();
     let reason = reason(&suppress.reason).to_owned();
-    let topic = if suppress.topic == "*" { String::new() } else { suppress.topic.clone() };
+    let whole = suppress.topic == "*" || suppress.topic.len() > MAX_TOPIC;
+    let topic = if whole { String::new() } else { suppress.topic.clone() };
     if !address.suppressions.iter().any(|s| s.reason == reason && s.topic == topic) {
         let until = if reason == "SOFT_BOUNCE" { now.plus(SOFT_BOUNCE_LASTS).millis() } else { 0 };
         address.suppressions.push(Suppression { reason, topic, at: now.millis(), until });
+        limit(&mut address.suppressions);
         address.suppressions.sort_by(|a, b| (&a.reason, &a.topic).cmp(&(&b.reason, &b.topic)));
+    }
+}
+
+/// Too many topics of one reason become all topics: rather one message too few than a word forgotten.
+fn limit(suppressions: &mut Vec<Suppression>) {
+    while suppressions.len() > MAX_SUPPRESSIONS {
+        let count = |reason: &str| suppressions.iter().filter(|s| s.reason == reason).count();
+        let Some(most) = REASONS.into_iter().max_by_key(|reason| count(reason)) else { return };
+        let (all, others): (Vec<_>, Vec<_>) = suppressions.drain(..).partition(|s| s.reason == most);
+        let at = all.iter().map(|s| s.at).max().unwrap_or(0);
+        // Zero is for ever.
+        let until = if all.iter().any(|s| s.until == 0) { 0 } else { all.iter().map(|s| s.until).max().unwrap_or(0) };
+        *suppressions = others;
+        suppressions.push(Suppression { reason: most.to_owned(), topic: String::new(), at, until });
     }
 }
 
@@ -146,6 +166,24 @@ mod tests {
             unsuppress(&mut address, &Unsuppress { reason: reason.to_owned() }, Timestamp::from_millis(4));
             assert!(is_empty(&address));
         }
+    }
+
+    #[test]
+    fn too_many_topics_become_all_topics_and_no_suppression_is_lost() {
+        let mut address = AddressState::default();
+        let word = |reason: &str, topic: String| Suppress { reason: reason.to_owned(), topic, ..Suppress::default() };
+        suppress(&mut address, &word("MANUAL", "news".to_owned()), Timestamp::from_millis(1));
+        for n in 0..200 {
+            suppress(&mut address, &word("UNSUBSCRIBED", format!("t{n}")), Timestamp::from_millis(2));
+            assert!(address.suppressions.len() <= MAX_SUPPRESSIONS);
+        }
+        for (topic, expected) in [("news", "SUPPRESSED_MANUAL"), ("t0", "SUPPRESSED_UNSUBSCRIBED"), ("t199", "SUPPRESSED_UNSUBSCRIBED")] {
+            let found = refusal(&address, &dispatch(1, "marketing", topic), Timestamp::from_millis(3));
+            assert_eq!(found.as_deref(), Some(expected), "{topic}");
+        }
+        let mut long = AddressState::default();
+        suppress(&mut long, &word("STOP", "x".repeat(64)), Timestamp::from_millis(1));
+        assert_eq!(long.suppressions[0].topic, "", "a topic that nothing can have is all of them");
     }
 
     #[test]

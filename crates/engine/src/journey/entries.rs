@@ -163,7 +163,7 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
 /// (PROTOCOL §1.3).
 fn stopped_before(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Option<Refusal> {
     let Candidate { journey, run, .. } = candidate;
-    for fact in turn.facts.iter().map(facts::event) {
+    for fact in turn.facts.iter().filter(|f| !facts::is_gap(f)).map(facts::event) {
         if !exits::counts(run, event, Some(&fact)) {
             continue;
         }

@@ -1,5 +1,6 @@
 //! How a run ends: exit rules in any step, its own end, and what ending means.
 
+use prost::Message as _;
 use waypost_codec::{
     inbox::Event,
     state::{Check, PastRun, Run, TimerKind},
@@ -7,7 +8,7 @@ use waypost_codec::{
 use waypost_types::Timestamp;
 
 use super::{
-    MAX_ENDED, MAX_PAST, is_live, recall, timers,
+    MAX_ENDED, MAX_ENDED_BYTES, MAX_PAST, is_live, recall, timers,
     trail::{self, Entry, What},
     turn::{Sight, Turn},
 };
@@ -81,11 +82,36 @@ pub(crate) fn newest(a: &[PastRun], b: &[PastRun]) -> Vec<PastRun> {
 /// Drops ended runs that nothing is watched of any more.
 pub(crate) fn forget(runs: &mut Vec<Run>) {
     runs.retain(|run| is_live(run) || !run.timers.is_empty());
-    let ended = runs.iter().filter(|run| !is_live(run)).count();
-    for _ in MAX_ENDED..ended {
-        let first = runs.iter().enumerate().filter(|(_, r)| !is_live(r)).min_by_key(|(_, r)| (r.exited_at, r.id.clone()));
-        if let Some((at, _)) = first {
-            runs.remove(at);
+    loop {
+        let ended = || runs.iter().enumerate().filter(|(_, run)| !is_live(run));
+        if ended().count() <= MAX_ENDED && ended().map(|(_, run)| run.encoded_len()).sum::<usize>() <= MAX_ENDED_BYTES {
+            return;
+        }
+        let Some((first, _)) = ended().min_by_key(|(_, r)| (r.exited_at, r.id.clone())) else { return };
+        runs.remove(first);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ended_runs_are_few_and_small_and_live_ones_stay() {
+        let run = |n: i64, entry: usize, reason: &str| Run {
+            id: vec![u8::try_from(n).unwrap()].into(),
+            entry: vec![0; entry].into(),
+            exited_at: n,
+            exit_reason: reason.to_owned(),
+            timers: vec![waypost_codec::state::RunTimer::default()],
+            ..Run::default()
+        };
+        for (entry, kept) in [(10, MAX_ENDED), (4_000, 4)] {
+            let mut runs: Vec<Run> = (0..50).map(|n| run(n, entry, if n == 0 { "" } else { "GOAL" })).collect();
+            forget(&mut runs);
+            assert_eq!(runs.len(), kept + 1, "entries of {entry} bytes");
+            assert!(is_live(&runs[0]));
+            assert_eq!(runs.last().map(|r| r.exited_at), Some(49));
         }
     }
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeSet;
 
+use prost::Message as _;
 use waypost_codec::{inbox::Event, state::Fact};
 use waypost_types::Timestamp;
 
-use super::{MAX_FACTS, entry};
+use super::{MAX_FACT_BYTES, MAX_FACTS, entry};
 use crate::definitions::{Journey, Match, StepKind, Workspace};
 
-/// Keeps an event if some version that may have runs looks for it; the oldest beyond 64 falls.
+/// Keeps an event if some version that may have runs looks for it; the oldest beyond 64, or 16 KiB, falls.
 pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now: Timestamp) {
     let watching = ws.journeys.values().flat_map(|v| v.versions.values()).filter(|j| watches(j, &event.name));
     let mut paths = BTreeSet::new();
@@ -50,14 +51,39 @@ pub(crate) fn unite(a: &[Fact], b: &[Fact]) -> Vec<Fact> {
     let mut all: Vec<Fact> = a.iter().chain(b).cloned().collect();
     all.sort_by(|x, y| (x.at, &x.message_id).cmp(&(y.at, &y.message_id)));
     let mut seen = BTreeSet::new();
-    all.retain(|f| seen.insert(f.message_id.clone()));
+    all.retain(|f| is_gap(f) || seen.insert(f.message_id.clone()));
     limit(&mut all);
     all
+}
+
+/// Whether this stands for facts that fell for their bytes: it has no name, and the time of the newest of them.
+pub(crate) fn is_gap(fact: &Fact) -> bool {
+    fact.name.is_empty()
+}
+
+/// Up to when facts have fallen; none if all that happened since the first are there.
+pub(crate) fn forgotten_until(facts: &[Fact]) -> Option<i64> {
+    let gap = facts.iter().filter(|f| is_gap(f)).map(|f| f.at.saturating_add(1)).max();
+    let full = facts.first().filter(|_| facts.len() >= MAX_FACTS).map(|oldest| oldest.at);
+    gap.max(full)
 }
 
 fn limit(facts: &mut Vec<Fact>) {
     let surplus = facts.len().saturating_sub(MAX_FACTS);
     facts.drain(..surplus);
+    let mut bytes: usize = facts.iter().map(Fact::encoded_len).sum();
+    let mut gap = facts.iter().filter(|f| is_gap(f)).map(|f| f.at).max();
+    facts.retain(|fact| {
+        let falls = is_gap(fact) || bytes > MAX_FACT_BYTES;
+        if falls {
+            bytes -= fact.encoded_len();
+            gap = gap.max(Some(fact.at));
+        }
+        !falls
+    });
+    if let Some(at) = gap {
+        facts.insert(0, Fact { at, ..Fact::default() });
+    }
 }
 
 fn watches(journey: &Journey, name: &str) -> bool {
@@ -72,4 +98,30 @@ fn watches(journey: &Journey, name: &str) -> bool {
             StepKind::Wait(wait) => wait.arms.iter().any(|arm| named(&arm.on)),
             StepKind::Delay(_) | StepKind::Branch { .. } | StepKind::Send(_) | StepKind::Exit { .. } => false,
         })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fact(at: i64, bytes: usize) -> Fact {
+        Fact { name: "x".repeat(bytes), at, message_id: format!("m{at}"), ..Fact::default() }
+    }
+
+    #[test]
+    fn facts_stay_in_16_kib_and_say_from_when_they_are_whole() {
+        let mut few: Vec<Fact> = (0..10).map(|at| fact(at, 10)).collect();
+        limit(&mut few);
+        assert_eq!((few.len(), forgotten_until(&few)), (10, None));
+        let mut long: Vec<Fact> = (0..10).map(|at| fact(at, 4_000)).collect();
+        limit(&mut long);
+        assert!(long.iter().map(Fact::encoded_len).sum::<usize>() <= MAX_FACT_BYTES + 8);
+        assert_eq!((long.iter().map(|f| f.at).collect::<Vec<_>>(), forgotten_until(&long)), (vec![5, 6, 7, 8, 9], Some(6)));
+        assert!(is_gap(&long[0]));
+        let mut one = vec![fact(3, 40_000)];
+        limit(&mut one);
+        assert_eq!((one.len(), forgotten_until(&one)), (1, Some(4)), "nothing is too large to fall");
+        assert_eq!(forgotten_until(&unite(&long, &one)), Some(6), "a union knows the later of both gaps");
+        assert_eq!(unite(&long, &one), unite(&one, &long));
+    }
 }

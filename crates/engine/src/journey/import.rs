@@ -14,7 +14,7 @@ use prost::Message as _;
 use waypost_codec::state::{Fact, JourneyProfile, Run, RunSend, SendState};
 
 use super::{
-    MAX_FACTS, exits, facts, is_live, recall, sends,
+    MAX_RUN_BYTES, MAX_RUNS, exits, facts, is_live, recall, sends,
     trail::{self, Entry, What},
     turn::Turn,
     version_of,
@@ -58,7 +58,7 @@ pub fn unite(ours: &JourneyProfile, theirs: &JourneyProfile) -> JourneyProfile {
 pub(crate) fn reconsider(turn: &mut Turn<'_>, runs: &mut [Run], facts: &[Fact], horizon: &Horizon) {
     let ws = turn.ws;
     for run in runs.iter_mut() {
-        for fact in facts {
+        for fact in facts.iter().filter(|f| !facts::is_gap(f)) {
             // A wait looks at what was folded since the entry.
             turn.settle_on(run, Some(&facts::event(fact)), fact.at >= run.since);
         }
@@ -71,6 +71,7 @@ pub(crate) fn reconsider(turn: &mut Turn<'_>, runs: &mut [Run], facts: &[Fact], 
         }
     }
     keep_furthest(turn, runs);
+    limit_runs(turn, runs);
     recall::permissions(turn, runs);
 }
 
@@ -96,6 +97,25 @@ fn keep_furthest(turn: &mut Turn<'_>, runs: &mut [Run]) {
         trail::record(turn, What::Merged, Entry::of(&runs[stays]).note("took over the run of the other half"));
         exits::end(turn, &mut gone, journey, exits::MERGED, Vec::new(), "the other half's run of this key stays");
         runs[goes] = gone;
+    }
+}
+
+/// Both halves may have come near the limits: twice the bytes of one are allowed, then the runs entered
+/// last end. With no limit here a person of many halves would outgrow what can be stored or moved.
+fn limit_runs(turn: &mut Turn<'_>, runs: &mut [Run]) {
+    let ws = turn.ws;
+    loop {
+        let live = || runs.iter().filter(|r| is_live(r));
+        if live().count() <= MAX_RUNS && live().map(Run::encoded_len).sum::<usize>() <= 2 * MAX_RUN_BYTES {
+            return;
+        }
+        let Some(last) = runs.iter_mut().filter(|r| is_live(r)).max_by(|a, b| (a.entered_at, &a.id).cmp(&(b.entered_at, &b.id))) else {
+            return;
+        };
+        match version_of(ws, last) {
+            Some(journey) => exits::end(turn, last, journey, "RUN_LIMIT", Vec::new(), "both halves had too many runs"),
+            None => exits::cancel(turn, last),
+        }
     }
 }
 
@@ -151,8 +171,8 @@ impl Horizon {
     pub(crate) fn of(ours: &JourneyProfile, theirs: &JourneyProfile) -> Self {
         let mut beyond = BTreeSet::new();
         for (half, other) in [(ours, theirs), (theirs, ours)] {
-            let Some(oldest) = other.facts.first().filter(|_| other.facts.len() >= MAX_FACTS) else { continue };
-            beyond.extend(half.runs.iter().filter(|r| r.since < oldest.at).map(|r| r.id.clone()));
+            let Some(whole_from) = facts::forgotten_until(&other.facts) else { continue };
+            beyond.extend(half.runs.iter().filter(|r| r.since < whole_from).map(|r| r.id.clone()));
         }
         Self { beyond }
     }

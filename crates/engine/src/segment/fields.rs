@@ -10,6 +10,7 @@ use crate::person::{self, EMAIL, SMS};
 const MAX_EXTRA: usize = 64;
 const MAX_EXTRA_BYTES: usize = 256;
 const MAX_TEXT_BYTES: usize = 1_024;
+const MAX_ADDRESS_BYTES: usize = 254;
 
 /// Spellings of the person fields of PRODUCT §5.1.
 const FIELDS: [(&str, &str); 19] = [
@@ -119,6 +120,10 @@ fn set(person: &mut Person, path: &str, value: &Value, at: i64) {
 }
 
 fn address(person: &mut Person, channel: &str, value: &str, at: i64) {
+    // No channel can use a longer one.
+    if value.len() > MAX_ADDRESS_BYTES {
+        return;
+    }
     let known = person::find(&person.addresses, (channel, value));
     // Seen again it is set again only where another has come between, or every event would carry it.
     let primary = person::address(person, channel).is_some_and(|a| a.value == value);

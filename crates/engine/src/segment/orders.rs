@@ -19,7 +19,7 @@ pub(crate) fn rank(status: &str) -> usize {
 /// Folds an event into the orders. Returns whether the order was unknown to an event other than its own.
 pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, at: i64) -> bool {
     let Some(life) = life(name, properties) else { return false };
-    let Some(id) = properties.text("order_id") else { return false };
+    let Some(id) = properties.id("order_id") else { return false };
     let known = person::order(person, &id);
     let unmatched = known.is_none() && life != Life::Completed;
     let mut order = known.cloned().unwrap_or_else(|| Order { order_id: id, stub: true, updated_at: at, ..Order::default() });
@@ -101,7 +101,7 @@ fn update(order: &mut Order, properties: Properties<'_>, at: i64) {
     if let Some(lines) = properties.lines() {
         order.lines = lines;
     }
-    if let Some(cart_id) = properties.text("cart_id") {
+    if let Some(cart_id) = properties.id("cart_id") {
         order.cart_id = cart_id;
     }
     order.value = net(properties).or_else(|| order.value.or_else(|| value_of(&order.lines).filter(|_| !order.lines.is_empty())));

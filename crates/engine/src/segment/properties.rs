@@ -5,6 +5,8 @@ use waypost_types::{Currency, Timestamp};
 
 /// Lines kept of a cart or an order.
 pub(crate) const MAX_LINES: usize = 50;
+/// Longest id of a cart, an order or a product, bytes; a longer one is none.
+const MAX_ID: usize = 255;
 /// Bytes of texts in a line; the longest are left out.
 const MAX_CARD: usize = 512;
 
@@ -38,6 +40,16 @@ impl<'a> Properties<'a> {
             return Some(number.to_string());
         }
         if let Kind::Text(text) = kind { Some(text.clone()).filter(|t| !t.is_empty()) } else { None }
+    }
+
+    /// A text that names a record.
+    pub(super) fn id(&self, name: &str) -> Option<String> {
+        self.text(name).filter(|id| id.len() <= MAX_ID)
+    }
+
+    /// Whether it names a record by an id too long to keep.
+    pub(super) fn has_long_id(&self) -> bool {
+        ["cart_id", "order_id"].iter().any(|name| self.text(name).is_some_and(|id| id.len() > MAX_ID))
     }
 
     pub(super) fn time(&self, name: &str) -> Option<Timestamp> {
@@ -95,7 +107,8 @@ impl<'a> Properties<'a> {
     /// The line that these properties are: a product of a list, or the product of Product Added.
     pub(super) fn line(&self) -> Option<Line> {
         let of = |name| self.text(name).unwrap_or_default();
-        let (product_id, sku) = (of("product_id"), of("sku"));
+        let id = |name| self.id(name).unwrap_or_default();
+        let (product_id, sku) = (id("product_id"), id("sku"));
         if product_id.is_empty() && sku.is_empty() {
             return None;
         }

@@ -1,5 +1,5 @@
-//! A profile's state stays below 64 KiB (PRODUCT §5.1): cards fall, oldest first, then extra traits;
-//! never orders, consents or what decides.
+//! A profile's state stays below 64 KiB (PRODUCT §5.1): cards fall, oldest first, then extra traits,
+//! then lines of old orders and the oldest carts; never orders or consents.
 
 use prost::Message as _;
 use waypost_codec::inbox::{Line, Person};
@@ -9,7 +9,7 @@ const MAX_BYTES: usize = 60 * 1_024;
 /// Newest orders that keep whole cards.
 const WHOLE_ORDERS: usize = 3;
 
-/// Cuts what may fall. Returns whether something was lost that would have been kept in a smaller profile.
+/// Cuts what may fall. What is left is bounded by the number and length of its entries. Returns whether something was lost that would have been kept in a smaller profile.
 pub(super) fn limit(person: &mut Person) -> bool {
     let mut newest: Vec<_> = person.orders.iter().map(|o| (o.placed_at, o.order_id.clone())).collect();
     newest.sort_by(|a, b| b.cmp(a));
@@ -40,6 +40,17 @@ pub(super) fn limit(person: &mut Person) -> bool {
         }
         if let Some(order) = person.orders.iter_mut().find(|o| o.order_id == *id) {
             order.lines.clear();
+        }
+    }
+    while person.encoded_len() > MAX_BYTES && person.carts.len() > 1 {
+        let oldest = (0..person.carts.len()).min_by_key(|at| (person.carts[*at].updated_at, person.carts[*at].cart_id.clone()));
+        person.carts.remove(oldest.unwrap_or(0));
+    }
+    // The one cart left keeps its value, and of its lines the newest.
+    let mut surplus = person.encoded_len().saturating_sub(MAX_BYTES);
+    if let Some(cart) = person.carts.first_mut() {
+        while surplus > 0 && !cart.lines.is_empty() {
+            surplus = surplus.saturating_sub(cart.lines.remove(0).encoded_len());
         }
     }
     true

@@ -425,3 +425,121 @@ fn a_profile_stays_small() {
     assert_eq!(person.orders.len(), 20);
     assert_eq!(person::field(&person, "ltv").and_then(|v| v.kind.clone()), Some(Kind::Money(20 * 50 * 5)));
 }
+
+/// A consent event of a server.
+fn consent(name: &str, at: i64, channel: &str, topic: &str) -> Event {
+    Event { may_grant: true, ..named(name, at, vec![("channel", V::text(channel)), ("topic", V::text(topic))]) }
+}
+
+#[test]
+fn consent_is_kept_for_channels_and_topics_that_there_can_be() {
+    let long = "t".repeat(64);
+    for (channel, topic, reason) in [
+        ("email", "news", None),
+        ("whatsapp", "*", None),
+        ("ads", "a-1", None),
+        ("fax", "news", Some("CHANNEL_UNKNOWN")),
+        ("Email", "news", Some("CHANNEL_UNKNOWN")),
+        ("email", "News", Some("TOPIC_INVALID")),
+        ("email", "1st", Some("TOPIC_INVALID")),
+        ("email", "a b", Some("TOPIC_INVALID")),
+        ("email", &long, Some("TOPIC_INVALID")),
+    ] {
+        let mut profile = SegmentProfile::default();
+        let word = consent("Subscribed", 1, channel, topic);
+        let outcome = event(&mut profile, &node(), &word, Timestamp::from_millis(9), &workspace(&[]));
+        assert_eq!(outcome.refused.first().copied(), reason, "{channel} {topic}");
+        assert_eq!(profile.person.unwrap().consents.len(), usize::from(reason.is_none()), "{channel} {topic}");
+    }
+}
+
+#[test]
+fn a_full_ledger_takes_no_more_grants_and_every_denial() {
+    let mut profile = SegmentProfile::default();
+    let mut say = |name: &str, at: i64, channel: &str, topic: &str| {
+        let outcome = event(&mut profile, &node(), &consent(name, at, channel, topic), Timestamp::from_millis(9_999), &workspace(&[]));
+        let person = profile.person.clone().unwrap();
+        assert!(person.consents.len() <= 64);
+        (outcome.refused, person)
+    };
+    for n in 0..64 {
+        assert_eq!(say("Subscribed", n + 1, "email", &format!("t{n:02}")).0, [""; 0]);
+    }
+    assert_eq!(say("Subscribed", 100, "sms", "one").0, ["PROFILE_TOO_LARGE"]);
+    assert_eq!(say("Subscribed", 100, "email", "t00").0, [""; 0], "what is known may change");
+    let (refused, person) = say("Unsubscribed", 101, "sms", "*");
+    assert_eq!(refused, [""; 0]);
+    assert_eq!(person::consent(&person, "sms", "*").map(Consent::state), Some(ConsentState::Denied));
+    assert_eq!(person::consent(&person, "email", "t01"), None, "the oldest grant gave way");
+    for n in 0..70 {
+        say("Unsubscribed", 200 + n, "email", &format!("u{n:02}"));
+    }
+    let (_, person) = say("Unsubscribed", 300, "push", "*");
+    assert_eq!(person.consents.iter().filter(|c| c.state() != ConsentState::Denied).count(), 0);
+    for (channel, topic) in [("sms", "*"), ("push", "*"), ("email", "u00"), ("email", "u69")] {
+        let no = [topic, person::WHOLE_CHANNEL].iter().any(|t| person::consent(&person, channel, t).is_some());
+        assert!(no, "{channel} {topic} is still denied");
+    }
+    // Also where two halves come together.
+    let half = |prefix: &str| Person {
+        consents: (0..64)
+            .map(|n| Consent {
+                channel: "email".to_owned(),
+                topic: format!("{prefix}{n:02}"),
+                state: ConsentState::Denied.into(),
+                at: n,
+                ..Consent::default()
+            })
+            .collect(),
+        ..Person::default()
+    };
+    let union = merge::persons(&half("a"), &half("b"));
+    assert_eq!(union.consents.iter().map(|c| c.topic.as_str()).collect::<Vec<_>>(), ["*"]);
+}
+
+#[test]
+fn what_people_can_make_long_stays_small() {
+    let long = |n: usize| format!("{n:03}{}", "x".repeat(250));
+    let line = |n: usize| object(vec![("product_id", V::text(long(n))), ("sku", V::text(long(n))), ("price", V::Money(5))]);
+    let lines = || V::List((0..50).map(line).collect());
+    let mut events: Vec<_> =
+        (1..=5).map(|n| named("Cart Updated", n, vec![("cart_id", V::text(format!("c{n}"))), ("products", lines())])).collect();
+    events.extend((10..30).map(|n| ordered(n, &format!("o{n}"), vec![("cart_id", V::text("none")), ("products", lines())])));
+    events.extend((0..70).map(|n| consent("Unsubscribed", 100 + n, "email", &format!("t{n}{}", "y".repeat(50)))));
+    events.push(named("Cart Updated", 200, vec![("cart_id", V::text("last")), ("products", lines())]));
+    let person = person(&events);
+    assert!(person.encoded_len() <= 64 * 1_024, "{}", person.encoded_len());
+    assert_eq!(person.orders.len(), 20);
+    assert!(person::cart(&person, "last").is_some_and(|c| c.value == Some(250)), "the newest cart stays");
+
+    let mut profile = SegmentProfile::default();
+    let huge = ordered(1, &"o".repeat(300), vec![]);
+    let outcome = event(&mut profile, &node(), &huge, Timestamp::from_millis(9), &workspace(&[]));
+    assert_eq!((outcome.refused, profile.person.unwrap().orders.len()), (vec!["ID_TOO_LONG"], 0));
+}
+
+#[test]
+fn orders_that_find_no_room_in_a_union_still_count() {
+    let half = |from: i64, count: i64| {
+        let mut profile = SegmentProfile::default();
+        for n in from..from + count {
+            event(
+                &mut profile,
+                &node(),
+                &ordered(n, &format!("o{n}"), vec![("revenue", V::Money(10))]),
+                Timestamp::from_millis(9),
+                &workspace(&[]),
+            );
+        }
+        profile
+    };
+    for (a, b) in [(30, 15), (15, 30), (30, 25), (3, 4)] {
+        let mut profile = half(1, a);
+        let outcome = import(&mut profile, half(100, b), &Bytes::from_static(b"loser"), Timestamp::from_millis(20), &workspace(&[]));
+        let person = profile.person.unwrap();
+        let field = |path: &str| person::field(&person, path).and_then(waypost_codec::value::from_proto);
+        assert_eq!((field("order_count"), field("ltv")), (Some(V::Int(a + b)), Some(V::Money(10 * (a + b)))), "{a} and {b}");
+        assert_eq!(field("first_order_at"), Some(V::Time(Timestamp::from_millis(1))));
+        assert_eq!(person::field(&outcome.delta, "order_count"), person::field(&person, "order_count"));
+    }
+}

@@ -33,6 +33,17 @@ pub(super) fn carry(person: &mut Person, fallen: &[Order]) {
     }
 }
 
+/// After a union: what fell out of the list of either half is worth what both say together.
+pub(super) fn carry_both(person: &mut Person, a: &Person, b: &Person) {
+    if int(a, CARRIED[2]) == 0 || int(b, CARRIED[2]) == 0 {
+        return;
+    }
+    let set_at = |path: &str| person::find(&person.fields, (path, "")).map_or(0, |f| f.set_at);
+    let (ltv_at, count_at) = (set_at(CARRIED[1]), set_at(CARRIED[2]));
+    put(person, CARRIED[1], Kind::Money(money(a, CARRIED[1]).saturating_add(money(b, CARRIED[1]))), ltv_at);
+    put(person, CARRIED[2], Kind::Int(int(a, CARRIED[2]).saturating_add(int(b, CARRIED[2]))), count_at);
+}
+
 /// The traits that follow from the orders: those not cancelled or fully refunded.
 pub(crate) fn derive(person: &mut Person) {
     let (mut count, mut ltv) = (int(person, CARRIED[2]), money(person, CARRIED[1]));

@@ -92,6 +92,46 @@ fn a_loser_becomes_a_tombstone_and_both_states_go_to_the_winner() {
 }
 
 #[test]
+fn a_large_profile_moves_in_one_record_and_without_what_would_come_twice() {
+    use waypost_codec::{
+        inbox::Field,
+        state::{Run, Trail},
+    };
+    let mut entities = Entities::new();
+    let id = EntityId::new(WorkspaceId::new(1), b'p', &node(1));
+    let field = |n: usize| Field { path: format!("f{n:03}"), ..Field::default() };
+    let person = Person { fields: (0..9_000).map(field).collect(), ..Person::default() };
+    let live = Run { id: Bytes::from_static(&[5; 16]), entry: vec![0; 150_000].into(), ..Run::default() };
+    let trail = Trail { note: "n".repeat(20_000), ..Trail::default() };
+    let state = JourneyProfile {
+        person: Some(person.clone()),
+        runs: vec![live],
+        trail: vec![trail],
+        ids: vec![node(2)],
+        ..JourneyProfile::default()
+    };
+    entities.insert(id.clone(), Some(Profile(state)));
+    let segment = SegmentProfile { person: Some(person), ids: vec![node(3)], ..SegmentProfile::default() };
+    let begin = MergeBegin { loser: node(1), winner: node(8), node: node(1) };
+    let moving = JourneyMergeBegin { begin: Some(begin), segment_state: segment.encode_to_vec().into() };
+    let out = run(&mut entities, &record(kind::JOURNEY_MERGE_BEGIN, 1, &moving)).unwrap();
+    let Output::Inbox { body, .. } = &out[0] else { panic!("an inbox") };
+    assert!(body.len() <= 256 * 1_024, "{} bytes", body.len());
+    let moved = MergeState::decode(body.clone()).unwrap();
+    let journey = JourneyProfile::decode(moved.journey_state).unwrap();
+    assert_eq!((journey.person, journey.runs.len(), journey.trail.len()), (None, 1, 0));
+    assert_eq!(moved.ids, [node(1), node(2), node(3)]);
+    let back = SegmentProfile::decode(moved.segment_state).unwrap();
+    assert_eq!((back.person, back.ids), (segment.person, vec![]));
+    assert!(entities[&id].as_ref().unwrap().is_tombstone());
+}
+
+#[test]
+fn stages_that_do_not_mirror_each_other_halt_the_partition() {
+    assert!(OrchestratorProcessor::HALTS.contains(&"PASS_WITHOUT_TOMBSTONE"));
+}
+
+#[test]
 fn an_import_tells_every_node_where_its_profile_is() {
     let body = JourneyMergeState { node: node(1), ids: vec![node(1), node(2)], loser: node(1), ..JourneyMergeState::default() };
     let mut entities = Entities::new();

@@ -171,8 +171,12 @@ impl<P: Processor> Worker<P> {
         scene.outputs += 1;
     }
 
-    /// The record of this scene is set aside.
+    /// The record of this scene is set aside, or halts the partition where the role says so.
     pub(super) fn poisoned(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, record: &Record, poison: &Poison) {
+        if P::HALTS.contains(&poison.reason) {
+            self.halt(turn, format!("record {}: {poison}", scene.position));
+            return;
+        }
         let bytes = record.to_proto().encode_to_vec().into();
         self.dead_letter(turn, scene, poison.reason, &poison.detail, bytes, record.workspace, &record.key);
     }

@@ -312,6 +312,9 @@ impl<P: Processor> Worker<P> {
         }
         if turn.config.rules.own_timers_first {
             self.own_timers(turn, record, &ids, scene);
+            if !self.is_folding() {
+                return Step::Done;
+            }
         }
         match self.act(turn, &ids, scene.at, scene.position, |processor, fold| processor.fold(fold, record)) {
             Ok(done) => self.publish(turn, scene, done),
@@ -334,6 +337,9 @@ impl<P: Processor> Worker<P> {
                     Ok(false) => break,
                     Err(poison) => {
                         self.poisoned(turn, scene, record, &poison);
+                        if !self.is_folding() {
+                            return;
+                        }
                         break;
                     }
                 }

@@ -64,7 +64,7 @@ impl<P: Processor> Worker<P> {
     /// Fires the first entities by (due, entity id), once everything due is known.
     fn fire_due(&mut self, turn: &mut Turn<'_>, tick: &mut Tick, record: &Record, scene: &mut Scene) -> Step {
         let limit = self.fireable(turn);
-        while tick.fired < turn.config.tick_entities && tick.woken.len() < turn.config.tick_examined {
+        while self.is_folding() && tick.fired < turn.config.tick_entities && tick.woken.len() < turn.config.tick_examined {
             let next = self.timers.next(tick.after.as_ref(), limit.plain).cloned();
             // A wake-up is the next one only if none before it can be missing.
             let known = next.as_ref().map_or(limit.plain, |(due, _)| *due);

@@ -432,6 +432,23 @@ fn halting_replies_halt_and_say_why() {
 }
 
 #[test]
+fn poison_that_a_role_halts_on_stops_the_partition_before_it() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    bench.say(b"a", b"");
+    bench.settle();
+    let before = bench.machine.progress()[0].next;
+    bench.say(b"a", b"h");
+    bench.say(b"a", b"");
+    bench.settle();
+    let [why] = &bench.halted[..] else { panic!("halts once: {:?}", bench.halted) };
+    assert!(why.contains("TOY_HALTS: why"), "{why}");
+    let progress = &bench.machine.progress()[0];
+    assert_eq!((progress.halted.as_ref(), progress.next), (Some(why), before), "the record is not folded");
+    assert_eq!(bench.log.watermarks("wp1.dead", 0).unwrap().1, 0, "and not set aside");
+}
+
+#[test]
 fn a_log_that_lost_what_is_to_be_folded_halts() {
     let mut bench = Bench::new(Config::default());
     bench.settle();

@@ -115,6 +115,7 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
     const RELAYS_TO: Option<Role> = [None, Some(Role::Orchestrator), None][STAGE];
     const WATERMARKED: bool = STAGE == 1;
     const REPORTS_THROUGH: bool = STAGE == 0;
+    const HALTS: &'static [&'static str] = &["TOY_HALTS"];
 
     fn define(&mut self, defv: &str) -> Definitions {
         let set = defv.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0);
@@ -151,6 +152,7 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
             [b'j', ..] => fold.start(1, record.key.clone()),
             [b'x', ..] if STAGE == 1 => panic!("toy"),
             [b'q', ..] if STAGE == 1 => return Err(Poison { reason: "TOY", detail: String::new() }),
+            [b'h', ..] if STAGE == 1 => return Err(Poison { reason: "TOY_HALTS", detail: "why".to_owned() }),
             _ => {}
         }
         let hash = counter.hash;

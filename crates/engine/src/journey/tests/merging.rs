@@ -158,3 +158,19 @@ fn timers_that_fell_due_on_the_road_fire_afterwards() {
     ana.play("91m .");
     assert_eq!(ana.sent(), ["remind"]);
 }
+
+#[test]
+fn a_person_of_many_halves_keeps_no_more_runs_than_one() {
+    let ws = shop(CART);
+    let cart = |half: usize, n: usize| format!("{n}m event Product Added cart_id=k{half}x{n} with cart k{half}x{n} open\n");
+    let half = |half: u8| {
+        let story: String = (0..10).map(|n| cart(half.into(), n)).collect();
+        World::of(&ws, half).with(&format!("{story}30m ."))
+    };
+    let mut ana = half(1);
+    for other in 2..=4 {
+        ana.merge(half(other), None);
+        assert!(ana.state.runs.iter().filter(|r| crate::journey::is_live(r)).count() <= crate::journey::MAX_RUNS);
+    }
+    assert_eq!(ana.exits().iter().filter(|e| **e == "RUN_LIMIT").count(), 8);
+}

@@ -57,7 +57,7 @@ impl Dice {
             let id = self.id();
             profile.sends.push(SendLogEntry { at: fixed(&id), id, state: self.state().into(), ..SendLogEntry::default() });
             let id = self.id();
-            profile.facts.push(Fact { message_id: format!("m{}", id[0]), at: fixed(&id), ..Fact::default() });
+            profile.facts.push(Fact { name: "seen".to_owned(), message_id: format!("m{}", id[0]), at: fixed(&id), ..Fact::default() });
             profile.past.push(PastRun { journey: format!("j{}", self.roll(3)), exited_at: self.time(), ..PastRun::default() });
             profile.trail.push(Trail { at: self.time(), ..Trail::default() });
             profile.ids.push(self.id());
