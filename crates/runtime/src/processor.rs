@@ -41,7 +41,7 @@ pub trait Entity: Clone + fmt::Debug + Send + 'static {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("{reason}: {detail}")]
 pub struct Poison {
-    /// `ENGINE_PANIC`, `FUEL_EXHAUSTED`, `DECODE_FAILED`, …
+    /// `ENGINE_PANIC`, `DECODE_FAILED`, …
     pub reason: &'static str,
     /// For people; no personal data.
     pub detail: String,

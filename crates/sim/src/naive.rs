@@ -293,10 +293,12 @@ impl<P: Processor> Naive<'_, P> {
             let bytes = entity.as_ref().and_then(Entity::encode);
             let entity = entity.filter(|_| bytes.is_some());
             let (before, after) = (earliest(self.entities.get(&id)), earliest(entity.as_ref()));
+            let overdue = before.is_some_and(|before| before <= self.folded.meta.clk);
+            let changed = self.folded.entities.get(&id) != bytes.as_ref();
             if let (Some(entity), Some(bytes)) = (entity, bytes) {
                 self.entities.insert(id.clone(), entity);
                 self.folded.entities.insert(id.clone(), bytes);
-                if after.is_some_and(|due| before.is_none_or(|before| due < before)) {
+                if after.is_some_and(|due| before.is_none_or(|before| due < before) || (changed && overdue)) {
                     self.wake_at(&id, after);
                 }
             } else {

@@ -7,7 +7,7 @@ use waypost_codec::{
     frame::{Record, chain},
     kind,
 };
-use waypost_types::{Layout, PartitionId, Position, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, Layout, PartitionId, Position, Timestamp, WorkspaceId};
 use xxhash_rust::xxh3::Xxh3;
 
 use super::{Turn, Worker, folding::Done};
@@ -179,6 +179,16 @@ impl<P: Processor> Worker<P> {
         }
         let bytes = record.to_proto().encode_to_vec().into();
         self.dead_letter(turn, scene, poison.reason, &poison.detail, bytes, record.workspace, &record.key);
+    }
+
+    /// The timer of this scene is set aside. The letter names it and its entity, and has no bytes: there is no record to send again.
+    pub(super) fn timer_poisoned(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, id: &EntityId, poison: &Poison) {
+        if P::HALTS.contains(&poison.reason) {
+            self.halt(turn, format!("timer at {}: {poison}", scene.position));
+            return;
+        }
+        let detail = format!("timer due {} of entity {}: {}", scene.at, hex::encode(id.as_bytes()), poison.detail);
+        self.dead_letter(turn, scene, poison.reason, &detail, Bytes::new(), id.workspace(), id.key());
     }
 
     #[expect(clippy::too_many_arguments, reason = "the parts of a letter, from a record or from bytes that are none")]

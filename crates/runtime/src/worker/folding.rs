@@ -311,7 +311,7 @@ impl<P: Processor> Worker<P> {
             self.meta.clk = self.meta.clk.max(turn.now);
         }
         if turn.config.rules.own_timers_first {
-            self.own_timers(turn, record, &ids, scene);
+            self.own_timers(turn, &ids, scene);
             if !self.is_folding() {
                 return Step::Done;
             }
@@ -325,7 +325,7 @@ impl<P: Processor> Worker<P> {
 
     /// Due timers of the record's entities go before it. Downtime then does not reorder a person's timers
     /// and events; at the same instant the record goes first.
-    fn own_timers(&mut self, turn: &mut Turn<'_>, record: &Record, ids: &[EntityId], scene: &mut Scene) {
+    fn own_timers(&mut self, turn: &mut Turn<'_>, ids: &[EntityId], scene: &mut Scene) {
         let log_time = scene.at;
         let limit = Fireable { before: Some(log_time), ..self.fireable(turn) };
         let mut left = turn.config.own_timers;
@@ -335,8 +335,9 @@ impl<P: Processor> Worker<P> {
                 match self.fire(turn, id, limit, scene) {
                     Ok(true) => {}
                     Ok(false) => break,
+                    // The timer is at fault, not the record that found it due.
                     Err(poison) => {
-                        self.poisoned(turn, scene, record, &poison);
+                        self.timer_poisoned(turn, scene, id, &poison);
                         if !self.is_folding() {
                             return;
                         }
@@ -436,8 +437,10 @@ impl<P: Processor> Worker<P> {
         if changed {
             self.open.entity(id);
         }
+        // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
+        let overdue = before.is_some_and(|before| before <= self.meta.clk);
         match after {
-            Some(due) if before.is_none_or(|before| due < before) => self.wake_at(id, Some(due), offset),
+            Some(due) if before.is_none_or(|before| due < before) || (changed && overdue) => self.wake_at(id, Some(due), offset),
             None if existed && self.cache.get(id).is_none() => self.wake_at(id, None, offset),
             Some(_) | None => {}
         }

@@ -38,7 +38,7 @@ impl<P: Processor> Worker<P> {
             }
             Tick::default()
         };
-        let step = self.fire_due(turn, &mut tick, record, scene);
+        let step = self.fire_due(turn, &mut tick, scene);
         work.outputs = scene.outputs;
         if step == Step::Blocked {
             work.tick = Some(tick);
@@ -62,7 +62,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Fires the first entities by (due, entity id), once everything due is known.
-    fn fire_due(&mut self, turn: &mut Turn<'_>, tick: &mut Tick, record: &Record, scene: &mut Scene) -> Step {
+    fn fire_due(&mut self, turn: &mut Turn<'_>, tick: &mut Tick, scene: &mut Scene) -> Step {
         let limit = self.fireable(turn);
         while self.is_folding() && tick.fired < turn.config.tick_entities && tick.woken.len() < turn.config.tick_examined {
             let next = self.timers.next(tick.after.as_ref(), limit.plain).cloned();
@@ -81,14 +81,14 @@ impl<P: Processor> Worker<P> {
             }
             tick.after = Some((due, id.clone()));
             if tick.woken.insert(id.clone()) {
-                tick.fired += usize::from(self.wake(turn, &id, record, scene));
+                tick.fired += usize::from(self.wake(turn, &id, scene));
             }
         }
         Step::Done
     }
 
     /// Fires what may fire of one entity and re-arms it. Returns whether anything did.
-    fn wake(&mut self, turn: &mut Turn<'_>, id: &EntityId, record: &Record, scene: &mut Scene) -> bool {
+    fn wake(&mut self, turn: &mut Turn<'_>, id: &EntityId, scene: &mut Scene) -> bool {
         let limit = self.fireable(turn);
         let mut fired = false;
         for _ in 0..turn.config.own_timers {
@@ -96,7 +96,7 @@ impl<P: Processor> Worker<P> {
                 Ok(true) => fired = true,
                 Ok(false) => break,
                 Err(poison) => {
-                    self.poisoned(turn, scene, record, &poison);
+                    self.timer_poisoned(turn, scene, id, &poison);
                     // It would be poison again at every tick: nothing wakes it until a record changes it.
                     self.wake_at(id, None, scene.position.offset);
                     return true;

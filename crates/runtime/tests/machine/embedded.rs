@@ -16,7 +16,7 @@ use waypost_runtime::{
 };
 use waypost_types::{Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
 
-use super::toy::{Counter, OUTCOME, TOPIC, Toy, W, counter_id, record};
+use super::toy::{Counter, OUTCOME, POISONED, TOPIC, Toy, W, counter_id, record};
 
 const START: Timestamp = Timestamp::from_millis(1_000_000);
 
@@ -71,6 +71,13 @@ impl Rig {
     fn dead(&self) -> Vec<(String, Bytes)> {
         let all = (0..8).flat_map(|q| self.embedded.log().all("wp1.dead", q));
         all.map(|d| (String::from_utf8(d.headers[0].1.to_vec()).unwrap(), d.payload)).collect()
+    }
+
+    /// Dead letters: all headers as text, and the payload.
+    fn letters(&self) -> Vec<(String, Bytes)> {
+        let all = (0..8).flat_map(|q| self.embedded.log().all("wp1.dead", q));
+        let text = |headers: &[(String, Bytes)]| headers.iter().map(|(k, v)| format!("{k}={}\n", String::from_utf8_lossy(v))).collect();
+        all.map(|d| (text(&d.headers), d.payload)).collect()
     }
 
     fn activate(&mut self, role: Role, set: u64) {
@@ -168,6 +175,42 @@ fn poison_becomes_a_dead_letter_and_the_log_goes_on() {
     assert_eq!(reasons, ["ENGINE_PANIC", "FRAME_UNREADABLE", "TOY"]);
     assert_eq!(rig.counter(Role::Segmenter, "a").unwrap().count, 1, "its changes are dropped");
     assert_eq!(rig.counter(Role::Orchestrator, "a").unwrap().count, 1);
+}
+
+#[test]
+fn a_poisonous_timer_takes_no_record_with_it() {
+    let mut rig = rig(1);
+    let p = PartitionId { role: Role::Orchestrator, index: 0 };
+    for body in [&b"z"[..], b"secret"] {
+        let now = rig.embedded.now();
+        rig.embedded.append_to(p, vec![record(b"b", now, Bytes::from_static(body))]).unwrap();
+        rig.embedded.settle();
+        rig.embedded.advance_to(now.plus(Span::from_secs(2)));
+    }
+    assert_eq!(rig.counter(Role::Orchestrator, "b").unwrap().count, 2, "both were folded");
+    // At its wake-up; before the second record, and at the wake-up that this one armed.
+    assert_eq!(rig.dead().into_iter().map(|(reason, _)| reason).collect::<Vec<_>>(), ["TOY_TIMER"; 3]);
+    let entity = hex::encode(counter_id(b"b").as_bytes());
+    for (headers, payload) in rig.letters() {
+        assert!(headers.contains(&entity) && headers.contains(&POISONED.to_string()), "{headers}");
+        assert!(payload.is_empty(), "no record is to blame");
+    }
+}
+
+#[test]
+fn what_changes_an_entity_after_a_poisonous_timer_arms_it_again() {
+    let mut rig = rig(1);
+    rig.say("a", b"z");
+    rig.embedded.advance_to(START.plus(Span::from_secs(2)));
+    let letters = rig.dead().len();
+    assert_eq!(letters, 3, "one a stage");
+    rig.embedded.advance_to(START.plus(Span::from_secs(60)));
+    assert_eq!(rig.dead().len(), letters, "nothing wakes it");
+    rig.say("a", b"p\x0a");
+    rig.embedded.advance_to(START.plus(Span::from_secs(62)));
+    for role in [Role::Identity, Role::Segmenter, Role::Orchestrator] {
+        assert_eq!(rig.counter(role, "a").unwrap().fired, 1, "{role}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ pub(crate) const COUNT: u32 = 1;
 /// What came of a job.
 pub(crate) const OUTCOME: u32 = 2;
 pub(crate) const TOPIC: &str = "waypost.decisions.v1";
+/// A timer due just then is poison; before every world begins.
+pub(crate) const POISONED: Timestamp = Timestamp::from_millis(500_000);
 pub(crate) const W: WorkspaceId = WorkspaceId::new(1);
 
 /// One stage: 0 identity, 1 segmenter, 2 orchestrator.
@@ -149,6 +151,7 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
             [b'p', ..] => counter.plain = after(&record.body),
             [b'a', ..] => counter.absent = after(&record.body),
             [b'c', ..] => (counter.plain, counter.absent) = (None, None),
+            [b'z', ..] => counter.plain = Some(POISONED),
             [b'j', ..] => fold.start(1, record.key.clone()),
             [b'x', ..] if STAGE == 1 => panic!("toy"),
             [b'q', ..] if STAGE == 1 => return Err(Poison { reason: "TOY", detail: String::new() }),
@@ -178,6 +181,9 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
             fold.put(entity, counter);
             return Ok(false);
         };
+        if due == POISONED {
+            return Err(Poison { reason: "TOY_TIMER", detail: "toy".to_owned() });
+        }
         assert_eq!(due, fold.now(), "a timer's log time is its due");
         if plain == Some(due) {
             counter.plain = None;
