@@ -3,7 +3,9 @@
 //! ```text
 //! dispatch → READY ─propose→ [attempt n, leader ℓ] ─folded, ℓ = here.leader, gate 10→ INFLIGHT n ─call→ [outcome n]
 //! accepted → DONE · permanent → FAILED · transient, throttled, auth → RETRY while valid
-//! unknown → marketing: UNKNOWN · transactional: IN_DOUBT → READY with the same key
+//! unknown → marketing: UNKNOWN · transactional: IN_DOUBT → READY with the same key; whatever ends it then
+//! without an acceptance ends it UNKNOWN, until somebody answers for that attempt too
+//! recall before the dispatch → remembered, and the dispatch STOPPED when it comes
 //! INFLIGHT of an older leader → IN_DOUBT · recall before the attempt → STOPPED, after it → raced
 //! ```
 //!
@@ -32,8 +34,6 @@ pub struct Here {
     pub leader: u64,
     /// Whose send.
     pub workspace: WorkspaceId,
-    /// How long a provider's call may take.
-    pub call_timeout: Span,
 }
 
 /// What is to be done.
@@ -59,15 +59,23 @@ pub const PROPOSE_AGAIN: Span = Span::from_secs(5);
 const PROPOSE_AT_MOST: Span = Span::from_secs(60);
 /// How often a call under way is looked after.
 pub const LOOK_AFTER: Span = Span::from_secs(10);
-/// Added to the call timeout before a doubt ends.
+/// The longest call of any provider: SMTP's steps of 30 s, twice where a connection had gone away, and
+/// ten minutes for the answer to the final dot (PROTOCOL §12.2). A constant, because a fold that knew the
+/// settings of its process would fold differently in another one.
+pub const LONGEST_CALL: Span = Span::from_secs(14 * 60);
+/// Added to the longest call before a doubt ends.
 pub const DOUBT_MARGIN: Span = Span::from_secs(5);
+// Nothing is sent again for marketing, and a late answer sets UNKNOWN right: no need to wait for a call
+// that an old process may still have under way.
 const MARKETING_DOUBT: Span = Span::from_secs(30);
+const RECALLED: &str = "RECALLED";
 const FIRST_BACKOFF: Span = Span::from_secs(30);
 const LONGEST_BACKOFF: Span = Span::from_hours(1);
 
-/// A dispatch arrives. A repeat of a known id changes nothing.
+/// A dispatch arrives. A repeat of a known id changes nothing; one that was recalled before it came ends at once.
 pub fn dispatched(state: &mut Option<DispatchState>, dispatch: &Dispatch, address_key: &[u8], here: Here) -> Vec<Effect> {
-    if state.is_some() {
+    let recalled = state.as_ref().is_some_and(recalled_before_it_came);
+    if state.is_some() && !recalled {
         return Vec::new();
     }
     let state = state.insert(DispatchState {
@@ -78,7 +86,26 @@ pub fn dispatched(state: &mut Option<DispatchState>, dispatch: &Dispatch, addres
         address_key: bytes::Bytes::copy_from_slice(address_key),
         ..DispatchState::default()
     });
-    ready(state, here)
+    if recalled { stop(state, RECALLED, here) } else { ready(state, here) }
+}
+
+/// A recall of a dispatch that the ledger does not know: the two come over different channels after a
+/// merge, and the recall may be first. What is kept ends the dispatch when it comes.
+pub fn recalled_unknown(here: Here) -> DispatchState {
+    DispatchState {
+        phase: Phase::Stopped.into(),
+        reason: RECALLED.to_owned(),
+        raced: true,
+        created_at: here.now.millis(),
+        now: here.now.millis(),
+        due: here.now.plus(LEDGER).millis(),
+        ..DispatchState::default()
+    }
+}
+
+// Nothing that was ever dispatched is stopped and raced without an attempt.
+fn recalled_before_it_came(state: &DispatchState) -> bool {
+    state.phase() == Phase::Stopped && state.raced && state.attempt == 0
 }
 
 /// An attempt is folded: from here on its call counts as made.
@@ -125,13 +152,17 @@ pub fn settled(state: &mut DispatchState, address: &mut AddressState, outcome: &
     let mut effects = Vec::new();
     let current = outcome.number == state.attempt && outcome.number > 0;
     let earlier = outcome.number > 0 && outcome.number < state.attempt;
+    let doubted = state.unanswered.contains(&outcome.number);
+    if !matches!(outcome.outcome(), Outcome::Unknown | Outcome::Unspecified) {
+        state.unanswered.retain(|number| *number != outcome.number);
+    }
     match state.phase() {
         // READY: the doubt had ended, and the answer comes after all; it decides what had to be guessed.
         Phase::Inflight | Phase::InDoubt | Phase::Ready if current => effects.extend(concluded(state, address, outcome, here)),
-        Phase::Ready | Phase::Retry | Phase::InDoubt if earlier && outcome.outcome() == Outcome::Accepted => {
+        Phase::Ready | Phase::Retry | Phase::Inflight | Phase::InDoubt if earlier && outcome.outcome() == Outcome::Accepted => {
             effects.extend(concluded(state, address, outcome, here));
         }
-        Phase::Unknown if current => effects.extend(corrected(state, address, outcome, here)),
+        Phase::Unknown if doubted => effects.extend(corrected(state, address, outcome, here)),
         Phase::Unspecified
         | Phase::Ready
         | Phase::Inflight
@@ -150,7 +181,7 @@ pub fn recalled(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     touched(state, here);
     let mut effects = Vec::new();
     match state.phase() {
-        Phase::Ready | Phase::Retry if !maybe_sent(state) => effects.extend(stop(state, "RECALLED", here)),
+        Phase::Ready | Phase::Retry if !maybe_sent(state) => effects.extend(stop(state, RECALLED, here)),
         // It may have gone out already, so "recalled" would be a guess.
         Phase::Ready | Phase::Retry => {
             state.raced = true;
@@ -173,7 +204,7 @@ pub fn fired(state: &mut DispatchState, here: Here) -> Vec<Effect> {
         Phase::Ready | Phase::Retry => effects.extend(ready(state, here)),
         // Its validity is long over: whatever had to append the outcome will not.
         Phase::Inflight
-            if state.dispatch.as_ref().is_none_or(|d| here.now.minus(here.call_timeout).minus(DOUBT_MARGIN).millis() > d.valid_until) =>
+            if state.dispatch.as_ref().is_none_or(|d| here.now.minus(LONGEST_CALL).minus(DOUBT_MARGIN).millis() > d.valid_until) =>
         {
             doubt(state, here);
         }
@@ -195,12 +226,11 @@ fn touched(state: &mut DispatchState, here: Here) {
 
 fn doubt(state: &mut DispatchState, here: Here) {
     state.set_phase(Phase::InDoubt);
-    MAYBE_SENT.clone_into(&mut state.reason);
-    // Nothing is sent again for marketing, and a late answer sets UNKNOWN right: no need to wait for a
-    // call that an old process may still have under way.
+    "IN_DOUBT".clone_into(&mut state.reason);
+    unanswered(state);
     let wait = match class(state) {
-        Class::Marketing => here.call_timeout.min(MARKETING_DOUBT),
-        Class::Transactional => here.call_timeout,
+        Class::Marketing => MARKETING_DOUBT,
+        Class::Transactional => LONGEST_CALL,
     };
     state.due = here.now.plus(wait).plus(DOUBT_MARGIN).millis();
 }
@@ -231,11 +261,15 @@ fn ready(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     vec![Effect::Propose]
 }
 
-// The reason while an attempt may have reached somebody: in doubt, and after it until the next attempt.
-const MAYBE_SENT: &str = "IN_DOUBT";
+// The present attempt may have reached somebody, whatever comes of later ones.
+fn unanswered(state: &mut DispatchState) {
+    if !state.unanswered.contains(&state.attempt) {
+        state.unanswered.push(state.attempt);
+    }
+}
 
 fn maybe_sent(state: &DispatchState) -> bool {
-    state.reason == MAYBE_SENT
+    !state.unanswered.is_empty()
 }
 
 fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &AttemptOutcome, here: Here) -> Vec<Effect> {
@@ -243,13 +277,13 @@ fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &At
     match outcome.outcome() {
         Outcome::Accepted => done(state, outcome.number, here),
         Outcome::PermanentRecipient | Outcome::PermanentContent | Outcome::Stopped => {
-            refused(address, outcome, here);
+            refused(state, address, outcome, here);
             failed(state, outcome.outcome(), final_reason(outcome), here)
         }
         Outcome::Transient | Outcome::Throttled | Outcome::Auth => {
-            address::not_sent(address, &outcome.dispatch);
+            not_sent(state, address, outcome);
             if state.raced {
-                return stop(state, "RECALLED", here);
+                return stop(state, RECALLED, here);
             }
             let asked = Timestamp::from_millis(outcome.retry_at);
             let at = here.now.plus(backoff(state.attempt)).max(asked);
@@ -263,7 +297,10 @@ fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &At
             Vec::new()
         }
         Outcome::Unknown | Outcome::Unspecified => match class(state) {
-            Class::Marketing => unknown(state, here),
+            Class::Marketing => {
+                unanswered(state);
+                unknown(state, here)
+            }
             Class::Transactional => {
                 doubt(state, here);
                 Vec::new()
@@ -279,21 +316,40 @@ fn corrected(state: &mut DispatchState, address: &mut AddressState, outcome: &At
             state.provider_id.clone_from(&outcome.provider_id);
             done(state, outcome.number, here)
         }
+        // It did not go out; but another attempt, of which nobody knows, may have.
+        Outcome::PermanentRecipient
+        | Outcome::PermanentContent
+        | Outcome::Transient
+        | Outcome::Throttled
+        | Outcome::Auth
+        | Outcome::Stopped
+            if maybe_sent(state) =>
+        {
+            refused(state, address, outcome, here);
+            Vec::new()
+        }
         Outcome::PermanentRecipient | Outcome::PermanentContent => {
-            refused(address, outcome, here);
+            refused(state, address, outcome, here);
             failed(state, outcome.outcome(), final_reason(outcome), here)
         }
         Outcome::Transient | Outcome::Throttled | Outcome::Auth | Outcome::Stopped => {
-            refused(address, outcome, here);
+            refused(state, address, outcome, here);
             failed(state, Outcome::Stopped, final_reason(outcome), here)
         }
         Outcome::Unknown | Outcome::Unspecified => Vec::new(),
     }
 }
 
-// Nothing went out; and an address that does not exist is not tried again for anybody.
-fn refused(address: &mut AddressState, outcome: &AttemptOutcome, here: Here) {
-    address::not_sent(address, &outcome.dispatch);
+// This attempt did not go out; unless another may have, nothing did.
+fn not_sent(state: &DispatchState, address: &mut AddressState, outcome: &AttemptOutcome) {
+    if !maybe_sent(state) {
+        address::not_sent(address, &outcome.dispatch);
+    }
+}
+
+// And an address that does not exist is not tried again for anybody.
+fn refused(state: &DispatchState, address: &mut AddressState, outcome: &AttemptOutcome, here: Here) {
+    not_sent(state, address, outcome);
     if outcome.outcome() == Outcome::PermanentRecipient {
         let hard = Suppress { reason: "HARD_BOUNCE".to_owned(), ..Suppress::default() };
         address::suppress(address, &hard, here.now);
@@ -317,6 +373,10 @@ fn done(state: &mut DispatchState, number: u32, here: Here) -> Vec<Effect> {
 }
 
 fn failed(state: &mut DispatchState, outcome: Outcome, reason: &str, here: Here) -> Vec<Effect> {
+    // What came of this attempt says nothing about one that was never answered.
+    if maybe_sent(state) {
+        return unknown(state, here);
+    }
     let number = state.attempt;
     end(state, Phase::Failed, outcome, reason, number, here)
 }
@@ -344,6 +404,8 @@ fn end(state: &mut DispatchState, phase: Phase, outcome: Outcome, reason: &str, 
     if phase == Phase::Unknown {
         // A correction needs to know whom to tell, not what was said to whom.
         state.dispatch = Some(Dispatch { address: String::new(), variables: None, ..dispatch });
+    } else {
+        state.unanswered.clear();
     }
     vec![Effect::Report(Box::new(report))]
 }

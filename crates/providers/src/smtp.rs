@@ -379,7 +379,7 @@ impl fmt::Debug for Smtp {
     }
 }
 
-/// How long a call to a server of these settings may take, for the sender's `call_timeout`.
+/// How long a call to a server of these settings may take; the engine's `LONGEST_CALL` must cover it.
 pub fn call_timeout(settings: &SmtpSettings) -> Span {
     // Greeting, EHLO, TLS, AUTH, MAIL, RCPT, DATA, and the same again after a connection that had gone away.
     let steps = settings.timeout.saturating_mul(8);

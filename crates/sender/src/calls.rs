@@ -2,7 +2,7 @@
 //! What comes of it goes into the log before anybody counts on it.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     panic::AssertUnwindSafe,
     sync::{Arc, Mutex, PoisonError},
@@ -32,6 +32,7 @@ use waypost_types::{ContentHash, PartitionId, ProfileId, WorkspaceId};
 use crate::{
     job,
     message::{self, Around},
+    permits::Permits,
     provider::{OutgoingEmail, Provider, ProviderOutcome},
 };
 
@@ -58,6 +59,9 @@ pub struct Calls {
     links: Links,
     clock: Arc<dyn Clock>,
     rendered: Mutex<VecDeque<(Bytes, OutgoingEmail)>>,
+    permits: Permits,
+    // Channels of which it was said that they have no provider here.
+    missed: Mutex<BTreeSet<(WorkspaceId, String)>>,
 }
 
 // Messages kept between their proposal and their call, so that most are rendered once.
@@ -67,7 +71,7 @@ enum Rendered {
     Message(Box<OutgoingEmail>),
     // Gate 11 says no, or there is no way out.
     Refused(&'static str),
-    // The definitions have not arrived.
+    // The definitions have not arrived, or this process lacks a provider that another may have.
     NotYet,
 }
 
@@ -84,7 +88,7 @@ impl Shelf for Library {
 impl Calls {
     /// With these providers, by name of the channel or by its `provider`.
     pub fn new(shelf: Arc<dyn Shelf>, providers: BTreeMap<String, Arc<dyn Provider>>, links: Links, clock: Arc<dyn Clock>) -> Self {
-        Self { shelf, providers, links, clock, rendered: Mutex::new(VecDeque::new()) }
+        Self { shelf, providers, links, clock, rendered: Mutex::default(), permits: Permits::default(), missed: Mutex::default() }
     }
 
     /// Does one job; what comes back is appended to `partition`, whoever owns it by then. Never fails:
@@ -94,15 +98,28 @@ impl Calls {
             tracing::error!(%partition, kind = job.kind, "a job that is none");
             return Vec::new();
         };
+        if job.kind == job::RELEASE {
+            self.permits.free(partition, &body.dispatch);
+            return Vec::new();
+        }
         let workspace = WorkspaceId::new(body.workspace);
         let Some(state) = body.state else { return Vec::new() };
         let Some(dispatch) = &state.dispatch else { return Vec::new() };
         let proposal = match job.kind {
             job::RENDER => {
-                let Some(attempt) = self.attempt(workspace, &body.defv, &state, dispatch, job.leader) else { return Vec::new() };
+                // With no permit free nothing is proposed; the dispatch asks again.
+                if !self.permits.take(partition, &dispatch.dispatch, self.clock.now()) {
+                    return Vec::new();
+                }
+                let attempt = self.attempt(workspace, &body.defv, &state, dispatch, job.leader);
+                if attempt.as_ref().is_none_or(|attempt| !attempt.refused.is_empty()) {
+                    self.permits.free(partition, &dispatch.dispatch);
+                }
+                let Some(attempt) = attempt else { return Vec::new() };
                 (kind::ATTEMPT, attempt.encode_to_vec())
             }
             job::CALL => {
+                let _calling = self.permits.call(partition, &dispatch.dispatch);
                 let outcome = self.call(workspace, &body.defv, &state, dispatch, &body.render_hash).await;
                 tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.outcome().as_str_name(), reason = outcome.reason, "provider called");
                 (kind::OUTCOME, outcome.encode_to_vec())
@@ -174,8 +191,12 @@ impl Calls {
         let Some(here) = set.workspaces.get(&workspace) else { return Rendered::NotYet };
         let Some(channel) = here.channels.get(&dispatch.provider) else { return Rendered::Refused("PROVIDER_UNAVAILABLE") };
         if self.provider(here, dispatch).is_none() {
-            tracing::warn!(%workspace, channel = channel.name, provider = channel.provider, "no provider is set up for this channel");
-            return Rendered::Refused("PROVIDER_UNAVAILABLE");
+            let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
+            if missed.insert((workspace, channel.name.clone())) {
+                tracing::warn!(%workspace, channel = channel.name, provider = channel.provider, "this process has no provider for the channel: its sends wait");
+            }
+            // Of this process, not of the send: another owner, or this one set up anew, may send it while it is valid.
+            return Rendered::NotYet;
         }
         let hash = ContentHash::from_slice(&dispatch.template_hash);
         let Some(template) = hash.ok().and_then(|hash| here.templates.get(&hash)) else { return Rendered::Refused("CONTENT_REFUSED") };
@@ -211,6 +232,11 @@ impl Calls {
                 Rendered::Refused("CONTENT_REFUSED")
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn said_missing(&self) -> usize {
+        self.missed.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
     fn keep(&self, hash: Bytes, message: OutgoingEmail) {

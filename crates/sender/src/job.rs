@@ -9,7 +9,10 @@ pub(crate) const RENDER: u32 = 1;
 /// Call the provider for attempt `state.attempt`.
 pub(crate) const CALL: u32 = 2;
 
-/// What both kinds of job carry; never stored.
+/// The attempt that was proposed ended the dispatch: no call follows.
+pub(crate) const RELEASE: u32 = 3;
+
+/// What every kind of job carries; never stored.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Body {
     /// Workspace number.
@@ -21,9 +24,12 @@ pub(crate) struct Body {
     /// The definition set in force there.
     #[prost(string, tag = "3")]
     pub(crate) defv: String,
-    /// What the attempt said it would send; empty for [`RENDER`].
+    /// What the attempt said it would send; for [`CALL`] only.
     #[prost(bytes = "bytes", tag = "4")]
     pub(crate) render_hash: Bytes,
+    /// Its id, where the dispatch itself is no longer kept; for [`RELEASE`] only.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub(crate) dispatch: Bytes,
 }
 
 // === impl Body ===

@@ -5,12 +5,13 @@ mod calls;
 mod entity;
 mod job;
 mod message;
+mod permits;
 mod processor;
 pub mod provider;
 
 pub use calls::{Calls, Links, Shelf};
 pub use entity::SenderEntity;
-pub use processor::{SenderProcessor, Settings};
+pub use processor::SenderProcessor;
 pub use provider::{Capabilities, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
 
 #[cfg(test)]

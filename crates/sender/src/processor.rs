@@ -11,47 +11,28 @@ use waypost_codec::{
 };
 use waypost_engine::dispatch::{self, Effect, Here, address};
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
-use waypost_types::{EntityId, Role, Span, WorkspaceId};
+use waypost_types::{EntityId, Role, WorkspaceId};
 
 use crate::{
     entity::{self, SenderEntity},
     job,
 };
 
-/// What the fold has to know of the providers.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long a call may take: after a change of leader, a doubt ends no earlier.
-    pub call_timeout: Span,
-}
-
-/// The sender role; one instance a partition.
-#[derive(Clone, Debug)]
+/// The sender role; one instance a partition. It knows no settings: what it makes of a record may depend
+/// on nothing but the log.
+#[derive(Clone, Debug, Default)]
 pub struct SenderProcessor {
-    settings: Settings,
     defv: String,
 }
 
 const MESSAGE_TYPE: &str = "dev.waypost.message";
 
-// === impl Settings ===
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self { call_timeout: Span::from_secs(30) }
-    }
-}
-
 // === impl SenderProcessor ===
 
 impl SenderProcessor {
-    /// A processor that gives calls this long.
-    pub fn new(settings: Settings) -> Self {
-        Self { settings, defv: String::new() }
-    }
-
-    fn here(&self, fold: &Fold<'_, SenderEntity>, workspace: WorkspaceId) -> Here {
-        Here { now: fold.now(), leader: fold.leader(), workspace, call_timeout: self.settings.call_timeout }
+    /// A processor without definitions.
+    pub fn new() -> Self {
+        Self::default()
     }
 
     // Puts the dispatch back, or lets the ledger forget it, and carries the effects out.
@@ -74,7 +55,8 @@ impl SenderProcessor {
     }
 
     fn job(&self, workspace: WorkspaceId, state: &DispatchState, render_hash: Bytes) -> Bytes {
-        job::Body { workspace: workspace.number(), state: Some(state.clone()), defv: self.defv.clone(), render_hash }.to_bytes()
+        let (state, defv) = (Some(state.clone()), self.defv.clone());
+        job::Body { workspace: workspace.number(), state, defv, render_hash, dispatch: Bytes::new() }.to_bytes()
     }
 }
 
@@ -115,7 +97,7 @@ impl Processor for SenderProcessor {
 
     fn fold(&self, fold: &mut Fold<'_, SenderEntity>, record: &Record) -> Result<(), Poison> {
         let ids = self.entities(record)?;
-        let here = self.here(fold, record.workspace);
+        let here = here(fold, record.workspace);
         let Some(id) = ids.first() else { return Ok(()) };
         match record.kind {
             kind::DISPATCH => {
@@ -128,10 +110,14 @@ impl Processor for SenderProcessor {
                 }
             }
             kind::RECALL => {
-                if let Some(mut state) = known(fold, id)? {
-                    let effects = dispatch::recalled(&mut state, here);
-                    self.conclude(fold, id, state, effects);
-                }
+                let (state, effects) = match known(fold, id)? {
+                    Some(mut state) => {
+                        let effects = dispatch::recalled(&mut state, here);
+                        (state, effects)
+                    }
+                    None => (dispatch::recalled_unknown(here), Vec::new()),
+                };
+                self.conclude(fold, id, state, effects);
             }
             kind::SUPPRESS => {
                 let mut state = at_address(fold, id)?;
@@ -148,7 +134,12 @@ impl Processor for SenderProcessor {
                 let before = at_address(fold, address_id)?;
                 let mut address = before.clone();
                 let effects = if record.kind == kind::ATTEMPT {
-                    dispatch::attempted(&mut state, &mut address, &decode::<Attempt>(&record.body)?, here)
+                    let attempt = decode::<Attempt>(&record.body)?;
+                    let effects = dispatch::attempted(&mut state, &mut address, &attempt, here);
+                    if effects.iter().any(|effect| matches!(effect, Effect::Report(_))) {
+                        fold.start(job::RELEASE, job::Body { dispatch: attempt.dispatch, ..job::Body::default() }.to_bytes());
+                    }
+                    effects
                 } else {
                     dispatch::settled(&mut state, &mut address, &decode::<AttemptOutcome>(&record.body)?, here)
                 };
@@ -168,7 +159,7 @@ impl Processor for SenderProcessor {
             return Ok(false);
         };
         // The runtime fires a timer at its due; were it later, nothing here may run behind the clock.
-        let here = Here { now: fold.now().max(due), ..self.here(fold, id.workspace()) };
+        let here = Here { now: fold.now().max(due), ..here(fold, id.workspace()) };
         match fold.get(id).cloned() {
             Some(SenderEntity::Dispatch(mut state)) => {
                 let effects = dispatch::fired(&mut state, here);
@@ -182,6 +173,10 @@ impl Processor for SenderProcessor {
         }
         Ok(true)
     }
+}
+
+fn here(fold: &Fold<'_, SenderEntity>, workspace: WorkspaceId) -> Here {
+    Here { now: fold.now(), leader: fold.leader(), workspace }
 }
 
 fn report_out(fold: &mut Fold<'_, SenderEntity>, workspace: WorkspaceId, receipt: &Receipt, row: &Message) {

@@ -25,7 +25,7 @@ use waypost_runtime::{
 use waypost_types::{ContentHash, EntityId, PartitionId, Position, Role, Timestamp, Value, WorkspaceId};
 
 use crate::{
-    Calls, Capabilities, Links, OutgoingEmail, Provider, ProviderOutcome, SenderEntity, SenderProcessor, Settings, Shelf, entity, job,
+    Calls, Capabilities, Links, OutgoingEmail, Provider, ProviderOutcome, SenderEntity, SenderProcessor, Shelf, entity, job, permits,
 };
 
 const WORKSPACE: WorkspaceId = WorkspaceId::new(1);
@@ -147,7 +147,7 @@ impl Bench {
         let providers = BTreeMap::from([("catcher".to_owned(), mailbox.clone() as Arc<dyn Provider>)]);
         let links = Links { public_url: "https://in.shop.example/".to_owned(), key: TokenKey::new([7; 32]) };
         let calls = Calls::new(Arc::new(Fixed(Arc::new(definitions()))), providers, links, Arc::new(Stopped));
-        let mut processor = SenderProcessor::new(Settings::default());
+        let mut processor = SenderProcessor::new();
         processor.define("1:x");
         Self { processor, entities: BTreeMap::new(), calls, mailbox, outputs: Vec::new(), now: T0 }
     }
@@ -282,6 +282,60 @@ fn definitions_that_have_not_arrived_are_waited_for() {
 }
 
 #[test]
+fn a_process_without_the_provider_ends_nothing() {
+    let mut bench = Bench::new();
+    let links = Links { public_url: "https://in.shop.example/".to_owned(), key: TokenKey::new([7; 32]) };
+    let without = Calls::new(Arc::new(Fixed(Arc::new(definitions()))), BTreeMap::new(), links, Arc::new(Stopped));
+    let with = std::mem::replace(&mut bench.calls, without);
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    assert!(bench.work([jobs.clone(), jobs.clone()].concat()).is_empty());
+    assert_eq!((bench.phase(), bench.calls.said_missing()), (DispatchPhase::Ready, 1));
+    bench.calls = with;
+    bench.settle(jobs);
+    assert_eq!(bench.phase(), DispatchPhase::Done);
+}
+
+#[test]
+fn with_every_permit_taken_nothing_is_proposed() {
+    let mut bench = Bench::new();
+    let dispatches = (0..=permits::CALLS).map(|n| {
+        let mut id = [0; 16];
+        id[..8].copy_from_slice(&n.to_be_bytes());
+        Dispatch { dispatch: Bytes::copy_from_slice(&id), run_key: n.to_string(), ..dispatch() }.encode_to_vec()
+    });
+    let jobs: Vec<_> = dispatches.collect::<Vec<_>>().into_iter().flat_map(|body| bench.fold(kind::DISPATCH, body)).collect();
+    let last = jobs.last().cloned().into_iter().collect::<Vec<_>>();
+    let proposals = bench.work(jobs);
+    assert_eq!(proposals.len(), permits::CALLS);
+    // One is called, and its permit free again.
+    let calls = bench.fold(proposals[0].kind, proposals[0].body.to_vec());
+    assert_eq!(bench.work(last.clone()).len(), 0);
+    assert_eq!(bench.work(calls).len(), 1);
+    assert_eq!(bench.work(last).len(), 1);
+    // One is stopped by its attempt, which frees another.
+    bench.fold(kind::SUPPRESS, Suppress { reason: "UNSUBSCRIBED".to_owned(), ..Suppress::default() }.encode_to_vec());
+    let released = bench.fold(proposals[1].kind, proposals[1].body.to_vec());
+    assert_eq!(released.iter().map(|j| j.kind).collect::<Vec<_>>(), [job::RELEASE]);
+    let again = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    assert_eq!(bench.work(again.clone()).len(), 0);
+    bench.work(released);
+    assert_eq!(bench.work(again).len(), 1);
+}
+
+#[test]
+fn a_recall_that_comes_first_stops_its_dispatch() {
+    let mut bench = Bench::new();
+    let recall = Recall { dispatch: Bytes::from_static(&[1; 16]), reason: "bought".to_owned() };
+    assert!(bench.fold(kind::RECALL, recall.encode_to_vec()).is_empty());
+    assert_eq!(bench.phase(), DispatchPhase::Stopped);
+    assert!(bench.outputs.is_empty(), "nobody knows yet whom to tell");
+    assert!(bench.fold(kind::DISPATCH, dispatch().encode_to_vec()).is_empty());
+    assert_eq!(bench.receipts(), [(Outcome::Stopped, "RECALLED".to_owned())]);
+    assert!(bench.fold(kind::DISPATCH, dispatch().encode_to_vec()).is_empty());
+    assert_eq!(bench.receipts().len(), 1, "told once");
+}
+
+#[test]
 fn a_provider_that_panics_leaves_an_unknown_outcome() {
     let mut bench = Bench::new();
     bench.mailbox.1.lock().unwrap().push(ProviderOutcome::other(Outcome::Transient, "panic"));
@@ -302,7 +356,7 @@ fn what_cannot_be_folded_has_a_reason() {
         (kind::ERASE_ADDRESS, Vec::new(), "NOT_YET_SUPPORTED"),
         (kind::EVENT, Vec::new(), "UNKNOWN_KIND"),
     ] {
-        let processor = SenderProcessor::new(Settings::default());
+        let processor = SenderProcessor::new();
         let record = Record::new(kind, WORKSPACE, [0; 16], Bytes::copy_from_slice(&ADDRESS_KEY), T0, body.into());
         let mut entities = BTreeMap::new();
         let mut fold = Fold::new(T0, Position::default(), &mut entities);
@@ -311,11 +365,10 @@ fn what_cannot_be_folded_has_a_reason() {
 }
 
 #[test]
-fn records_about_unknown_dispatches_change_nothing() {
+fn attempts_and_outcomes_of_unknown_dispatches_change_nothing() {
     let mut bench = Bench::new();
     let id = Bytes::from_static(&[1; 16]);
     for (kind, body) in [
-        (kind::RECALL, Recall { dispatch: id.clone(), ..Recall::default() }.encode_to_vec()),
         (kind::ATTEMPT, Attempt { dispatch: id.clone(), number: 1, ..Attempt::default() }.encode_to_vec()),
         (kind::OUTCOME, AttemptOutcome { dispatch: id, number: 1, ..AttemptOutcome::default() }.encode_to_vec()),
     ] {

@@ -14,12 +14,11 @@ use waypost_memory::store::Dump;
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_runtime::ports::Delivery;
 use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::{SenderProcessor, Settings};
+use waypost_sender::SenderProcessor;
 use waypost_types::{PartitionId, Role, Span};
 
 use crate::{
     naive::{Folded, Out, fold},
-    process::CALL_TIMEOUT,
     shop::Shop,
     world::{PUBLIC, World},
 };
@@ -64,7 +63,7 @@ fn fold_all(world: &World) -> Result<Partitions, Wrong> {
             Role::Identity => fold(IdentityProcessor::new(layout), id.index, layout, config, &log),
             Role::Segmenter => fold(SegmenterProcessor::new(library.clone()), id.index, layout, config, &log),
             Role::Orchestrator => fold(OrchestratorProcessor::new(library.clone()), id.index, layout, config, &log),
-            Role::Sender => fold(SenderProcessor::new(Settings { call_timeout: CALL_TIMEOUT }), id.index, layout, config, &log),
+            Role::Sender => fold(SenderProcessor::new(), id.index, layout, config, &log),
             Role::Ingest | Role::Control => continue,
         };
         folded.insert(id, meaning?);

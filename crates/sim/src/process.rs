@@ -14,11 +14,8 @@ use waypost_runtime::{
     ports::{Append, Install, Offset},
 };
 use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::{Calls, SenderProcessor, Settings};
+use waypost_sender::{Calls, SenderProcessor};
 use waypost_types::{Layout, Role, Span, Timestamp};
-
-/// How long a provider's call may take.
-pub(crate) const CALL_TIMEOUT: Span = Span::from_secs(1);
 
 pub(crate) struct Process {
     /// Never used again.
@@ -64,7 +61,7 @@ pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seede
         Role::Identity => of(config, layout, entropy, move |_| IdentityProcessor::new(layout)),
         Role::Segmenter => of(config, layout, entropy, move |_| SegmenterProcessor::new(library.clone())),
         Role::Orchestrator => of(config, layout, entropy, move |_| OrchestratorProcessor::new(library.clone())),
-        Role::Sender => of(config, layout, entropy, |_| SenderProcessor::new(Settings { call_timeout: CALL_TIMEOUT })),
+        Role::Sender => of(config, layout, entropy, |_| SenderProcessor::new()),
         Role::Ingest | Role::Control => panic!("{role} has no machine"),
     }
 }

@@ -177,7 +177,7 @@ impl World {
             machine(seed ^ 1, &record, move |_| IdentityProcessor::new(layout)),
             machine(seed ^ 2, &record, move |_| SegmenterProcessor::new(Arc::clone(&a))),
             machine(seed ^ 3, &record, move |_| OrchestratorProcessor::new(Arc::clone(&b))),
-            machine(seed ^ 4, &record, move |_| SenderProcessor::new(waypost_sender::Settings::default())),
+            machine(seed ^ 4, &record, move |_| SenderProcessor::new()),
         ];
         let schemas = Arc::new(MemorySchemas::with_committed());
         let ids = Arc::clone(&schemas);

@@ -2,11 +2,12 @@
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
+use waypost_engine::dispatch::LONGEST_CALL;
 use waypost_identity::IdentityProcessor;
 use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, serve_events_door};
 use waypost_orchestrator::OrchestratorProcessor;
@@ -199,10 +200,8 @@ impl Process {
             Role::Segmenter => (self.role_machine(move |_| SegmenterProcessor::new(Arc::clone(&library))), no_jobs),
             Role::Orchestrator => (self.role_machine(move |_| OrchestratorProcessor::new(Arc::clone(&library))), no_jobs),
             Role::Sender => {
-                let (providers, call_timeout) = providers(config)?;
-                let calls = Calls::new(library, providers, self.links.clone(), Arc::clone(&self.clock));
-                let settings = waypost_sender::Settings { call_timeout };
-                (self.role_machine(move |_| SenderProcessor::new(settings)), Arc::new(SenderJobs(calls)))
+                let calls = Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock));
+                (self.role_machine(move |_| SenderProcessor::new()), Arc::new(SenderJobs(calls)))
             }
             Role::Ingest | Role::Control => bail!("{role} owns no partitions"),
         })
@@ -349,12 +348,11 @@ async fn tell_definitions(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Res
     bail!("the catalog ended")
 }
 
-/// Providers by name, and how long a call may take at most.
-fn providers(config: &Config) -> anyhow::Result<(Providers, Span)> {
+/// Providers by name.
+fn providers(config: &Config) -> anyhow::Result<Providers> {
     let mail = &config.mail;
     let catcher = Catcher::in_folder(&mail.catcher_dir).with_context(|| format!("mail.catcher_dir {}", mail.catcher_dir))?;
     let mut providers: Providers = BTreeMap::from([("catcher".to_owned(), Arc::new(catcher) as Arc<dyn Provider>)]);
-    let mut call_timeout = waypost_sender::Settings::default().call_timeout;
     if !mail.smtp_host.is_empty() {
         let tls: Tls = mail.smtp_tls.parse().map_err(|e| anyhow::anyhow!("mail.smtp_tls: {e}"))?;
         let mut settings = SmtpSettings::new(mail.smtp_host.clone(), mail.smtp_port, tls);
@@ -363,10 +361,11 @@ fn providers(config: &Config) -> anyhow::Result<(Providers, Span)> {
             let password = std::fs::read_to_string(path).with_context(|| format!("mail.smtp_password_file {path}"))?;
             settings.credentials = Some((mail.smtp_username.clone(), password.trim_end().to_owned()));
         }
-        call_timeout = call_timeout.max(smtp::call_timeout(&settings));
+        // What the log says of a doubt rests on it.
+        ensure!(smtp::call_timeout(&settings) <= LONGEST_CALL, "a call over SMTP could outlast what the sender waits for in doubt");
         providers.insert("smtp".to_owned(), Arc::new(Smtp::new(settings)?));
     }
-    Ok((providers, call_timeout))
+    Ok(providers)
 }
 
 /// The key that signs unsubscribe links.

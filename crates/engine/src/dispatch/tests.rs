@@ -11,7 +11,7 @@ const VALID: i64 = 3_600_000;
 const T0: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn here(now: Timestamp, leader: u64) -> Here {
-    Here { now, leader, workspace: WorkspaceId::new(1), call_timeout: Span::from_secs(30) }
+    Here { now, leader, workspace: WorkspaceId::new(1) }
 }
 
 fn dispatch(class: Class) -> Dispatch {
@@ -68,7 +68,10 @@ fn in_phase(phase: Phase, class: Class) -> (DispatchState, AddressState) {
         Phase::InDoubt => doubt(&mut state, retry),
         Phase::Done => drop(settled(&mut state, &mut address, &outcome(2, Outcome::Accepted), retry)),
         Phase::Failed => drop(settled(&mut state, &mut address, &outcome(2, Outcome::PermanentContent), retry)),
-        Phase::Unknown => drop(unknown(&mut state, retry)),
+        Phase::Unknown => {
+            doubt(&mut state, retry);
+            unknown(&mut state, retry);
+        }
         Phase::Unspecified | Phase::Ready | Phase::Retry | Phase::Stopped => unreachable!("made above"),
     }
     assert_eq!(state.phase(), phase);
@@ -203,7 +206,7 @@ fn a_transactional_doubt_ends_in_one_more_attempt() {
     let (mut state, mut address) = in_phase(Phase::Inflight, Class::Transactional);
     let at = Timestamp::from_millis(state.due);
     assert_eq!(fired(&mut state, here(at, 9)), []);
-    assert_eq!((state.phase(), state.due), (Phase::InDoubt, at.plus(Span::from_secs(35)).millis()));
+    assert_eq!((state.phase(), state.due), (Phase::InDoubt, at.plus(Span::from_secs(845)).millis()));
     let at = Timestamp::from_millis(state.due);
     assert_eq!(fired(&mut state, here(at, 9)), [Effect::Propose]);
     assert!(matches!(attempted(&mut state, &mut address, &attempt(3, 9), here(at, 9))[..], [Effect::Call { .. }]));
@@ -215,7 +218,7 @@ fn a_marketing_doubt_does_not_wait_for_long_calls() {
     for (class, seconds) in [(Class::Marketing, 35), (Class::Transactional, 845)] {
         let (mut state, _) = in_phase(Phase::Inflight, class);
         let at = Timestamp::from_millis(state.due);
-        fired(&mut state, Here { call_timeout: Span::from_secs(840), ..here(at, 9) });
+        fired(&mut state, here(at, 9));
         assert_eq!(state.due, at.plus(Span::from_secs(seconds)).millis());
     }
 }
@@ -242,6 +245,73 @@ fn a_doubt_that_was_called_back_or_outlived_is_unknown_not_stopped() {
         };
         assert!(shown(&state, &effects).starts_with("UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"), "{recall}");
     }
+}
+
+// Attempt 2 in doubt, and attempt 3 under way.
+fn after_a_doubt() -> (DispatchState, AddressState, Timestamp) {
+    let (mut state, mut address) = in_phase(Phase::InDoubt, Class::Transactional);
+    let now = Timestamp::from_millis(state.due);
+    assert_eq!(fired(&mut state, here(now, 5)), [Effect::Propose]);
+    attempted(&mut state, &mut address, &attempt(3, 5), here(now, 5));
+    assert_eq!(state.phase(), Phase::Inflight);
+    (state, address, now)
+}
+
+#[test]
+fn what_comes_of_a_later_attempt_does_not_answer_for_an_earlier_one() {
+    for of in OUTCOMES {
+        let (mut state, mut address, now) = after_a_doubt();
+        let mut effects = settled(&mut state, &mut address, &outcome(3, of), here(now, 5));
+        if state.phase() == Phase::Retry {
+            // It is tried again and recalled, or outlived.
+            effects = if of == Outcome::Auth {
+                fired(&mut state, here(T0.plus(Span::from_millis(VALID)), 5))
+            } else {
+                recalled(&mut state, here(now, 5))
+            };
+        } else if state.phase() == Phase::InDoubt {
+            effects = fired(&mut state, here(T0.plus(Span::from_millis(VALID)), 5));
+        }
+        let expected = if of == Outcome::Accepted { "DONE tell(Accepted )" } else { "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)" };
+        assert!(shown(&state, &effects).starts_with(expected), "{of:?}: {}", shown(&state, &effects));
+        assert!(!address::is_empty(&address), "{of:?}: it may have been reached");
+    }
+}
+
+#[test]
+fn an_unknown_end_is_set_right_when_every_attempt_is_answered_for() {
+    let (mut state, mut address, now) = after_a_doubt();
+    settled(&mut state, &mut address, &outcome(3, Outcome::PermanentContent), here(now, 5));
+    let (mut late, mut there) = (state.clone(), address.clone());
+    let effects = settled(&mut late, &mut there, &outcome(2, Outcome::Accepted), here(now, 5));
+    assert_eq!(shown(&late, &effects), "DONE tell(Accepted )");
+    let effects = settled(&mut state, &mut address, &outcome(3, Outcome::Transient), here(now, 5));
+    assert_eq!(shown(&state, &effects), "UNKNOWN", "attempt 3 has had its answer");
+    let effects = settled(&mut state, &mut address, &outcome(2, Outcome::Transient), here(now, 5));
+    assert_eq!(shown(&state, &effects), "FAILED tell(Failed PROVIDER_UNAVAILABLE)");
+    assert!(address::is_empty(&address));
+}
+
+#[test]
+fn an_answer_for_the_doubted_attempt_takes_the_doubt_away() {
+    let (mut state, mut address, now) = after_a_doubt();
+    settled(&mut state, &mut address, &outcome(2, Outcome::Transient), here(now, 5));
+    let effects = settled(&mut state, &mut address, &outcome(3, Outcome::PermanentContent), here(now, 5));
+    assert_eq!(shown(&state, &effects), "FAILED tell(Failed PROVIDER_CONTENT)");
+}
+
+#[test]
+fn a_recall_that_overtakes_its_dispatch_ends_it() {
+    let mut state = Some(recalled_unknown(here(T0, 5)));
+    let now = T0.plus(Span::from_secs(9));
+    let effects = dispatched(&mut state, &dispatch(Class::Marketing), b"key", here(now, 5));
+    let ended = state.clone().expect("set");
+    assert_eq!(shown(&ended, &effects), "STOPPED tell(Failed RECALLED)");
+    assert_eq!(ended.due, now.plus(LEDGER).millis());
+    assert_eq!(dispatched(&mut state, &dispatch(Class::Marketing), b"key", here(now, 5)), [], "told once");
+    let mut alone = recalled_unknown(here(T0, 5));
+    assert_eq!(recalled(&mut alone, here(now, 5)), []);
+    assert_eq!(fired(&mut alone, here(T0.plus(LEDGER), 5)), [Effect::Forget]);
 }
 
 #[test]

@@ -319,6 +319,7 @@ pub struct DispatchState {
     pub created_at: i64,
     #[prost(int64, tag = "9")]
     pub now: i64,
+    /// A recall came after an attempt; or, without an attempt and STOPPED, before the dispatch itself.
     #[prost(bool, tag = "10")]
     pub raced: bool,
     /// Entity of the address it goes to.
@@ -326,6 +327,10 @@ pub struct DispatchState {
     pub address_key: ::prost::bytes::Bytes,
     #[prost(int64, tag = "12")]
     pub first_attempt_at: i64,
+    /// Attempts that nobody has answered for: each may have reached the address. Only an answer for the
+    /// same attempt takes its number out.
+    #[prost(uint32, repeated, tag = "13")]
+    pub unanswered: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AddressState {
