@@ -73,10 +73,13 @@ impl Rig {
         all.map(|d| (String::from_utf8(d.headers[0].1.to_vec()).unwrap(), d.payload)).collect()
     }
 
-    /// Dead letters: all headers as text, and the payload.
+    /// Dead letters: what their headers say, and the payload.
     fn letters(&self) -> Vec<(String, Bytes)> {
         let all = (0..8).flat_map(|q| self.embedded.log().all("wp1.dead", q));
-        let text = |headers: &[(String, Bytes)]| headers.iter().map(|(k, v)| format!("{k}={}\n", String::from_utf8_lossy(v))).collect();
+        let text = |headers: &[(String, Bytes)]| {
+            let values: Vec<_> = headers.iter().map(|(_, value)| String::from_utf8_lossy(value)).collect();
+            values.join("\n")
+        };
         all.map(|d| (text(&d.headers), d.payload)).collect()
     }
 
