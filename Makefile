@@ -34,7 +34,7 @@ test-unit: ## the tests that need no servers
 	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
 
 test-it: ## the whole-process tests only
-	deploy/local/test.sh -p waypost-tests
+	deploy/local/test.sh -p waypost-tests --test it
 
 sim: ## SEEDS worlds under faults; prints the seed that failed
 	$(CARGO) run --quiet -p waypost-sim -- --seeds $(SEEDS)

@@ -16,5 +16,5 @@ if [ $# -gt 0 ]; then
 else
   cargo test --workspace --exclude waypost-tests
   # The whole-process tests last, so that their summary closes the run.
-  cargo test -p waypost-tests
+  cargo test -p waypost-tests --test it
 fi
