@@ -239,11 +239,12 @@ fn judge(shoppers: &[Shopper], sent: &Expected, total: usize, expected: &Expecte
         screen(
             &format!(
                 "\ncheck: every one of {} shoppers got exactly the messages that the reference computes ({} messages).\n\n\
-                 try next:\n  waypost dev                                     the same, in real time, until you stop it\n  \
-                 waypostctl explain email:ADDRESS cart-recovery  why somebody did or did not get a message (while `waypost dev` runs)\n  \
-                 ls {}                       the messages that went out",
+                 try next:\n  {} dev\n      all of it in real time, until you stop it; prints write keys and addresses\n  \
+                 cargo run -q -p waypostctl -- explain user_id:u1 cart-recovery\n      why somebody did or did not get a message, while `waypost dev` runs\n  \
+                 ls {}\n      the messages that went out, as files",
                 shoppers.len(),
                 expected.len(),
+                std::env::args().next().unwrap_or_else(|| "waypost".to_owned()),
                 mail.display()
             ),
             false,
