@@ -51,6 +51,9 @@ pub fn unite(ours: &JourneyProfile, theirs: &JourneyProfile) -> JourneyProfile {
         losers: united(&ours.losers, &theirs.losers),
         now: ours.now.max(theirs.now),
         events: ours.events.max(theirs.events),
+        draining: united(&ours.draining, &theirs.draining),
+        draining_since: ours.draining_since.max(theirs.draining_since),
+        erased_at: ours.erased_at,
     }
 }
 

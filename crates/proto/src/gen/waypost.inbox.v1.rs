@@ -272,10 +272,13 @@ pub struct Receipt {
     #[prost(string, tag = "10")]
     pub channel: ::prost::alloc::string::String,
 }
+/// Forgets the person behind the identifier; `suppress`: its addresses are never to be used again.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Erase {
     #[prost(message, optional, tag = "1")]
     pub node: ::core::option::Option<NodeRef>,
+    #[prost(bool, tag = "2")]
+    pub suppress: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Detach {
@@ -395,10 +398,17 @@ pub struct Pass {
     #[prost(message, optional, tag = "1")]
     pub record: ::core::option::Option<Record>,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+/// The segmenter has wiped the profile: its nodes, and the addresses it had.
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Erased {
     #[prost(bytes = "bytes", repeated, tag = "1")]
     pub ids: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(bool, tag = "2")]
+    pub suppress: bool,
+    #[prost(message, repeated, tag = "3")]
+    pub addresses: ::prost::alloc::vec::Vec<Address>,
+    #[prost(bytes = "bytes", repeated, tag = "4")]
+    pub losers: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gone {
@@ -628,8 +638,15 @@ pub struct Feedback {
     #[prost(string, tag = "2")]
     pub what: ::prost::alloc::string::String,
 }
-#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
-pub struct EraseAddress {}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct EraseAddress {
+    #[prost(bool, tag = "1")]
+    pub suppress: bool,
+    #[prost(bytes = "bytes", tag = "2")]
+    pub profile: ::prost::bytes::Bytes,
+    #[prost(string, tag = "3")]
+    pub channel: ::prost::alloc::string::String,
+}
 /// Proposed by the leader to its own partition.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Attempt {

@@ -48,6 +48,26 @@ pub struct SeenId {
     #[prost(int64, tag = "2")]
     pub at: i64,
 }
+/// Entity beside the identifier, there only while one of its nodes holds: items that wait for `flushed`,
+/// in order. At most 64, 256 KiB.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Held {
+    #[prost(message, repeated, tag = "1")]
+    pub items: ::prost::alloc::vec::Vec<HeldItem>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct HeldItem {
+    #[prost(message, optional, tag = "1")]
+    pub item: ::core::option::Option<super::super::inbox::v1::SegmentItem>,
+    /// Record id and log time of what it came from.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub id: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "3")]
+    pub at: i64,
+    /// Its node.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub node: ::prost::bytes::Bytes,
+}
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct SegmentProfile {
     /// Where it was merged into; then nothing else but `ids` is set.
@@ -72,6 +92,15 @@ pub struct SegmentProfile {
     /// Events folded so far; explain and checks.
     #[prost(uint64, tag = "9")]
     pub events: u64,
+    /// Nodes of an imported half whose `flush` or `settled` has not been folded; absent timers wait for
+    /// them, 15 min at most.
+    #[prost(bytes = "bytes", repeated, tag = "10")]
+    pub draining: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(int64, tag = "11")]
+    pub draining_since: i64,
+    /// Log time of the erase; the mark stays as long as the inbox keeps its records.
+    #[prost(int64, tag = "12")]
+    pub erased_at: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JourneyProfile {
@@ -104,6 +133,13 @@ pub struct JourneyProfile {
     pub now: i64,
     #[prost(uint64, tag = "12")]
     pub events: u64,
+    /// As in SegmentProfile.
+    #[prost(bytes = "bytes", repeated, tag = "13")]
+    pub draining: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    #[prost(int64, tag = "14")]
+    pub draining_since: i64,
+    #[prost(int64, tag = "15")]
+    pub erased_at: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Run {
