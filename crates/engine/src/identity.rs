@@ -82,14 +82,13 @@ pub fn event(state: &mut IdentifierState, here: Here, id: &[u8; 16], event: &Ide
         return Err(IdentityError::Malformed("a profile without generation"));
     }
     // Looked for before the window is touched, so that a refused record leaves no trace.
-    let (at, first) = if target.2.is_some() { (known_node(state, primary)?, false) } else { current(state, here, primary)? };
+    let at = if target.2.is_some() { known_node(state, primary)? } else { current(state, here, primary)? };
     if !window::admit(&mut state.seen, here.now, id) {
         return Ok(Vec::new());
     }
     state.now = state.now.max(here.now.millis());
     let node = &mut state.generations[at];
-    let item = SegmentItem { node: node.id.clone(), body: Some(Body::Event(event.event.clone())), first };
-    let mut effects = vec![Effect::Item { profile: node.route.clone(), item }];
+    let mut effects = vec![item(node, Body::Event(event.event.clone()))];
     if node.shared || node.gone {
         return Ok(effects);
     }
@@ -124,7 +123,7 @@ pub fn link(state: &mut IdentifierState, here: Here, link: &Link) -> Result<Vec<
         return joined(state, a_ref, b_ref, link);
     }
     let a = full_node(a_ref)?;
-    let at = if b_ref.generation.is_empty() { current(state, here, b_ref)?.0 } else { known_node(state, b_ref)? };
+    let at = if b_ref.generation.is_empty() { current(state, here, b_ref)? } else { known_node(state, b_ref)? };
     state.now = state.now.max(here.now.millis());
     let stored = &mut state.generations[at];
     if stored.gone || stored.shared {
@@ -151,7 +150,7 @@ pub fn link(state: &mut IdentifierState, here: Here, link: &Link) -> Result<Vec<
     }
     let winner = Bytes::copy_from_slice(&a.to_bytes());
     stored.parent = winner.clone();
-    let begin = MergeBegin { loser: stored.id.clone(), winner, node: stored.id.clone() };
+    let begin = MergeBegin { loser: stored.id.clone(), winner, node: stored.id.clone(), first: !stored.sent };
     let news = Link { a: Some(to_ref(&a)), b: Some(to_ref(&b)), claimed: None, counts: stored.counts.clone(), joined: true };
     Ok(vec![Effect::MergeBegin(begin), send(&a, news)])
 }
@@ -160,9 +159,7 @@ pub fn link(state: &mut IdentifierState, here: Here, link: &Link) -> Result<Vec<
 pub fn receipt(state: &mut IdentifierState, here: Here, receipt: &Receipt) -> Result<Vec<Effect>, IdentityError> {
     let at = position_of(state, &receipt.profile).ok_or(IdentityError::UnknownNode)?;
     state.now = state.now.max(here.now.millis());
-    let node = &state.generations[at];
-    let item = SegmentItem { node: node.id.clone(), body: Some(Body::Receipt(receipt.clone())), first: false };
-    Ok(vec![Effect::Item { profile: node.route.clone(), item }])
+    Ok(vec![item(&mut state.generations[at], Body::Receipt(receipt.clone()))])
 }
 
 /// `b` has become a child of `a`, which is here: its identifiers count from now on, here and above.
@@ -180,13 +177,20 @@ fn joined(state: &mut IdentifierState, a: &NodeRef, b: &NodeRef, link: &Link) ->
 
 // === nodes ===
 
-/// The current node of this identifier, made by this record where there is none; and whether it was.
-fn current(state: &mut IdentifierState, here: Here, reference: &NodeRef) -> Result<(usize, bool), IdentityError> {
+/// An item of this node, to where it routes; it says whether it is the node's first.
+fn item(node: &mut Stored, body: Body) -> Effect {
+    let first = !node.sent && !node.gone;
+    node.sent = true;
+    Effect::Item { profile: node.route.clone(), item: SegmentItem { node: node.id.clone(), body: Some(body), first } }
+}
+
+/// The current node of this identifier, made by this record where there is none.
+fn current(state: &mut IdentifierState, here: Here, reference: &NodeRef) -> Result<usize, IdentityError> {
     let (class, hash, _) = node_ref(reference)?;
     if let Some(at) = state.generations.len().checked_sub(1)
         && !state.generations[at].gone
     {
-        return Ok((at, false));
+        return Ok(at);
     }
     let generation = Generation { layout: here.layout.number, offset: here.position.offset, index: here.position.index };
     let id = Bytes::copy_from_slice(&Node { class, hash, generation }.to_bytes());
@@ -200,7 +204,7 @@ fn current(state: &mut IdentifierState, here: Here, reference: &NodeRef) -> Resu
         user: if class == IdentifierClass::UserId { reference.hash.clone() } else { Bytes::new() },
         ..Stored::default()
     });
-    Ok((state.generations.len() - 1, true))
+    Ok(state.generations.len() - 1)
 }
 
 fn known_node(state: &IdentifierState, reference: &NodeRef) -> Result<usize, IdentityError> {

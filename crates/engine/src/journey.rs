@@ -8,6 +8,7 @@
 //! Every step of a run goes through one function, `steps::advance`, and everything that is decided goes
 //! through `trail`, so that what explain shows is what happened.
 
+mod bounced;
 mod entries;
 mod entry;
 mod exits;

@@ -105,6 +105,24 @@ fn a_moved_identifier_keeps_its_road_until_it_is_switched() {
 }
 
 #[test]
+fn an_item_says_whether_it_is_its_nodes_first() {
+    let mut world = World::default();
+    let (cookie, email) = (id(Anonymous, 1), id(Email, 1));
+    // The email's node is made by the link, and has sent nothing when the cookie's profile comes to it.
+    world.event(&[cookie.clone(), email.clone()]);
+    world.settle();
+    assert_eq!(world.merges.iter().map(|m| m.first).collect::<Vec<_>>(), [false]);
+    world.event(std::slice::from_ref(&email));
+    world.event(std::slice::from_ref(&email));
+    assert_eq!(world.items.iter().map(|(_, i)| i.first).collect::<Vec<_>>(), [true, true, false]);
+    // A cookie that was only ever named moves without having sent anything.
+    let named = id(Anonymous, 2);
+    world.event(&[email, named]);
+    world.settle();
+    assert_eq!(world.merges.iter().map(|m| m.first).collect::<Vec<_>>(), [false, true]);
+}
+
+#[test]
 fn a_link_is_sent_once() {
     let mut world = World::default();
     let (cookie, email) = (id(Anonymous, 1), id(Email, 1));

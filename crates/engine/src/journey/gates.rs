@@ -2,7 +2,8 @@
 //! stops it gives the one reason code.
 //!
 //! 6 (hold-outs) and 9 (arbiter, caps) have nothing to decide yet: definitions that would need them are
-//! refused when published. Suppressions of gate 2 are kept with the address; gate 10 asks there.
+//! refused when published. Suppressions are kept with the address, where gate 10 asks; gate 2 knows of hard
+//! bounces only, which came back to the profile as receipts.
 
 use std::collections::BTreeSet;
 
@@ -13,7 +14,7 @@ use waypost_codec::{
 use waypost_types::{Span, Timestamp};
 
 use super::{
-    is_live, sends,
+    bounced, is_live, sends,
     turn::{Sight, Turn, check},
 };
 use crate::{
@@ -78,7 +79,7 @@ pub(crate) fn pass(turn: &Turn<'_>, request: &Request<'_>) -> (Verdict, Vec<Chec
 
 fn through(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> Result<Passed, Objection> {
     run_is_live(request, checks)?;
-    // Gate 2: an erased profile folds nothing, so what comes here is not erased.
+    deliverable(turn, request, checks)?;
     consented(turn, request, checks)?;
     let passed = reachable(turn, request, checks)?;
     guarded(turn, request, checks)?;
@@ -92,6 +93,17 @@ fn through(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> R
 fn run_is_live(request: &Request<'_>, checks: &mut Vec<Check>) -> Word {
     say(checks, "1 RUN", is_live(request.run), vec![format!("step {}", request.run.step)], None);
     if is_live(request.run) { Ok(()) } else { Err(Objection::Stop("RUN_ENDED")) }
+}
+
+/// Gate 2. An erased profile folds nothing, so what comes here is not erased.
+fn deliverable(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> Word {
+    let channel = &request.send.channel_kind;
+    let Some(address) = person::address(turn.person, channel) else { return Ok(()) };
+    if !bounced::has(turn.bounced, &address::key(channel, &address.value)) {
+        return Ok(());
+    }
+    say(checks, "2 ADDRESS", false, vec![format!("{channel} refused for good before")], None);
+    Err(Objection::Stop("SUPPRESSED_HARD_BOUNCE"))
 }
 
 /// Gate 3.

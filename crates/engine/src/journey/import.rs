@@ -14,7 +14,7 @@ use prost::Message as _;
 use waypost_codec::state::{Fact, JourneyProfile, Run, RunSend, SendState};
 
 use super::{
-    MAX_RUN_BYTES, MAX_RUNS, exits, facts, is_live, recall, sends,
+    MAX_RUN_BYTES, MAX_RUNS, bounced, exits, facts, is_live, recall, sends,
     trail::{self, Entry, What},
     turn::Turn,
     version_of,
@@ -54,6 +54,7 @@ pub fn unite(ours: &JourneyProfile, theirs: &JourneyProfile) -> JourneyProfile {
         draining: united(&ours.draining, &theirs.draining),
         draining_since: ours.draining_since.max(theirs.draining_since),
         erased_at: ours.erased_at,
+        bounced: bounced::unite(&ours.bounced, &theirs.bounced),
     }
 }
 

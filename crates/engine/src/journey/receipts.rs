@@ -6,7 +6,7 @@ use waypost_codec::{
 };
 
 use super::{
-    is_live, sends, steps,
+    bounced, is_live, sends, steps,
     trail::{self, Entry, What},
     turn::Turn,
     version_of,
@@ -27,6 +27,9 @@ pub(crate) fn take(turn: &mut Turn<'_>, runs: &mut [Run], receipt: &Receipt) {
     let raced = send.state() == SendState::Recalling && matches!(state, SendState::Accepted | SendState::Unknown);
     send.set_state(state);
     receipt.reason.clone_into(&mut send.reason);
+    if receipt.outcome() == Outcome::PermanentRecipient {
+        bounced::note(turn.bounced, &send.address_key, turn.cx.now.millis());
+    }
     let entry = Entry { step: send.step.clone(), ..Entry::of(run) };
     let note = if raced { "RACED: it was under way when it was recalled" } else { "" };
     trail::record(turn, What::Receipt, entry.reason(said(receipt, state)).send(receipt.send.clone()).note(note));

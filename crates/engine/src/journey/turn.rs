@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use waypost_codec::{
     inbox::{Event, Person},
-    state::{Check, Fact, JourneyProfile, PastRun, Run, SendLogEntry, Trail},
+    state::{Bounced, Check, Fact, JourneyProfile, PastRun, Run, SendLogEntry, Trail},
 };
 use waypost_types::{RunId, Timestamp};
 
@@ -34,6 +34,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) past: &'a mut Vec<PastRun>,
     pub(crate) log: &'a mut Vec<SendLogEntry>,
     pub(crate) trail: &'a mut Vec<Trail>,
+    /// Addresses that nothing goes to any more.
+    pub(crate) bounced: &'a mut Vec<Bounced>,
     pub(crate) effects: Vec<Effect>,
     /// Steps taken by each run in this turn; no time passes in it.
     pub(crate) steps: BTreeMap<bytes::Bytes, u32>,
@@ -78,6 +80,7 @@ impl<'a> Turn<'a> {
             past: &mut state.past,
             log: &mut state.sends,
             trail: &mut state.trail,
+            bounced: &mut state.bounced,
             effects: Vec::new(),
             steps: BTreeMap::new(),
         }

@@ -30,7 +30,7 @@ fn item(profile: u8, from: u8) -> Record {
 }
 
 fn merge_begin(loser: u8, winner: u8, ids: &[u8]) -> Record {
-    let begin = MergeBegin { loser: node(loser), winner: node(winner), node: node(loser) };
+    let begin = MergeBegin { loser: node(loser), winner: node(winner), node: node(loser), first: false };
     let seg = SegmentProfile { ids: ids.iter().map(|i| node(*i)).collect(), ..SegmentProfile::default() };
     record(kind::JOURNEY_MERGE_BEGIN, loser, &JourneyMergeBegin { begin: Some(begin), segment_state: seg.encode_to_vec().into() })
 }
@@ -112,7 +112,7 @@ fn a_large_profile_moves_in_one_record_and_without_what_would_come_twice() {
     };
     entities.insert(id.clone(), Some(Profile(state)));
     let segment = SegmentProfile { person: Some(person), ids: vec![node(3)], ..SegmentProfile::default() };
-    let begin = MergeBegin { loser: node(1), winner: node(8), node: node(1) };
+    let begin = MergeBegin { loser: node(1), winner: node(8), node: node(1), first: false };
     let moving = JourneyMergeBegin { begin: Some(begin), segment_state: segment.encode_to_vec().into() };
     let out = run(&mut entities, &record(kind::JOURNEY_MERGE_BEGIN, 1, &moving)).unwrap();
     let Output::Inbox { body, .. } = &out[0] else { panic!("an inbox") };

@@ -295,7 +295,7 @@ pub struct Expire {
 pub struct SegmentItem {
     #[prost(bytes = "bytes", tag = "1")]
     pub node: ::prost::bytes::Bytes,
-    /// The sending node was created by this very record.
+    /// The sending node has never sent an item before.
     #[prost(bool, tag = "6")]
     pub first: bool,
     #[prost(oneof = "segment_item::Body", tags = "2, 3, 4, 5")]
@@ -328,6 +328,9 @@ pub struct MergeBegin {
     pub winner: ::prost::bytes::Bytes,
     #[prost(bytes = "bytes", tag = "3")]
     pub node: ::prost::bytes::Bytes,
+    /// The node has never sent an item: that nobody knows its profile does not mean that it was erased.
+    #[prost(bool, tag = "4")]
+    pub first: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Flush {
@@ -398,7 +401,7 @@ pub struct Pass {
     #[prost(message, optional, tag = "1")]
     pub record: ::core::option::Option<Record>,
 }
-/// The segmenter has wiped the profile: its nodes, and the addresses it had.
+/// The segmenter has wiped the profile: its nodes, the addresses it had, the profiles that had moved into it.
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Erased {
     #[prost(bytes = "bytes", repeated, tag = "1")]
@@ -409,7 +412,11 @@ pub struct Erased {
     pub addresses: ::prost::alloc::vec::Vec<Address>,
     #[prost(bytes = "bytes", repeated, tag = "4")]
     pub losers: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,
+    /// waypost.state.v1.JourneyProfile of a half that arrived after the erase: its sends are recalled.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub journey_state: ::prost::bytes::Bytes,
 }
+/// Nodes that have sent something to a profile that is erased; none: the mark of the erase itself goes.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Gone {
     #[prost(bytes = "bytes", repeated, tag = "1")]

@@ -40,6 +40,9 @@ pub struct Node {
     /// Identifiers of its component by class, strongest first, as last known; `size` is their sum.
     #[prost(uint32, repeated, tag = "11")]
     pub counts: ::prost::alloc::vec::Vec<u32>,
+    /// Whether it has sent an item.
+    #[prost(bool, tag = "12")]
+    pub sent: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeenId {
@@ -101,6 +104,9 @@ pub struct SegmentProfile {
     /// Log time of the erase; the mark stays as long as the inbox keeps its records.
     #[prost(int64, tag = "12")]
     pub erased_at: i64,
+    /// Of an erase: the addresses of what arrives late are suppressed too.
+    #[prost(bool, tag = "13")]
+    pub suppress: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JourneyProfile {
@@ -140,6 +146,17 @@ pub struct JourneyProfile {
     pub draining_since: i64,
     #[prost(int64, tag = "15")]
     pub erased_at: i64,
+    /// Addresses that a provider has refused for good, newest last.
+    #[prost(message, repeated, tag = "16")]
+    pub bounced: ::prost::alloc::vec::Vec<Bounced>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Bounced {
+    /// Routing key at the sender: H(channel, address).
+    #[prost(bytes = "bytes", tag = "1")]
+    pub address_key: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "2")]
+    pub at: i64,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Run {

@@ -69,7 +69,7 @@ fn a_moved_profile_takes_one_road_and_what_follows_it_takes_the_same() {
     let mut entities = Entities::new();
     run(&mut entities, &item(&id(2), "Product Added", 5, &[("cart_id", "c"), ("product_id", "p")])).unwrap();
     run(&mut entities, &item(&id(1), "Order Completed", 6, &[("order_id", "o"), ("cart_id", "c")])).unwrap();
-    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2) };
+    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2), first: true };
     let (kind, key, _, body) = journey(&run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).unwrap());
     assert_eq!((kind, key), (kind::JOURNEY_MERGE_BEGIN, id(2)));
     let moving = JourneyMergeBegin::decode(body).unwrap();
@@ -102,7 +102,7 @@ fn a_moved_profile_takes_one_road_and_what_follows_it_takes_the_same() {
 #[test]
 fn a_profile_that_nobody_has_seen_moves_too() {
     let mut entities = Entities::new();
-    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2) };
+    let begin = MergeBegin { loser: id(2), winner: id(1), node: id(2), first: true };
     assert_eq!(journey(&run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).unwrap()).0, kind::JOURNEY_MERGE_BEGIN);
     let again = run(&mut entities, &record(kind::MERGE_BEGIN, &id(2), &begin)).map_err(|p| p.reason);
     assert_eq!(again, Err("ALREADY_MOVED"));
