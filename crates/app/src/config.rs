@@ -44,8 +44,9 @@ section!(/** `[owner]` */ Owner { listen: String, allow_remote: bool, advertise:
 section!(/** `[admin]` */ Admin { listen: String });
 section!(/** `[mail]` */ Mail {
     catcher_dir: String, smtp_host: String, smtp_port: u16, smtp_tls: String, smtp_username: String, smtp_password_file: String,
+    http_allow: String,
 });
-section!(/** `[secrets]` */ Secrets { link_key_file: String });
+section!(/** `[secrets]` */ Secrets { link_key_file: String, dir: String });
 section!(/** `[log]` */ Log { filter: String, format: String });
 
 // === impl Config ===

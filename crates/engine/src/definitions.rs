@@ -112,7 +112,7 @@ pub struct Channel {
     pub name: String,
     /// `email`; other types are not yet supported.
     pub kind: String,
-    /// `smtp` or `catcher`.
+    /// `smtp`, `http` or `catcher`.
     pub provider: String,
     /// `Shop <hello@news.shop.example>`.
     pub from: String,
@@ -120,8 +120,39 @@ pub struct Channel {
     pub secret: Option<String>,
     /// Whether `channel: email` means this one.
     pub default: bool,
+    /// Where `provider: http` hands messages over, and what is promised there.
+    pub http: Option<HttpChannel>,
     /// Content hash of the body.
     pub hash: ContentHash,
+}
+
+/// A provider over HTTP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HttpChannel {
+    /// Messages are posted here; a look-up is a GET of `{url}/{dispatch id}`.
+    pub url: String,
+    /// How it honours `Idempotency-Key`, if it does.
+    pub key: Option<Idempotency>,
+    /// Whether it can be asked what became of a dispatch.
+    pub lookup: bool,
+}
+
+/// What a provider makes of an idempotency key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Idempotency {
+    /// For how long it knows a key.
+    pub window: Span,
+    /// What a repeat gets.
+    pub on_repeat: OnRepeat,
+}
+
+/// What a provider does with a repeated key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum OnRepeat {
+    /// Answers as it did the first time.
+    Replay,
+    /// Answers with an error that means "done already".
+    Error,
 }
 
 /// A condition over traits.

@@ -13,7 +13,7 @@ use std::{
 use async_trait::async_trait;
 use serde::{Deserialize, Serialize};
 use waypost_codec::inbox::Outcome;
-use waypost_sender::{Capabilities, OutgoingEmail, Provider, ProviderOutcome};
+use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
 
 /// One message that was caught.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -147,11 +147,11 @@ impl Catcher {
 
 #[async_trait]
 impl Provider for Catcher {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Channel) -> Capabilities {
         Capabilities::NONE
     }
 
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+    async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
         match self.catch(message) {
             Ok(number) => ProviderOutcome::accepted(format!("caught-{number}")),
             // Nothing is in the list, so nobody was told of it.
@@ -200,6 +200,7 @@ mod tests {
     use waypost_types::Timestamp;
 
     use super::*;
+    use crate::fixture::channel;
 
     fn message(subject: &str) -> OutgoingEmail {
         OutgoingEmail {
@@ -221,7 +222,7 @@ mod tests {
         for life in 0..2 {
             let catcher = Catcher::in_folder(dir.path().join("mail")).unwrap();
             assert_eq!(catcher.count(), life);
-            let outcome = block_on(catcher.send(&message("a <b> & c")));
+            let outcome = block_on(catcher.send(&channel(), &message("a <b> & c")));
             assert_eq!((outcome.class, outcome.provider_id), (Outcome::Accepted, format!("caught-{}", life + 1)));
             assert_eq!(catcher.html(life as u64 + 1).as_deref(), Some("<p>Hi</p>"));
         }
@@ -240,11 +241,11 @@ mod tests {
     #[test]
     fn a_cut_off_line_is_no_message() {
         let dir = tempfile::tempdir().unwrap();
-        block_on(Catcher::in_folder(dir.path()).unwrap().send(&message("one")));
+        block_on(Catcher::in_folder(dir.path()).unwrap().send(&channel(), &message("one")));
         append(&dir.path().join(INDEX), "{\"number\":2,\"at").unwrap();
         let catcher = Catcher::in_folder(dir.path()).unwrap();
         assert_eq!(catcher.count(), 1);
-        block_on(catcher.send(&message("two")));
+        block_on(catcher.send(&channel(), &message("two")));
         assert_eq!(Catcher::in_folder(dir.path()).unwrap().list().iter().map(|c| c.number).collect::<Vec<_>>(), [1, 2]);
     }
 
@@ -253,14 +254,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let catcher = Catcher::in_folder(dir.path().join("mail")).unwrap();
         fs::remove_dir_all(dir.path().join("mail")).unwrap();
-        assert_eq!(block_on(catcher.send(&message("x"))).class, Outcome::Transient);
+        assert_eq!(block_on(catcher.send(&channel(), &message("x"))).class, Outcome::Transient);
         assert_eq!(catcher.count(), 0);
     }
 
     #[test]
     fn without_a_folder_messages_are_kept_in_memory() {
         let catcher = Catcher::in_memory();
-        block_on(catcher.send(&message("x")));
+        block_on(catcher.send(&channel(), &message("x")));
         assert_eq!((catcher.count(), catcher.messages().len(), catcher.html(1).as_deref()), (1, 1, Some("<p>Hi</p>")));
     }
 }

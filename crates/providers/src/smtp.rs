@@ -23,7 +23,7 @@ use lettre::{
 };
 use tokio::time::Instant;
 use waypost_codec::inbox::Outcome;
-use waypost_sender::{Capabilities, OutgoingEmail, Provider, ProviderOutcome};
+use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
 use waypost_types::Span;
 
 /// How the connection is protected.
@@ -241,11 +241,11 @@ impl Smtp {
 
 #[async_trait]
 impl Provider for Smtp {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Channel) -> Capabilities {
         Capabilities::NONE
     }
 
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+    async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
         if let Err(reason) = sound(&message.raw) {
             return ProviderOutcome::other(Outcome::PermanentContent, reason);
         }

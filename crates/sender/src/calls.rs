@@ -19,7 +19,7 @@ use waypost_codec::{
     value,
 };
 use waypost_engine::{
-    definitions::{DefinitionSet, Workspace},
+    definitions::{Channel, DefinitionSet},
     library::Library,
     template,
 };
@@ -172,28 +172,30 @@ impl Calls {
 
     async fn send(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch, message: &OutgoingEmail) -> ProviderOutcome {
         let set = self.shelf.set(defv);
-        let provider = set.as_ref().and_then(|set| set.workspaces.get(&workspace)).and_then(|here| self.provider(here, dispatch));
-        let Some(provider) = provider else { return ProviderOutcome::other(Outcome::Transient, "no provider") };
+        let channel = set.as_ref().and_then(|set| set.workspaces.get(&workspace)).and_then(|here| here.channels.get(&dispatch.provider));
+        let found = channel.and_then(|channel| Some((channel, self.provider(channel).ok()?)));
+        let Some((channel, provider)) = found else { return ProviderOutcome::other(Outcome::Transient, "no provider") };
         // Whoever panics in a call has maybe made it.
-        AssertUnwindSafe(provider.send(message))
+        AssertUnwindSafe(provider.send(channel, message))
             .catch_unwind()
             .await
             .unwrap_or_else(|_| ProviderOutcome::other(Outcome::Unknown, "panic in the provider"))
     }
 
-    fn provider(&self, here: &Workspace, dispatch: &Dispatch) -> Option<Arc<dyn Provider>> {
-        let channel = here.channels.get(&dispatch.provider)?;
-        self.providers.get(&channel.name).or_else(|| self.providers.get(&channel.provider)).cloned()
+    fn provider(&self, channel: &Channel) -> Result<&Arc<dyn Provider>, String> {
+        let named = self.providers.get(&channel.name).or_else(|| self.providers.get(&channel.provider));
+        let provider = named.ok_or("this process has no such provider")?;
+        provider.serves(channel).map(|()| provider)
     }
 
     fn render(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch) -> Rendered {
         let Some(set) = self.shelf.set(defv) else { return Rendered::NotYet };
         let Some(here) = set.workspaces.get(&workspace) else { return Rendered::NotYet };
         let Some(channel) = here.channels.get(&dispatch.provider) else { return Rendered::Refused("PROVIDER_UNAVAILABLE") };
-        if self.provider(here, dispatch).is_none() {
+        if let Err(why) = self.provider(channel) {
             let mut missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
             if missed.insert((workspace, channel.name.clone())) {
-                tracing::warn!(%workspace, channel = channel.name, provider = channel.provider, "this process has no provider for the channel: its sends wait");
+                tracing::warn!(%workspace, channel = channel.name, provider = channel.provider, why, "this process cannot serve the channel: its sends wait");
             }
             // Of this process, not of the send: another owner, or this one set up anew, may send it while it is valid.
             return Rendered::NotYet;

@@ -12,7 +12,7 @@ pub mod provider;
 pub use calls::{Calls, Links, Shelf};
 pub use entity::SenderEntity;
 pub use processor::SenderProcessor;
-pub use provider::{Capabilities, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
+pub use provider::{Capabilities, Channel, HttpChannel, Idempotency, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
 
 #[cfg(test)]
 mod tests;

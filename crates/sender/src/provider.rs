@@ -3,28 +3,20 @@
 use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_codec::inbox::Outcome;
+use waypost_engine::dispatch::LONGEST_CALL;
 use waypost_types::{Span, Timestamp};
 
-/// What a provider does with a repeated key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum OnRepeat {
-    /// Answers as it did the first time.
-    Replay,
-    /// Answers with an error that means "done already".
-    Error,
-}
+pub use waypost_engine::definitions::{Channel, HttpChannel, Idempotency, OnRepeat};
 
-/// What a provider offers against sending twice.
+/// What a provider offers against sending twice, and how long it may take.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Capabilities {
-    /// Whether it honours an idempotency key.
-    pub key: bool,
-    /// For how long.
-    pub window: Span,
-    /// What a repeat gets.
-    pub on_repeat: OnRepeat,
-    /// Whether it can be asked what became of a key.
+    /// How it honours an idempotency key, if it does.
+    pub key: Option<Idempotency>,
+    /// Whether it can be asked what became of a dispatch.
     pub lookup: bool,
+    /// The longest that a call takes; at most [`LONGEST_CALL`].
+    pub longest_call: Span,
 }
 
 /// One message, ready to go: the same bytes on every attempt.
@@ -63,21 +55,32 @@ pub struct ProviderOutcome {
     pub retry_after: Option<Span>,
 }
 
-/// A way out for e-mail.
+/// A way out for e-mail; one serves every channel that names it.
 #[async_trait]
 pub trait Provider: Send + Sync + 'static {
-    /// What it offers.
-    fn capabilities(&self) -> Capabilities;
+    /// What it offers on this channel.
+    fn capabilities(&self, channel: &Channel) -> Capabilities;
+
+    /// Whether this process can serve the channel; if not, what its operator has to change.
+    fn serves(&self, _channel: &Channel) -> Result<(), String> {
+        Ok(())
+    }
 
     /// Hands the message over, once. Never fails: what is not known is [`Outcome::Unknown`].
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome;
+    async fn send(&self, channel: &Channel, message: &OutgoingEmail) -> ProviderOutcome;
+
+    /// Asks what became of a dispatch (text form of its id), where [`Capabilities::lookup`] says that it can be
+    /// asked: accepted, definitely not taken, or [`Outcome::Unknown`] where there is no answer.
+    async fn look_up(&self, _channel: &Channel, _dispatch: &str) -> ProviderOutcome {
+        ProviderOutcome::other(Outcome::Unknown, "cannot be asked")
+    }
 }
 
 // === impl Capabilities ===
 
 impl Capabilities {
     /// No key, no look-up: most mail systems.
-    pub const NONE: Self = Self { key: false, window: Span::ZERO, on_repeat: OnRepeat::Error, lookup: false };
+    pub const NONE: Self = Self { key: None, lookup: false, longest_call: LONGEST_CALL };
 }
 
 // === impl ProviderOutcome ===

@@ -56,10 +56,10 @@ struct Mailbox(Mutex<Vec<OutgoingEmail>>, Mutex<Vec<ProviderOutcome>>);
 
 #[async_trait]
 impl Provider for Mailbox {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Channel) -> Capabilities {
         Capabilities::NONE
     }
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+    async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
         self.0.lock().unwrap().push(message.clone());
         let next = self.1.lock().unwrap().pop();
         assert!(next.as_ref().is_none_or(|o| o.reason != "panic"), "asked to");
@@ -91,6 +91,7 @@ fn definitions() -> DefinitionSet {
         from: "Shop <hello@news.shop.example>".to_owned(),
         secret: None,
         default: true,
+        http: None,
         hash: ContentHash::of(b"channel"),
     };
     let workspace = Workspace {

@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use waypost_codec::inbox::Outcome;
-use waypost_sender::{Capabilities, OutgoingEmail, Provider, ProviderOutcome};
+use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
 
 use crate::{chance::Chance, faults::Faults};
 
@@ -56,11 +56,11 @@ impl SimProvider {
 
 #[async_trait]
 impl Provider for SimProvider {
-    fn capabilities(&self) -> Capabilities {
+    fn capabilities(&self, _: &Channel) -> Capabilities {
         Capabilities::NONE
     }
 
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
+    async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
         let mut inner = self.inner();
         inner.calls += 1;
         let Faults { silent_before, silent_after, transient, .. } = inner.faults;

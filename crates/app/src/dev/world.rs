@@ -34,7 +34,7 @@ use waypost_runtime::{
     ports::{Append, Clock, Entropy, Log, Offset, Owners, OwnersError},
 };
 use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::{Calls, Capabilities, Links, OutgoingEmail, Provider, ProviderOutcome, SenderProcessor};
+use waypost_sender::{Calls, Capabilities, Channel, Links, OutgoingEmail, Provider, ProviderOutcome, SenderProcessor};
 use waypost_types::{EntityId, PartitionId, Role, Timestamp};
 
 use crate::{files, keys};
@@ -94,12 +94,12 @@ impl Mailbox {
 
 #[async_trait]
 impl Provider for Mailbox {
-    fn capabilities(&self) -> Capabilities {
-        self.catcher.capabilities()
+    fn capabilities(&self, channel: &Channel) -> Capabilities {
+        self.catcher.capabilities(channel)
     }
 
-    async fn send(&self, message: &OutgoingEmail) -> ProviderOutcome {
-        let outcome = self.catcher.send(message).await;
+    async fn send(&self, channel: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
+        let outcome = self.catcher.send(channel, message).await;
         self.seen.lock().unwrap_or_else(PoisonError::into_inner).push(message.clone());
         outcome
     }

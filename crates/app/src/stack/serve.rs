@@ -13,6 +13,7 @@ use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, 
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_providers::{
     catcher::Catcher,
+    http::{Http, HttpSettings},
     smtp::{self, Smtp, SmtpSettings, Tls},
 };
 use waypost_runtime::{
@@ -365,6 +366,9 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
         ensure!(smtp::call_timeout(&settings) <= LONGEST_CALL, "a call over SMTP could outlast what the sender waits for in doubt");
         providers.insert("smtp".to_owned(), Arc::new(Smtp::new(settings)?));
     }
+    let allow: Vec<String> = mail.http_allow.split(',').map(str::trim).filter(|entry| !entry.is_empty()).map(str::to_owned).collect();
+    let secrets = Some(&config.secrets.dir).filter(|dir| !dir.is_empty()).map(Into::into);
+    providers.insert("http".to_owned(), Arc::new(Http::new(HttpSettings::new(allow, secrets)).context("mail.http_allow")?));
     Ok(providers)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waypost_types::{ContentHash, Currency, IdentifierClass, Timestamp};
+use waypost_types::{ContentHash, Currency, IdentifierClass, Span, Timestamp};
 
 use super::{
     journey::{class, zone},
@@ -11,13 +11,16 @@ use super::{
 };
 use crate::{
     condition::Type,
-    definitions::{Channel, Class, ConsentDefault, Policy, Segment, Source, Topic},
+    definitions::{Channel, Class, ConsentDefault, HttpChannel, Idempotency, OnRepeat, Policy, Segment, Source, Topic},
 };
 
 /// Channel types that the product describes and this version lacks.
 pub(super) const CHANNELS_LATER: &[&str] =
     &["sms", "push", "whatsapp", "rcs", "viber", "webhook", "meta_audience", "google_audience", "ads"];
 const PROVIDERS_LATER: &[&str] = &["ses", "sendgrid", "postmark", "mailgun", "resend"];
+/// A key that is forgotten within two minutes settles no doubt: a minute of its window is kept back.
+const SHORTEST_WINDOW: Span = Span::from_secs(120);
+const LONGEST_WINDOW: Span = Span::from_days(30);
 const POLICY_LATER: &[&str] = &[
     "holidays",
     "windows",
@@ -63,7 +66,7 @@ pub(super) fn channel(r: &mut Reader<'_>, spec: &Item<'_>, name: &str, hash: Con
     let mut f = r.fields(spec)?;
     let kind = f.require(r, "type", codes::FIELD_MISSING).and_then(|i| r.word(&i, &["email"], CHANNELS_LATER));
     let provider = f.require(r, "provider", codes::FIELD_MISSING);
-    let provider = provider.and_then(|i| r.word(&i, &["smtp", "catcher"], PROVIDERS_LATER));
+    let provider = provider.and_then(|i| r.word(&i, &["smtp", "http", "catcher"], PROVIDERS_LATER));
     let from = f.require(r, "from", codes::FIELD_MISSING).and_then(|i| {
         let text = r.text(&i, 320)?;
         let ok = is_sender(&text);
@@ -72,10 +75,61 @@ pub(super) fn channel(r: &mut Reader<'_>, spec: &Item<'_>, name: &str, hash: Con
         }
         ok.then_some(text)
     });
-    let secret = f.text(r, "secret", 255);
+    let secret = f.get("secret").and_then(|i| r.name(&i));
     let default = f.bool(r, "default", false);
+    let http = (provider == Some("http")).then(|| http(r, &mut f));
     f.finish(r, &["rate", "price"]);
-    Some(Channel { name: name.to_owned(), kind: kind?.to_owned(), provider: provider?.to_owned(), from: from?, secret, default, hash })
+    let http = match http {
+        Some(settings) => Some(settings?),
+        None => None,
+    };
+    Some(Channel {
+        name: name.to_owned(),
+        kind: kind?.to_owned(),
+        provider: provider?.to_owned(),
+        from: from?,
+        secret,
+        default,
+        http,
+        hash,
+    })
+}
+
+/// Where and with which promises messages are posted.
+fn http(r: &mut Reader<'_>, f: &mut Fields<'_>) -> Option<HttpChannel> {
+    let url = f.require(r, "url", codes::FIELD_MISSING).and_then(|i| {
+        let text = r.text(&i, 2_000)?;
+        let ok = is_endpoint(&text);
+        if !ok {
+            r.problem(
+                codes::VALUE_INVALID,
+                i.node.at,
+                &i.path,
+                "an endpoint is as `https://mail.example/send`, without `?`, `#`, `%`, `..` and a password",
+            );
+        }
+        ok.then(|| text.trim_end_matches('/').to_owned())
+    });
+    let key = f.get("idempotency").and_then(|i| {
+        let mut k = r.fields(&i)?;
+        let window = k.require(r, "window", codes::FIELD_MISSING).and_then(|i| r.span(&i, SHORTEST_WINDOW, LONGEST_WINDOW));
+        let on_repeat = match k.get("on_repeat").and_then(|i| r.word(&i, &["replay", "error"], &[])) {
+            Some("error") => OnRepeat::Error,
+            Some(_) | None => OnRepeat::Replay,
+        };
+        k.finish(r, &[]);
+        Some(Idempotency { window: window?, on_repeat })
+    });
+    let lookup = f.bool(r, "lookup", false);
+    Some(HttpChannel { url: url?, key, lookup })
+}
+
+/// An absolute URL that a path can be added to; credentials belong into a secret.
+fn is_endpoint(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let plain = |rest: &str| rest.chars().all(|c| c.is_ascii_graphic() && !matches!(c, '?' | '#' | '@' | '%' | '"' | '<' | '>' | '\\'));
+    // An operator allows paths by their beginning: no way back up.
+    rest.is_some_and(|rest| plain(rest) && !rest.contains("..") && rest.starts_with(|c: char| c.is_ascii_alphanumeric() || c == '['))
 }
 
 /// `Name <local@domain>` or the bare address; no control character, because this becomes a header.

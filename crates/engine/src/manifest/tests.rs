@@ -187,6 +187,31 @@ fn what_is_not_built_yet_is_refused_in_its_place() {
 }
 
 #[test]
+fn a_provider_over_http_says_where_and_what_it_promises() {
+    let http = |more: &str| format!("provider: http, url: 'https://relay.example/v1/send/', {more}");
+    let files = |spec: &str| OTHERS.replacen("provider: catcher", spec, 1);
+    assert_eq!(problems(JOURNEY, &files(&http("secret: relay, idempotency: {window: 24h, on_repeat: error}, lookup: true")), MAIL), []);
+    check("FIELD_MISSING", "provider: catcher", "¦provider: http");
+    check("UNKNOWN_FIELD", "provider: catcher", "provider: catcher, ¦url: 'https://relay.example'");
+    check("FIELD_MISSING", "provider: catcher", &http("idempotency: ¦{on_repeat: replay}"));
+    check("LIMIT_EXCEEDED", "provider: catcher", &http("idempotency: {window: ¦1m}"));
+    check("UNKNOWN_REFERENCE", "provider: catcher", &http("idempotency: {window: 1h, on_repeat: ¦ignore}"));
+    check("VALUE_INVALID", "provider: catcher", &http("secret: ¦../relay"));
+    for url in [
+        "ftp://x.example",
+        "https://",
+        "https://u:p@x.example",
+        "https://x.example/?a=b",
+        "https://x.example/#a",
+        "x.example",
+        "https://a b",
+        "https://x.example/a/../b",
+    ] {
+        check("VALUE_INVALID", "provider: catcher", &format!("provider: http, url: ¦'{url}'"));
+    }
+}
+
+#[test]
 fn unknown_names_are_refused() {
     check("UNKNOWN_REFERENCE", "topic: news", "topic: ¦newz");
     check("UNKNOWN_REFERENCE", "channel: email", "channel: ¦pigeon");

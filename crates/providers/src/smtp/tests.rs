@@ -7,9 +7,9 @@ use tokio::{
     io::{AsyncBufReadExt, AsyncWriteExt, BufReader},
     net::TcpListener,
 };
-use waypost_types::Timestamp;
 
 use super::*;
+use crate::fixture::channel;
 
 /// What the server says; `""` closes the connection, `"…"` says nothing for ever.
 #[derive(Clone, Copy)]
@@ -96,22 +96,12 @@ fn settings(port: u16) -> SmtpSettings {
 }
 
 fn message() -> OutgoingEmail {
-    OutgoingEmail {
-        dispatch: "dsp_01".to_owned(),
-        from: "hello@shop.example".to_owned(),
-        to: "ann@shop.example".to_owned(),
-        message_id: "01@shop.example".to_owned(),
-        at: Timestamp::ZERO,
-        subject: "x".to_owned(),
-        html: String::new(),
-        text: String::new(),
-        raw: Bytes::from_static(b"Subject: x\r\n\r\n.\r\n..\r\n.hidden\r\nend\r\n"),
-    }
+    OutgoingEmail { raw: Bytes::from_static(b"Subject: x\r\n\r\n.\r\n..\r\n.hidden\r\nend\r\n"), ..crate::fixture::message() }
 }
 
 async fn outcome(script: Script) -> (Outcome, String) {
     let (port, _) = server(script).await;
-    let outcome = Smtp::new(settings(port)).unwrap().send(&message()).await;
+    let outcome = Smtp::new(settings(port)).unwrap().send(&channel(), &message()).await;
     (outcome.class, if outcome.class == Outcome::Accepted { outcome.provider_id } else { outcome.reason })
 }
 
@@ -149,14 +139,14 @@ async fn nobody_listening_is_transient() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     drop(listener);
-    let outcome = Smtp::new(settings(port)).unwrap().send(&message()).await;
+    let outcome = Smtp::new(settings(port)).unwrap().send(&channel(), &message()).await;
     assert_eq!((outcome.class, outcome.reason.as_str()), (Outcome::Transient, "connect: connection failed"));
 }
 
 #[tokio::test]
 async fn dots_are_stuffed_and_the_message_arrives_as_it_is() {
     let (port, received) = server(GOOD).await;
-    Smtp::new(settings(port)).unwrap().send(&message()).await;
+    Smtp::new(settings(port)).unwrap().send(&channel(), &message()).await;
     let lines = received.lock().unwrap().clone();
     let start = lines.iter().position(|l| l == "DATA\r\n").unwrap();
     assert_eq!(lines[start + 1..start + 8], ["Subject: x\r\n", "\r\n", "..\r\n", "...\r\n", "..hidden\r\n", "end\r\n", ".\r\n"]);
@@ -167,16 +157,19 @@ async fn what_could_speak_smtp_never_reaches_the_wire() {
     let (port, received) = server(GOOD).await;
     let smtp = Smtp::new(settings(port)).unwrap();
     for raw in [&b"a\n.\nMAIL FROM:<x>\r\n"[..], b"a\r.\r\n", b"a\r\n.\nb\r\n", b"a\0b\r\n", b"a\r\nb", b"\r"] {
-        let outcome = smtp.send(&OutgoingEmail { raw: Bytes::copy_from_slice(raw), ..message() }).await;
+        let outcome = smtp.send(&channel(), &OutgoingEmail { raw: Bytes::copy_from_slice(raw), ..message() }).await;
         assert_eq!(outcome.class, Outcome::PermanentContent, "{raw:?}");
     }
     let long = [vec![b'x'; 999], b"\r\n".to_vec()].concat();
-    assert_eq!(smtp.send(&OutgoingEmail { raw: long.into(), ..message() }).await.class, Outcome::PermanentContent);
+    assert_eq!(smtp.send(&channel(), &OutgoingEmail { raw: long.into(), ..message() }).await.class, Outcome::PermanentContent);
     for to in ["ann@shop.example>\r\nRCPT TO:<eve@shop.example", "ann", "", "ann @shop.example", "ann@shop.example\n"] {
-        let outcome = smtp.send(&OutgoingEmail { to: to.to_owned(), ..message() }).await;
+        let outcome = smtp.send(&channel(), &OutgoingEmail { to: to.to_owned(), ..message() }).await;
         assert_eq!(outcome.class, Outcome::PermanentRecipient, "{to}");
     }
-    assert_eq!(smtp.send(&OutgoingEmail { from: "a\r\nb@shop.example".to_owned(), ..message() }).await.class, Outcome::PermanentContent);
+    assert_eq!(
+        smtp.send(&channel(), &OutgoingEmail { from: "a\r\nb@shop.example".to_owned(), ..message() }).await.class,
+        Outcome::PermanentContent
+    );
     assert!(received.lock().unwrap().is_empty());
 }
 
@@ -186,7 +179,7 @@ async fn a_connection_serves_many_messages_and_is_replaced_when_it_has_gone() {
         let (port, received) = server(Script { close_after_message, ..GOOD }).await;
         let smtp = Smtp::new(settings(port)).unwrap();
         for _ in 0..3 {
-            assert_eq!(smtp.send(&message()).await.class, Outcome::Accepted);
+            assert_eq!(smtp.send(&channel(), &message()).await.class, Outcome::Accepted);
         }
         let count = |what: &str| received.lock().unwrap().iter().filter(|l| l.starts_with(what)).count();
         assert_eq!((count("<connected>"), count("DATA")), (connections, 3));
@@ -197,7 +190,7 @@ async fn a_connection_serves_many_messages_and_is_replaced_when_it_has_gone() {
 async fn starttls_is_never_left_out() {
     let (port, received) = server(GOOD).await;
     let smtp = Smtp::new(SmtpSettings { tls: Tls::Starttls, ..settings(port) }).unwrap();
-    let outcome = smtp.send(&message()).await;
+    let outcome = smtp.send(&channel(), &message()).await;
     assert_eq!((outcome.class, outcome.reason.as_str()), (Outcome::Transient, "starttls: the server lacks what is needed"));
     assert!(!received.lock().unwrap().iter().any(|l| l.starts_with("MAIL")));
 }
