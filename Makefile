@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 300
 
-.PHONY: figures help demo up down build check test test-unit test-it sim lint fmt codegen
+.PHONY: figures help demo up down build check test test-unit test-it sim chaos lint fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-it: ## the whole-process tests only
 
 sim: ## SEEDS worlds under faults; prints the seed that failed
 	$(CARGO) run --quiet -p waypost-sim -- --seeds $(SEEDS)
+
+chaos: ## MINUTES=10 of faults on a real Kafka and Redis, then the oracle; SEED= repeats a run, BROKERS= is 1 or 3
+	deploy/local/chaos.sh
 
 figures: ## first figures of the stack that `make up` started: latency of a stop, events a second
 	set -a; . .stack/up/env; WRITE_KEY=$$(cat .stack/up/write-key); set +a; $(CARGO) run --quiet --release -p waypost-tests --bin figures

@@ -7,6 +7,7 @@
 #   deploy/local/stack.sh down [--wipe]        stop what this directory started, by pid; --wipe forgets its data
 #   deploy/local/stack.sh env                  print the environment (export WAYPOST_KAFKA=…)
 #   deploy/local/stack.sh status               what runs
+#   deploy/local/stack.sh tools                print where the fetched programs lie (export STACK_JAVA=…)
 #
 # STACK_DIR (default .stack) holds one instance: ports, data, logs, pid files. STACK_CACHE (default
 # .stack) holds what was fetched and is shared by all instances. The stack of `make test` is another
@@ -314,13 +315,18 @@ case $COMMAND in
     [ -f "$DIR/env" ] || die "nothing is up here; run $0 up"
     cat "$DIR/env"
     ;;
+  tools)
+    for name in "STACK_JAVA=$(java_bin)" "STACK_KAFKA_JARS=$LIBS" "STACK_KAFKA_LOGGING=$HERE/kafka/log4j2.properties" "STACK_REDIS_SERVER=$(redis_bin | head -1)"; do
+      printf 'export %s=%q\n' "${name%%=*}" "${name#*=}"
+    done
+    ;;
   status)
     for part in kafka redis registry; do
       if pid=$(alive "$part"); then echo "$part: running, pid $pid, port $(port_of "$part")"; else echo "$part: not running"; fi
     done
     ;;
   *)
-    sed -n '2,15p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,16p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

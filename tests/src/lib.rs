@@ -1,1 +1,3 @@
-//! Whole-process tests live in `it/`.
+//! What the whole-process tests and the chaos runner share. Whole-process tests live in `it/`.
+
+pub mod chaos;

@@ -1,0 +1,255 @@
+//! The product's processes: seats, each with its own roads to Kafka and Redis, and somebody who sits there.
+//!
+//! Whoever ends by himself is started again after a second, as an orchestrator of containers would do.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context as _, bail, ensure};
+use tokio::sync::Mutex;
+use waypost_types::Role;
+
+use super::{
+    kafka::SeatLinks,
+    link::Link,
+    process::{Process, free_port},
+    settings::{PARTITIONS, Settings, Tools},
+    story::Diary,
+};
+
+/// Every role but control in two processes; the keyed ones have a third seat, for rebalances.
+const SEATS: [(Role, usize); 6] =
+    [(Role::Ingest, 2), (Role::Identity, 3), (Role::Segmenter, 3), (Role::Orchestrator, 3), (Role::Sender, 3), (Role::Control, 1)];
+
+/// How long a process may take to end after SIGTERM: its grace, and a bit.
+const GRACE: Duration = Duration::from_secs(40);
+
+/// How long the control API may take to come up.
+const PATIENCE: Duration = Duration::from_mins(2);
+
+/// A place for a process.
+#[derive(Debug)]
+pub struct Seat {
+    /// What it does.
+    pub role: Role,
+    /// `identity-2`.
+    pub name: String,
+    /// Roads to the brokers.
+    pub kafka: SeatLinks,
+    /// Road to Redis.
+    pub redis: Arc<Link>,
+    /// Private reads; names the process on `wp1.progress`.
+    pub owner: u16,
+    /// Its door or API, where it has one.
+    pub door: u16,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    process: Option<Process>,
+    wanted: bool,
+}
+
+/// All of them.
+#[derive(Debug)]
+pub struct Fleet {
+    /// In the order in which they are started.
+    pub seats: Vec<Seat>,
+    /// How often one ended by itself.
+    pub ended_by_themselves: AtomicUsize,
+    tools: Tools,
+    logs: PathBuf,
+    environment: Vec<(String, String)>,
+    diary: Arc<Diary>,
+}
+
+/// How many seats there are.
+pub fn seats() -> usize {
+    SEATS.iter().map(|(_, count)| count).sum()
+}
+
+// === impl Fleet ===
+
+impl Fleet {
+    /// Sets the table; nobody sits yet.
+    ///
+    /// # Errors
+    /// If the folder of logs cannot be made.
+    pub fn new(settings: &Settings, kafka: Vec<SeatLinks>, redis: Vec<Arc<Link>>, smtp: u16, diary: Arc<Diary>) -> anyhow::Result<Self> {
+        let logs = settings.folder.join("roles");
+        fs::create_dir_all(&logs)?;
+        let names = SEATS.iter().flat_map(|(role, count)| (1..=*count).map(move |n| (*role, n)));
+        let place = |((role, number), (kafka, redis)): ((Role, usize), (SeatLinks, Arc<Link>))| Seat {
+            role,
+            name: format!("{role}-{number}"),
+            kafka,
+            redis,
+            owner: free_port(),
+            door: free_port(),
+            state: Mutex::default(),
+        };
+        let seats: Vec<Seat> = names.zip(kafka.into_iter().zip(redis)).map(place).collect();
+        let ingest = seats.iter().find(|s| s.role == Role::Ingest).context("a seat of ingest")?.door;
+        let variable = |name: &str, value: &dyn ToString| (format!("WAYPOST_{name}"), value.to_string());
+        let environment = vec![
+            variable("INSTALL_PARTITIONS", &PARTITIONS),
+            variable("INSTALL_REPLICATION", &settings.brokers.min(3)),
+            variable("INGEST_PUBLIC_URL", &format!("http://127.0.0.1:{ingest}")),
+            variable("MAIL_SMTP_HOST", &"127.0.0.1"),
+            variable("MAIL_SMTP_PORT", &smtp),
+            variable("MAIL_SMTP_TLS", &"none"),
+            variable("MAIL_CATCHER_DIR", &logs.join("mail").display()),
+            variable(
+                "LOG_FILTER",
+                &std::env::vars().find(|(n, _)| n == "WAYPOST_LOG_FILTER").map_or_else(|| "info".to_owned(), |(_, v)| v),
+            ),
+        ];
+        let tools = settings.tools.clone();
+        Ok(Self { seats, ended_by_themselves: AtomicUsize::new(0), tools, logs, environment, diary })
+    }
+
+    /// Seats of a role.
+    pub fn of(&self, role: Role) -> impl Iterator<Item = &Seat> {
+        self.seats.iter().filter(move |seat| seat.role == role)
+    }
+
+    fn command(&self, seat: &Seat, arguments: &[&str]) -> Command {
+        let brokers: Vec<String> = seat.kafka.iter().map(|link| format!("127.0.0.1:{}", link.port())).collect();
+        let mut command = Command::new(&self.tools.waypost);
+        command.args(arguments).envs(self.environment.iter().cloned()).current_dir(&self.logs);
+        command.env("WAYPOST_KAFKA_BROKERS", brokers.join(","));
+        command.env("WAYPOST_REDIS_URL", format!("redis://127.0.0.1:{}/0", seat.redis.port()));
+        command.env("WAYPOST_OWNER_LISTEN", format!("127.0.0.1:{}", seat.owner));
+        command.env(
+            if seat.role == Role::Control { "WAYPOST_CONTROL_LISTEN" } else { "WAYPOST_INGEST_LISTEN" },
+            format!("127.0.0.1:{}", seat.door),
+        );
+        command
+    }
+
+    /// `waypost init`, then the first two of each role, then definitions and write keys: the backend's and the browser's.
+    ///
+    /// # Errors
+    /// If something refuses or does not come up.
+    pub async fn open(&self) -> anyhow::Result<(String, String)> {
+        let first = self.seats.first().context("a seat")?;
+        let init = self.command(first, &["init"]).output()?;
+        ensure!(init.status.success(), "waypost init: {}{}", String::from_utf8_lossy(&init.stdout), String::from_utf8_lossy(&init.stderr));
+        for seat in &self.seats {
+            if !seat.name.ends_with('3') {
+                self.sit(seat).await?;
+            }
+        }
+        self.until("the control API", || self.ctl(&["get"]).is_ok()).await?;
+        self.ctl(&["apply", "-f", &self.tools.journeys.display().to_string()])?;
+        for name in self.ctl(&["-o", "name", "get", "journey"])?.lines() {
+            self.ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
+        }
+        Ok((self.ctl(&["source", "rotate-key", "shop-backend"])?, self.ctl(&["source", "rotate-key", "web"])?))
+    }
+
+    async fn until(&self, what: &str, mut look: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let until = tokio::time::Instant::now() + PATIENCE;
+        while !look() {
+            if tokio::time::Instant::now() > until {
+                bail!("waited {} s for {what}; logs are in {}", PATIENCE.as_secs(), self.logs.display());
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        Ok(())
+    }
+
+    /// Runs `waypostctl`; its standard output.
+    ///
+    /// # Errors
+    /// If it fails, with what it said.
+    pub fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let control = self.of(Role::Control).next().context("a seat of control")?;
+        let server = format!("http://127.0.0.1:{}", control.door);
+        let done = Command::new(&self.tools.waypostctl).args(["--server", &server]).args(arguments).output()?;
+        ensure!(done.status.success(), "waypostctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+
+    fn start(&self, seat: &Seat) -> anyhow::Result<Process> {
+        let mut command = self.command(seat, &["serve", "--role", seat.role.as_str()]);
+        Ok(Process::start(&mut command, &self.logs.join(format!("{}.log", seat.name)))?)
+    }
+
+    /// Somebody sits down.
+    ///
+    /// # Errors
+    /// If the process cannot be started.
+    pub async fn sit(&self, seat: &Seat) -> anyhow::Result<()> {
+        let mut state = seat.state.lock().await;
+        state.wanted = true;
+        if state.process.is_none() {
+            state.process = Some(self.start(seat)?);
+        }
+        Ok(())
+    }
+
+    /// Whether somebody sits there and is meant to.
+    pub async fn is_taken(&self, seat: &Seat) -> bool {
+        let state = seat.state.lock().await;
+        state.wanted && state.process.is_some()
+    }
+
+    /// `kill -9`; nobody sits there until [`Self::sit`].
+    pub async fn kill(&self, seat: &Seat) {
+        let mut state = seat.state.lock().await;
+        state.wanted = false;
+        if let Some(process) = state.process.take() {
+            process.kill();
+        }
+    }
+
+    /// SIGTERM; waits for the end. Whether it ended well.
+    pub async fn terminate(&self, seat: &Seat) -> bool {
+        let process = {
+            let mut state = seat.state.lock().await;
+            state.wanted = false;
+            state.process.take()
+        };
+        match process {
+            Some(process) => process.terminate(GRACE).await,
+            None => true,
+        }
+    }
+
+    /// Sends a signal by name to whoever sits there.
+    pub async fn signal(&self, seat: &Seat, name: &str) {
+        if let Some(process) = seat.state.lock().await.process.as_mut() {
+            process.signal(name);
+        }
+    }
+
+    /// Starts again whoever ended by himself; for ever.
+    pub async fn supervise(&self) {
+        loop {
+            tokio::time::sleep(Duration::from_secs(1)).await;
+            for seat in &self.seats {
+                let mut state = seat.state.lock().await;
+                let Some(status) = state.process.as_mut().and_then(Process::ended) else { continue };
+                state.process = None;
+                if state.wanted {
+                    self.ended_by_themselves.fetch_add(1, Ordering::Relaxed);
+                    self.diary.note(&format!("{} ended by itself ({status}), starting it again", seat.name));
+                    match self.start(seat) {
+                        Ok(process) => state.process = Some(process),
+                        Err(error) => self.diary.note(&format!("{} does not start: {error:#}", seat.name)),
+                    }
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! Compares what went in, as acknowledged at the door, with what every partition holds, what was decided and what
+//! the mail server received. It knows the plots, not the product.
+
+pub mod fence;
+mod journeys;
+
+use std::{collections::BTreeMap, fmt};
+
+use waypost_codec::public::{Decision, Message};
+
+use super::{
+    holdings::Holdings,
+    people::{Person, What},
+    sink::Mail,
+    story::Fault,
+};
+
+/// What is wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Wrong {
+    /// Acknowledged and without its effect.
+    Lost,
+    /// More than once.
+    Doubled,
+    /// Before its time.
+    Early,
+    /// Although a stop stood before it.
+    AfterStop,
+    /// For no reason that was injected.
+    Unexplained,
+}
+
+/// One thing that is wrong.
+#[derive(Clone, Debug)]
+pub struct Finding {
+    /// How.
+    pub wrong: Wrong,
+    /// Whose, where it is somebody's.
+    pub person: Option<usize>,
+    /// What exactly.
+    pub what: String,
+}
+
+/// Everything that is to be compared.
+#[derive(Debug)]
+pub struct Evidence {
+    /// What went in.
+    pub people: Vec<Person>,
+    /// What lies in the store.
+    pub holdings: Holdings,
+    /// What was decided.
+    pub decisions: Vec<Decision>,
+    /// What became of messages.
+    pub messages: Vec<Message>,
+    /// What the mail server received.
+    pub mails: Vec<Mail>,
+    /// What was broken.
+    pub faults: Vec<Fault>,
+    /// Numbers that never came on public topics.
+    pub missing: Vec<String>,
+    /// Attempts behind an opt-out.
+    pub unfenced: Vec<String>,
+    /// Letters set aside.
+    pub letters: usize,
+}
+
+/// What the oracle says.
+#[derive(Debug, Default)]
+pub struct Verdict {
+    /// Everything that is wrong.
+    pub findings: Vec<Finding>,
+    /// Events acknowledged.
+    pub events: usize,
+    /// Sends decided.
+    pub sends: usize,
+    /// Messages whose outcome nobody knows, by the kind of fault that can have caused it.
+    pub unknown: BTreeMap<&'static str, usize>,
+    /// Runs judged, and those of them that a stop came in time for.
+    pub runs: (usize, usize),
+    /// People of two halves that are one profile now.
+    pub merged: usize,
+}
+
+// === impl Verdict ===
+
+impl Verdict {
+    fn wrong(&mut self, wrong: Wrong, person: usize, what: String) {
+        self.findings.push(Finding { wrong, person: Some(person), what });
+    }
+
+    /// How many of a kind.
+    pub fn count(&self, wrong: Wrong) -> usize {
+        self.findings.iter().filter(|f| f.wrong == wrong).count()
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let all = [
+            ("lost", Wrong::Lost),
+            ("doubled", Wrong::Doubled),
+            ("early", Wrong::Early),
+            ("after-stop", Wrong::AfterStop),
+            ("unexplained", Wrong::Unexplained),
+        ];
+        let counts: Vec<String> = all.iter().map(|(name, wrong)| format!("{name} {}", self.count(*wrong))).collect();
+        f.write_str(&counts.join(", "))
+    }
+}
+
+/// Judges a run that has come to rest.
+pub fn judge(evidence: &Evidence) -> Verdict {
+    let mut verdict = Verdict { sends: evidence.decisions.iter().filter(|d| d.what == "SENT").count(), ..Verdict::default() };
+    let general = |wrong, what: String| Finding { wrong, person: None, what };
+    verdict.findings.extend(evidence.missing.iter().map(|what| general(Wrong::Lost, what.clone())));
+    verdict.findings.extend(evidence.holdings.open_channels().into_iter().map(|what| general(Wrong::Lost, what)));
+    match evidence.holdings.unsettled() {
+        Ok(open) => verdict.findings.extend(open.into_iter().map(|what| general(Wrong::Lost, format!("not at rest: {what}")))),
+        Err(error) => verdict.findings.push(general(Wrong::Lost, format!("{error:#}"))),
+    }
+    verdict.findings.extend(evidence.unfenced.iter().map(|what| general(Wrong::AfterStop, what.clone())));
+    if evidence.letters > 0 {
+        verdict.findings.push(general(Wrong::Unexplained, format!("{} dead letters", evidence.letters)));
+    }
+    let journeys = journeys::Journeys::of(&evidence.decisions, &evidence.messages, &evidence.mails, &evidence.faults);
+    for person in &evidence.people {
+        verdict.events += person.said.iter().filter(|s| s.acknowledged.is_some()).count();
+        let profile = kept(&mut verdict, evidence, person);
+        journeys.judge(&mut verdict, person, profile.as_deref());
+    }
+    verdict
+}
+
+/// Kept: all names of a person lead to one profile, and both stages have folded each acknowledged event there once.
+/// The profile's id.
+fn kept(verdict: &mut Verdict, evidence: &Evidence, person: &Person) -> Option<String> {
+    let number = person.number;
+    if let Some(why) = &person.refused {
+        verdict.wrong(Wrong::Unexplained, number, format!("refused at the door: {why}"));
+    }
+    let mut found = None;
+    for name in person.names() {
+        let one = match evidence.holdings.find(&name) {
+            Ok(Some(one)) => one,
+            Ok(None) => {
+                verdict.wrong(Wrong::Lost, number, format!("nobody is called {name:?}"));
+                continue;
+            }
+            Err(error) => {
+                verdict.wrong(Wrong::Lost, number, format!("{name:?}: {error:#}"));
+                continue;
+            }
+        };
+        match &found {
+            None => found = Some(one),
+            Some(first) if first.profile != one.profile => {
+                verdict.wrong(Wrong::Lost, number, format!("{} and {} are not one profile", first.profile, one.profile));
+            }
+            Some(_) => {}
+        }
+    }
+    let found = found?;
+    if person.merges() {
+        verdict.merged += 1;
+    }
+    // An event whose answer was lost counts once; a press of a link counts as often as it was sent, at most.
+    let least = person.said.iter().filter(|s| s.acknowledged.is_some()).count() as u64;
+    let most = person.said.iter().map(|s| if s.what == What::Pressed { u64::from(s.tries.max(1)) } else { 1 }).sum::<u64>();
+    let folded = found.segment.events;
+    if folded < least {
+        verdict.wrong(Wrong::Lost, number, format!("{least} events were acknowledged, {folded} folded at {}", found.profile));
+    } else if folded > most {
+        verdict.wrong(Wrong::Doubled, number, format!("{most} events were said, {folded} folded at {}", found.profile));
+    }
+    for (stage, of) in [("segmenter", found.segment.person.as_ref()), ("orchestrator", found.journey.person.as_ref())] {
+        for said in person.said.iter().filter(|s| s.acknowledged.is_some()) {
+            let there = match &said.what {
+                What::Touched(cart) => of.is_some_and(|p| p.carts.iter().any(|c| c.cart_id == *cart)),
+                What::Ordered(order) => of.is_some_and(|p| p.orders.iter().any(|o| o.order_id == *order)),
+                What::Subscribed | What::OptedOut | What::Pressed => of.is_some_and(|p| !p.consents.is_empty()),
+                What::Looked | What::Identified | What::Joined(_) => true,
+            };
+            if !there {
+                verdict.wrong(Wrong::Lost, number, format!("{:?} is not in the {stage}'s state of {}", said.what, found.profile));
+            }
+        }
+    }
+    Some(found.profile.to_string())
+}

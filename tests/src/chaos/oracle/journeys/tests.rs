@@ -1,0 +1,128 @@
+//! Each kind of wrong, seeded into an otherwise right story, is found, and nothing else is.
+
+use waypost_types::{IdentifierClass, Timestamp};
+
+use super::*;
+use crate::chaos::people::Name;
+
+/// One cart of one person: everything there is about it.
+#[derive(Clone)]
+struct Story {
+    person: Person,
+    decisions: Vec<Decision>,
+    messages: Vec<Message>,
+    mails: Vec<Mail>,
+    faults: Vec<Fault>,
+}
+
+fn said(what: What, at: i64) -> Said {
+    let names: Vec<Name> = vec![(IdentifierClass::UserId, "u0".to_owned())];
+    Said { what, names, first_tried: at, acknowledged: Some(at + 5), tries: 1 }
+}
+
+fn decision(what: &str, step: &str, at: i64) -> Decision {
+    let send = if what == "SENT" { format!("send-{step}") } else { String::new() };
+    Decision {
+        journey: "cart-recovery".into(),
+        key: "k0".into(),
+        profile: "root".into(),
+        what: what.into(),
+        step: step.into(),
+        at: Timestamp::from_millis(at),
+        send,
+        ..Decision::default()
+    }
+}
+
+fn message(name: &str, step: &str, at: i64) -> Message {
+    Message { name: name.into(), send: format!("send-{step}"), at: Timestamp::from_millis(at), ..Message::default() }
+}
+
+fn mail(subject: &str, at: i64) -> Mail {
+    Mail { at, to: "u0@mail.example".into(), subject: subject.into(), unsubscribe: String::new(), told: Told::Accepted }
+}
+
+/// A cart left alone, reminded of twice.
+fn left_alone() -> Story {
+    let person = Person { number: 0, plot: "cart", said: vec![said(What::Touched("k0".into()), 1_000)], done: true, refused: None };
+    let decisions = [("ENTERED", "", 1_001), ("SENT", "remind", 7_001), ("SENT", "again", 15_001), ("EXITED", "", 15_001)];
+    Story {
+        person,
+        decisions: decisions.map(|(what, step, at)| decision(what, step, at)).into(),
+        messages: vec![message("Message Accepted", "remind", 7_100), message("Message Accepted", "again", 15_100)],
+        mails: vec![mail("remind k0", 7_050), mail("again k0", 15_050)],
+        faults: Vec::new(),
+    }
+}
+
+fn verdict(story: &Story) -> (Vec<Wrong>, Verdict) {
+    let mut verdict = Verdict::default();
+    Journeys::of(&story.decisions, &story.messages, &story.mails, &story.faults).judge(&mut verdict, &story.person, Some("root"));
+    (verdict.findings.iter().map(|f| f.wrong).collect(), verdict)
+}
+
+fn wrongs(change: impl FnOnce(&mut Story)) -> Vec<Wrong> {
+    let mut story = left_alone();
+    change(&mut story);
+    verdict(&story).0
+}
+
+#[test]
+fn a_right_story_has_nothing_wrong() {
+    assert_eq!(wrongs(|_| {}), []);
+}
+
+#[test]
+fn what_is_missing_is_lost() {
+    assert_eq!(
+        wrongs(|s| drop(s.decisions.remove(1))),
+        [Wrong::Unexplained, Wrong::Lost],
+        "a mail that nobody decided, a send that is not there"
+    );
+    assert_eq!(wrongs(|s| drop(s.messages.remove(1))), [Wrong::Lost]);
+    assert_eq!(wrongs(|s| drop(s.mails.remove(1))), [Wrong::Lost], "reported accepted");
+    assert_eq!(wrongs(|s| drop(s.decisions.pop())), [Wrong::Lost], "a run that never ends");
+    assert_eq!(wrongs(|s| s.decisions.clear()).iter().filter(|w| **w == Wrong::Lost).count(), 4);
+}
+
+#[test]
+fn twice_is_doubled() {
+    assert_eq!(wrongs(|s| s.mails.push(mail("remind k0", 7_090))), [Wrong::Doubled]);
+    assert_eq!(wrongs(|s| s.decisions.insert(2, decision("SENT", "remind", 7_002))), [Wrong::Doubled]);
+    assert_eq!(wrongs(|s| s.decisions.insert(0, decision("ENTERED", "", 1_000))), [Wrong::Doubled]);
+}
+
+#[test]
+fn before_its_time_is_early() {
+    assert_eq!(wrongs(|s| s.mails[0].at = 6_990), [Wrong::Early]);
+    // the touch at 3 s was acknowledged well before the reminder of the first was due
+    assert_eq!(wrongs(|s| s.person.said.push(said(What::Touched("k0".into()), 3_000)))[..2], [Wrong::Early, Wrong::Early]);
+    // one that came too late to be in time moves nothing for certain
+    assert_eq!(wrongs(|s| s.person.said.push(said(What::Touched("k0".into()), 14_000))), []);
+}
+
+#[test]
+fn a_stop_in_time_prevents_and_a_late_one_may() {
+    let order = |at| move |s: &mut Story| s.person.said.push(said(What::Ordered("o".into()), at));
+    assert_eq!(wrongs(order(4_000)), [Wrong::AfterStop, Wrong::AfterStop]);
+    assert_eq!(wrongs(order(6_000)), [Wrong::AfterStop], "too late for the first, in time for the second");
+    assert_eq!(wrongs(order(14_500)), []);
+    assert_eq!(wrongs(|s| s.decisions[3].at = Timestamp::from_millis(9_000)), [Wrong::AfterStop], "sent after it had ended");
+}
+
+#[test]
+fn an_unknown_outcome_needs_a_fault_that_can_have_caused_it() {
+    let unknown = |s: &mut Story| s.messages[0] = message("Message Unknown", "remind", 8_000);
+    assert_eq!(wrongs(unknown), [Wrong::Unexplained]);
+    let fault = |kind, target: &str, from, until| Fault { number: 1, kind, target: target.to_owned(), from, until };
+    let with = |fault: Fault| {
+        let mut story = left_alone();
+        unknown(&mut story);
+        story.faults.push(fault);
+        verdict(&story)
+    };
+    let (wrong, verdict) = with(fault("kill", "sender-1", 7_000, 7_500));
+    assert_eq!((wrong, verdict.unknown.get("kill")), (Vec::new(), Some(&1)));
+    assert_eq!(with(fault("kill", "identity-1", 7_000, 7_500)).0, [Wrong::Unexplained], "of somebody who calls nobody");
+    assert_eq!(with(fault("smtp-dies", "", 9_000, 9_500)).0, [Wrong::Unexplained], "afterwards");
+}

@@ -1,0 +1,97 @@
+//! What happened and when: faults with their time, notes, and the lines that a reader sees.
+
+use std::{
+    io::Write as _,
+    sync::{Mutex, PoisonError},
+};
+
+use waypost_runtime::{host::SystemClock, ports::Clock as _};
+
+/// A fault, from its first effect to its end.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// From 1.
+    pub number: usize,
+    /// What kind.
+    pub kind: &'static str,
+    /// To whom: a seat's name, a server, a provider.
+    pub target: String,
+    /// Milliseconds since 1970.
+    pub from: i64,
+    /// 0 while it lasts.
+    pub until: i64,
+}
+
+/// The diary of a run.
+#[derive(Debug)]
+pub struct Diary {
+    began: i64,
+    faults: Mutex<Vec<Fault>>,
+}
+
+/// Milliseconds since 1970, as the processes under test see them.
+pub fn now() -> i64 {
+    SystemClock.now().millis()
+}
+
+/// The one place that writes to the terminal. A reader that has gone is no error of ours.
+pub fn say(line: &str) {
+    drop(writeln!(std::io::stdout(), "{line}"));
+}
+
+// === impl Diary ===
+
+impl Default for Diary {
+    fn default() -> Self {
+        Self { began: now(), faults: Mutex::default() }
+    }
+}
+
+impl Diary {
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Fault>> {
+        self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Seconds since the run began.
+    pub fn seconds(&self) -> i64 {
+        (now() - self.began) / 1_000
+    }
+
+    /// A line with its time.
+    pub fn note(&self, line: &str) {
+        say(&format!("{:>5} s  {line}", self.seconds()));
+    }
+
+    /// A fault begins; its number.
+    pub fn begin(&self, kind: &'static str, target: &str, detail: &str) -> usize {
+        let number = {
+            let mut faults = self.lock();
+            let number = faults.len() + 1;
+            faults.push(Fault { number, kind, target: target.to_owned(), from: now(), until: 0 });
+            number
+        };
+        self.note(format!("fault {number}: {kind} {target} {detail}").trim_end());
+        number
+    }
+
+    /// It is over.
+    pub fn end(&self, number: usize) {
+        if let Some(fault) = self.lock().get_mut(number - 1) {
+            fault.until = now();
+        }
+    }
+
+    /// All so far.
+    pub fn faults(&self) -> Vec<Fault> {
+        self.lock().clone()
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// Whether it lasted at some moment between two, both in milliseconds since 1970.
+    pub const fn touches(&self, from: i64, until: i64) -> bool {
+        self.from <= until && (self.until == 0 || self.until >= from)
+    }
+}
