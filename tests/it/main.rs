@@ -5,6 +5,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 #![expect(clippy::disallowed_methods, reason = "these tests watch real processes: time and environment are theirs")]
 
+mod backups;
 mod definitions;
 mod dev;
 mod doors;

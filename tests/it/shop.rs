@@ -145,6 +145,11 @@ impl Shop {
         process.expect("it runs").stop(role)
     }
 
+    /// Runs a command of `waypost` to its end, in the folder of the logs.
+    pub(crate) fn run(&self, arguments: &[&str]) -> Output {
+        self.launch.command(arguments).output().unwrap()
+    }
+
     /// Until the API answers.
     pub(crate) fn wait_for_control(&self) {
         self.until("the control API", || self.ask(&["get"]).status.success().then_some(()));
@@ -295,7 +300,8 @@ fn fixtures() -> String {
     stack::root().join("tests/fixtures/journeys").display().to_string()
 }
 
-fn said(output: &Output) -> String {
+/// How a command ended and what it said, for a test that fails.
+pub(crate) fn said(output: &Output) -> String {
     format!("{} {}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
 }
 

@@ -17,7 +17,7 @@ const STEPS: [(&str, i64); 2] = [("remind", 4_000), ("again", 8_000)];
 const SLACK: i64 = 2_000;
 
 /// Everybody's carts, and what has to come of them.
-struct Crowd<'a> {
+pub(crate) struct Crowd<'a> {
     shop: &'a Shop,
     carts: Vec<Cart>,
 }
@@ -50,12 +50,12 @@ impl Cart {
 // === impl Crowd ===
 
 impl<'a> Crowd<'a> {
-    fn of(shop: &'a Shop) -> Self {
+    pub(crate) fn of(shop: &'a Shop) -> Self {
         Self { shop, carts: Vec::new() }
     }
 
     /// Somebody new fills a cart; its number. An order ends all runs of a person, so each has one.
-    fn touch(&mut self) -> usize {
+    pub(crate) fn touch(&mut self) -> usize {
         let number = self.carts.len();
         let (key, user) = (format!("k{number}"), format!("u{number}"));
         self.shop.person(&user);
@@ -65,19 +65,19 @@ impl<'a> Crowd<'a> {
     }
 
     /// Its owner orders, under her user id.
-    fn order(&mut self, cart: usize) {
+    pub(crate) fn order(&mut self, cart: usize) {
         let cart = &mut self.carts[cart];
         cart.ordered = Some(self.shop.order(&json!({"userId": cart.user}), &format!("o-{}", cart.key)));
     }
 
     /// Until the first mail about a cart.
-    fn reminded(&self, cart: usize) {
+    pub(crate) fn reminded(&self, cart: usize) {
         let cart = &self.carts[cart];
         self.shop.mail(&format!("{}@mail.example", cart.user), &format!("remind {}", cart.key));
     }
 
     /// Until all runs have ended and what they sent has an outcome.
-    fn settle(&self) {
+    pub(crate) fn settle(&self) {
         for cart in &self.carts {
             self.shop.ended("cart-recovery", &cart.key);
         }
@@ -101,7 +101,7 @@ impl<'a> Crowd<'a> {
 
     /// Judges every cart; the sends that were reported as unknown. Some stops must have come in time, else
     /// nothing was shown of them.
-    fn judge(&self) -> Vec<String> {
+    pub(crate) fn judge(&self) -> Vec<String> {
         let in_time = self.carts.iter().flat_map(|cart| STEPS.map(|(_, delay)| cart.prevents(delay))).filter(|p| *p).count();
         assert!(in_time > 0, "no stop came in time");
         let decisions = self.shop.decisions.rows(&self.shop.registry);

@@ -26,6 +26,13 @@ pub(crate) enum Command {
     Init,
     /// Check Kafka, Redis and the installation, and say what to change
     Doctor,
+    /// Write the state of partitions to files, beside running processes
+    ///
+    /// One file a partition, each of one instant; partitions need not agree with each other. A backup is good for
+    /// as long as the inboxes keep what came after it. The files hold people's data: keep them as you keep Redis.
+    Backup(Backup),
+    /// Put backups in the place of what Redis holds; running processes notice, fold again from there, and send nothing twice
+    Restore(Restore),
     /// A development schema registry, in memory, filled from the committed schemas
     Registry {
         /// Where it is served; port 0 takes a free one
@@ -75,6 +82,41 @@ pub(crate) struct Serve {
     /// Roles of this process, separated by commas: ingest identity segmenter orchestrator sender control; `all` for all of them
     #[arg(long, value_delimiter = ',', default_value = "all", value_parser = roles)]
     pub(crate) role: Vec<Roles>,
+}
+
+/// Some partitions.
+#[derive(Args, Debug)]
+pub(crate) struct Which {
+    /// Only of this role: identity, segmenter, orchestrator or sender
+    #[arg(long)]
+    pub(crate) role: Option<Role>,
+    /// Only of this number
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: Option<u32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Backup {
+    /// Folder for the files; files that are there are never replaced
+    #[arg(long, value_name = "DIR")]
+    pub(crate) out: PathBuf,
+    #[command(flatten)]
+    pub(crate) which: Which,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Restore {
+    /// A folder that `waypost backup` wrote, or one of its files
+    #[arg(long, value_name = "PATH")]
+    pub(crate) from: PathBuf,
+    #[command(flatten)]
+    pub(crate) which: Which,
+    /// Only check, and say what would be done
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 /// One role or all of them.

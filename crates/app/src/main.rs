@@ -57,12 +57,22 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::doctor(&config)
         }
         #[cfg(feature = "stack")]
+        Command::Backup(args) => {
+            log("error", &config)?;
+            stack::backup(&config, &args)
+        }
+        #[cfg(feature = "stack")]
+        Command::Restore(args) => {
+            log("error", &config)?;
+            stack::restore(&config, &args)
+        }
+        #[cfg(feature = "stack")]
         Command::Registry { listen } => {
             log(&config.log.filter, &config)?;
             stack::registry(&listen)
         }
         #[cfg(not(feature = "stack"))]
-        Command::Serve(_) | Command::Init | Command::Doctor | Command::Registry { .. } => {
+        Command::Serve(_) | Command::Init | Command::Doctor | Command::Backup(_) | Command::Restore(_) | Command::Registry { .. } => {
             anyhow::bail!("this binary was built without Kafka and Redis: build it with the feature `stack` (the default)")
         }
     }

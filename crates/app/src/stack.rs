@@ -1,6 +1,7 @@
 //! Everything that runs against a real Kafka and a real Redis: `init`, `doctor`, `serve`, `registry`.
 
 mod admin;
+mod backup;
 mod owners;
 mod schemas;
 mod serve;
@@ -19,7 +20,10 @@ use waypost_runtime::{
 };
 use waypost_types::{PartitionId, Role};
 
-pub(crate) use self::serve::serve;
+pub(crate) use self::{
+    backup::{backup, restore},
+    serve::serve,
+};
 use crate::{config::Config, dev_registry, screen};
 
 /// The log that the settings name.

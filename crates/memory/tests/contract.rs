@@ -13,7 +13,10 @@ use waypost_memory::{
     contract::{LogFixture, Meddle, StoreFixture, clock_suite, log_suite, store_suite},
     store::Dump,
 };
-use waypost_runtime::ports::{Log, Offset, Store};
+use waypost_runtime::{
+    ports::{Log, Offset, Store},
+    upkeep::Upkeep,
+};
 use waypost_types::{PartitionId, Timestamp};
 
 #[derive(Default)]
@@ -25,6 +28,10 @@ struct InMemory {
 #[async_trait]
 impl StoreFixture for InMemory {
     fn store(&self) -> Arc<dyn Store> {
+        Arc::new(self.store.clone())
+    }
+
+    fn upkeep(&self) -> Arc<dyn Upkeep> {
         Arc::new(self.store.clone())
     }
 

@@ -11,10 +11,13 @@ use waypost_runtime::ports::StoreError;
 
 /// A commit holds a shard for some ms (PROTOCOL §12.2); a second of silence is already a failover.
 const LIMIT: Duration = Duration::from_secs(2);
+/// A partition of some GB in one answer; nobody waits for it but an operator.
+const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A connection to one server.
 pub(crate) struct Connection {
     client: redis::Client,
+    limit: Duration,
     /// Number of the present life, and the connection, if there is one.
     current: Mutex<(u64, Option<MultiplexedConnection>)>,
 }
@@ -23,9 +26,18 @@ pub(crate) struct Connection {
 
 impl Connection {
     pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
+        Self::within(url, LIMIT)
+    }
+
+    /// One whose answers may take longer: administration reads whole partitions.
+    pub(crate) fn patient(url: &str) -> Result<Self, StoreError> {
+        Self::within(url, PATIENCE)
+    }
+
+    fn within(url: &str, limit: Duration) -> Result<Self, StoreError> {
         // the error's text may repeat the address with its password
         let client = redis::Client::open(url).map_err(|_| StoreError::Refused("the Redis address is not a redis:// URL".into()))?;
-        Ok(Self { client, current: Mutex::new((0, None)) })
+        Ok(Self { client, limit, current: Mutex::new((0, None)) })
     }
 
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
@@ -33,7 +45,7 @@ impl Connection {
         if let Some(connection) = &current.1 {
             return Ok((current.0, connection.clone()));
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(LIMIT));
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
         let connected = tokio::time::timeout(LIMIT, self.client.get_multiplexed_async_connection_with_config(&config)).await;
         let connection = match connected {
             Ok(Ok(connection)) => connection,
@@ -66,20 +78,20 @@ impl Connection {
             }
             Err(_) => {
                 self.discard(life).await;
-                Err(StoreError::Unknown(format!("no answer within {} s", LIMIT.as_secs())))
+                Err(StoreError::Unknown(format!("no answer within {} s", self.limit.as_secs())))
             }
         }
     }
 
     pub(crate) async fn query(&self, command: &Cmd) -> Result<Result<Value, RedisError>, StoreError> {
         let (life, mut connection) = self.get().await?;
-        let answer = tokio::time::timeout(LIMIT, command.query_async::<Value>(&mut connection)).await;
+        let answer = tokio::time::timeout(self.limit, command.query_async::<Value>(&mut connection)).await;
         self.settle(life, answer).await
     }
 
     pub(crate) async fn transaction(&self, pipeline: &Pipeline) -> Result<Result<Vec<Value>, RedisError>, StoreError> {
         let (life, mut connection) = self.get().await?;
-        let answer = tokio::time::timeout(LIMIT, pipeline.query_async::<Vec<Value>>(&mut connection)).await;
+        let answer = tokio::time::timeout(self.limit, pipeline.query_async::<Vec<Value>>(&mut connection)).await;
         self.settle(life, answer).await
     }
 }

@@ -11,6 +11,7 @@ mod keys;
 mod reply;
 mod scripts;
 mod store;
+mod upkeep;
 
 pub use keys::Keys;
 pub use store::RedisStore;

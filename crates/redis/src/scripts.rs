@@ -12,13 +12,15 @@ pub(crate) struct Script {
     hash: String,
 }
 
-/// Those of PROTOCOL §5.1 and §5.2, as printed there, and `init`.
+/// Those of PROTOCOL §5.1 and §5.2, as printed there, and administration's.
 #[derive(Clone, Debug)]
 pub(crate) struct Scripts {
     pub(crate) init: Script,
     pub(crate) claim: Script,
     pub(crate) release: Script,
     pub(crate) commit: Script,
+    pub(crate) freeze: Script,
+    pub(crate) thaw: Script,
 }
 
 // === impl Scripts ===
@@ -31,6 +33,8 @@ impl Scripts {
             claim: of(include_str!("scripts/claim.lua")),
             release: of(include_str!("scripts/release.lua")),
             commit: of(include_str!("scripts/commit.lua")),
+            freeze: of(include_str!("scripts/freeze.lua")),
+            thaw: of(include_str!("scripts/thaw.lua")),
         }
     }
 }

@@ -23,6 +23,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
+    patient: Connection,
     keys: Keys,
     scripts: Scripts,
 }
@@ -36,7 +37,8 @@ impl RedisStore {
     /// # Errors
     /// If `url` is none.
     pub fn connect(url: &str, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
-        Ok(Self { connection: Connection::new(url)?, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
+        let (connection, patient) = (Connection::new(url)?, Connection::patient(url)?);
+        Ok(Self { connection, patient, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
     }
 
     /// What of the server's settings would lose state, or is weaker than production wants (PROTOCOL §13.2).
@@ -47,6 +49,15 @@ impl RedisStore {
     /// Partitions whose state is not of this installation, or absent: an empty Redis is not a new installation.
     pub async fn strangers(&self, partitions: &[PartitionId], install: &Install) -> Result<Vec<Finding>, StoreError> {
         doctor::strangers(&self.connection, &self.keys, partitions, install).await
+    }
+
+    /// For administration; workers' calls never wait behind one of its.
+    pub(crate) fn patient(&self) -> &Connection {
+        &self.patient
+    }
+
+    pub(crate) fn scripts(&self) -> &Scripts {
+        &self.scripts
     }
 
     /// Its names.

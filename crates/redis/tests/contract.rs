@@ -8,7 +8,10 @@ use async_trait::async_trait;
 use redis::{Value, aio::MultiplexedConnection};
 use waypost_memory::contract::{Meddle, StoreFixture, fresh_prefix, server, store_suite};
 use waypost_redis::{Keys, RedisStore};
-use waypost_runtime::ports::{ClaimReply, InitReply, Install, Store, Token};
+use waypost_runtime::{
+    ports::{ClaimReply, InitReply, Install, Store, Token},
+    upkeep::Upkeep,
+};
 use waypost_types::{PartitionId, Role};
 
 /// What `DUMP` says of each key; none: no such key.
@@ -59,6 +62,10 @@ impl OnRedis {
 impl StoreFixture for OnRedis {
     fn store(&self) -> Arc<dyn Store> {
         Arc::clone(&self.store) as Arc<dyn Store>
+    }
+
+    fn upkeep(&self) -> Arc<dyn Upkeep> {
+        Arc::clone(&self.store) as Arc<dyn Upkeep>
     }
 
     async fn dump(&self, partition: PartitionId) -> Vec<u8> {

@@ -6,6 +6,7 @@
 //! [`Store`], and the deterministic ones of `memory` (embedded) and `sim` (seeded faults).
 
 pub mod append;
+pub mod backup;
 mod cache;
 pub mod channel_in;
 pub mod channel_out;
@@ -24,6 +25,7 @@ mod publisher;
 mod role_machine;
 mod timers;
 pub mod tip;
+pub mod upkeep;
 mod worker;
 
 pub use config::{Config, Rules};

@@ -4,8 +4,11 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waypost_runtime::ports::{
-    ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+use waypost_runtime::{
+    ports::{
+        ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+    },
+    upkeep::{Snapshot, Upkeep, UpkeepReply},
 };
 use waypost_types::{EntityId, PartitionId, Role, Timestamp, WorkspaceId};
 
@@ -14,6 +17,8 @@ use waypost_types::{EntityId, PartitionId, Role, Timestamp, WorkspaceId};
 pub trait StoreFixture: Send + Sync {
     /// The store.
     fn store(&self) -> Arc<dyn Store>;
+    /// The same as administration sees it.
+    fn upkeep(&self) -> Arc<dyn Upkeep>;
     /// Everything stored for the partition, byte for byte, owner included.
     async fn dump(&self, partition: PartitionId) -> Vec<u8>;
     /// Does it.
@@ -122,7 +127,7 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     claim_before_init(fixture, fresh()).await;
     installs_are_compared(fixture, fresh()).await;
     let mut cases = Vec::new();
-    for _ in 0..12 {
+    for _ in 0..15 {
         let case = Case { fixture, store: fixture.store(), partition: fresh() };
         assert_eq!(case.store.init(case.partition, &install()).await, Ok(InitReply::Created));
         assert_eq!(case.claim(A).await.previous, None);
@@ -139,6 +144,8 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     coalesced_commits_equal_single_ones(&next(), &next()).await;
     timers_come_in_order(&next()).await;
     frozen_and_corrupt(&next()).await;
+    operations_do_not_meet(&next()).await;
+    a_snapshot_comes_back(&next(), &next()).await;
     a_full_store_refuses_whole(&next()).await;
     damage_changes_nothing(&next(), damaged).await;
 }
@@ -306,6 +313,64 @@ async fn frozen_and_corrupt(case: &Case<'_>) {
     case.fixture.meddle(case.partition, Meddle::Corrupt).await;
     let claim = case.store.claim(case.partition, A, &install()).await;
     assert!(matches!(claim, Ok(ClaimReply::Corrupt(_))), "{claim:?}");
+}
+
+async fn operations_do_not_meet(case: &Case<'_>) {
+    let upkeep = case.fixture.upkeep();
+    let held = |by: &str| Ok(UpkeepReply::Held(by.to_owned()));
+    let p = case.partition;
+    assert_eq!(upkeep.thaw(p, "restore-1").await, held(""), "nothing is frozen");
+    assert_eq!(upkeep.freeze(p, "restore-1").await, Ok(UpkeepReply::Ok));
+    assert_eq!(upkeep.freeze(p, "restore-1").await, Ok(UpkeepReply::Ok), "the same again");
+    let before = case.dump().await;
+    let other = Snapshot::empty(install());
+    for reply in [upkeep.freeze(p, "relayout").await, upkeep.thaw(p, "relayout").await, upkeep.replace(p, "relayout", &other).await] {
+        assert_eq!(reply, held("restore-1"));
+    }
+    assert_eq!(upkeep.head(p).await.expect("the store answers").expect("state").frozen.as_deref(), Some("restore-1"));
+    assert_eq!(case.commit(&commit(0, 1, "v")).await, CommitReply::Fenced, "the owner is fenced");
+    assert_eq!(case.store.claim(p, B, &install()).await, Ok(ClaimReply::Frozen("restore-1".into())));
+    assert!(case.dump().await == before, "none of this wrote anything");
+    assert_eq!(upkeep.thaw(p, "restore-1").await, Ok(UpkeepReply::Ok));
+    assert_eq!(case.commit(&commit(0, 1, "v")).await, CommitReply::Fenced, "who owned it has to claim again");
+    case.claim(A).await;
+    assert_eq!(case.commit(&commit(0, 1, "v")).await, CommitReply::Ok);
+}
+
+async fn a_snapshot_comes_back(case: &Case<'_>, other: &Case<'_>) {
+    let upkeep = case.fixture.upkeep();
+    let snapshot = |partition| {
+        let upkeep = Arc::clone(&upkeep);
+        async move { upkeep.snapshot(partition).await.expect("the store answers") }
+    };
+    let many: Vec<EntityId> = (0..1_200).map(|n| id(&format!("e{n}"))).collect();
+    let large = Commit {
+        entities: many.iter().map(|e| (e.clone(), Some(e.as_bytes().clone()))).collect(),
+        timers: many.iter().map(|e| (e.clone(), Some(at(1_700_000_000_900)))).collect(),
+        sequences: (0..700).map(|n| (format!("i:segmenter:{n}"), [7; 16])).collect(),
+        ..commit(0, 4, "v")
+    };
+    assert_eq!(case.commit(&large).await, CommitReply::Ok);
+    let taken = snapshot(case.partition).await.expect("state");
+    assert_eq!((taken.off, &taken.meta), (4, &large.meta));
+    assert_eq!((taken.entities.len(), taken.timers.len(), taken.sequences.len()), (1_200, 1_200, 700));
+    let head = upkeep.head(case.partition).await.expect("the store answers").expect("state");
+    assert_eq!((head.off, head.meta, head.sequences, head.frozen), (4, taken.meta.clone(), taken.sequences.clone(), None));
+    // its owner goes on, and is noticed to have been put back
+    assert_eq!(case.commit(&commit(4, 9, "later")).await, CommitReply::Ok);
+    assert_ne!(snapshot(case.partition).await.as_ref(), Some(&taken));
+    assert_eq!(upkeep.replace(case.partition, "restore", &taken).await, Ok(UpkeepReply::Ok));
+    assert_eq!(snapshot(case.partition).await.as_ref(), Some(&taken), "all of it, and nothing that came after");
+    assert_eq!(case.commit(&commit(9, 10, "on")).await, CommitReply::Fenced);
+    assert_eq!(case.read(A, 9, &[id("e")], None).await, ReadReply::Moved);
+    let claimed = case.claim(B).await;
+    assert_eq!((claimed.off, claimed.previous), (4, None));
+    // and where there was nothing
+    let lost = PartitionId { index: other.partition.index + 1_000, ..other.partition };
+    assert_eq!((upkeep.head(lost).await, snapshot(lost).await), (Ok(None), None));
+    assert_eq!(upkeep.replace(lost, "restore", &taken).await, Ok(UpkeepReply::Ok));
+    assert_eq!(snapshot(lost).await.as_ref(), Some(&taken));
+    assert!(matches!(case.store.claim(lost, A, &install()).await, Ok(ClaimReply::Ok(_))));
 }
 
 async fn a_full_store_refuses_whole(case: &Case<'_>) {
