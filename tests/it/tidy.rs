@@ -49,7 +49,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("core", &["runtime", "engine"]),
     ("roles", &["ingest", "identity", "segmenter", "orchestrator", "sender", "control"]),
     ("adapters", &["memory", "kafka", "redis", "providers"]),
-    ("composition", &["app", "sim", "ctl"]),
+    ("composition", &["app", "sim", "ctl", "fuzz"]),
 ];
 const ROLES: &[&str] = LAYERS[3].1;
 const ADAPTERS: &[&str] = LAYERS[4].1;

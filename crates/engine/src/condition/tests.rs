@@ -2,6 +2,7 @@
 
 mod answers;
 mod explained;
+mod lasting;
 mod refused;
 
 use std::collections::{BTreeMap, BTreeSet};

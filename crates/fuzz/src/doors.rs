@@ -1,0 +1,142 @@
+//! What anybody can send: calls, requests, Kafka records, links.
+
+use std::sync::{Arc, LazyLock};
+
+use async_trait::async_trait;
+use axum::{
+    Router,
+    body::{Body, Bytes, to_bytes},
+    http::Request,
+};
+use tower::ServiceExt as _;
+use waypost_codec::{
+    avro::{self, EventInput},
+    frame::Record,
+    schemas::{Schema, committed},
+    unsubscribe::{self, TokenKey},
+    write_key,
+};
+use waypost_engine::definitions::Workspace;
+use waypost_ingest::{
+    DeadLetter, DeadLetters, Env, Ingest, IngestConfig, KeyRing, Rights, kafka_event, router,
+    segment_call::{self, CallKind, Shared},
+};
+use waypost_runtime::{
+    door::{Door, DoorError},
+    ports::Clock,
+};
+use waypost_types::{Role, Timestamp};
+
+use crate::{
+    pieces,
+    shop::{self, NOW},
+    text,
+};
+
+const INSTALL: [u8; 32] = [7; 32];
+const WRITE_KEY: &str = "wk_fuzz";
+
+static WEB: LazyLock<Rights> = LazyLock::new(|| {
+    let workspace = shop::workspace();
+    let source = &workspace.sources["shop-backend"];
+    Rights::of(workspace, source)
+});
+
+static EVENT_SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| {
+    let newest = committed().iter().rfind(|c| c.subject == "waypost.events.v1-value")?;
+    Schema::parse(1, newest.text).ok()
+});
+
+/// One call of the HTTP door: the first byte says which, the rest is its JSON.
+pub(crate) fn http_json(data: &[u8]) {
+    let Some((kind, json)) = data.split_first() else { return };
+    let kind = CallKind::ALL.get(usize::from(*kind) % (CallKind::ALL.len() + 1)).copied();
+    let json = String::from_utf8_lossy(json);
+    let env = Env { install: &INSTALL, now: NOW };
+    if let Ok(accepted) = segment_call::read(kind, &json, &Shared::default(), &WEB, env) {
+        assert!(!accepted.message_id.is_empty(), "an event without an id");
+        let again = segment_call::read(kind, &json, &Shared::default(), &WEB, env);
+        assert_eq!(again.ok(), Some(accepted), "the same call is the same event");
+    }
+}
+
+/// A whole request: method, path, headers line by line, body, cut at zero bytes.
+pub(crate) fn http_request(data: &[u8]) {
+    let parts = pieces(data, 4);
+    let (method, path, headers) = (text(parts.first()), text(parts.get(1)), text(parts.get(2)));
+    let mut request = Request::builder().method(method.as_str()).uri(path.as_str());
+    for line in headers.lines().take(32) {
+        if let Some((name, value)) = line.split_once(':') {
+            request = request.header(name.trim(), value.trim());
+        }
+    }
+    let body = parts.get(3).map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
+    let Ok(request) = request.body(Body::from(body)) else { return };
+    let answered = RUNTIME.block_on(async {
+        let response = ROUTER.clone().oneshot(request).await;
+        match response {
+            Ok(response) => to_bytes(response.into_body(), 1 << 22).await.is_ok(),
+            Err(never) => match never {},
+        }
+    });
+    assert!(answered, "every request has a whole answer");
+}
+
+/// A record of the public topic: framing, then the event under the committed schema.
+pub(crate) fn avro_event(data: &[u8]) {
+    let value = Bytes::copy_from_slice(data);
+    let body = avro::read(&[], &value).map_or(value, |(_, body)| body);
+    let Some(schema) = EVENT_SCHEMA.as_ref() else { return };
+    let Ok(event) = EventInput::decode(schema, &body) else { return };
+    let rights = Rights::unnamed(shop::workspace());
+    if let Ok(accepted) = kafka_event::read(event, &rights, Env { install: &INSTALL, now: NOW }) {
+        assert!(!accepted.message_id.is_empty(), "an event without an id");
+    }
+}
+
+/// The token of an unsubscribe link.
+pub(crate) fn unsubscribe_token(data: &[u8]) {
+    let token = String::from_utf8_lossy(data);
+    if let Ok(opened) = unsubscribe::open(&INSTALL, &token) {
+        let sealed = unsubscribe::seal(&INSTALL, &opened);
+        assert_eq!(unsubscribe::open(&INSTALL, &sealed).ok(), Some(opened), "what opens can be sealed again");
+    }
+}
+
+// One thread and one router for all inputs: building them anew would be most of the work.
+static RUNTIME: LazyLock<tokio::runtime::Runtime> =
+    LazyLock::new(|| tokio::runtime::Builder::new_current_thread().enable_time().build().expect("a runtime without threads"));
+
+static ROUTER: LazyLock<Router> = LazyLock::new(|| {
+    let workspace: &Workspace = shop::workspace();
+    let keys = KeyRing::new();
+    keys.replace([workspace], &[(write_key::hash(WRITE_KEY), workspace.id, "web".to_owned())]);
+    let config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
+    let nowhere = Arc::new(Nowhere);
+    router(Ingest::new(config, Arc::new(keys), Arc::<Nowhere>::clone(&nowhere), Arc::<Nowhere>::clone(&nowhere), nowhere))
+});
+
+/// A log that takes everything and keeps nothing.
+struct Nowhere;
+
+#[async_trait]
+impl Door for Nowhere {
+    async fn append(&self, _: Vec<(Role, Record)>) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl DeadLetters for Nowhere {
+    async fn set_aside(&self, _: DeadLetter) -> Result<(), DoorError> {
+        Ok(())
+    }
+}
+
+#[async_trait]
+impl Clock for Nowhere {
+    fn now(&self) -> Timestamp {
+        NOW
+    }
+    async fn sleep_until(&self, _: Timestamp) {}
+}

@@ -1,0 +1,56 @@
+//! Every decoder that reads foreign or stored bytes, as one function a target: bytes in, a panic if
+//! something is wrong with it.
+//!
+//! `cargo fuzz` drives them with coverage (`make fuzz`); a test drives them with the committed seeds and
+//! small mutations of these, without any tool. Beyond "does not panic", each asserts what must hold of
+//! whatever was taken in: what was decoded encodes to bytes that decode to the same.
+
+mod doors;
+mod folds;
+mod mail;
+mod shop;
+mod sources;
+mod stored;
+
+/// A decoder under fire.
+#[derive(Clone, Copy, Debug)]
+pub struct Target {
+    /// Its name: the binary, and the folder of its seeds.
+    pub name: &'static str,
+    /// Feeds it.
+    pub run: fn(&[u8]),
+}
+
+/// All of them.
+pub const TARGETS: &[Target] = &[
+    Target { name: "http_json", run: doors::http_json },
+    Target { name: "http_request", run: doors::http_request },
+    Target { name: "avro_event", run: doors::avro_event },
+    Target { name: "unsubscribe_token", run: doors::unsubscribe_token },
+    Target { name: "frame", run: stored::frame },
+    Target { name: "state", run: stored::state },
+    Target { name: "fold", run: folds::fold },
+    Target { name: "condition", run: sources::condition },
+    Target { name: "manifest", run: sources::manifest },
+    Target { name: "template", run: sources::template },
+    Target { name: "mail", run: mail::mail },
+];
+
+/// Feeds the target of that name.
+///
+/// # Panics
+/// If there is none, or if the input finds something wrong.
+pub fn run(name: &str, data: &[u8]) {
+    let target = TARGETS.iter().find(|t| t.name == name);
+    (target.unwrap_or_else(|| panic!("no target {name}")).run)(data);
+}
+
+/// Cuts `data` at each byte 0, into at most `count` pieces.
+fn pieces(data: &[u8], count: usize) -> Vec<&[u8]> {
+    data.splitn(count, |byte| *byte == 0).collect()
+}
+
+/// The piece as text, what is no text replaced.
+fn text(piece: Option<&&[u8]>) -> String {
+    String::from_utf8_lossy(piece.copied().unwrap_or_default()).into_owned()
+}
