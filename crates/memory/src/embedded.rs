@@ -343,7 +343,11 @@ impl Embedded {
             self.nodes[node].machine.handle(now, input, &mut commands);
             for command in commands.drain(..) {
                 busy = true;
+                let rejoins = matches!(command, Command::Rejoin(_));
                 inputs.extend(self.perform(node, command));
+                if rejoins {
+                    inputs.push_back(Input::Assigned((0..self.layout.partitions).collect()));
+                }
             }
         }
         busy
@@ -358,6 +362,7 @@ impl Embedded {
             Command::Release(p, token) => Some(Input::Released(p, token, self.store.release(at(p), token))),
             Command::Commit(p, commit) => Some(Input::Committed(p, commit.token, self.store.commit(at(p), &commit))),
             Command::Read(p, number, read) => Some(Input::Loaded(p, read.token, number, self.store.read(at(p), &read))),
+            Command::Audit(p, token, part) => Some(Input::Audited(p, token, part, self.store.audit(at(p), part))),
             Command::Seek(p, offset) => {
                 self.nodes[node].positions.insert(p, offset);
                 None
@@ -383,6 +388,11 @@ impl Embedded {
             Command::Halted(p, why) => {
                 self.halted.push((at(p), why));
                 None
+            }
+            // Followed by a new assignment.
+            Command::Rejoin(_) => {
+                self.nodes[node].positions.clear();
+                Some(Input::Lost((0..self.layout.partitions).collect()))
             }
             Command::Exit(why) => {
                 self.halted.push((at(u32::MAX), why));

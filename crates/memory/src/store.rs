@@ -6,8 +6,10 @@ use std::{
 };
 
 use bytes::Bytes;
+use waypost_runtime::digest::{Digest, Part};
 use waypost_runtime::ports::{
-    ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply, StoreError, Token,
+    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
+    StoreError, Token,
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
@@ -202,13 +204,31 @@ impl MemoryStore {
             return Ok(ReadReply::Moved);
         }
         let entities = read.entities.iter().map(|id| state.entities.get(id).cloned()).collect();
+        let wakeups = read.entities.iter().map(|id| state.timers.get(id).copied()).collect();
         let mut timers = Vec::new();
         if let Some((until, count)) = read.timers {
             timers = state.timers.iter().filter(|(_, due)| **due <= until).map(|(id, due)| (*due, id.clone())).collect();
             timers.sort();
             timers.truncate(count);
         }
-        Ok(ReadReply::Ok { entities, timers })
+        Ok(ReadReply::Ok { entities, wakeups, timers })
+    }
+
+    /// Adds up one part as it is stored.
+    pub fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError> {
+        let inner = self.ready()?;
+        let Some(Slot { state, .. }) = inner.partitions.get(&partition) else { return Ok(AuditReply::Uninit) };
+        let mut sums = Digest::default();
+        match part {
+            Part::Bucket(bucket) => {
+                let there = state.entities.iter().filter(|(id, _)| id.bucket() == bucket);
+                there.for_each(|(id, bytes)| sums.entity(id, None, Some(bytes)));
+            }
+            Part::Timers => state.timers.iter().for_each(|(id, due)| sums.timer(id, None, Some(*due))),
+            Part::Sequences => state.sequences.iter().for_each(|(field, value)| sums.sequence(field, None, *value)),
+        }
+        let own = if let Owner::Worker(token) = &state.own { Some(*token) } else { None };
+        Ok(AuditReply::Ok(Audit { own, off: state.off, digest: state.meta.digest.clone(), sum: sums.sum(part) }))
     }
 
     // ---- levers ---------------------------------------------------------------------------------
@@ -257,6 +277,16 @@ impl MemoryStore {
     /// Lever: loses one entity in silence, which only the digest can find.
     pub fn delete_field(&self, partition: PartitionId, entity: &EntityId) -> bool {
         self.inner().partitions.get_mut(&partition).is_some_and(|slot| slot.state.entities.remove(entity).is_some())
+    }
+
+    /// Lever: loses one wake-up in silence.
+    pub fn delete_timer(&self, partition: PartitionId, entity: &EntityId) -> bool {
+        self.inner().partitions.get_mut(&partition).is_some_and(|slot| slot.state.timers.remove(entity).is_some())
+    }
+
+    /// Lever: loses one sequence in silence.
+    pub fn delete_sequence(&self, partition: PartitionId, field: &str) -> bool {
+        self.inner().partitions.get_mut(&partition).is_some_and(|slot| slot.state.sequences.remove(field).is_some())
     }
 
     /// Lever: loses the partition whole.

@@ -14,10 +14,11 @@ use waypost_memory::{
     store::Dump,
 };
 use waypost_runtime::{
+    digest::Part,
     ports::{Log, Offset, Store},
     upkeep::Upkeep,
 };
-use waypost_types::{PartitionId, Timestamp};
+use waypost_types::{EntityId, PartitionId, Timestamp};
 
 #[derive(Default)]
 struct InMemory {
@@ -37,6 +38,15 @@ impl StoreFixture for InMemory {
 
     async fn dump(&self, partition: PartitionId) -> Vec<u8> {
         format!("{:?}", self.store.dump(partition)).into_bytes()
+    }
+
+    async fn lose(&self, partition: PartitionId, part: Part, entity: &EntityId, sequence: &str) {
+        let lost = match part {
+            Part::Bucket(_) => self.store.delete_field(partition, entity),
+            Part::Timers => self.store.delete_timer(partition, entity),
+            Part::Sequences => self.store.delete_sequence(partition, sequence),
+        };
+        assert!(lost, "nothing to lose");
     }
 
     async fn meddle(&self, partition: PartitionId, meddle: Meddle) {

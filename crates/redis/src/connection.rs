@@ -71,7 +71,13 @@ impl Connection {
     ) -> Result<Result<T, RedisError>, StoreError> {
         match answer {
             Ok(Ok(value)) => Ok(Ok(value)),
-            Ok(Err(error)) if answered(&error) => Ok(Err(error)),
+            Ok(Err(error)) if answered(&error) => {
+                // A master that was demoted: the next connection may lead to the new one.
+                if error.code() == Some("READONLY") {
+                    self.discard(life).await;
+                }
+                Ok(Err(error))
+            }
             Ok(Err(error)) => {
                 self.discard(life).await;
                 Err(StoreError::Unknown(error.category().to_owned()))

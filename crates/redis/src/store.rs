@@ -6,8 +6,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use redis::Value;
 use waypost_runtime::{
+    digest::{Digest, Part},
     finding::Finding,
-    ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token},
+    ports::{
+        Audit, AuditReply, ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+    },
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
@@ -23,6 +26,7 @@ use crate::{
 #[derive(Debug)]
 pub struct RedisStore {
     connection: Connection,
+    /// For what is large, and must hold up nobody's commit.
     patient: Connection,
     keys: Keys,
     scripts: Scripts,
@@ -102,12 +106,30 @@ impl Store for RedisStore {
                 pipeline.arg(read.entities[*index].as_bytes().as_ref());
             }
         }
+        if !read.entities.is_empty() {
+            pipeline.cmd("ZMSCORE").arg(self.keys.timers(partition));
+            for entity in &read.entities {
+                pipeline.arg(entity.as_bytes().as_ref());
+            }
+        }
         if let Some((due, limit)) = read.timers {
             let range = pipeline.cmd("ZRANGE").arg(self.keys.timers(partition)).arg("-inf").arg(due.millis());
             range.arg("BYSCORE").arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
         }
         let replies = self.connection.transaction(&pipeline).await?.map_err(|e| refusal(&e))?;
         read_reply(read, &places, replies)
+    }
+
+    async fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError> {
+        let mut pipeline = redis::pipe();
+        pipeline.atomic();
+        pipeline.cmd("HMGET").arg(self.keys.meta(partition)).arg("own").arg("off").arg("digest");
+        match part {
+            Part::Bucket(bucket) => pipeline.cmd("HGETALL").arg(self.keys.bucket(partition, bucket)),
+            Part::Timers => pipeline.cmd("ZRANGE").arg(self.keys.timers(partition)).arg(0).arg(-1).arg("WITHSCORES"),
+            Part::Sequences => pipeline.cmd("HGETALL").arg(self.keys.sequences(partition)),
+        };
+        audit_reply(part, &self.patient.transaction(&pipeline).await?.map_err(|e| refusal(&e))?)
     }
 }
 
@@ -187,16 +209,45 @@ fn read_reply(read: &Read, places: &BTreeMap<u8, Vec<usize>>, replies: Vec<Value
             }
         }
     }
+    let wakeups = if read.entities.is_empty() { Vec::new() } else { array()?.iter().map(due).collect() };
     let mut timers = Vec::new();
     if read.timers.is_some() {
         let values = array()?;
         for pair in values.chunks(2) {
             let [member, score] = pair else { return Err(odd()) };
-            let entity = reply::bytes(member).map(Bytes::copy_from_slice).ok_or_else(odd)?;
-            timers.push((due(score).ok_or_else(odd)?, EntityId::from_bytes(entity)));
+            timers.push((due(score).ok_or_else(odd)?, entity(member).ok_or_else(odd)?));
         }
     }
-    Ok(ReadReply::Ok { entities, timers })
+    Ok(ReadReply::Ok { entities, wakeups, timers })
+}
+
+fn audit_reply(part: Part, replies: &[Value]) -> Result<AuditReply, StoreError> {
+    let odd = || StoreError::Refused("unexpected reply to an audit".into());
+    let [Value::Array(head), Value::Array(fields)] = replies else { return Err(odd()) };
+    let bytes = |index: usize| head.get(index).and_then(reply::bytes);
+    let Some(off) = bytes(1) else { return Ok(AuditReply::Uninit) };
+    let off = std::str::from_utf8(off).ok().and_then(|text| text.parse().ok()).ok_or_else(odd)?;
+    let digest = bytes(2).map(Bytes::copy_from_slice).unwrap_or_default();
+    let mut sums = Digest::default();
+    for pair in fields.chunks(2) {
+        let [field, value] = pair else { return Err(odd()) };
+        match part {
+            Part::Bucket(_) => {
+                let value = reply::bytes(value).map(Bytes::copy_from_slice).ok_or_else(odd)?;
+                sums.entity(&entity(field).ok_or_else(odd)?, None, Some(&value));
+            }
+            Part::Timers => sums.timer(&entity(field).ok_or_else(odd)?, None, Some(due(value).ok_or_else(odd)?)),
+            Part::Sequences => {
+                let field = reply::bytes(field).and_then(|b| std::str::from_utf8(b).ok()).ok_or_else(odd)?;
+                sums.sequence(field, None, reply::bytes(value).and_then(|b| b.try_into().ok()).ok_or_else(odd)?);
+            }
+        }
+    }
+    Ok(AuditReply::Ok(Audit { own: bytes(0).and_then(reply::token), off, digest, sum: sums.sum(part) }))
+}
+
+fn entity(field: &Value) -> Option<EntityId> {
+    reply::bytes(field).map(|bytes| EntityId::from_bytes(Bytes::copy_from_slice(bytes)))
 }
 
 /// A score is a double; below 10^15 it is a whole number, printed as one.

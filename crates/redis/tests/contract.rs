@@ -9,10 +9,11 @@ use redis::{Value, aio::MultiplexedConnection};
 use waypost_memory::contract::{Meddle, StoreFixture, fresh_prefix, server, store_suite};
 use waypost_redis::{Keys, RedisStore};
 use waypost_runtime::{
+    digest::Part,
     ports::{ClaimReply, InitReply, Install, Store, Token},
     upkeep::Upkeep,
 };
-use waypost_types::{PartitionId, Role};
+use waypost_types::{EntityId, PartitionId, Role};
 
 /// What `DUMP` says of each key; none: no such key.
 type Saved = Vec<(String, Option<Vec<u8>>)>;
@@ -70,6 +71,16 @@ impl StoreFixture for OnRedis {
 
     async fn dump(&self, partition: PartitionId) -> Vec<u8> {
         format!("{:?}", self.save(partition).await).into_bytes()
+    }
+
+    async fn lose(&self, partition: PartitionId, part: Part, entity: &EntityId, sequence: &str) {
+        let command = match part {
+            Part::Bucket(bucket) => redis::Cmd::hdel(self.keys.bucket(partition, bucket), &entity.as_bytes()[..]),
+            Part::Timers => redis::Cmd::zrem(self.keys.timers(partition), &entity.as_bytes()[..]),
+            Part::Sequences => redis::Cmd::hdel(self.keys.sequences(partition), sequence),
+        };
+        let lost: u32 = command.query_async(&mut self.connection.clone()).await.unwrap();
+        assert_eq!(lost, 1, "nothing to lose");
     }
 
     async fn meddle(&self, partition: PartitionId, meddle: Meddle) {

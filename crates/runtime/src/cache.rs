@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use waypost_types::EntityId;
+use waypost_types::{EntityId, Timestamp};
 
 use crate::ports::Offset;
 
@@ -20,6 +20,8 @@ pub(crate) struct Cache<E> {
 struct Slot<E> {
     value: Option<E>,
     bytes: Option<Bytes>,
+    /// When the store, as of the last frame folded, would wake it.
+    wakeup: Option<Timestamp>,
     /// The store has it once its offset is at least this.
     stored_at: Offset,
     age: u64,
@@ -49,21 +51,35 @@ impl<E: Clone> Cache<E> {
         self.slots.get(id).and_then(|slot| slot.bytes.as_ref())
     }
 
+    /// Its stored wake-up, as of the last frame folded; none where it has none, or is not known.
+    pub(crate) fn wakeup(&self, id: &EntityId) -> Option<Timestamp> {
+        self.slots.get(id).and_then(|slot| slot.wakeup)
+    }
+
     /// Takes in what a read brought; what is in memory already overrides it.
-    pub(crate) fn load(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>) {
+    pub(crate) fn load(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, wakeup: Option<Timestamp>) {
         if !self.knows(id) {
-            self.set(id, value, bytes, 0);
+            self.set(id, value, bytes, wakeup, 0);
         }
     }
 
     /// Takes in what a fold left behind; the store has it once it is at `stored_at`.
     pub(crate) fn change(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, stored_at: Offset) {
-        self.set(id, value, bytes, stored_at);
+        let wakeup = self.wakeup(id);
+        self.set(id, value, bytes, wakeup, stored_at);
     }
 
-    fn set(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, stored_at: Offset) {
+    /// Takes in a wake-up that a fold has set; the store has it once it is at `stored_at`.
+    pub(crate) fn rearm(&mut self, id: &EntityId, wakeup: Option<Timestamp>, stored_at: Offset) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.wakeup = wakeup;
+            slot.stored_at = slot.stored_at.max(stored_at);
+        }
+    }
+
+    fn set(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, wakeup: Option<Timestamp>, stored_at: Offset) {
         self.age += 1;
-        let slot = Slot { value, bytes, stored_at, age: self.age };
+        let slot = Slot { value, bytes, wakeup, stored_at, age: self.age };
         if let Some(old) = self.slots.insert(id.clone(), slot) {
             self.ages.remove(&(old.age, id.clone()));
         }
@@ -98,8 +114,21 @@ mod tests {
     fn memory_overrides_what_was_read() {
         let mut cache = Cache::default();
         cache.change(&id(1), Some("new"), None, 5);
-        cache.load(&id(1), Some("old"), None);
-        assert_eq!(cache.get(&id(1)), Some(&"new"));
+        cache.load(&id(1), Some("old"), None, Some(Timestamp::ZERO));
+        assert_eq!((cache.get(&id(1)), cache.wakeup(&id(1))), (Some(&"new"), None));
+    }
+
+    #[test]
+    fn a_wakeup_outlives_changes_and_is_not_evicted_before_it_is_stored() {
+        let mut cache = Cache::default();
+        cache.load(&id(1), Some("read"), None, Some(Timestamp::from_millis(7)));
+        cache.change(&id(1), Some("changed"), None, 3);
+        assert_eq!(cache.wakeup(&id(1)), Some(Timestamp::from_millis(7)));
+        cache.rearm(&id(1), None, 5);
+        cache.evict(0, 4, true);
+        assert!(cache.knows(&id(1)));
+        cache.evict(0, 5, true);
+        assert!(!cache.knows(&id(1)));
     }
 
     #[test]
@@ -107,7 +136,7 @@ mod tests {
         let mut cache = Cache::default();
         cache.change(&id(1), Some("uncommitted"), None, 5);
         cache.change(&id(2), Some("committed"), None, 4);
-        cache.load(&id(3), Some("read"), None);
+        cache.load(&id(3), Some("read"), None, None);
         cache.evict(1, 4, true);
         assert_eq!([1, 2, 3].map(|key| cache.knows(&id(key))), [true, false, false]);
         cache.evict(0, 4, false);
@@ -117,7 +146,7 @@ mod tests {
     #[test]
     fn an_absent_entity_is_known_too() {
         let mut cache: Cache<()> = Cache::default();
-        cache.load(&id(1), None, None);
+        cache.load(&id(1), None, None, None);
         assert!(cache.knows(&id(1)));
         assert_eq!((cache.get(&id(1)), cache.bytes(&id(1))), (None, None));
     }

@@ -24,10 +24,20 @@ pub struct Config {
     pub linger: Span,
     /// Floor of τ, the time between two commits.
     pub commit_interval: Span,
-    /// A commit is cut at so many changed entities.
+    /// Most that τ may stretch to; also what a crash repeats under load.
+    pub commit_interval_max: Span,
+    /// Percent of the store's time that the commits of this machine may take; τ stretches to keep to it.
+    pub commit_share: u32,
+    /// A commit is cut at so many changed entities while τ is at its floor.
     pub commit_entities: usize,
-    /// A commit is cut at so many bytes.
+    /// A commit is cut at so many bytes while τ is at its floor.
     pub commit_bytes: usize,
+    /// What the cut grows to, in step with τ: a larger script would hold its shard too long.
+    pub commit_entities_max: usize,
+    /// What the cut grows to, in bytes.
+    pub commit_bytes_max: usize,
+    /// A store that has refused a commit for so long is asked by claims only.
+    pub refused_for: Span,
     /// Above so many bytes of unacknowledged outputs a partition folds no further.
     pub unacknowledged_bytes: usize,
     /// Above so many bytes of frozen write sets a partition folds no further.
@@ -70,8 +80,16 @@ pub struct Config {
     pub record_outputs: usize,
     /// The engine this binary folds with (*fold*).
     pub engine: u32,
-    /// Nothing received for so long, though more is known to be there: seek again.
+    /// Nothing received for so long, though more is known to be there: seek; again, and the consumer is made anew.
     pub silence: Span,
+    /// Work is there and nothing was committed for τ and so long: the worker starts anew; the third time the process ends.
+    pub stall: Span,
+    /// How often the log is asked where it begins and ends.
+    pub watermarks_every: Span,
+    /// One part of the stored state is compared with its digest so often, until all have been.
+    pub digest_pace: Span,
+    /// All parts are compared again after so long, and after every claim.
+    pub digest_every: Span,
     /// Rules, all on; the simulator switches them off one by one to find the hole.
     pub rules: Rules,
 }
@@ -110,6 +128,12 @@ pub struct Rules {
     pub own_timers_first: bool,
     /// A panic in a fold is a dead letter.
     pub catch_unwind: bool,
+    /// The frame before the committed offset is the one that the store has noted down.
+    pub lastrec_check: bool,
+    /// What is stored is compared with its digest.
+    pub digest_check: bool,
+    /// A worker that is too far ahead of its commits takes no more.
+    pub run_ahead_limit: bool,
 }
 
 // === impl Config ===
@@ -127,6 +151,11 @@ impl Default for Config {
             commit_interval: Span::from_millis(100),
             commit_entities: 512,
             commit_bytes: 256 << 10,
+            commit_interval_max: Span::from_secs(30),
+            commit_share: 15,
+            commit_entities_max: 4_000,
+            commit_bytes_max: 1 << 20,
+            refused_for: Span::from_secs(30),
             unacknowledged_bytes: 16 << 20,
             frozen_bytes: 64 << 20,
             uncommitted_records: 500_000,
@@ -149,6 +178,10 @@ impl Default for Config {
             record_outputs: 512,
             engine: 1,
             silence: Span::from_secs(10),
+            stall: Span::from_secs(30),
+            watermarks_every: Span::from_secs(60),
+            digest_pace: Span::from_secs(1),
+            digest_every: Span::from_hours(24),
             rules: Rules::default(),
         }
     }
@@ -181,6 +214,9 @@ impl Default for Rules {
             leader_check: true,
             own_timers_first: true,
             catch_unwind: true,
+            lastrec_check: true,
+            digest_check: true,
+            run_ahead_limit: true,
         }
     }
 }

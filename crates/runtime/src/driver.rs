@@ -144,6 +144,8 @@ pub struct Driver {
     query: u64,
     through: BTreeMap<u32, Timestamp>,
     gave_up: Option<String>,
+    /// The consumer is to be made anew.
+    rejoin: bool,
     /// Draining, until then.
     deadline: Option<Timestamp>,
 }
@@ -208,6 +210,7 @@ impl Driver {
             query: 0,
             through: BTreeMap::new(),
             gave_up: None,
+            rejoin: false,
             deadline: None,
         };
         (driver, handle)
@@ -246,6 +249,12 @@ impl Driver {
                 self.report(&mut *consumer);
             }
             self.perform(&mut consumer);
+            if std::mem::take(&mut self.rejoin) && self.deadline.is_none() {
+                self.lose_all();
+                consumer.close().await;
+                consumer = self.ports.log.consumer(&inbox, &group).await?;
+                continue;
+            }
             if let Some(exit) = self.exit() {
                 consumer.close().await;
                 self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, role, Vec::new());

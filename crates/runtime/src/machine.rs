@@ -8,7 +8,11 @@ use bytes::Bytes;
 use waypost_types::{EntityId, PartitionId, Role, Timestamp};
 
 use crate::{
-    ports::{AppendError, ClaimReply, Commit, CommitReply, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply, StoreError, Token},
+    digest::Part,
+    ports::{
+        AppendError, AuditReply, ClaimReply, Commit, CommitReply, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply, StoreError,
+        Token,
+    },
     processor::{DeadLetter, Job, Proposal},
 };
 
@@ -66,7 +70,7 @@ pub enum Input {
     Delivered(Delivery),
     /// A partition of the consumer failed.
     LogFailed(u32, LogError),
-    /// Watermarks asked for after an out-of-range position: first offset, next offset.
+    /// Watermarks asked for: first offset, next offset.
     Watermarks(u32, Offset, Offset),
     /// Reply to `Command::Claim`.
     Claimed(u32, Token, Result<ClaimReply, StoreError>),
@@ -76,6 +80,8 @@ pub enum Input {
     Committed(u32, Token, Result<CommitReply, StoreError>),
     /// Reply to `Command::Read`, with its number.
     Loaded(u32, Token, u64, Result<ReadReply, StoreError>),
+    /// Reply to `Command::Audit`.
+    Audited(u32, Token, Part, Result<AuditReply, StoreError>),
     /// Reply to `Command::Produce`, with its number.
     Produced(u64, Result<Offset, AppendError>),
     /// `Command::NewProducer` is done.
@@ -105,6 +111,8 @@ pub enum Command {
     Commit(u32, Box<Commit>),
     /// `Store::read`, numbered.
     Read(u32, u64, Box<Read>),
+    /// `Store::audit`, in the background.
+    Audit(u32, Token, Part),
     /// `Consumer::seek`; also what starts an assigned partition.
     Seek(u32, Offset),
     /// Append in this order, numbered, under the current producer.
@@ -121,6 +129,8 @@ pub enum Command {
     Gone(u32),
     /// Stopped, with the reason; page somebody. The other partitions run on.
     Halted(u32, String),
+    /// Leave the group with the present consumer and join it with a new one: every partition is lost meanwhile.
+    Rejoin(String),
     /// Give up the process (watchdog, third time).
     Exit(String),
 }
@@ -171,6 +181,14 @@ pub struct Counters {
     pub dead_letters: u64,
     /// Timers fired.
     pub timers: u64,
+    /// Partitions that started at a log trimmed right up to their offset: nothing vouched for them.
+    pub unvouched: u64,
+    /// Parts of the stored state that were compared with their digest.
+    pub audits: u64,
+    /// Times a worker was dropped because it did not get on.
+    pub stalls: u64,
+    /// Times the consumer was to be made anew.
+    pub rejoins: u64,
 }
 
 /// One role's machine, its processor type erased.

@@ -9,6 +9,8 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
+use crate::digest::Part;
+
 /// Offset of a frame in its inbox partition.
 pub type Offset = u64;
 
@@ -38,7 +40,7 @@ pub struct Meta {
     pub clk: Timestamp,
     /// Upstream watermark, ms.
     pub wm: Timestamp,
-    /// Empty until its check exists.
+    /// [`Digest`](crate::digest::Digest) of everything stored; empty before the first commit.
     pub digest: Bytes,
     /// Engine version.
     pub eng: u32,
@@ -141,7 +143,7 @@ pub struct Read {
     pub expected: Vec<Offset>,
     /// Entities wanted.
     pub entities: Vec<EntityId>,
-    /// Wake-ups due at or before this instant, at most so many, by (due, entity bytes).
+    /// Wake-ups of anybody due at or before this instant, at most so many, by (due, entity bytes).
     pub timers: Option<(Timestamp, usize)>,
 }
 
@@ -152,11 +154,35 @@ pub enum ReadReply {
     Ok {
         /// In the order asked; `None`: no such entity.
         entities: Vec<Option<Bytes>>,
+        /// The stored wake-up of each entity asked for, in the same order.
+        wakeups: Vec<Option<Timestamp>>,
         /// In order of (due, entity bytes).
         timers: Vec<(Timestamp, EntityId)>,
     },
     /// Another owner, or another offset: nothing may be folded on it.
     Moved,
+}
+
+/// One part of a partition's state and what vouches for it, of one moment (PROTOCOL §13.4).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Audit {
+    /// Who owns the partition.
+    pub own: Option<Token>,
+    /// First offset not folded.
+    pub off: Offset,
+    /// The digest as committed.
+    pub digest: Bytes,
+    /// The sum of what is there.
+    pub sum: u128,
+}
+
+/// Answer of an audit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum AuditReply {
+    /// What is there.
+    Ok(Audit),
+    /// No state.
+    Uninit,
 }
 
 /// The store did not answer, or refused.
@@ -183,6 +209,8 @@ pub trait Store: Send + Sync + 'static {
     async fn commit(&self, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError>;
     /// Reads, if token and offset are the expected ones.
     async fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError>;
+    /// Adds up one part as it is stored, whoever owns the partition. It may take long and must hold up no commit.
+    async fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError>;
 }
 
 // ---- log ----------------------------------------------------------------------------------------

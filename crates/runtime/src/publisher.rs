@@ -34,6 +34,8 @@ pub(crate) struct Publisher {
     life: u64,
     state: Producer,
     failures: u32,
+    /// When the log last acknowledged anything.
+    acknowledged: Timestamp,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -114,6 +116,7 @@ impl Publisher {
             life: 0,
             state: Producer::Absent,
             failures: 0,
+            acknowledged: Timestamp::ZERO,
         }
     }
 
@@ -151,6 +154,11 @@ impl Publisher {
     /// Up to which number this worker's outputs to `destination` are acknowledged; none: it put none out.
     pub(crate) fn acknowledged(&self, destination: &Destination, worker: u32) -> Option<u64> {
         self.lanes.get(destination)?.window(worker).map(Window::acknowledged)
+    }
+
+    /// Whether the log has acknowledged anything, of whomever, since then.
+    pub(crate) fn was_acknowledged_since(&self, instant: Timestamp) -> bool {
+        self.acknowledged > instant
     }
 
     /// Bytes of a worker's outputs that wait for acknowledgement.
@@ -245,6 +253,7 @@ impl Publisher {
         match result {
             Ok(offset) => {
                 self.failures = 0;
+                self.acknowledged = now;
                 match flight {
                     Flight::Outputs(destination, parts) => {
                         if let Some(lane) = self.lanes.get_mut(&destination) {

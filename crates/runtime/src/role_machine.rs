@@ -8,6 +8,7 @@ use waypost_types::{Layout, Role, Timestamp};
 use crate::{
     config::Config,
     machine::{Command, Counters, Input, Machine, Progress},
+    pace::Pace,
     ports::{Entropy, Install},
     processor::{Processor, Proposal},
     publisher::{Own, Publisher, Report},
@@ -24,6 +25,7 @@ pub struct RoleMachine<P: Processor> {
     workers: BTreeMap<u32, Worker<P>>,
     publisher: Publisher,
     counters: Counters,
+    pace: Pace,
     jobs: BTreeMap<u32, usize>,
     lives: u64,
     through: BTreeMap<u32, Timestamp>,
@@ -44,6 +46,7 @@ impl<P: Processor> RoleMachine<P> {
             workers: BTreeMap::new(),
             publisher: Publisher::new(P::ROLE),
             counters: Counters::default(),
+            pace: Pace::default(),
             jobs: BTreeMap::new(),
             lives: 0,
             through: BTreeMap::new(),
@@ -68,6 +71,7 @@ impl<P: Processor> RoleMachine<P> {
             entropy: &mut *self.entropy,
             commands,
             counters: &mut self.counters,
+            pace: &mut self.pace,
             publisher: &mut self.publisher,
             jobs: &mut self.jobs,
             lives: &mut self.lives,
@@ -201,6 +205,9 @@ impl<P: Processor> Machine for RoleMachine<P> {
             }
             Input::Loaded(partition, token, number, reply) => {
                 self.step(now, commands, partition, |worker, turn| worker.loaded(turn, token, number, reply));
+            }
+            Input::Audited(partition, token, part, reply) => {
+                self.step(now, commands, partition, |worker, turn| worker.audited(turn, token, part, reply));
             }
             Input::Produced(number, result) => {
                 let report = self.publisher.produced(now, &self.config, number, result);

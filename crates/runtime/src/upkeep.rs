@@ -90,13 +90,14 @@ impl Snapshot {
             return ReadReply::Moved;
         }
         let entities = read.entities.iter().map(|id| self.entities.get(id).cloned()).collect();
+        let wakeups = read.entities.iter().map(|id| self.timers.get(id).copied()).collect();
         let mut timers = Vec::new();
         if let Some((until, count)) = read.timers {
             timers = self.timers.iter().filter(|(_, due)| **due <= until).map(|(id, due)| (*due, id.clone())).collect();
             timers.sort();
             timers.truncate(count);
         }
-        ReadReply::Ok { entities, timers }
+        ReadReply::Ok { entities, wakeups, timers }
     }
 
     /// What a commit leaves behind.

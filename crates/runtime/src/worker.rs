@@ -9,8 +9,10 @@
 //!
 //! One file a concern: `claiming` takes and loses the partition, `queue` keeps frames dense, `folding`
 //! and `ticking` fold, `emitting` numbers outputs, `committing` freezes and commits batches, `loading`
-//! reads the store, `proposing` appends ticks, `draining` gives back.
+//! reads the store, `auditing` compares it with its digest, `watching` looks whether the log is whole and
+//! the work gets on, `proposing` appends ticks, `draining` gives back.
 
+mod auditing;
 mod claiming;
 mod committing;
 mod draining;
@@ -20,6 +22,7 @@ mod loading;
 mod proposing;
 mod queue;
 mod ticking;
+mod watching;
 
 use std::{
     collections::{BTreeMap, VecDeque},
@@ -34,7 +37,9 @@ use crate::{
     cache::Cache,
     channel_in::Receivers,
     config::Config,
+    digest::Digest,
     machine::{Command, Counters, Destination, Progress},
+    pace::{Pace, Tempo},
     ports::{Entropy, Meta, Offset, Token},
     processor::Processor,
     publisher::Publisher,
@@ -55,6 +60,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) jobs: &'a mut BTreeMap<u32, usize>,
     /// Counts the lives of all workers.
     pub(crate) lives: &'a mut u64,
+    /// What commits cost, over all partitions.
+    pub(crate) pace: &'a mut Pace,
     /// Least `through` of all identity partitions, once each has one.
     pub(crate) upstream: Option<Timestamp>,
 }
@@ -115,6 +122,16 @@ pub(crate) struct Worker<P: Processor> {
     acknowledged: usize,
     commit: Option<committing::InFlight>,
     committed_at: Option<Timestamp>,
+    /// How often to commit how much.
+    tempo: Tempo,
+    /// Of everything folded up to the end of the last batch.
+    digest: Digest,
+    /// All sequences as of then.
+    sequences: BTreeMap<String, Tip>,
+    watch: watching::Watch,
+    audits: auditing::Audits,
+    /// Lives in a row that did not get on.
+    stalls: u32,
     reads: loading::Reads,
     through: Timestamp,
     ticks: proposing::Ticks,
@@ -152,6 +169,12 @@ impl<P: Processor> Worker<P> {
             acknowledged: 0,
             commit: None,
             committed_at: None,
+            tempo: Tempo::default(),
+            digest: Digest::default(),
+            sequences: BTreeMap::new(),
+            watch: watching::Watch::default(),
+            audits: auditing::Audits::default(),
+            stalls: 0,
             reads: loading::Reads::default(),
             through: Timestamp::ZERO,
             ticks: proposing::Ticks::default(),
@@ -189,7 +212,10 @@ impl<P: Processor> Worker<P> {
         self.load_timers(turn);
         self.commit_due(turn);
         self.propose(turn);
+        self.watch_log(turn);
         self.watch_silence(turn);
+        self.audit_due(turn);
+        self.watch_progress(turn);
         self.drain_further(turn);
     }
 
@@ -216,6 +242,9 @@ impl<P: Processor> Worker<P> {
     }
 
     fn is_over_limits(&self, config: &Config, publisher: &Publisher) -> bool {
+        if !config.rules.run_ahead_limit {
+            return false;
+        }
         let (bytes, records) = self.held;
         bytes > config.frozen_bytes
             || records > config.uncommitted_records
@@ -251,6 +280,8 @@ impl<P: Processor> Worker<P> {
                     self.commit_wake(config),
                     self.reads.next_wake(),
                     self.timers_wake(config),
+                    self.watch.next_wake(config, self.tempo.interval),
+                    self.audits.next_wake(),
                     if ready { self.tick_due(config, upstream) } else { None },
                 ];
                 wakes.into_iter().flatten().min()

@@ -16,6 +16,7 @@ use waypost_codec::{
 };
 use waypost_runtime::{
     Config,
+    digest::Digest,
     ports::{Delivery, Meta, Offset},
     processor::{Definitions, Entity, Fireable, Fold, Output, Poison, Processor},
 };
@@ -108,6 +109,10 @@ pub fn fold<P: Processor>(role: P, index: u32, layout: Layout, config: &Config, 
     for (field, (seq, chain)) in &naive.tips {
         let bytes = (u128::from(*seq) << 64 | u128::from(*chain)).to_be_bytes();
         naive.folded.sequences.insert(field.clone(), bytes);
+    }
+    if !log.is_empty() {
+        let Folded { entities, timers, sequences, .. } = &naive.folded;
+        naive.folded.meta.digest = Digest::of(entities, timers, sequences).to_bytes();
     }
     Ok(naive.folded)
 }

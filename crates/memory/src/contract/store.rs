@@ -1,12 +1,14 @@
 //! The store's promises.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_runtime::{
+    digest::{Digest, Part},
     ports::{
-        ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+        Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
+        Store, StoreError, Token,
     },
     upkeep::{Snapshot, Upkeep, UpkeepReply},
 };
@@ -23,6 +25,8 @@ pub trait StoreFixture: Send + Sync {
     async fn dump(&self, partition: PartitionId) -> Vec<u8>;
     /// Does it.
     async fn meddle(&self, partition: PartitionId, meddle: Meddle);
+    /// Loses, in silence, the entity, its wake-up or the sequence, as `part` says.
+    async fn lose(&self, partition: PartitionId, part: Part, entity: &EntityId, sequence: &str);
 }
 
 /// What happens to a store behind a worker's back.
@@ -127,7 +131,7 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     claim_before_init(fixture, fresh()).await;
     installs_are_compared(fixture, fresh()).await;
     let mut cases = Vec::new();
-    for _ in 0..15 {
+    for _ in 0..16 {
         let case = Case { fixture, store: fixture.store(), partition: fresh() };
         assert_eq!(case.store.init(case.partition, &install()).await, Ok(InitReply::Created));
         assert_eq!(case.claim(A).await.previous, None);
@@ -147,6 +151,7 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     operations_do_not_meet(&next()).await;
     a_snapshot_comes_back(&next(), &next()).await;
     a_full_store_refuses_whole(&next()).await;
+    parts_add_up(&next()).await;
     damage_changes_nothing(&next(), damaged).await;
 }
 
@@ -157,6 +162,7 @@ async fn claim_before_init(fixture: &dyn StoreFixture, partition: PartitionId) {
     assert_eq!(store.release(partition, A).await, Ok(ReleaseReply::Fenced));
     let read = Read { token: A, expected: vec![0], entities: vec![id("e")], timers: None };
     assert_eq!(store.read(partition, &read).await, Ok(ReadReply::Moved));
+    assert_eq!(store.audit(partition, Part::Timers).await, Ok(AuditReply::Uninit));
     assert_eq!(store.init(partition, &install()).await, Ok(InitReply::Created));
     assert_eq!(store.init(partition, &install()).await, Ok(InitReply::Exists));
 }
@@ -198,8 +204,8 @@ async fn commits_raise_the_offset(case: &Case<'_>) {
         assert!(case.dump().await == before, "{what}: the store changed");
     }
     assert_eq!(case.commit(&commit(4, 5, "w")).await, CommitReply::Ok);
-    let one = Some(bytes("w"));
-    assert_eq!(case.read(A, 5, &[id("e")], None).await, ReadReply::Ok { entities: vec![one], timers: vec![] });
+    let (entities, wakeups) = (vec![Some(bytes("w"))], vec![Some(at(1_700_000_000_900))]);
+    assert_eq!(case.read(A, 5, &[id("e")], None).await, ReadReply::Ok { entities, wakeups, timers: vec![] });
 }
 
 async fn old_tokens_are_fenced(case: &Case<'_>) {
@@ -216,7 +222,8 @@ async fn reads_are_checked(case: &Case<'_>) {
     assert_eq!(case.commit(&commit(0, 4, "v")).await, CommitReply::Ok);
     let entities = [id("none"), id("e"), id("e")];
     let (value, due) = (Some(bytes("v")), at(1_700_000_000_900));
-    let good = ReadReply::Ok { entities: vec![None, value.clone(), value], timers: vec![(due, id("e"))] };
+    let wakeups = vec![None, Some(due), Some(due)];
+    let good = ReadReply::Ok { entities: vec![None, value.clone(), value], wakeups, timers: vec![(due, id("e"))] };
     assert_eq!(case.read(A, 4, &entities, Some((due, 10))).await, good);
     assert_eq!(case.read(B, 4, &entities, None).await, ReadReply::Moved, "another token");
     assert_eq!(case.read(A, 3, &entities, None).await, ReadReply::Moved, "another offset");
@@ -246,7 +253,8 @@ async fn many_entities_in_one_commit(case: &Case<'_>) {
         ..commit(0, 1, "v")
     };
     assert_eq!(case.commit(&all).await, CommitReply::Ok);
-    let ReadReply::Ok { entities, timers } = case.read(A, 1, &many, Some((at(1), 10_000))).await else { panic!("moved") };
+    let ReadReply::Ok { entities, wakeups, timers } = case.read(A, 1, &many, Some((at(1), 10_000))).await else { panic!("moved") };
+    assert!(wakeups.iter().all(|due| *due == Some(at(1))));
     assert!(entities.iter().zip(&many).all(|(value, e)| value.as_ref() == Some(e.as_bytes())));
     assert_eq!(timers.len(), 5_000);
     let none = Commit {
@@ -255,8 +263,8 @@ async fn many_entities_in_one_commit(case: &Case<'_>) {
         ..commit(1, 2, "v")
     };
     assert_eq!(case.commit(&none).await, CommitReply::Ok);
-    let ReadReply::Ok { entities, timers } = case.read(A, 2, &many, Some((at(1), 10_000))).await else { panic!("moved") };
-    assert!(entities.iter().all(Option::is_none) && timers.is_empty());
+    let ReadReply::Ok { entities, wakeups, timers } = case.read(A, 2, &many, Some((at(1), 10_000))).await else { panic!("moved") };
+    assert!(entities.iter().all(Option::is_none) && wakeups.iter().all(Option::is_none) && timers.is_empty());
     assert_eq!(case.claim(A).await.sequences.len(), 3_001);
 }
 
@@ -384,6 +392,44 @@ async fn a_full_store_refuses_whole(case: &Case<'_>) {
     assert!(matches!(refused, Err(StoreError::Refused(_))), "{refused:?}");
     assert!(case.dump().await == before, "a refusal writes nothing");
     assert_eq!(case.commit(&call).await, CommitReply::Ok, "the same call later");
+}
+
+async fn parts_add_up(case: &Case<'_>) {
+    let audit = async |part| match case.store.audit(case.partition, part).await {
+        Ok(AuditReply::Ok(audit)) => audit,
+        other => panic!("{part}: {other:?}"),
+    };
+    for part in Part::all() {
+        let nothing = Audit { own: Some(A), off: 0, digest: Bytes::new(), sum: 0 };
+        assert_eq!(audit(part).await, nothing, "{part} of an empty partition");
+    }
+    let entities: BTreeMap<EntityId, Bytes> = (0..300).map(|n| (id(&format!("e{n}")), bytes(&format!("v{n}")))).collect();
+    let timers: BTreeMap<EntityId, Timestamp> = entities.keys().take(40).map(|e| (e.clone(), at(1_700_000_000_123))).collect();
+    let sequences = BTreeMap::from([("x:segmenter:0".to_owned(), [7; 16]), ("i:identity:2".to_owned(), [0xff; 16])]);
+    let digest = Digest::of(&entities, &timers, &sequences);
+    let all = Commit {
+        meta: Meta { digest: digest.to_bytes(), ..Meta::default() },
+        entities: entities.iter().map(|(e, blob)| (e.clone(), Some(blob.clone()))).collect(),
+        timers: timers.iter().map(|(e, due)| (e.clone(), Some(*due))).collect(),
+        sequences: sequences.clone().into_iter().collect(),
+        ..commit(0, 3, "v")
+    };
+    assert_eq!(case.commit(&all).await, CommitReply::Ok);
+    case.claim(B).await;
+    for part in Part::all() {
+        let whole = Audit { own: Some(B), off: 3, digest: digest.to_bytes(), sum: digest.sum(part) };
+        assert_eq!(audit(part).await, whole, "{part}");
+    }
+    for lost in [Part::Bucket(id("e7").bucket()), Part::Timers, Part::Sequences] {
+        let (entity, field) = (timers.keys().next().expect("there are some"), "x:segmenter:0");
+        let entity = if lost == Part::Timers { entity.clone() } else { id("e7") };
+        case.fixture.lose(case.partition, lost, &entity, field).await;
+        for part in Part::all() {
+            assert_eq!(audit(part).await.sum != digest.sum(part), part == lost, "{part} after a loss in {lost}");
+        }
+        let again = Commit { token: B, expected: audit(lost).await.off, next: audit(lost).await.off + 1, ..all.clone() };
+        assert_eq!(case.commit(&again).await, CommitReply::Ok);
+    }
 }
 
 async fn damage_changes_nothing(case: &Case<'_>, calls: u32) {

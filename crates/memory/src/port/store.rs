@@ -2,7 +2,8 @@
 
 use async_trait::async_trait;
 use waypost_runtime::{
-    ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token},
+    digest::Part,
+    ports::{AuditReply, ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token},
     upkeep::{Head, Snapshot, Upkeep, UpkeepReply},
 };
 use waypost_types::PartitionId;
@@ -32,6 +33,10 @@ impl Store for MemoryStore {
 
     async fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError> {
         Self::read(self, partition, read)
+    }
+
+    async fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError> {
+        Self::audit(self, partition, part)
     }
 }
 

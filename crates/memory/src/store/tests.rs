@@ -87,7 +87,11 @@ fn any_reply_but_ok_leaves_the_store_unchanged() {
 fn reads_are_checked_by_token_and_offset() {
     let store = claimed();
     store.commit(P, &commit(0, 4, "v")).unwrap();
-    let good = ReadReply::Ok { entities: vec![Some(Bytes::from_static(b"v")), None], timers: vec![(Timestamp::from_millis(9), id("e"))] };
+    let good = ReadReply::Ok {
+        entities: vec![Some(Bytes::from_static(b"v")), None],
+        wakeups: vec![Some(Timestamp::from_millis(9)), None],
+        timers: vec![(Timestamp::from_millis(9), id("e"))],
+    };
     assert_eq!(read(&store, A, 4), good);
     assert_eq!(read(&store, B, 4), ReadReply::Moved);
     assert_eq!(read(&store, A, 3), ReadReply::Moved);

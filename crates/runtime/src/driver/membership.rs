@@ -91,6 +91,15 @@ impl Membership {
 // === impl Driver ===
 
 impl Driver {
+    /// The consumer is given up, and with it whatever it had.
+    pub(super) fn lose_all(&mut self) {
+        let partitions: Vec<u32> = self.membership.owned.iter().copied().collect();
+        for partition in &partitions {
+            self.membership.gone(*partition);
+        }
+        self.feed(Input::Lost(partitions));
+    }
+
     /// Hears what has happened to the membership.
     pub(super) fn news(&mut self, consumer: &mut Box<dyn Consumer>) {
         while let Some(news) = consumer.membership() {

@@ -56,6 +56,10 @@ impl Driver {
                     Input::Loaded(index, read.token, number, reply)
                 });
             }
+            Command::Audit(index, token, part) => {
+                let partition = self.partition(index);
+                self.start(async move { Input::Audited(index, token, part, store.audit(partition, part).await) });
+            }
             Command::Seek(index, offset) => {
                 if !self.membership.start(index, Some(offset))
                     && let Err(error) = consumer.seek(index, offset)
@@ -86,6 +90,10 @@ impl Driver {
             Command::Halted(index, reason) => {
                 error!(role = %self.machine.role(), partition = index, %reason, "partition halted");
                 self.membership.start(index, None);
+            }
+            Command::Rejoin(reason) => {
+                warn!(role = %self.machine.role(), %reason, "leaving the group to join it anew");
+                self.rejoin = true;
             }
             Command::Exit(reason) => {
                 error!(role = %self.machine.role(), %reason, "giving up");

@@ -8,10 +8,11 @@ use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{Span, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, committing, loading, proposing, queue};
+use super::{Phase, Turn, Worker, auditing, committing, loading, proposing, queue, watching};
 use crate::{
     cache::Cache,
     channel_in::Receivers,
+    digest::Digest,
     machine::Command,
     ports::{ClaimReply, Claimed, Entropy, StoreError, Token},
     processor::{Definitions, Processor},
@@ -21,8 +22,8 @@ use crate::{
 };
 
 /// How often a frozen partition, or a silent store, is asked again.
-const ASK_AGAIN: Span = Span::from_secs(1);
-/// Fenced three times within this: somebody else is in earnest.
+pub(super) const ASK_AGAIN: Span = Span::from_secs(1);
+/// Fenced three times within this: somebody else is in earnest, and only the group can say who is right.
 const DUEL: Span = Span::from_secs(5);
 
 /// 128 fresh bits.
@@ -45,6 +46,9 @@ impl<P: Processor> Worker<P> {
         self.own_leader = None;
         self.contested = None;
         self.stored_tips.clear();
+        self.sequences.clear();
+        self.watch = watching::Watch::default();
+        self.audits = auditing::Audits::default();
         self.tips.clear();
         self.cache = Cache::default();
         self.timers = Timers::default();
@@ -57,6 +61,7 @@ impl<P: Processor> Worker<P> {
         self.acknowledged = 0;
         self.commit = None;
         self.committed_at = None;
+        self.tempo = turn.pace.tempo(turn.now, turn.config);
         self.reads = loading::Reads::default();
         self.ticks = proposing::Ticks::default();
     }
@@ -91,8 +96,13 @@ impl<P: Processor> Worker<P> {
         self.fenced.push_back(turn.now);
         self.fenced.retain(|at| turn.now.since(*at) <= DUEL);
         let jitter = i64::try_from(turn.entropy.next() % 451).unwrap_or(0);
-        let pause = if self.fenced.len() >= 3 { DUEL.millis() } else { 50 } + jitter;
+        let duel = self.fenced.len() >= 3;
+        let pause = if duel { DUEL.millis() } else { 50 } + jitter;
         self.lose(turn, turn.now.plus(Span::from_millis(pause)));
+        if duel && matches!(self.phase, Phase::NotReady(_)) {
+            self.fenced.clear();
+            self.leave_group(turn);
+        }
     }
 
     pub(super) fn claim_due(&mut self, turn: &mut Turn<'_>) {
@@ -131,6 +141,10 @@ impl<P: Processor> Worker<P> {
     fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
         (self.off, self.folded, self.next) = (claimed.off, claimed.off, claimed.off);
         self.meta = claimed.meta;
+        let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
+            return self.halt(turn, format!("the state at offset {} has no digest", self.off));
+        };
+        self.digest = digest;
         if self.meta.eng == 0 {
             self.meta.eng = turn.config.engine;
         }
@@ -140,6 +154,7 @@ impl<P: Processor> Worker<P> {
         let mut accepted = Vec::new();
         for (field, bytes) in claimed.sequences {
             let tip = Tip::from_bytes(bytes);
+            self.sequences.insert(field.clone(), tip);
             if let Some(source) = accepted_source(&field) {
                 accepted.push((source, tip));
             } else {
@@ -152,8 +167,11 @@ impl<P: Processor> Worker<P> {
         }
         self.phase = Phase::Replaying;
         self.ticks.begin(turn.now);
-        turn.commands.push(Command::Seek(self.id.index, self.next));
-        self.append_leader(turn);
+        self.begin_watch(turn);
+        if self.is_folding() {
+            self.begin_audits(turn);
+            self.append_leader(turn);
+        }
     }
 
     pub(super) fn append_leader(&mut self, turn: &mut Turn<'_>) {

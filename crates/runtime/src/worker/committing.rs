@@ -3,12 +3,13 @@
 //! A write set is what the end of its batch left behind, not what memory holds when the commit is sent:
 //! newer values under an older offset would be folded twice.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
+use tracing::warn;
 use waypost_types::{EntityId, Timestamp};
 
-use super::{Phase, Turn, Worker, loading::pause};
+use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, loading::pause};
 use crate::{
     channel_out::Item,
     config::Config,
@@ -25,8 +26,10 @@ pub(super) struct Open {
     records: usize,
     bytes: usize,
     appended: Timestamp,
-    entities: BTreeSet<EntityId>,
-    timers: BTreeMap<EntityId, Option<Timestamp>>,
+    /// With what they were when the batch began.
+    entities: BTreeMap<EntityId, Option<Bytes>>,
+    /// As they were when the batch began, and as they are.
+    timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
     sequences: BTreeMap<String, Tip>,
     outputs: Vec<(Destination, u64, Item)>,
     jobs: Vec<Job>,
@@ -48,11 +51,20 @@ pub(super) struct Frozen {
     records: usize,
 }
 
+/// Changed entities and wake-ups, as they are by now.
+struct Summed {
+    entities: Vec<(EntityId, Option<Bytes>)>,
+    timers: BTreeMap<EntityId, Option<Timestamp>>,
+}
+
 /// The commit under way.
 #[derive(Debug)]
 pub(super) struct InFlight {
     commit: Box<Commit>,
     attempts: u32,
+    sent: Timestamp,
+    /// Since when the store says that it writes nothing.
+    refused: Option<Timestamp>,
     /// Not under way; the same bytes go again at this instant.
     again: Option<Timestamp>,
 }
@@ -71,14 +83,16 @@ impl Open {
         self.records >= config.batch_records || self.bytes >= config.batch_bytes
     }
 
-    pub(super) fn entity(&mut self, id: &EntityId) {
-        if !self.entities.contains(id) {
-            self.entities.insert(id.clone());
+    /// An entity has changed; `before` is what this change replaced.
+    pub(super) fn entity(&mut self, id: &EntityId, before: Option<Bytes>) {
+        if !self.entities.contains_key(id) {
+            self.entities.insert(id.clone(), before);
         }
     }
 
-    pub(super) fn timer(&mut self, id: &EntityId, due: Option<Timestamp>) {
-        self.timers.insert(id.clone(), due);
+    /// A wake-up has changed; `before` is what this change replaced.
+    pub(super) fn timer(&mut self, id: &EntityId, before: Option<Timestamp>, due: Option<Timestamp>) {
+        self.timers.entry(id.clone()).or_insert((before, None)).1 = due;
     }
 
     pub(super) fn sequence(&mut self, field: String, tip: Tip) {
@@ -109,14 +123,14 @@ impl<P: Processor> Worker<P> {
             return;
         }
         let open = std::mem::take(&mut self.open);
-        let entities: Vec<_> = open.entities.into_iter().map(|id| (self.cache.bytes(&id).cloned(), id)).map(|(b, id)| (id, b)).collect();
+        let Summed { entities, timers } = self.sum(open.entities, open.timers, &open.sequences);
         let mut ends = BTreeMap::new();
         for (destination, before, item) in open.outputs {
             ends.insert(destination.clone(), item.seq);
             turn.publisher.put(turn.now, &destination, self.id.index, self.life, before, item);
         }
         let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
-        let bytes = blobs + 32 * (open.timers.len() + open.sequences.len());
+        let bytes = blobs + 32 * (timers.len() + open.sequences.len());
         self.held = (self.held.0 + bytes, self.held.1 + open.records);
         self.frozen.push_back(Frozen {
             next: self.folded,
@@ -124,7 +138,7 @@ impl<P: Processor> Worker<P> {
             meta: self.meta.clone(),
             bytes,
             entities,
-            timers: open.timers,
+            timers,
             sequences: open.sequences,
             ends,
             records: open.records,
@@ -138,6 +152,33 @@ impl<P: Processor> Worker<P> {
         }
         self.cache.evict(turn.config.cache_entities, self.off, turn.config.rules.keep_uncommitted);
         self.count_acknowledged(turn);
+    }
+
+    /// Brings the digest to the end of the batch: what it replaced goes out, what it leaves comes in.
+    fn sum(
+        &mut self,
+        entities: BTreeMap<EntityId, Option<Bytes>>,
+        timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
+        sequences: &BTreeMap<String, Tip>,
+    ) -> Summed {
+        let (digest, cache) = (&mut self.digest, &self.cache);
+        let entities = entities.into_iter().map(|(id, before)| {
+            let after = cache.bytes(&id).cloned();
+            digest.entity(&id, before.as_ref(), after.as_ref());
+            (id, after)
+        });
+        let entities = entities.collect();
+        let timers = timers.into_iter().map(|(id, (before, after))| {
+            digest.timer(&id, before, after);
+            (id, after)
+        });
+        let timers = timers.collect();
+        for (field, tip) in sequences {
+            let before = self.sequences.insert(field.clone(), *tip);
+            digest.sequence(field, before.map(Tip::to_bytes), tip.to_bytes());
+        }
+        self.meta.digest = digest.to_bytes();
+        Summed { entities, timers }
     }
 
     /// Batches whose outputs all stand in their logs may be committed, and prove what is upstream of them.
@@ -161,14 +202,29 @@ impl<P: Processor> Worker<P> {
         for (count, batch) in self.frozen.iter().take(ready).enumerate() {
             entities += batch.entities.len();
             bytes += batch.bytes;
-            if entities >= config.commit_entities || bytes >= config.commit_bytes {
+            if entities >= self.tempo.entities || bytes >= self.tempo.bytes {
                 return (count + 1, true);
             }
         }
         (ready, false)
     }
 
-    /// Commits what may be committed, τ after the last commit, or at once where it is enough or the last.
+    /// So far ahead of its commits that they are worth their price: at half of what it may hold.
+    fn is_far_ahead(&self, config: &Config) -> bool {
+        let (bytes, records) = self.held;
+        2 * bytes > config.frozen_bytes || 2 * records > config.uncommitted_records
+    }
+
+    /// When the next commit may go out, small or full.
+    fn next_commit(&self, config: &Config, full: bool) -> Timestamp {
+        if self.is_far_ahead(config) || matches!(self.phase, Phase::Draining(_)) {
+            return Timestamp::ZERO;
+        }
+        self.committed_at.map_or(Timestamp::ZERO, |at| at.plus(if full { self.tempo.full } else { self.tempo.interval }))
+    }
+
+    /// Commits what may be committed, τ after the last commit; sooner where it fills one; at once where too
+    /// much waits for it, and where it is the last.
     pub(super) fn commit_due(&mut self, turn: &mut Turn<'_>) {
         if !self.is_folding() && !matches!(self.phase, Phase::Draining(_)) {
             return;
@@ -180,15 +236,15 @@ impl<P: Processor> Worker<P> {
             }
             return;
         }
-        let (count, enough) = self.committable(turn.config);
-        let paced = self.committed_at.is_none_or(|at| at.plus(turn.config.commit_interval) <= turn.now);
-        if count == 0 || !(enough || paced || matches!(self.phase, Phase::Draining(_))) {
+        let (count, full) = self.committable(turn.config);
+        if count == 0 || self.next_commit(turn.config, full) > turn.now {
             return;
         }
         let commit = Box::new(self.coalesce(count, turn.config));
         self.committed_at = Some(turn.now);
+        turn.pace.sent(turn.now, self.id.index);
         turn.commands.push(Command::Commit(self.id.index, commit.clone()));
-        self.commit = Some(InFlight { commit, attempts: 0, again: None });
+        self.commit = Some(InFlight { commit, attempts: 0, sent: turn.now, refused: None, again: None });
     }
 
     /// When [`Self::commit_due`] has something to do.
@@ -196,7 +252,10 @@ impl<P: Processor> Worker<P> {
         match &self.commit {
             Some(in_flight) => in_flight.again,
             None if self.frozen.is_empty() || self.acknowledged == 0 && config.rules.commit_behind_acknowledgements => None,
-            None => Some(self.committed_at.map_or(Timestamp::ZERO, |at| at.plus(config.commit_interval))),
+            None => {
+                let (_, full) = self.committable(config);
+                Some(self.next_commit(config, full))
+            }
         }
     }
 
@@ -231,8 +290,13 @@ impl<P: Processor> Worker<P> {
             return;
         }
         let Some(in_flight) = &mut self.commit else { return };
+        self.watch.store_answered(reply.is_ok());
         match reply {
             Ok(CommitReply::Ok | CommitReply::Already) => {
+                if in_flight.attempts == 0 {
+                    turn.pace.answered(turn.now, in_flight.sent);
+                }
+                self.tempo = turn.pace.tempo(turn.now, turn.config);
                 self.off = in_flight.commit.next;
                 self.commit = None;
                 turn.counters.commits += 1;
@@ -241,6 +305,7 @@ impl<P: Processor> Worker<P> {
                     self.acknowledged = self.acknowledged.saturating_sub(1);
                 }
                 self.prune_timers();
+                self.got_on();
                 if self.contested.is_some_and(|at| at < self.off) {
                     self.contested = None;
                     self.append_leader(turn);
@@ -250,8 +315,18 @@ impl<P: Processor> Worker<P> {
             Ok(CommitReply::Fenced) => self.fenced(turn),
             Ok(CommitReply::Uninit) => self.halt(turn, "the store has lost the state of this partition"),
             Ok(CommitReply::BadArg) => self.halt(turn, "the store refused an argument of a commit"),
-            // Nothing was written, or nobody knows: the same bytes again, folding on meanwhile.
-            Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
+            // Nothing was written, or nobody knows: the same bytes again, folding on meanwhile. A store that has
+            // refused for long is asked by claims, which cost nothing, and what was folded ahead is let go.
+            Err(error) => {
+                if matches!(error, StoreError::Refused(_)) {
+                    let since = *in_flight.refused.get_or_insert(turn.now);
+                    if turn.now.since(since) >= turn.config.refused_for && !matches!(self.phase, Phase::Draining(_)) {
+                        warn!(partition = %self.id, off = self.off, %error, "the store does not take a commit");
+                        return self.lose(turn, turn.now.plus(ASK_AGAIN));
+                    }
+                } else {
+                    in_flight.refused = None;
+                }
                 in_flight.again = Some(turn.now.plus(pause(in_flight.attempts)));
                 in_flight.attempts += 1;
             }

@@ -16,7 +16,7 @@ use waypost_codec::{
 };
 use waypost_types::{EntityId, Position, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, emitting::Scene, queue::Queued, ticking::Tick};
+use super::{Phase, Turn, Worker, emitting::Scene, queue::Queued, ticking::Tick, watching::lastrec};
 use crate::{
     channel_in::Verdict,
     ports::Offset,
@@ -114,7 +114,7 @@ impl<P: Processor> Worker<P> {
 
     /// Judges the sections of a frame; what is accepted becomes work.
     fn begin(&mut self, turn: &mut Turn<'_>, queued: Queued) -> Work {
-        let lastrec = format!("{}:{:08x}:{}", queued.offset, crc32c::crc32c(&queued.payload), queued.appended.millis());
+        let lastrec = lastrec(queued.offset, &queued.payload, queued.appended);
         let mut work = Work {
             offset: queued.offset,
             appended: queued.appended,
@@ -223,9 +223,12 @@ impl<P: Processor> Worker<P> {
     }
 
     fn fold_leader(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
+        let own = inbox::Leader::decode(record.body.clone()).is_ok_and(|leader| leader.token[..] == self.token.0);
+        if own && !self.is_log_whole() {
+            return Step::Blocked;
+        }
         self.begin_chain(scene.position);
         self.meta.leader = scene.position.offset + 1;
-        let own = inbox::Leader::decode(record.body.clone()).is_ok_and(|leader| leader.token[..] == self.token.0);
         if own {
             self.own_leader = Some(self.meta.leader);
             self.contested = None;
@@ -433,9 +436,10 @@ impl<P: Processor> Worker<P> {
         let existed = self.cache.get(id).is_some();
         let after = value.as_ref().and_then(earliest);
         let changed = !self.cache.knows(id) || self.cache.bytes(id) != bytes.as_ref();
+        let replaced = self.cache.bytes(id).cloned();
         self.cache.change(id, value, bytes, offset + 1);
         if changed {
-            self.open.entity(id);
+            self.open.entity(id, replaced);
         }
         // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
         let overdue = before.is_some_and(|before| before <= self.meta.clk);
@@ -452,7 +456,8 @@ impl<P: Processor> Worker<P> {
         const LATEST: Timestamp = Timestamp::from_millis(999_999_999_999_999);
         let due = due.map(|due| due.clamp(Timestamp::ZERO, LATEST));
         self.timers.set(id, due, offset);
-        self.open.timer(id, due);
+        self.open.timer(id, self.cache.wakeup(id), due);
+        self.cache.rearm(id, due, offset + 1);
     }
 
     /// The entity's earliest due and its earliest absent one.

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use waypost_types::{EntityId, Span, Timestamp};
 
 use super::{Turn, Worker, committing::InFlight};
@@ -153,7 +154,10 @@ impl<P: Processor> Worker<P> {
         }
         let Some(pending) = self.reads.pending.remove(&number) else { return };
         match reply {
-            Ok(ReadReply::Ok { entities, timers }) => self.take_in(turn, pending, entities, timers),
+            Ok(ReadReply::Ok { entities, wakeups, timers }) => {
+                self.watch.store_answered(true);
+                self.take_in(turn, pending, entities.into_iter().zip(wakeups), timers);
+            }
             // Commits have gone through since it was asked: the question was out of date, not the worker.
             Ok(ReadReply::Moved) if pending.expected != self.expected() => self.ask(turn, pending.want, 0),
             Ok(ReadReply::Moved) => {
@@ -161,19 +165,26 @@ impl<P: Processor> Worker<P> {
                 self.moved(turn);
             }
             Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
+                self.watch.store_answered(false);
                 let again = Some(turn.now.plus(pause(pending.attempts)));
                 self.reads.pending.insert(number, Pending { again, attempts: pending.attempts + 1, ..pending });
             }
         }
     }
 
-    fn take_in(&mut self, turn: &mut Turn<'_>, pending: Pending, blobs: Vec<Option<bytes::Bytes>>, timers: Vec<(Timestamp, EntityId)>) {
+    fn take_in(
+        &mut self,
+        turn: &mut Turn<'_>,
+        pending: Pending,
+        mut blobs: impl Iterator<Item = (Option<Bytes>, Option<Timestamp>)>,
+        timers: Vec<(Timestamp, EntityId)>,
+    ) {
         match pending.want {
             Want::Entities(ids) => {
-                for (id, bytes) in ids.into_iter().zip(blobs) {
+                for (id, (bytes, wakeup)) in ids.into_iter().zip(blobs) {
                     self.reads.entities.remove(&id);
                     match bytes.as_ref().map(|bytes| P::Entity::decode(&id, bytes)).transpose() {
-                        Ok(value) => self.cache.load(&id, value, bytes),
+                        Ok(value) => self.cache.load(&id, value, bytes, wakeup),
                         // What cannot be read must not be folded on, nor taken for absent.
                         Err(why) => return self.halt(turn, format!("an entity of kind {} cannot be read: {why}", char::from(id.kind()))),
                     }
@@ -185,7 +196,7 @@ impl<P: Processor> Worker<P> {
                 self.timers.prune(self.off);
             }
             Want::Query { number, .. } => {
-                let bytes = blobs.into_iter().next().flatten();
+                let bytes = blobs.next().and_then(|(bytes, _)| bytes);
                 turn.commands.push(Command::Answer(number, Some((bytes, pending.expected.first().copied().unwrap_or(self.off)))));
             }
         }

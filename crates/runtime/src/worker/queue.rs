@@ -1,21 +1,17 @@
-//! Frames that have arrived: dense offsets, and nothing decoded twice (PROTOCOL §6.3, §6.4).
+//! Frames that have arrived: dense offsets, and nothing decoded twice (PROTOCOL §6.3).
 
 use std::collections::{BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use waypost_codec::{frame::Frame, inbox, kind};
-use waypost_types::{EntityId, Span, Timestamp};
+use waypost_types::{EntityId, Timestamp};
 
-use super::{Phase, Turn, Worker, emitting};
+use super::{Turn, Worker, emitting};
 use crate::{
     config::Config,
-    machine::Command,
-    ports::{Delivery, LogError, Offset},
+    ports::{Delivery, Offset},
     processor::Processor,
 };
-
-/// A seek that has not brought anything after this is repeated.
-const SEEK_AGAIN: Span = Span::from_secs(1);
 
 /// Frames in order, not folded yet.
 #[derive(Debug, Default)]
@@ -97,8 +93,43 @@ impl Queue {
     }
 
     /// Something came, was sought, or was appended, so that `next` is to come.
-    fn listen(&mut self, now: Timestamp, next: Offset) {
+    pub(super) fn listen(&mut self, now: Timestamp, next: Offset) {
         self.silent = (self.known_end > next).then_some(now);
+    }
+
+    /// Begins to listen if nobody does.
+    pub(super) fn listens(&mut self, now: Timestamp, next: Offset) {
+        if self.silent.is_none() {
+            self.listen(now, next);
+        }
+    }
+
+    /// The consumer said that it fails.
+    pub(super) fn fails(&mut self, now: Timestamp) {
+        self.silent = Some(now);
+    }
+
+    /// `next` was sought.
+    pub(super) fn sought(&mut self, now: Timestamp, next: Offset) {
+        self.sought = Some(now);
+        self.listen(now, next);
+    }
+
+    pub(super) fn is_sought_since(&self, instant: Timestamp) -> bool {
+        self.sought.is_some_and(|at| at > instant)
+    }
+
+    pub(super) fn is_silent_since(&self, instant: Timestamp) -> bool {
+        self.silent.is_some_and(|at| at <= instant)
+    }
+
+    /// The log is known to reach up to here.
+    pub(super) fn known_end(&self) -> Offset {
+        self.known_end
+    }
+
+    pub(super) fn knows_of(&mut self, end: Offset) {
+        self.known_end = self.known_end.max(end);
     }
 }
 
@@ -121,16 +152,17 @@ impl<P: Processor> Worker<P> {
                 return false;
             }
             if delivery.offset > self.next {
-                self.queue.known_end = self.queue.known_end.max(delivery.offset + 1);
-                if self.queue.sought.is_none_or(|at| turn.now.since(at) >= SEEK_AGAIN) {
-                    self.seek(turn);
-                }
+                self.gap(turn, delivery.offset);
                 return false;
             }
         }
         self.next = delivery.offset + 1;
+        self.in_step();
         self.queue.sought = None;
         self.queue.listen(turn.now, self.next);
+        if self.vouches(turn, &delivery) {
+            return false;
+        }
         let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string());
         let entities = frame.as_ref().map_or_else(|_| BTreeSet::new(), |frame| self.touched_by(turn, frame));
         if !turn.config.rules.activations_in_log {
@@ -162,57 +194,9 @@ impl<P: Processor> Worker<P> {
         }
     }
 
-    fn seek(&mut self, turn: &mut Turn<'_>) {
-        turn.counters.seeks += 1;
-        self.queue.sought = Some(turn.now);
-        self.queue.listen(turn.now, self.next);
-        turn.commands.push(Command::Seek(self.id.index, self.next));
-    }
-
     /// A frame of this worker stands at `offset` of its own inbox.
     pub(crate) fn appended(&mut self, turn: &mut Turn<'_>, offset: Offset) {
-        self.queue.known_end = self.queue.known_end.max(offset + 1);
-        if self.queue.silent.is_none() {
-            self.queue.listen(turn.now, self.next);
-        }
-    }
-
-    /// More is known to stand in the log, it is wanted, and nothing comes: the client has lost its position.
-    pub(super) fn watch_silence(&mut self, turn: &mut Turn<'_>) {
-        if !self.is_folding() || self.queue.silent.is_none_or(|at| turn.now.since(at) < turn.config.silence) {
-            return;
-        }
-        if self.queue.is_empty() {
-            self.seek(turn);
-        } else {
-            // Not silence: this worker takes no more for the time being.
-            self.queue.listen(turn.now, self.next);
-        }
-    }
-
-    /// The consumer cannot go on with this partition.
-    pub(crate) fn log_failed(&mut self, turn: &mut Turn<'_>, error: &LogError) {
-        if !self.is_folding() {
-            return;
-        }
-        match error {
-            LogError::OutOfRange => turn.commands.push(Command::Watermarks(self.id.index)),
-            LogError::Unknown => self.halt(turn, "the inbox has no such partition"),
-            LogError::Unavailable(_) => self.queue.silent = Some(turn.now),
-        }
-    }
-
-    /// Where the log begins and ends, after an out-of-range position.
-    pub(crate) fn watermarks(&mut self, turn: &mut Turn<'_>, start: Offset, end: Offset) {
-        if !matches!(self.phase, Phase::Replaying | Phase::Leading) {
-            return;
-        }
-        if (start..=end).contains(&self.next) {
-            self.seek(turn);
-        } else if self.next < start {
-            self.halt(turn, format!("the log starts at {start}, behind the offset {} to be folded: its records are gone", self.next));
-        } else {
-            self.halt(turn, format!("the log ends at {end}, before the offset {} to be folded: it lost its tail", self.next));
-        }
+        self.queue.knows_of(offset + 1);
+        self.queue.listens(turn.now, self.next);
     }
 }

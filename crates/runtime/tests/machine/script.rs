@@ -17,12 +17,14 @@ use waypost_runtime::{
     Command, Config, Input, Machine, RoleMachine, Rules,
     append::to_append,
     channel_in::{Receivers, Verdict},
-    ports::{Append, AppendError, ClaimReply, CommitReply, Install, LogError, Offset, StoreError, Token},
+    ports::{Append, AppendError, ClaimReply, CommitReply, Install, LogError, Offset, ReadReply, StoreError, Token},
     processor::Job,
 };
 use waypost_types::{EntityId, Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
 
 use super::toy::{Toy, record};
+
+mod guards;
 
 const P: PartitionId = PartitionId { role: Role::Segmenter, index: 0 };
 const INBOX: &str = "wp1.segment";
@@ -46,6 +48,15 @@ enum Fault {
     Misplaced(i64),
 }
 
+/// What never comes back, from now on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Broken {
+    Nothing,
+    Commits,
+    Appends,
+    Deliveries,
+}
+
 struct Bench {
     machine: Box<dyn Machine>,
     zombie: Option<(Box<dyn Machine>, Offset)>,
@@ -59,6 +70,9 @@ struct Bench {
     jobs: Vec<Job>,
     halted: Vec<String>,
     gone: bool,
+    rejoins: usize,
+    exits: usize,
+    broken: Broken,
 }
 
 fn install() -> Install {
@@ -92,6 +106,9 @@ impl Bench {
             jobs: Vec::new(),
             halted: Vec::new(),
             gone: false,
+            rejoins: 0,
+            exits: 0,
+            broken: Broken::Nothing,
         };
         bench.handle(Input::Assigned(vec![0]));
         bench
@@ -143,9 +160,13 @@ impl Bench {
         }
         if let Some(command) = self.pending.pop_front() {
             self.perform(command, fault);
-        } else if let Some(delivery) = self.position.filter(|_| self.machine.wants(0)).and_then(|at| self.log.read(INBOX, 0, at).ok()?) {
-            self.position = Some(delivery.offset + 1);
-            self.handle(Input::Delivered(delivery));
+        } else if let Some(read) = self
+            .position
+            .filter(|_| self.broken != Broken::Deliveries && self.machine.wants(0))
+            .and_then(|at| self.log.read(INBOX, 0, at).transpose())
+        {
+            self.position = read.as_ref().ok().map(|delivery| delivery.offset + 1);
+            self.handle(read.map_or_else(|error| Input::LogFailed(0, error), Input::Delivered));
         } else if self.machine.next_wake().is_some_and(|at| at <= self.clock.now()) {
             self.handle(Input::Wake);
         } else {
@@ -190,6 +211,8 @@ impl Bench {
                 let reply = if done { self.store.claim(P, token, &install()) } else { Err(unknown()) };
                 self.handle(Input::Claimed(p, token, if lost { Err(unknown()) } else { reply }));
             }
+            Command::Commit(..) if self.broken == Broken::Commits => {}
+            Command::Produce(..) if self.broken == Broken::Appends => {}
             Command::Commit(p, commit) => {
                 let reply = if done { self.store.commit(P, &commit) } else { Err(unknown()) };
                 self.handle(Input::Committed(p, commit.token, if lost { Err(unknown()) } else { reply }));
@@ -213,6 +236,10 @@ impl Bench {
                 self.jobs.push(job);
                 self.handle(Input::JobDone(p, Vec::new()));
             }
+            Command::Audit(p, token, part) => {
+                let reply = if lost { Err(unknown()) } else { self.store.audit(P, part) };
+                self.handle(Input::Audited(p, token, part, reply));
+            }
             Command::Release(p, token) => {
                 let reply = self.store.release(P, token);
                 self.handle(Input::Released(p, token, reply));
@@ -223,7 +250,9 @@ impl Bench {
             }
             Command::Halted(_, why) => self.halted.push(why),
             Command::Gone(_) => self.gone = true,
-            Command::Answer(..) | Command::Exit(_) => {}
+            Command::Rejoin(_) => self.rejoins += 1,
+            Command::Exit(_) => self.exits += 1,
+            Command::Answer(..) => {}
         }
     }
 
@@ -280,7 +309,16 @@ fn scenario(fault: impl FnMut(usize) -> Fault) -> (Bench, usize) {
     for n in 0..12_u8 {
         bench.say(&[n % 3], if n == 4 { b"p\x01" } else { &[0] });
     }
-    let steps = bench.run_for(20_000, fault);
+    // What goes wrong when all is done is noticed at the next tick.
+    let (mut step, mut fault) = (0, fault);
+    let steps = bench.run_for(3_000, |_| {
+        step += 1;
+        fault(step - 1)
+    });
+    bench.run_for(130_000, |_| {
+        step += 1;
+        fault(step - 1)
+    });
     (bench, steps)
 }
 

@@ -307,10 +307,15 @@ impl World {
                 }
                 Command::Halted(p, why) => self.halted.push(format!("{}/{p}: {why}", process.role)),
                 Command::Gone(p) => drop(process.positions.remove(&p)),
-                asked @ (Command::Claim(..) | Command::Release(..) | Command::Commit(..) | Command::Read(..) | Command::Watermarks(_)) => {
+                asked @ (Command::Claim(..)
+                | Command::Release(..)
+                | Command::Commit(..)
+                | Command::Read(..)
+                | Command::Audit(..)
+                | Command::Watermarks(_)) => {
                     process.asked.push(asked);
                 }
-                Command::Answer(..) | Command::Exit(_) => {}
+                Command::Rejoin(_) | Command::Answer(..) | Command::Exit(_) => {}
             }
         }
     }
@@ -377,6 +382,9 @@ impl World {
             }
             Command::Read(p, number, read) => {
                 Input::Loaded(p, read.token, number, if lost { Err(unanswered()) } else { self.store.read(at(p), &read) })
+            }
+            Command::Audit(p, token, part) => {
+                Input::Audited(p, token, part, if lost { Err(unanswered()) } else { self.store.audit(at(p), part) })
             }
             Command::Watermarks(p) => {
                 let (start, end) = self.log.watermarks(role.inbox().unwrap(), p).unwrap();
@@ -537,6 +545,7 @@ impl World {
         let mut machine = machine(id.role, config, self.layout, 1);
         let mut public: BTreeMap<u32, Vec<Bytes>> = BTreeMap::new();
         let mut now = self.clock.now();
+        let (_, end) = self.log.watermarks(id.role.inbox().unwrap(), id.index).unwrap();
         let mut feed = |input: Input| {
             now = now.plus(Span::from_millis(1));
             let (mut inputs, mut commands) = (VecDeque::from([input, Input::Wake]), Vec::new());
@@ -554,6 +563,8 @@ impl World {
                             inputs.push_back(Input::Produced(n, Ok(0)));
                         }
                         Command::NewProducer(life) => inputs.push_back(Input::ProducerReady(life)),
+                        Command::Watermarks(p) => inputs.push_back(Input::Watermarks(p, 0, end)),
+                        Command::Audit(p, token, part) => inputs.push_back(Input::Audited(p, token, part, store.audit(id, part))),
                         Command::Seek(..) => {}
                         other => panic!("the auditor does not expect {other:?}"),
                     }

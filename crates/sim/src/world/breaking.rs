@@ -108,6 +108,7 @@ impl World {
                 Command::Claim(p, token) => self.late.push(Late::Claim(at(p), token)),
                 Command::Release(..)
                 | Command::Read(..)
+                | Command::Audit(..)
                 | Command::Seek(..)
                 | Command::Produce(..)
                 | Command::NewProducer(_)
@@ -116,6 +117,7 @@ impl World {
                 | Command::Answer(..)
                 | Command::Gone(_)
                 | Command::Halted(..)
+                | Command::Rejoin(_)
                 | Command::Exit(_) => {}
             }
         }

@@ -19,7 +19,7 @@ impl World {
         let process = &mut self.processes[i];
         let (role, now) = (process.role, process.clock(&self.clock));
         process.machine.handle(now, input, &mut commands);
-        let mut gone = Vec::new();
+        let (mut gone, mut rejoins) = (Vec::new(), None);
         for command in commands {
             let process = &mut self.processes[i];
             match command {
@@ -38,6 +38,7 @@ impl World {
                 Command::Halted(p, why) => {
                     self.wrong.get_or_insert_with(|| format!("{role}/{p} halts: {why}"));
                 }
+                Command::Rejoin(why) => rejoins = Some(why),
                 Command::Exit(why) => {
                     self.wrong.get_or_insert_with(|| format!("a process of {role} gives up: {why}"));
                 }
@@ -46,11 +47,29 @@ impl World {
                 | Command::Release(..)
                 | Command::Commit(..)
                 | Command::Read(..)
+                | Command::Audit(..)
                 | Command::Job(..)
                 | Command::Watermarks(_)) => process.asked.push(asked),
             }
         }
         for p in gone {
+            self.assign_anew(role, p);
+        }
+        if let Some(why) = rejoins {
+            self.rejoin(i, &why);
+        }
+    }
+
+    /// A process leaves its group and joins it again; its partitions go to whoever is there.
+    fn rejoin(&mut self, i: usize, why: &str) {
+        let process = &mut self.processes[i];
+        let (role, assigned) = (process.role, std::mem::take(&mut process.assigned));
+        process.positions.clear();
+        let (number, is_zombie) = (process.number, process.is_zombie());
+        self.story.tell(self.clock.now(), || format!("{role} process {number} leaves its group: {why}"));
+        self.tally.fault("rejoined");
+        self.handle(i, Input::Lost(assigned.iter().copied().collect()));
+        for p in assigned.into_iter().filter(|_| !is_zombie) {
             self.assign_anew(role, p);
         }
     }
@@ -159,6 +178,10 @@ impl World {
                 let reply = self.store.read(at(p), &read);
                 Input::Loaded(p, read.token, number, if lost { Err(unknown()) } else { reply })
             }
+            Command::Audit(p, token, part) => {
+                let reply = self.store.audit(at(p), part);
+                Input::Audited(p, token, part, if lost { Err(unknown()) } else { reply })
+            }
             Command::Job(p, job) => {
                 let calls = self.processes[i].calls.clone();
                 // The provider of a world answers at once.
@@ -174,6 +197,7 @@ impl World {
             | Command::Answer(..)
             | Command::Gone(_)
             | Command::Halted(..)
+            | Command::Rejoin(_)
             | Command::Exit(_) => return,
         };
         self.processes[i].answers.push(answer);
