@@ -1,8 +1,9 @@
-//! The stored identifier: all its lives, and the message ids it has seen.
+//! The stored identifier: all its lives, the message ids it has seen, and the items that wait.
 
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{state::IdentifierState, stored};
+use waypost_engine::identity;
 use waypost_runtime::processor::{Entity, Wakeups};
 use waypost_types::EntityId;
 
@@ -28,6 +29,6 @@ impl Entity for Identifier {
     }
 
     fn wakeups(&self) -> Wakeups {
-        Wakeups::default()
+        Wakeups { plain: identity::held_since(&self.0).map(|since| since.plus(identity::HELD_FOR)), absent: None }
     }
 }

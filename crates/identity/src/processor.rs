@@ -2,17 +2,13 @@
 
 use bytes::Bytes;
 use prost::Message;
-use waypost_codec::{
-    frame::Record,
-    inbox::{IdentityEvent, Link, Receipt},
-    kind,
-};
+use waypost_codec::{frame::Record, kind};
 use waypost_engine::{
-    identity::{self, Effect, Here, IdentityError},
+    identity::{self, Effect, Here, IdentityError, Limits, Rules},
     record_id,
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
-use waypost_types::{EntityId, Layout, Role, WorkspaceId};
+use waypost_types::{EntityId, Layout, Role, Span, WorkspaceId};
 
 use crate::Identifier;
 
@@ -20,6 +16,8 @@ use crate::Identifier;
 #[derive(Debug)]
 pub struct IdentityProcessor {
     layout: Layout,
+    limits: Limits,
+    rules: Rules,
 }
 
 // === impl IdentityProcessor ===
@@ -27,29 +25,34 @@ pub struct IdentityProcessor {
 impl IdentityProcessor {
     /// New nodes carry the layout's number.
     pub fn new(layout: Layout) -> Self {
-        Self { layout }
+        Self { layout, limits: Limits::default(), rules: Rules::default() }
     }
 
-    fn emit(fold: &mut Fold<'_, Identifier>, record: &Record, effects: Vec<Effect>) {
-        let (partition, position) = (fold.partition(), fold.position());
-        for (index, effect) in effects.into_iter().enumerate() {
-            let (role, key, kind, body, id) = match effect {
-                // An item is its record at the next stage and keeps its id.
-                Effect::Item { profile, item } => (Role::Segmenter, profile, kind::ITEM, item.encode_to_vec(), record.id),
-                Effect::Link { to, link } => {
-                    (Role::Identity, to, kind::LINK, link.encode_to_vec(), record_id::derived(Role::Identity, partition, position, index))
-                }
-                Effect::MergeBegin(begin) => {
-                    let id = record_id::derived(Role::Identity, partition, position, index);
-                    (Role::Segmenter, begin.loser.clone(), kind::MERGE_BEGIN, begin.encode_to_vec(), id)
-                }
-                Effect::Refused(refusal) => {
-                    tracing::debug!(workspace = %record.workspace, partition, %position, reason = refusal.reason(), "identifiers not joined");
-                    continue;
-                }
-            };
-            fold.emit(Output::Inbox { role, workspace: record.workspace, key, kind, body: body.into(), id, via: 0, at: None });
+    /// The same under other limits and rules; for the simulator.
+    #[must_use]
+    pub fn under(self, limits: Limits, rules: Rules) -> Self {
+        Self { limits, rules, ..self }
+    }
+
+    fn step(&self, entity: &mut Identifier, fold: &Fold<'_, Identifier>, record: &Record) -> Result<Vec<Effect>, Poison> {
+        let (layout, limits, rules) = (self.layout, self.limits, self.rules);
+        let here = &Here { now: fold.now(), layout, position: fold.position(), record: record.id, limits, rules };
+        let state = &mut entity.0;
+        let body = &record.body;
+        match record.kind {
+            kind::EVENT => identity::event(state, here, &decode(body)?),
+            kind::LINK => identity::link(state, here, &decode(body)?),
+            kind::SHARED => identity::shared(state, here, &decode(body)?),
+            kind::MERGE_DONE => identity::merge_done(state, here, &decode(body)?),
+            kind::FLUSHED => identity::flushed(state, here, &decode(body)?),
+            kind::ERASE_NODE => identity::erase_node(state, &decode(body)?),
+            kind::RECEIPT => identity::receipt(state, here, &decode(body)?),
+            kind::ERASE => identity::erase(state, here, &decode(body)?),
+            kind::DETACH => identity::detach(state, here, &decode(body)?),
+            kind::EXPIRE => identity::expire(state, here, &decode(body)?),
+            other => return Err(unknown(other)),
         }
+        .map_err(|e| poison(&e))
     }
 }
 
@@ -60,6 +63,7 @@ impl Processor for IdentityProcessor {
     const RELAYS_TO: Option<Role> = None;
     const WATERMARKED: bool = false;
     const REPORTS_THROUGH: bool = true;
+    const HOLDS_FOR: Option<Span> = Some(identity::HELD_FOR);
 
     fn define(&mut self, _defv: &str) -> Definitions {
         // Nothing here depends on definitions.
@@ -68,36 +72,64 @@ impl Processor for IdentityProcessor {
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
         match record.kind {
-            kind::EVENT | kind::LINK => Ok(vec![identifier(record.workspace, &record.key)?]),
+            kind::EVENT
+            | kind::LINK
+            | kind::SHARED
+            | kind::MERGE_DONE
+            | kind::FLUSHED
+            | kind::ERASE_NODE
+            | kind::ERASE
+            | kind::DETACH
+            | kind::EXPIRE => Ok(vec![identifier(record.workspace, &record.key)?]),
             // Keyed by the profile id, which is a node id: the identifier is its hash.
             kind::RECEIPT => Ok(vec![identifier(record.workspace, &receipt_hash(record)?)?]),
-            // Hints of the merge's second half, which comes later: a merged identifier keeps its old road.
-            kind::MERGE_DONE | kind::FLUSHED | kind::ERASE_NODE => Ok(Vec::new()),
-            kind::SHARED | kind::ERASE | kind::DETACH | kind::EXPIRE | kind::EMIT => {
-                Err(Poison { reason: "NOT_YET_SUPPORTED", detail: format!("records of kind {} at identity", record.kind) })
-            }
-            other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at identity") }),
+            kind::EMIT => Err(Poison { reason: "NOT_YET_SUPPORTED", detail: "an event that a journey emits".to_owned() }),
+            other => Err(unknown(other)),
         }
     }
 
     fn fold(&self, fold: &mut Fold<'_, Identifier>, record: &Record) -> Result<(), Poison> {
         let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
-        let here = Here { now: fold.now(), layout: self.layout, position: fold.position() };
         let mut entity = fold.get(&id).cloned().unwrap_or_default();
-        let effects = match record.kind {
-            kind::EVENT => identity::event(&mut entity.0, here, &record.id, &decode::<IdentityEvent>(&record.body)?),
-            kind::LINK => identity::link(&mut entity.0, here, &decode::<Link>(&record.body)?),
-            kind::RECEIPT => identity::receipt(&mut entity.0, here, &decode::<Receipt>(&record.body)?),
-            other => return Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at identity") }),
-        }
-        .map_err(|e| poison(&e))?;
+        let effects = self.step(&mut entity, fold, record)?;
         fold.put(&id, entity);
-        Self::emit(fold, record, effects);
+        emit(fold, record.workspace, effects);
         Ok(())
     }
 
-    fn fire(&self, _fold: &mut Fold<'_, Identifier>, _entity: &EntityId, _limit: Fireable) -> Result<bool, Poison> {
-        Ok(false)
+    /// A hold that lasts too long is given up.
+    fn fire(&self, fold: &mut Fold<'_, Identifier>, id: &EntityId, _limit: Fireable) -> Result<bool, Poison> {
+        let Some(mut entity) = fold.get(id).cloned() else { return Ok(false) };
+        let effects = identity::expire_hold(&mut entity.0);
+        let fired = !effects.is_empty();
+        if fired {
+            fold.put(id, entity);
+            emit(fold, id.workspace(), effects);
+        }
+        Ok(fired)
+    }
+}
+
+fn emit(fold: &mut Fold<'_, Identifier>, workspace: WorkspaceId, effects: Vec<Effect>) {
+    let (partition, position) = (fold.partition(), fold.position());
+    for (index, effect) in effects.into_iter().enumerate() {
+        let derived = record_id::derived(Role::Identity, partition, position, index);
+        let (role, key, kind, body, id, at) = match effect {
+            // An item is its record at the next stage and keeps its id and its log time.
+            Effect::Item { profile, item, origin } => {
+                (Role::Segmenter, profile, kind::ITEM, item.encode_to_vec(), origin.id, Some(origin.at))
+            }
+            Effect::Link { to, link } => (Role::Identity, to, kind::LINK, link.encode_to_vec(), derived, None),
+            Effect::Share { to, shared } => (Role::Identity, to, kind::SHARED, shared.encode_to_vec(), derived, None),
+            Effect::MergeBegin(begin) => (Role::Segmenter, begin.loser.clone(), kind::MERGE_BEGIN, begin.encode_to_vec(), derived, None),
+            Effect::Flush(flush) => (Role::Segmenter, flush.profile.clone(), kind::FLUSH, flush.encode_to_vec(), derived, None),
+            Effect::Refused(refusal) => {
+                fold.refuse();
+                tracing::debug!(%workspace, partition, %position, reason = refusal.reason(), "identifiers not joined");
+                continue;
+            }
+        };
+        fold.emit(Output::Inbox { role, workspace, key, kind, body: body.into(), id, via: 0, at });
     }
 }
 
@@ -110,7 +142,7 @@ fn identifier(workspace: WorkspaceId, hash: &Bytes) -> Result<EntityId, Poison> 
 
 /// The hash within the profile id that a receipt names; the record's key is either.
 fn receipt_hash(record: &Record) -> Result<Bytes, Poison> {
-    let receipt = decode::<Receipt>(&record.body)?;
+    let receipt = decode::<waypost_codec::inbox::Receipt>(&record.body)?;
     if receipt.profile.len() != 31 {
         return Err(Poison { reason: "DECODE_FAILED", detail: "a receipt without profile id".to_owned() });
     }
@@ -119,6 +151,10 @@ fn receipt_hash(record: &Record) -> Result<Bytes, Poison> {
 
 fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Poison> {
     M::decode(body.clone()).map_err(|e| Poison { reason: "DECODE_FAILED", detail: e.to_string() })
+}
+
+fn unknown(kind: u32) -> Poison {
+    Poison { reason: "UNKNOWN_KIND", detail: format!("kind {kind} at identity") }
 }
 
 fn poison(error: &IdentityError) -> Poison {
@@ -133,8 +169,8 @@ fn poison(error: &IdentityError) -> Poison {
 mod tests {
     use std::collections::BTreeMap;
 
-    use waypost_codec::inbox::{NodeRef, SegmentItem};
-    use waypost_runtime::processor::Entity as _;
+    use waypost_codec::inbox::{Erase, Flushed, IdentityEvent, MergeDone, NodeRef, Receipt, SegmentItem};
+    use waypost_runtime::processor::{Entity as _, Wakeups};
     use waypost_types::{Position, Timestamp};
 
     use super::*;
@@ -209,10 +245,63 @@ mod tests {
         assert!(SegmentItem::decode(body.clone()).unwrap().body.is_some());
     }
 
+    /// An identifier whose only node holds one event of log time 10 ms, its id, and where it is going.
+    fn holding() -> (Entities, Bytes, Bytes) {
+        let mut entities = Entities::new();
+        let event = |id| {
+            let body = IdentityEvent { identifiers: vec![node(2, 2)], event: Bytes::from_static(b"e"), by_profile: false };
+            Record { id: [id; 16], ..record(kind::EVENT, &[2; 16], body.encode_to_vec()) }
+        };
+        let profile = inboxes(&run(&mut entities, 1, &event(1)).unwrap())[0].2.clone();
+        let at = Bytes::from([&[1], &profile[1..]].concat());
+        let done = MergeDone { node: profile.clone(), at: at.clone() };
+        let out = run(&mut entities, 2, &record(kind::MERGE_DONE, &[2; 16], done.encode_to_vec())).unwrap();
+        assert_eq!(inboxes(&out), [(Role::Segmenter, kind::FLUSH, profile.clone())]);
+        assert_eq!(run(&mut entities, 3, &event(3)), Ok(Vec::new()));
+        (entities, profile, at)
+    }
+
+    #[test]
+    fn what_is_held_keeps_its_id_and_log_time_and_wakes_its_identifier() {
+        let (mut entities, profile, at) = holding();
+        let due = Timestamp::from_millis(10).plus(identity::HELD_FOR);
+        let wakeups = |entities: &Entities| entities.values().flatten().next().unwrap().wakeups();
+        assert_eq!(wakeups(&entities), Wakeups { plain: Some(due), absent: None });
+        let flushed = Flushed { node: profile, at: at.clone(), flush_no: 1 };
+        let out = run(&mut entities, 4, &record(kind::FLUSHED, &[2; 16], flushed.encode_to_vec())).unwrap();
+        let Output::Inbox { key, id, at: log_time, .. } = &out[0] else { panic!("an item") };
+        assert_eq!((key, *id, *log_time), (&at, [3; 16], Some(Timestamp::from_millis(10))));
+        assert_eq!(wakeups(&entities), Wakeups::default());
+    }
+
+    #[test]
+    fn a_hold_past_its_time_is_given_up_by_the_timer() {
+        let (mut entities, profile, _) = holding();
+        let id = entities.keys().next().unwrap().clone();
+        let due = Timestamp::from_millis(10).plus(identity::HELD_FOR);
+        let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 });
+        let mut fold = Fold::new(due, Position { offset: 4, index: 0 }, &mut entities);
+        let limit = Fireable { plain: due, absent: due, before: None };
+        assert_eq!(processor.fire(&mut fold, &id, limit), Ok(true));
+        assert_eq!(inboxes(fold.outputs()), [(Role::Segmenter, kind::ITEM, profile)]);
+        assert_eq!(processor.fire(&mut fold, &id, limit), Ok(false));
+    }
+
+    #[test]
+    fn commands_for_nobody_make_nobody() {
+        let mut entities = Entities::new();
+        let erase = Erase { node: Some(node(2, 2)), suppress: true };
+        assert_eq!(run(&mut entities, 1, &record(kind::ERASE, &[2; 16], erase.encode_to_vec())), Ok(Vec::new()));
+        assert!(entities.values().flatten().all(|identifier| identifier.encode().is_none()));
+    }
+
     #[test]
     fn what_cannot_be_folded_has_a_reason() {
         for (kind, key, body, reason) in [
-            (kind::ERASE, &[2; 16][..], Vec::new(), "NOT_YET_SUPPORTED"),
+            (kind::EMIT, &[2; 16][..], Vec::new(), "NOT_YET_SUPPORTED"),
+            (kind::ERASE, &[2; 16], Vec::new(), "DECODE_FAILED"),
+            (kind::MERGE_DONE, &[2; 16], Vec::new(), "DECODE_FAILED"),
+            (kind::ERASE_NODE, &[2; 16], Vec::new(), "UNKNOWN_PROFILE"),
             (kind::EVENT, &[2; 3], Vec::new(), "DECODE_FAILED"),
             (kind::EVENT, &[2; 16], vec![0xff], "DECODE_FAILED"),
             (kind::EVENT, &[2; 16], Vec::new(), "DECODE_FAILED"),
@@ -227,6 +316,5 @@ mod tests {
             let found = run(&mut Entities::new(), 1, &record(kind, key, body)).map_err(|p| p.reason);
             assert_eq!(found, Err(reason), "kind {kind}");
         }
-        assert_eq!(run(&mut Entities::new(), 1, &record(kind::MERGE_DONE, &[2; 16], Vec::new())), Ok(Vec::new()));
     }
 }

@@ -110,6 +110,8 @@ pub struct Rules {
     pub keep_uncommitted: bool,
     /// `through` waits for acknowledgements.
     pub through_behind_acknowledgements: bool,
+    /// `through` stays behind what is held at the same end of a batch.
+    pub held_in_through: bool,
     /// The partition clock moves by ticks in the log.
     pub ticks_in_log: bool,
     /// Definitions change where their activation stands in the log.
@@ -205,6 +207,7 @@ impl Default for Rules {
             frozen_write_sets: true,
             keep_uncommitted: true,
             through_behind_acknowledgements: true,
+            held_in_through: true,
             ticks_in_log: true,
             activations_in_log: true,
             go_back_n: true,

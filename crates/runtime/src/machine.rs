@@ -189,6 +189,8 @@ pub struct Counters {
     pub stalls: u64,
     /// Times the consumer was to be made anew.
     pub rejoins: u64,
+    /// What a limit or a rule of a role did not allow: identifiers not joined.
+    pub refusals: u64,
 }
 
 /// One role's machine, its processor type erased.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use waypost_codec::frame::Record;
-use waypost_types::{EntityId, Position, Role, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, Position, Role, Span, Timestamp, WorkspaceId};
 
 /// When an entity next wants to be woken. A **plain** timer fires at its due; an **absent** one rests
 /// on something not having happened, and waits for the upstream watermark (PROTOCOL §8.4).
@@ -70,6 +70,9 @@ pub trait Processor: Send + 'static {
     const WATERMARKED: bool;
     /// Whether idle partitions append ticks so that `through` moves (identity).
     const REPORTS_THROUGH: bool;
+    /// How long after the log time of the oldest thing an entity holds back its wake-up is, where entities
+    /// hold things back. Wake-ups are then exact, and `through` stays behind what is held (PROTOCOL §8.3).
+    const HOLDS_FOR: Option<Span> = None;
     /// Reasons of [`Poison`] on which the partition halts: they say that state or log is not what it must be,
     /// and setting such records aside, one after another, would lose a person without anybody asking.
     const HALTS: &'static [&'static str] = &[];
@@ -179,6 +182,7 @@ pub struct Fold<'a, E> {
     pub(crate) entities: &'a mut BTreeMap<EntityId, Option<E>>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) jobs: Vec<Job>,
+    pub(crate) refusals: u64,
     pub(crate) touched: Vec<EntityId>,
 }
 
@@ -187,7 +191,18 @@ pub struct Fold<'a, E> {
 impl<'a, E: Entity> Fold<'a, E> {
     /// A fold over these entities; for tests of processors, and for the runtime.
     pub fn new(now: Timestamp, position: Position, entities: &'a mut BTreeMap<EntityId, Option<E>>) -> Self {
-        Self { now, position, partition: 0, leader: 0, clk: now, entities, outputs: Vec::new(), jobs: Vec::new(), touched: Vec::new() }
+        Self {
+            now,
+            position,
+            partition: 0,
+            leader: 0,
+            clk: now,
+            entities,
+            outputs: Vec::new(),
+            jobs: Vec::new(),
+            refusals: 0,
+            touched: Vec::new(),
+        }
     }
 
     /// The same, in this partition, under this leader record, at this partition clock; for those who fold a
@@ -250,6 +265,11 @@ impl<'a, E: Entity> Fold<'a, E> {
     pub fn start(&mut self, kind: u32, body: Bytes) {
         let leader = self.leader;
         self.jobs.push(Job { kind, body, leader });
+    }
+
+    /// Counts something that a limit or a rule of the role did not allow; the record goes on.
+    pub fn refuse(&mut self) {
+        self.refusals += 1;
     }
 
     /// What has been put out so far; for tests.

@@ -9,7 +9,7 @@ use std::{
     ops::Bound,
 };
 
-use waypost_types::{EntityId, Timestamp};
+use waypost_types::{EntityId, Span, Timestamp};
 
 use crate::ports::Offset;
 
@@ -35,6 +35,12 @@ impl Timers {
     /// Up to when every wake-up is here; none before the first load.
     pub(crate) fn complete_until(&self) -> Option<Timestamp> {
         self.complete
+    }
+
+    /// No wake-up is earlier than this; none before the first load.
+    pub(crate) fn earliest(&self) -> Option<Timestamp> {
+        let unknown = self.complete?.plus(Span::from_millis(1));
+        Some(self.order.first().map_or(unknown, |(due, _)| unknown.min(*due)))
     }
 
     /// How many to ask for so that a page of unknown ones is among them.

@@ -303,7 +303,8 @@ impl<P: Processor> Naive<'_, P> {
             if let (Some(entity), Some(bytes)) = (entity, bytes) {
                 self.entities.insert(id.clone(), entity);
                 self.folded.entities.insert(id.clone(), bytes);
-                if after.is_some_and(|due| before.is_none_or(|before| due < before) || (changed && overdue)) {
+                let exact = P::HOLDS_FOR.is_some() && after != before;
+                if exact || after.is_some_and(|due| before.is_none_or(|before| due < before) || (changed && overdue)) {
                     self.wake_at(&id, after);
                 }
             } else {

@@ -11,6 +11,9 @@ pub struct IdentifierState {
     pub seen: ::prost::alloc::vec::Vec<SeenId>,
     #[prost(int64, tag = "4")]
     pub now: i64,
+    /// Items of nodes that hold, in the order they came. At most 64 and 256 KiB of one node.
+    #[prost(message, repeated, tag = "5")]
+    pub held: ::prost::alloc::vec::Vec<HeldItem>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Node {
@@ -40,7 +43,7 @@ pub struct Node {
     /// Identifiers of its component by class, strongest first, as last known; `size` is their sum.
     #[prost(uint32, repeated, tag = "11")]
     pub counts: ::prost::alloc::vec::Vec<u32>,
-    /// Whether it has sent an item.
+    /// It has sent an item, or holds its first.
     #[prost(bool, tag = "12")]
     pub sent: bool,
 }
@@ -51,13 +54,7 @@ pub struct SeenId {
     #[prost(int64, tag = "2")]
     pub at: i64,
 }
-/// Entity beside the identifier, there only while one of its nodes holds: items that wait for `flushed`,
-/// in order. At most 64, 256 KiB.
-#[derive(Clone, PartialEq, ::prost::Message)]
-pub struct Held {
-    #[prost(message, repeated, tag = "1")]
-    pub items: ::prost::alloc::vec::Vec<HeldItem>,
-}
+/// An item that waits for `flushed`.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct HeldItem {
     #[prost(message, optional, tag = "1")]

@@ -39,8 +39,9 @@ pub(super) struct Open {
 #[derive(Debug)]
 pub(super) struct Frozen {
     next: Offset,
-    /// Append time of its last frame: everything appended before is folded with it.
-    appended: Timestamp,
+    /// Everything appended before this is folded with it, and nothing older is held; once its outputs are acknowledged,
+    /// that is `through`.
+    proves: Timestamp,
     meta: Meta,
     entities: Vec<(EntityId, Option<Bytes>)>,
     timers: BTreeMap<EntityId, Option<Timestamp>>,
@@ -132,9 +133,10 @@ impl<P: Processor> Worker<P> {
         let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
         let bytes = blobs + 32 * (timers.len() + open.sequences.len());
         self.held = (self.held.0 + bytes, self.held.1 + open.records);
+        let proves = self.proven(turn.config, open.appended);
         self.frozen.push_back(Frozen {
             next: self.folded,
-            appended: open.appended,
+            proves,
             meta: self.meta.clone(),
             bytes,
             entities,
@@ -144,7 +146,7 @@ impl<P: Processor> Worker<P> {
             records: open.records,
         });
         if !turn.config.rules.through_behind_acknowledgements {
-            self.through = self.through.max(open.appended);
+            self.through = self.through.max(proves);
         }
         for job in open.jobs {
             *turn.jobs.entry(self.id.index).or_default() += 1;
@@ -181,6 +183,16 @@ impl<P: Processor> Worker<P> {
         Summed { entities, timers }
     }
 
+    /// What the batch that ends here proves of the log: that it was appended is not enough where it is held (PROTOCOL §8.3).
+    fn proven(&self, config: &Config, appended: Timestamp) -> Timestamp {
+        match P::HOLDS_FOR {
+            Some(held) if config.rules.held_in_through => {
+                self.timers.earliest().map_or(Timestamp::ZERO, |wakeup| appended.min(wakeup.minus(held)))
+            }
+            Some(_) | None => appended,
+        }
+    }
+
     /// Batches whose outputs all stand in their logs may be committed, and prove what is upstream of them.
     pub(super) fn count_acknowledged(&mut self, turn: &mut Turn<'_>) {
         while let Some(batch) = self.frozen.get(self.acknowledged) {
@@ -190,7 +202,7 @@ impl<P: Processor> Worker<P> {
             if !batch.ends.iter().all(stands) {
                 break;
             }
-            self.through = self.through.max(batch.appended);
+            self.through = self.through.max(batch.proves);
             self.acknowledged += 1;
         }
     }

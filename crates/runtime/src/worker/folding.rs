@@ -397,10 +397,11 @@ impl<P: Processor> Worker<P> {
             entities: &mut entities,
             outputs: Vec::new(),
             jobs: Vec::new(),
+            refusals: 0,
             touched: Vec::new(),
         };
         let result = self.guarded(turn, |processor| act(processor, &mut fold))?;
-        let Fold { outputs, jobs, mut touched, .. } = fold;
+        let Fold { outputs, jobs, refusals, mut touched, .. } = fold;
         touched.sort();
         touched.dedup();
         if let Some(id) = touched.iter().find(|id| !ids.contains(id)) {
@@ -408,6 +409,7 @@ impl<P: Processor> Worker<P> {
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
         }
         Self::check_outputs(turn, &outputs)?;
+        turn.counters.refusals += refusals;
         let encode = |id: EntityId| {
             let value = entities.remove(&id).flatten();
             let bytes = value.as_ref().and_then(P::Entity::encode);
@@ -444,6 +446,8 @@ impl<P: Processor> Worker<P> {
         // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
         let overdue = before.is_some_and(|before| before <= self.meta.clk);
         match after {
+            // What is held must show at once, and no longer than it is held.
+            _ if P::HOLDS_FOR.is_some() && after != before => self.wake_at(id, after, offset),
             Some(due) if before.is_none_or(|before| due < before) || (changed && overdue) => self.wake_at(id, Some(due), offset),
             None if existed && self.cache.get(id).is_none() => self.wake_at(id, None, offset),
             Some(_) | None => {}

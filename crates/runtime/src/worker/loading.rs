@@ -80,13 +80,20 @@ impl<P: Processor> Worker<P> {
             return;
         }
         let present = turn.now.max(self.meta.clk);
-        let half = Span::from_millis(turn.config.timer_horizon.millis() / 2);
+        let horizon = Self::timer_horizon(turn.config);
+        let half = Span::from_millis(horizon.millis() / 2);
         if self.timers.complete_until().is_some_and(|until| until >= present.plus(half)) {
             return;
         }
         let count = self.timers.ask_for(turn.config.timer_page);
         self.reads.timers = true;
-        self.ask(turn, Want::Timers { until: present.plus(turn.config.timer_horizon), count }, 0);
+        self.ask(turn, Want::Timers { until: present.plus(horizon), count }, 0);
+    }
+
+    /// How far ahead wake-ups are in memory: those of all that is held must be, or `through` stays behind what is not known.
+    fn timer_horizon(config: &Config) -> Span {
+        let held = P::HOLDS_FOR.map_or(0, |span| 3 * span.millis());
+        Span::from_millis(config.timer_horizon.millis().max(held))
     }
 
     /// When the wake-ups in memory reach no further than half of what they should.
@@ -94,7 +101,7 @@ impl<P: Processor> Worker<P> {
         if self.reads.timers {
             return None;
         }
-        let half = Span::from_millis(config.timer_horizon.millis() / 2);
+        let half = Span::from_millis(Self::timer_horizon(config).millis() / 2);
         Some(self.timers.complete_until().unwrap_or(Timestamp::ZERO).minus(half).plus(Span::from_millis(1)))
     }
 

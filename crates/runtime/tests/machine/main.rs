@@ -5,6 +5,7 @@
 #![expect(clippy::wildcard_enum_match_arm, reason = "a script names the few cases it is about")]
 
 mod embedded;
+mod held;
 mod script;
 mod toy;
 mod world;

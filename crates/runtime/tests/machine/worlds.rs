@@ -12,6 +12,7 @@ const ON: Rules = Rules {
     frozen_write_sets: true,
     keep_uncommitted: true,
     through_behind_acknowledgements: true,
+    held_in_through: true,
     ticks_in_log: true,
     activations_in_log: true,
     go_back_n: true,
