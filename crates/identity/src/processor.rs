@@ -18,6 +18,8 @@ pub struct IdentityProcessor {
     layout: Layout,
     limits: Limits,
     rules: Rules,
+    /// Whether the stages behind it know flushes.
+    switches: bool,
 }
 
 // === impl IdentityProcessor ===
@@ -25,13 +27,13 @@ pub struct IdentityProcessor {
 impl IdentityProcessor {
     /// New nodes carry the layout's number.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, limits: Limits::default(), rules: Rules::default() }
+        Self { layout, limits: Limits::default(), rules: Rules::default(), switches: false }
     }
 
     /// The same under other limits and rules; for the simulator.
     #[must_use]
     pub fn under(self, limits: Limits, rules: Rules) -> Self {
-        Self { limits, rules, ..self }
+        Self { limits, rules, switches: true, ..self }
     }
 
     fn step(&self, entity: &mut Identifier, fold: &Fold<'_, Identifier>, record: &Record) -> Result<Vec<Effect>, Poison> {
@@ -43,6 +45,7 @@ impl IdentityProcessor {
             kind::EVENT => identity::event(state, here, &decode(body)?),
             kind::LINK => identity::link(state, here, &decode(body)?),
             kind::SHARED => identity::shared(state, here, &decode(body)?),
+            kind::MERGE_DONE if !self.switches => Ok(Vec::new()),
             kind::MERGE_DONE => identity::merge_done(state, here, &decode(body)?),
             kind::FLUSHED => identity::flushed(state, here, &decode(body)?),
             kind::ERASE_NODE => identity::erase_node(state, &decode(body)?),
@@ -186,7 +189,7 @@ mod tests {
     type Entities = BTreeMap<EntityId, Option<Identifier>>;
 
     fn run(entities: &mut Entities, offset: u64, record: &Record) -> Result<Vec<Output>, Poison> {
-        let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 });
+        let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 }).under(Limits::default(), Rules::default());
         let mut fold = Fold::new(Timestamp::from_millis(10), Position { offset, index: 0 }, entities);
         processor.fold(&mut fold, record)?;
         Ok(fold.outputs().to_vec())
@@ -279,7 +282,7 @@ mod tests {
         let (mut entities, profile, _) = holding();
         let id = entities.keys().next().unwrap().clone();
         let due = Timestamp::from_millis(10).plus(identity::HELD_FOR);
-        let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 });
+        let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 }).under(Limits::default(), Rules::default());
         let mut fold = Fold::new(due, Position { offset: 4, index: 0 }, &mut entities);
         let limit = Fireable { plain: due, absent: due, before: None };
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(true));

@@ -154,6 +154,7 @@ impl Bench {
                         let append = to_append("", &destination, produced, |_, _, body| body.clone());
                         inputs.push_back(Input::Produced(n, self.log.append(append)));
                     }
+                    Command::NewProducer(life) => inputs.push_back(Input::ProducerReady(life)),
                     Command::Seek(_, offset) => self.position = Some(offset),
                     Command::Halted(_, why) => panic!("{why}"),
                     _ => {}
