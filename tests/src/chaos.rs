@@ -15,6 +15,7 @@ pub mod people;
 pub mod process;
 pub mod recovery;
 pub mod redis;
+pub mod relay;
 pub mod resp;
 pub mod run;
 pub mod settings;

@@ -6,17 +6,25 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Mutex, task::JoinSet, time::Instant};
+use tokio::{
+    sync::{Mutex, MutexGuard},
+    task::JoinSet,
+    time::Instant,
+};
+use waypost_redis::Keys;
+use waypost_runtime::{host::SystemClock, install::InstallRecord, ports::Clock as _};
 use waypost_types::Role;
 
 use super::{
     chance::Chance,
     fleet::{Fleet, Seat},
+    holdings::Holdings,
     kafka::Kafka,
     link::{Link, Mode},
     recovery::Recovery,
     redis::Redis,
-    sink::{Manner, Sink},
+    relay::{self, Relay},
+    sink::{self, Sink},
     story::Diary,
 };
 
@@ -31,10 +39,13 @@ pub struct Breakable {
     pub redis: Arc<Mutex<Redis>>,
     /// The mail server.
     pub sink: Arc<Sink>,
+    /// The relay.
+    pub relay: Arc<Relay>,
     /// Where faults are noted.
     pub diary: Arc<Diary>,
     /// Times partitions after a kill.
     pub recovery: Arc<Recovery>,
+    install: InstallRecord,
     // Seats and servers that a fault has; each has one at a time.
     taken: std::sync::Mutex<BTreeSet<String>>,
 }
@@ -52,7 +63,8 @@ enum Run {
     Seat(AtSeat),
     Redis(AtRedis),
     Broker,
-    Smtp(Manner),
+    Smtp(sink::Manner),
+    Http(relay::Manner),
 }
 
 /// To one process or its roads.
@@ -82,7 +94,7 @@ const fn kind(name: &'static str, weight: u64, run: Run) -> Kind {
     Kind { name, weight, run }
 }
 
-const KINDS: [Kind; 21] = [
+const KINDS: [Kind; 28] = [
     kind("kill", 20, Run::Seat(AtSeat::Kill)),
     kind("pause", 5, Run::Seat(AtSeat::Stop { least: 1_000, most: 6_000 })),
     // past the session timeout of 10 s: it wakes up as a zombie
@@ -99,13 +111,23 @@ const KINDS: [Kind; 21] = [
     kind("redis-restore", 4, Run::Redis(AtRedis::Restore)),
     kind("redis-drop", 0, Run::Redis(AtRedis::Drop)),
     kind("broker", 6, Run::Broker),
-    kind("smtp-silent", 3, Run::Smtp(Manner::Silent)),
-    kind("smtp-dies", 4, Run::Smtp(Manner::DiesAfterData)),
-    kind("smtp-mute", 3, Run::Smtp(Manner::SilentAfterData)),
-    kind("smtp-busy", 2, Run::Smtp(Manner::Busy)),
-    kind("smtp-429", 2, Run::Smtp(Manner::Throttles)),
-    kind("smtp-refuses", 2, Run::Smtp(Manner::Refuses)),
+    kind("smtp-silent", 3, Run::Smtp(sink::Manner::Silent)),
+    kind("smtp-dies", 4, Run::Smtp(sink::Manner::DiesAfterData)),
+    kind("smtp-mute", 3, Run::Smtp(sink::Manner::SilentAfterData)),
+    kind("smtp-busy", 2, Run::Smtp(sink::Manner::Busy)),
+    kind("smtp-429", 2, Run::Smtp(sink::Manner::Throttles)),
+    kind("smtp-refuses", 2, Run::Smtp(sink::Manner::Refuses)),
+    kind("http-429", 2, Run::Http(relay::Manner::Throttles)),
+    kind("http-503", 2, Run::Http(relay::Manner::Fails)),
+    kind("http-502", 2, Run::Http(relay::Manner::Unsure)),
+    kind("http-resets", 2, Run::Http(relay::Manner::Resets)),
+    kind("http-dies", 3, Run::Http(relay::Manner::DiesAfterwards)),
+    kind("http-mute", 3, Run::Http(relay::Manner::Mute)),
+    kind("http-refuses", 1, Run::Http(relay::Manner::Refuses)),
 ];
+
+/// How soon a lost field must be noticed after a claim.
+const DETECTED_WITHIN: Duration = Duration::from_mins(1);
 
 /// How many faults follow each other before everything may come to rest.
 const BETWEEN_CALMS: usize = 5;
@@ -118,11 +140,12 @@ impl Breakable {
         fleet: Arc<Fleet>,
         kafka: Arc<Kafka>,
         redis: Arc<Mutex<Redis>>,
-        sink: Arc<Sink>,
+        (sink, relay): (Arc<Sink>, Arc<Relay>),
         diary: Arc<Diary>,
         recovery: Arc<Recovery>,
+        install: InstallRecord,
     ) -> Self {
-        Self { fleet, kafka, redis, sink, diary, recovery, taken: std::sync::Mutex::default() }
+        Self { fleet, kafka, redis, sink, relay, diary, recovery, install, taken: std::sync::Mutex::default() }
     }
 
     /// Breaks things until `until`; returns when all is whole again.
@@ -176,7 +199,8 @@ impl Breakable {
             })?;
             let target = self.target(*kind, chance);
             // A retry half a minute later should not keep the end of the run waiting.
-            let late = matches!(kind.run, Run::Smtp(_)) && until.saturating_duration_since(Instant::now()) < Duration::from_secs(35);
+            let late = matches!(kind.run, Run::Smtp(_) | Run::Http(_))
+                && until.saturating_duration_since(Instant::now()) < Duration::from_secs(35);
             if !late && self.taken.lock().unwrap_or_else(PoisonError::into_inner).insert(self.name(target)) {
                 return Some((*kind, target));
             }
@@ -194,6 +218,7 @@ impl Breakable {
             Run::Redis(_) => return Target::Redis,
             Run::Broker => return Target::Broker(chance.index(self.kafka.count())),
             Run::Smtp(_) => return Target::Smtp,
+            Run::Http(_) => return Target::Http,
         };
         let candidates = match at_seat {
             AtSeat::Kill => seats(&|s| !third(s)),
@@ -211,6 +236,7 @@ impl Breakable {
             // one at a time: two of three must have a record
             Target::Broker(_) => "kafka".to_owned(),
             Target::Smtp => "smtp".to_owned(),
+            Target::Http => "http".to_owned(),
         }
     }
 
@@ -220,7 +246,15 @@ impl Breakable {
             (Run::Redis(what), _) => self.at_redis(kind.name, what, &mut chance).await,
             (Run::Broker, Target::Broker(broker)) => self.at_broker(kind.name, broker, &mut chance).await,
             (Run::Smtp(manner), _) => {
-                self.at_sink(kind.name, manner, &mut chance).await;
+                let fault = self.at_provider(kind.name, &mut chance, || self.sink.behave(manner)).await;
+                self.sink.behave(sink::Manner::Well);
+                self.diary.end(fault);
+                Ok(())
+            }
+            (Run::Http(manner), _) => {
+                let fault = self.at_provider(kind.name, &mut chance, || self.relay.behave(manner)).await;
+                self.relay.behave(relay::Manner::Well);
+                self.diary.end(fault);
                 Ok(())
             }
             (Run::Seat(_) | Run::Broker, _) => Ok(()),
@@ -239,13 +273,12 @@ impl Breakable {
         done
     }
 
-    async fn at_sink(&self, kind: &'static str, manner: Manner, chance: &mut Chance) {
+    async fn at_provider(&self, kind: &'static str, chance: &mut Chance, misbehave: impl FnOnce()) -> usize {
         let lasts = Duration::from_millis(chance.between(3_000, 9_000));
         let fault = self.diary.begin(kind, "", &format!("for {}", seconds(lasts)));
-        self.sink.behave(manner);
+        misbehave();
         tokio::time::sleep(lasts).await;
-        self.sink.behave(Manner::Well);
-        self.diary.end(fault);
+        fault
     }
 
     async fn at_seat(&self, kind: &'static str, what: AtSeat, index: usize, chance: &mut Chance) -> anyhow::Result<()> {
@@ -361,13 +394,45 @@ impl Breakable {
                 redis.restore(back).await?;
                 fault
             }
-            AtRedis::Drop => {
-                let fault = begin("a field of a bucket is gone");
-                redis.drop_field(chance.next()).await?;
-                fault
-            }
+            AtRedis::Drop => return self.drop_field(kind, redis).await,
         };
         drop(redis);
+        self.diary.end(fault);
+        Ok(())
+    }
+}
+
+/// Somebody's state is gone, and nothing else: the digest must tell, the partition halts, the others go on. An
+/// operator restores a backup from before and starts the role anew.
+impl Breakable {
+    async fn drop_field(&self, kind: &'static str, mut redis: MutexGuard<'_, Redis>) -> anyhow::Result<()> {
+        redis.back_up().await?;
+        let holdings = Holdings::read(redis.port(), &self.install).await?;
+        let Some((partition, entity)) = holdings.oldest()? else { return Ok(()) };
+        let fault = self.diary.begin(kind, &partition.to_string(), "a field is gone");
+        let key = Keys::new("", &self.install.tags).bucket(partition, entity.bucket());
+        redis.drop_field(&key, entity.as_bytes()).await?;
+        // Whoever has claimed it looks at it, in the background.
+        let owner = || self.recovery.directory.owner(partition, SystemClock.now());
+        if let Some(seat) = owner().and_then(|owner| self.fleet.at(&owner.address)) {
+            self.fleet.kill(seat).await;
+            self.fleet.sit(seat).await?;
+        }
+        let until = Instant::now() + DETECTED_WITHIN;
+        while owner().is_none_or(|owner| owner.progress.halted.is_none()) && Instant::now() < until {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        match owner().and_then(|owner| owner.progress.halted) {
+            Some(why) => self.diary.note(&format!("{partition} has halted: {why}; restoring a backup")),
+            None => self.diary.complain(&format!("{partition} lost a field and nobody noticed within {} s", DETECTED_WITHIN.as_secs())),
+        }
+        redis.restore(0).await?;
+        for seat in self.fleet.of(partition.role) {
+            if self.fleet.is_taken(seat).await {
+                self.fleet.kill(seat).await;
+                self.fleet.sit(seat).await?;
+            }
+        }
         self.diary.end(fault);
         Ok(())
     }
@@ -380,6 +445,7 @@ enum Target {
     Redis,
     Broker(usize),
     Smtp,
+    Http,
 }
 
 fn seconds(duration: Duration) -> String {

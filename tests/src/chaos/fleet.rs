@@ -4,7 +4,7 @@
 
 use std::{
     fs,
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::Command,
     sync::{
         Arc,
@@ -69,12 +69,27 @@ pub struct Fleet {
     tools: Tools,
     logs: PathBuf,
     environment: Vec<(String, String)>,
+    journeys: PathBuf,
     diary: Arc<Diary>,
 }
 
 /// How many seats there are.
 pub fn seats() -> usize {
     SEATS.iter().map(|(_, count)| count).sum()
+}
+
+/// Copies the journeys of the run; where they say `RELAY_PORT` the port of this run's relay is put.
+fn lay_out(from: &Path, to: &Path, relay: &str) -> std::io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let (path, name) = entry.map(|entry| (entry.path(), entry.file_name()))?;
+        if path.is_dir() {
+            lay_out(&path, &to.join(name), relay)?;
+        } else {
+            fs::write(to.join(name), fs::read_to_string(&path)?.replace("RELAY_PORT", relay))?;
+        }
+    }
+    Ok(())
 }
 
 // === impl Fleet ===
@@ -84,7 +99,13 @@ impl Fleet {
     ///
     /// # Errors
     /// If the folder of logs cannot be made.
-    pub fn new(settings: &Settings, kafka: Vec<SeatLinks>, redis: Vec<Arc<Link>>, smtp: u16, diary: Arc<Diary>) -> anyhow::Result<Self> {
+    pub fn new(
+        settings: &Settings,
+        kafka: Vec<SeatLinks>,
+        redis: Vec<Arc<Link>>,
+        (smtp, relay): (u16, u16),
+        diary: Arc<Diary>,
+    ) -> anyhow::Result<Self> {
         let logs = settings.folder.join("roles");
         fs::create_dir_all(&logs)?;
         let names = SEATS.iter().flat_map(|(role, count)| (1..=*count).map(move |n| (*role, n)));
@@ -107,6 +128,7 @@ impl Fleet {
             variable("MAIL_SMTP_HOST", &"127.0.0.1"),
             variable("MAIL_SMTP_PORT", &smtp),
             variable("MAIL_SMTP_TLS", &"none"),
+            variable("MAIL_HTTP_ALLOW", &format!("http://127.0.0.1:{relay}/")),
             variable("MAIL_CATCHER_DIR", &logs.join("mail").display()),
             variable(
                 "LOG_FILTER",
@@ -114,7 +136,14 @@ impl Fleet {
             ),
         ];
         let tools = settings.tools.clone();
-        Ok(Self { seats, ended_by_themselves: AtomicUsize::new(0), tools, logs, environment, diary })
+        let journeys = settings.folder.join("journeys");
+        lay_out(&tools.journeys, &journeys, &relay.to_string())?;
+        Ok(Self { seats, ended_by_themselves: AtomicUsize::new(0), tools, logs, environment, journeys, diary })
+    }
+
+    /// The seat of the process with this private address.
+    pub fn at(&self, address: &str) -> Option<&Seat> {
+        self.seats.iter().find(|seat| address.ends_with(&format!(":{}", seat.owner)))
     }
 
     /// Seats of a role.
@@ -150,7 +179,7 @@ impl Fleet {
             }
         }
         self.until("the control API", || self.ctl(&["get"]).is_ok()).await?;
-        self.ctl(&["apply", "-f", &self.tools.journeys.display().to_string()])?;
+        self.ctl(&["apply", "-f", &self.journeys.display().to_string()])?;
         for name in self.ctl(&["-o", "name", "get", "journey"])?.lines() {
             self.ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
         }

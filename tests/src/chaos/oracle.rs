@@ -60,6 +60,8 @@ pub struct Evidence {
     pub missing: Vec<String>,
     /// Attempts behind an opt-out.
     pub unfenced: Vec<String>,
+    /// What the run itself saw and should not have seen.
+    pub complaints: Vec<String>,
     /// Letters set aside.
     pub letters: usize,
 }
@@ -119,6 +121,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         Err(error) => verdict.findings.push(general(Wrong::Lost, format!("{error:#}"))),
     }
     verdict.findings.extend(evidence.unfenced.iter().map(|what| general(Wrong::AfterStop, what.clone())));
+    verdict.findings.extend(evidence.complaints.iter().map(|what| general(Wrong::Unexplained, what.clone())));
     if evidence.letters > 0 {
         verdict.findings.push(general(Wrong::Unexplained, format!("{} dead letters", evidence.letters)));
     }
@@ -171,6 +174,12 @@ fn kept(verdict: &mut Verdict, evidence: &Evidence, person: &Person) -> Option<S
         verdict.wrong(Wrong::Lost, number, format!("{least} events were acknowledged, {folded} folded at {}", found.profile));
     } else if folded > most {
         verdict.wrong(Wrong::Doubled, number, format!("{most} events were said, {folded} folded at {}", found.profile));
+    }
+    // Of two halves the orchestrator keeps the greater count.
+    let decided = found.journey.events;
+    if !person.merges() && decided != folded {
+        let wrong = if decided < folded { Wrong::Lost } else { Wrong::Doubled };
+        verdict.wrong(wrong, number, format!("the segmenter has folded {folded} events, the orchestrator {decided}, of {}", found.profile));
     }
     for (stage, of) in [("segmenter", found.segment.person.as_ref()), ("orchestrator", found.journey.person.as_ref())] {
         for said in person.said.iter().filter(|s| s.acknowledged.is_some()) {

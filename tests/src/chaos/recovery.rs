@@ -19,7 +19,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// Times.
 #[derive(Debug)]
 pub struct Recovery {
-    directory: Arc<Directory>,
+    /// Who owns what.
+    pub directory: Arc<Directory>,
     keys: Keys,
     diary: Arc<Diary>,
     took: Arc<Mutex<Vec<Duration>>>,

@@ -10,7 +10,7 @@ use anyhow::{Context as _, bail, ensure};
 use super::{
     link::{Link, Mode},
     process::{Process, free_port},
-    resp::{self, Reply},
+    resp,
     settings::Settings,
 };
 
@@ -265,20 +265,14 @@ impl Redis {
         Ok(chosen)
     }
 
-    /// Deletes a field of a state bucket, behind everybody's back; its key, if there was one to delete.
+    /// Deletes a field of a hash, behind everybody's back.
     ///
     /// # Errors
-    /// If the server does not answer.
-    pub async fn drop_field(&self, pick: u64) -> anyhow::Result<Option<String>> {
-        let mut keys: Vec<String> = resp::ask(self.port(), &["KEYS", "*:s:*"]).await?.list().iter().map(Reply::text).collect();
-        keys.sort();
-        let Ok(index) = usize::try_from(pick % u64::try_from(keys.len().max(1))?) else { return Ok(None) };
-        let Some(key) = keys.get(index) else { return Ok(None) };
-        let mut fields: Vec<Vec<u8>> = resp::ask(self.port(), &["HKEYS", key]).await?.list().into_iter().map(Reply::bytes).collect();
-        fields.sort();
-        let Some(field) = fields.first() else { return Ok(None) };
-        resp::ask(self.port(), &[b"HDEL", key.as_bytes(), field]).await?;
-        Ok(Some(key.clone()))
+    /// If the server does not answer, or there was no such field.
+    pub async fn drop_field(&self, key: &str, field: &[u8]) -> anyhow::Result<()> {
+        let said = resp::ask(self.port(), &[b"HDEL", key.as_bytes(), field]).await?;
+        ensure!(said.text() == "1", "no field to drop in {key}: {}", said.text());
+        Ok(())
     }
 }
 

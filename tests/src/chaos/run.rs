@@ -29,9 +29,10 @@ use super::{
     people::People,
     recovery::Recovery,
     redis::Redis,
+    relay::Relay,
     settings::Settings,
-    sink::Sink,
-    story::{Diary, say},
+    sink::{Mail, Sink},
+    story::{Diary, now, say},
     told::Told,
     workload::{self, World},
 };
@@ -52,6 +53,7 @@ struct Ground {
     redis: Arc<Mutex<Redis>>,
     fleet: Arc<Fleet>,
     sink: Arc<Sink>,
+    relay: Arc<Relay>,
     people: People,
     told: Told,
     install: InstallRecord,
@@ -95,7 +97,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let kafka = Arc::new(kafka);
     let redis = Redis::start(&settings, fleet::seats()).await?;
     let sink = Arc::new(Sink::open().await?);
-    let fleet = Arc::new(Fleet::new(&settings, links, redis.links(), sink.port, Arc::clone(&diary))?);
+    let relay = Arc::new(Relay::open().await?);
+    let fleet = Arc::new(Fleet::new(&settings, links, redis.links(), (sink.port, relay.port), Arc::clone(&diary))?);
     let redis = Arc::new(Mutex::new(redis));
     let (key, _) = fleet.open().await?;
     diary.note("the installation is up");
@@ -109,6 +112,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
         redis: Arc::clone(&redis),
         fleet: Arc::clone(&fleet),
         sink: Arc::clone(&sink),
+        relay: Arc::clone(&relay),
         people: people.clone(),
         told: Told::follow(&kafka.addresses()),
         directory: Arc::clone(&directory),
@@ -128,7 +132,15 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     background.spawn(workload::run(world, chance.fork(), ground.settings.rate, until));
 
     let recovery = Arc::new(Recovery::new(directory, Arc::clone(&diary)));
-    let broken = Arc::new(Breakable::new(Arc::clone(&fleet), Arc::clone(&kafka), redis, sink, Arc::clone(&diary), Arc::clone(&recovery)));
+    let broken = Arc::new(Breakable::new(
+        Arc::clone(&fleet),
+        Arc::clone(&kafka),
+        redis,
+        (sink, relay),
+        Arc::clone(&diary),
+        Arc::clone(&recovery),
+        ground.install.clone(),
+    ));
     // The first people come to a whole installation.
     tokio::time::sleep(Duration::from_secs(5)).await;
     let breaking = broken.run(chance.fork(), &ground.settings.only, until.checked_sub(Duration::from_secs(10)).unwrap_or(until));
@@ -163,6 +175,13 @@ async fn back_up(redis: Arc<Mutex<Redis>>, diary: Arc<Diary>) {
 // === impl Ground ===
 
 impl Ground {
+    /// What both providers have taken.
+    fn mails(&self) -> Vec<Mail> {
+        let mut mails = self.sink.mails();
+        mails.extend(self.relay.mails());
+        mails
+    }
+
     fn counts(&self) {
         let (acknowledged, waiting) = self.people.events();
         let faults = self.diary.faults();
@@ -172,9 +191,13 @@ impl Ground {
             .into_iter()
             .filter_map(|o| o.progress.halted.map(|why| format!("{}: {why}", o.progress.partition)))
             .collect();
+        // What an owner said last is believed for ten seconds.
+        if !faults.iter().any(|fault| fault.kind == "redis-drop" && fault.touches(now() - 20_000, now())) {
+            halted.iter().for_each(|what| self.diary.complain(&format!("halted: {what}")));
+        }
         self.diary.note(&format!(
             "{acknowledged} events acknowledged, {waiting} waiting; {} mails; {} faults, {} under way; {} ended by themselves{}",
-            self.sink.mails().len(),
+            self.mails().len(),
             faults.len(),
             faults.iter().filter(|f| f.until == 0).count(),
             self.fleet.ended_by_themselves.load(Ordering::Relaxed),
@@ -246,10 +269,11 @@ impl Ground {
             holdings: self.holdings().await.context("reading the store")?,
             decisions,
             messages,
-            mails: self.sink.mails(),
+            mails: self.mails(),
             faults: self.diary.faults(),
             missing,
             unfenced: oracle::fence::broken(&self.log).await.context("reading the senders' inboxes")?,
+            complaints: self.diary.complaints(),
             letters: self.told.dead.count(),
         };
         let verdict = oracle::judge(&evidence);

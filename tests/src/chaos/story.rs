@@ -27,6 +27,7 @@ pub struct Fault {
 pub struct Diary {
     began: i64,
     faults: Mutex<Vec<Fault>>,
+    wrong: Mutex<Vec<String>>,
 }
 
 /// Milliseconds since 1970, as the processes under test see them.
@@ -43,7 +44,7 @@ pub fn say(line: &str) {
 
 impl Default for Diary {
     fn default() -> Self {
-        Self { began: now(), faults: Mutex::default() }
+        Self { began: now(), faults: Mutex::default(), wrong: Mutex::default() }
     }
 }
 
@@ -79,6 +80,21 @@ impl Diary {
         if let Some(fault) = self.lock().get_mut(number - 1) {
             fault.until = now();
         }
+    }
+
+    /// Something that should not have happened; it counts as unexplained, once.
+    pub fn complain(&self, what: &str) {
+        let mut wrong = self.wrong.lock().unwrap_or_else(PoisonError::into_inner);
+        if !wrong.iter().any(|known| known == what) {
+            wrong.push(what.to_owned());
+            drop(wrong);
+            self.note(what);
+        }
+    }
+
+    /// Everything that was complained of.
+    pub fn complaints(&self) -> Vec<String> {
+        self.wrong.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// All so far.

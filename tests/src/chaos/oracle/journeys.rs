@@ -20,10 +20,8 @@ const TICK: i64 = 2;
 const CART: [(&str, i64); 2] = [("remind", 6_000), ("again", 14_000)];
 const GREETINGS: [(&str, i64); 2] = [("greet", 0), ("follow", 8_000)];
 
-/// Kinds of faults after which nobody may know what a provider did: a call was under way when its process, its
-/// partition's leadership or the connection ended. One that leaves or joins in order is none of them (PROTOCOL §11.5).
-const CAN_CAUSE_UNKNOWN: [&str; 11] =
-    ["smtp-dies", "smtp-mute", "smtp-silent", "kill", "zombie", "pause", "cut-redis", "cut-kafka", "slow", "redis", "broker"];
+/// What, befalling a sender, can cost the answer to a call under way. To leave or join in order does not (PROTOCOL §11.5).
+const OF_A_SENDER: [&str; 6] = ["kill", "zombie", "pause", "cut-redis", "cut-kafka", "slow"];
 
 /// Everything told, by what it is about.
 pub(super) struct Journeys<'a> {
@@ -37,7 +35,7 @@ pub(super) struct Journeys<'a> {
 struct Run<'p> {
     journey: &'static str,
     key: &'p str,
-    steps: [(&'static str, i64); 2],
+    steps: &'static [(&'static str, i64)],
     // What began it and began it anew.
     touches: Vec<&'p Said>,
     stops: Vec<&'p Said>,
@@ -49,9 +47,9 @@ impl<'p> Run<'p> {
     fn of(person: &'p Person) -> Vec<Self> {
         let mut runs: Vec<Self> = Vec::new();
         for said in &person.said {
-            let (journey, key, steps) = match &said.what {
-                What::Touched(key) => ("cart-recovery", key, CART),
-                What::Joined(key) => ("greetings", key, GREETINGS),
+            let (journey, key, steps): (_, _, &[(&str, i64)]) = match &said.what {
+                What::Touched(key) => ("cart-recovery", key, &CART),
+                What::Joined(key) => ("greetings", key, &GREETINGS),
                 What::Looked | What::Identified | What::Subscribed | What::Ordered(_) | What::OptedOut | What::Pressed => continue,
             };
             match runs.iter_mut().find(|run| run.key == key) {
@@ -68,6 +66,11 @@ impl<'p> Run<'p> {
             run.stops = person.said.iter().filter(ends).collect();
         }
         runs
+    }
+
+    /// How the kinds of its provider's faults begin.
+    fn provider(&self) -> &'static str {
+        if self.journey == "cart-recovery" { "smtp" } else { "http" }
     }
 
     /// Whether a stop under the name that began the run was acknowledged in time to prevent a send after `delay`.
@@ -119,7 +122,7 @@ impl<'a> Journeys<'a> {
             verdict.runs.0 += 1;
             let rows = self.decisions.get(&(run.journey, run.key)).map_or(&[][..], Vec::as_slice);
             Self::judge_run(verdict, person, run, rows);
-            for (step, delay) in run.steps {
+            for &(step, delay) in run.steps {
                 self.judge_step(verdict, person, profile, run, rows, step, delay);
             }
         }
@@ -212,7 +215,7 @@ impl<'a> Journeys<'a> {
                     verdict.wrong(Wrong::Lost, number, format!("{name} is reported accepted and never arrived"));
                 }
             }
-            "Message Unknown" => match self.cause(sent.at.millis() - 1_000, last.at.millis()) {
+            "Message Unknown" => match self.cause(run, sent.at.millis() - 1_000, last.at.millis()) {
                 Some(kind) => *verdict.unknown.entry(kind).or_default() += 1,
                 None => verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown and no fault was near: {}", last.reason)),
             },
@@ -223,12 +226,13 @@ impl<'a> Journeys<'a> {
         }
     }
 
-    fn cause(&self, from: i64, until: i64) -> Option<&'static str> {
+    /// A fault that lasted at some moment between the decision and the report, and can have cost the answer.
+    fn cause(&self, run: &Run<'_>, from: i64, until: i64) -> Option<&'static str> {
         let near = self.faults.iter().filter(|fault| fault.touches(from, until));
         let causes = near.filter(|fault| {
-            let of_sender = fault.target.starts_with("sender");
-            let server = fault.kind.starts_with("redis") || fault.kind.starts_with("smtp") || fault.kind == "broker";
-            CAN_CAUSE_UNKNOWN.iter().any(|kind| fault.kind.starts_with(kind)) && (of_sender || server)
+            let of_sender = fault.target.starts_with("sender") && OF_A_SENDER.contains(&fault.kind);
+            let of_server = fault.kind.starts_with("redis") || fault.kind == "broker";
+            of_sender || of_server || fault.kind.starts_with(run.provider())
         });
         causes.map(|fault| fault.kind).next()
     }
