@@ -3,8 +3,9 @@
 //! ```text
 //! dispatch → READY ─propose→ [attempt n, leader ℓ] ─folded, ℓ = here.leader, gate 10→ INFLIGHT n ─call→ [outcome n]
 //! accepted → DONE · permanent → FAILED · transient, throttled, auth → RETRY while valid
-//! unknown → marketing: UNKNOWN · transactional: IN_DOUBT → READY with the same key; whatever ends it then
-//! without an acceptance ends it UNKNOWN, until somebody answers for that attempt too
+//! unknown → IN_DOUBT where the key, a look-up or the class may settle it (`doubt`), else UNKNOWN; whatever ends it
+//! then without an acceptance ends it UNKNOWN, until somebody answers for that attempt too
+//! feedback of a provider → settles what is open or UNKNOWN (`feedback`)
 //! recall before the dispatch → remembered, and the dispatch STOPPED when it comes
 //! INFLIGHT of an older leader → IN_DOUBT · recall before the attempt → STOPPED, after it → raced
 //! ```
@@ -14,6 +15,8 @@
 //! INFLIGHT dispatch looks for itself when it is folded or its timer fires.
 
 pub mod address;
+mod doubt;
+mod feedback;
 mod report;
 
 use waypost_codec::{
@@ -23,6 +26,11 @@ use waypost_codec::{
 };
 use waypost_types::{Span, Timestamp, WorkspaceId};
 
+use self::doubt::maybe_sent;
+pub use self::{
+    doubt::{DOUBT_MARGIN, KEY_MARGIN, LONGEST_CALL},
+    feedback::heard,
+};
 use crate::definitions::Class;
 
 /// Where a transition happens.
@@ -34,6 +42,15 @@ pub struct Here {
     pub leader: u64,
     /// Whose send.
     pub workspace: WorkspaceId,
+    /// The switches; all on but in the simulator.
+    pub rules: Rules,
+}
+
+/// Rules of PROTOCOL §11 that the simulator switches off to find the hole.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rules {
+    /// A doubt ends only when the call in question cannot be under way any more.
+    pub in_doubt_wait: bool,
 }
 
 /// What is to be done.
@@ -45,9 +62,15 @@ pub enum Effect {
     Call {
         /// Hash of the bytes that were rendered for it.
         render_hash: bytes::Bytes,
+        /// When it must not begin any more, by the clock on the wall: a repeat is known as one until then.
+        until: Option<Timestamp>,
     },
+    /// Ask the provider what became of the dispatch.
+    LookUp,
     /// Tell the profile, and the public topic.
     Report(Box<(Receipt, Message)>),
+    /// Tell the public topic under this profile id, which has heard it first.
+    Tell(Box<(bytes::Bytes, Message)>),
     /// The ledger forgets it.
     Forget,
 }
@@ -59,15 +82,6 @@ pub const PROPOSE_AGAIN: Span = Span::from_secs(5);
 const PROPOSE_AT_MOST: Span = Span::from_secs(60);
 /// How often a call under way is looked after.
 pub const LOOK_AFTER: Span = Span::from_secs(10);
-/// The longest call of any provider: SMTP's steps of 30 s, twice where a connection had gone away, and
-/// ten minutes for the answer to the final dot (PROTOCOL §12.2). A constant, because a fold that knew the
-/// settings of its process would fold differently in another one.
-pub const LONGEST_CALL: Span = Span::from_secs(14 * 60);
-/// Added to the longest call before a doubt ends.
-pub const DOUBT_MARGIN: Span = Span::from_secs(5);
-// Nothing is sent again for marketing, and a late answer sets UNKNOWN right: no need to wait for a call
-// that an old process may still have under way.
-const MARKETING_DOUBT: Span = Span::from_secs(30);
 const RECALLED: &str = "RECALLED";
 const FIRST_BACKOFF: Span = Span::from_secs(30);
 const LONGEST_BACKOFF: Span = Span::from_hours(1);
@@ -133,7 +147,13 @@ pub fn attempted(state: &mut DispatchState, address: &mut AddressState, attempt:
         effects.extend(stop(state, &attempt.refused, here));
         return effects;
     }
+    if !doubt::may_follow(state, attempt, here.now) {
+        effects.extend(doubt::resolved(state, here));
+        return effects;
+    }
     state.set_phase(Phase::Inflight);
+    state.attempted_at = here.now.millis();
+    state.promise.clone_from(&attempt.promise);
     state.attempt = attempt.number;
     state.leader = attempt.leader;
     state.reason.clear();
@@ -142,7 +162,7 @@ pub fn attempted(state: &mut DispatchState, address: &mut AddressState, attempt:
         state.first_attempt_at = here.now.millis();
     }
     address::sent(address, &dispatch, here.now);
-    effects.push(Effect::Call { render_hash: attempt.render_hash.clone() });
+    effects.push(Effect::Call { render_hash: attempt.render_hash.clone(), until: doubt::call_until(state) });
     effects
 }
 
@@ -151,10 +171,13 @@ pub fn settled(state: &mut DispatchState, address: &mut AddressState, outcome: &
     touched(state, here);
     let mut effects = Vec::new();
     let current = outcome.number == state.attempt && outcome.number > 0;
+    if current && outcome.leader != 0 && outcome.leader != state.leader {
+        return effects;
+    }
     let earlier = outcome.number > 0 && outcome.number < state.attempt;
     let doubted = state.unanswered.contains(&outcome.number);
     if !matches!(outcome.outcome(), Outcome::Unknown | Outcome::Unspecified) {
-        state.unanswered.retain(|number| *number != outcome.number);
+        doubt::answered(state, outcome.number);
     }
     match state.phase() {
         // READY: the doubt had ended, and the answer comes after all; it decides what had to be guessed.
@@ -162,6 +185,8 @@ pub fn settled(state: &mut DispatchState, address: &mut AddressState, outcome: &
         Phase::Ready | Phase::Retry | Phase::Inflight | Phase::InDoubt if earlier && outcome.outcome() == Outcome::Accepted => {
             effects.extend(concluded(state, address, outcome, here));
         }
+        // Of the doubted attempts this was the last.
+        Phase::InDoubt if !maybe_sent(state) => effects.extend(doubt::resolved(state, here)),
         Phase::Unknown if doubted => effects.extend(corrected(state, address, outcome, here)),
         Phase::Unspecified
         | Phase::Ready
@@ -185,7 +210,7 @@ pub fn recalled(state: &mut DispatchState, here: Here) -> Vec<Effect> {
         // It may have gone out already, so "recalled" would be a guess.
         Phase::Ready | Phase::Retry => {
             state.raced = true;
-            effects.extend(unknown(state, here));
+            effects.extend(doubt::resolved(state, here));
         }
         Phase::Inflight | Phase::InDoubt | Phase::Done | Phase::Unknown => state.raced = true,
         Phase::Unspecified | Phase::Failed | Phase::Stopped => {}
@@ -206,11 +231,11 @@ pub fn fired(state: &mut DispatchState, here: Here) -> Vec<Effect> {
         Phase::Inflight
             if state.dispatch.as_ref().is_none_or(|d| here.now.minus(LONGEST_CALL).minus(DOUBT_MARGIN).millis() > d.valid_until) =>
         {
-            doubt(state, here);
+            doubt::begin(state, here);
         }
         // The same leader and no outcome yet: the call is under way.
         Phase::Inflight => state.due = here.now.plus(LOOK_AFTER).millis(),
-        Phase::InDoubt => effects.extend(resolved(state, here)),
+        Phase::InDoubt => effects.extend(doubt::resolved(state, here)),
         Phase::Unspecified | Phase::Done | Phase::Failed | Phase::Unknown | Phase::Stopped => effects.push(Effect::Forget),
     }
     effects
@@ -220,23 +245,8 @@ pub fn fired(state: &mut DispatchState, here: Here) -> Vec<Effect> {
 fn touched(state: &mut DispatchState, here: Here) {
     state.now = here.now.millis();
     if state.phase() == Phase::Inflight && state.leader != here.leader {
-        doubt(state, here);
+        doubt::begin(state, here);
     }
-}
-
-fn doubt(state: &mut DispatchState, here: Here) {
-    state.set_phase(Phase::InDoubt);
-    "IN_DOUBT".clone_into(&mut state.reason);
-    unanswered(state);
-    let wait = match class(state) {
-        Class::Marketing => MARKETING_DOUBT,
-        Class::Transactional => LONGEST_CALL,
-    };
-    state.due = here.now.plus(wait).plus(DOUBT_MARGIN).millis();
-}
-
-fn resolved(state: &mut DispatchState, here: Here) -> Vec<Effect> {
-    if class(state) == Class::Marketing || state.raced { unknown(state, here) } else { ready(state, here) }
 }
 
 // Validity has ended before anybody said yes or no. To the profile a transient outcome means "not yet",
@@ -253,23 +263,16 @@ fn ready(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     if state.dispatch.as_ref().is_none_or(|dispatch| expired(dispatch, here)) {
         return outlived(state, here);
     }
+    if maybe_sent(state) { doubt::resolved(state, here) } else { propose(state, here) }
+}
+
+fn propose(state: &mut DispatchState, here: Here) -> Vec<Effect> {
     state.set_phase(Phase::Ready);
     // Further apart the longer it takes, so that an outage is not answered with a flood of renderings.
     let waited = here.now.since(Timestamp::from_millis(state.created_at)).millis() / 2;
     let again = waited.clamp(PROPOSE_AGAIN.millis(), PROPOSE_AT_MOST.millis());
     state.due = here.now.plus(Span::from_millis(again)).millis();
     vec![Effect::Propose]
-}
-
-// The present attempt may have reached somebody, whatever comes of later ones.
-fn unanswered(state: &mut DispatchState) {
-    if !state.unanswered.contains(&state.attempt) {
-        state.unanswered.push(state.attempt);
-    }
-}
-
-fn maybe_sent(state: &DispatchState) -> bool {
-    !state.unanswered.is_empty()
 }
 
 fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &AttemptOutcome, here: Here) -> Vec<Effect> {
@@ -296,16 +299,13 @@ fn concluded(state: &mut DispatchState, address: &mut AddressState, outcome: &At
             state.due = at.millis();
             Vec::new()
         }
-        Outcome::Unknown | Outcome::Unspecified => match class(state) {
-            Class::Marketing => {
-                unanswered(state);
+        Outcome::Unknown | Outcome::Unspecified => {
+            if doubt::after_silence(state, here) {
+                Vec::new()
+            } else {
                 unknown(state, here)
             }
-            Class::Transactional => {
-                doubt(state, here);
-                Vec::new()
-            }
-        },
+        }
     }
 }
 
@@ -399,6 +399,8 @@ fn end(state: &mut DispatchState, phase: Phase, outcome: Outcome, reason: &str, 
     state.set_phase(phase);
     reason.clone_into(&mut state.reason);
     state.due = Timestamp::from_millis(state.created_at).plus(LEDGER).max(here.now).millis();
+    state.promise = None;
+    doubt::over(state);
     let Some(dispatch) = state.dispatch.take() else { return Vec::new() };
     let report = report::of(state, &dispatch, outcome, number, here);
     if phase == Phase::Unknown {
@@ -408,6 +410,14 @@ fn end(state: &mut DispatchState, phase: Phase, outcome: Outcome, reason: &str, 
         state.unanswered.clear();
     }
     vec![Effect::Report(Box::new(report))]
+}
+
+// === impl Rules ===
+
+impl Default for Rules {
+    fn default() -> Self {
+        Self { in_doubt_wait: true }
+    }
 }
 
 fn expired(dispatch: &Dispatch, here: Here) -> bool {

@@ -76,6 +76,9 @@ pub trait Processor: Send + 'static {
     /// Reasons of [`Poison`] on which the partition halts: they say that state or log is not what it must be,
     /// and setting such records aside, one after another, would lose a person without anybody asking.
     const HALTS: &'static [&'static str] = &[];
+    /// The job, without body, that a leading worker starts last when its partition is to be given back: what was
+    /// proposed and will not be done any more can be said so in the log.
+    const LAST_JOB: Option<u32> = None;
 
     /// Puts the set in force that `defv` names; `defv` is what `activate` recorded.
     fn define(&mut self, defv: &str) -> Definitions;

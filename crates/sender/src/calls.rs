@@ -5,14 +5,14 @@ use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     panic::AssertUnwindSafe,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use futures::FutureExt as _;
 use prost::Message as _;
 use waypost_codec::{
-    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
+    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome, Promise},
     kind,
     state::DispatchState,
     unsubscribe::{self, TokenKey, Unsubscribe},
@@ -30,10 +30,11 @@ use waypost_runtime::{
 use waypost_types::{ContentHash, PartitionId, ProfileId, WorkspaceId};
 
 use crate::{
+    circuit::Circuit,
     job,
     message::{self, Around},
-    permits::Permits,
-    provider::{OutgoingEmail, Provider, ProviderOutcome},
+    permits::{Admission, Permits, Proposed},
+    provider::{Capabilities, OutgoingEmail, Provider, ProviderOutcome},
 };
 
 /// Where compiled sets of definitions are found by name.
@@ -60,10 +61,17 @@ pub struct Calls {
     clock: Arc<dyn Clock>,
     rendered: Mutex<VecDeque<(Bytes, OutgoingEmail)>>,
     permits: Permits,
+    circuits: Mutex<BTreeMap<Way, Circuit>>,
+    outcomes: Mutex<BTreeMap<(String, Outcome), u64>>,
     // Channels of which it was said that they have no provider here.
     missed: Mutex<BTreeSet<(WorkspaceId, String)>>,
 }
 
+/// Whose channel, and its name.
+type Way = (WorkspaceId, String);
+
+// Attempts that may follow on the end of one call, so that those that waited come back as fast as calls end.
+const FOLLOWERS: usize = 4;
 // Messages kept between their proposal and their call, so that most are rendered once.
 const KEPT: usize = 256;
 
@@ -88,48 +96,92 @@ impl Shelf for Library {
 impl Calls {
     /// With these providers, by name of the channel or by its `provider`.
     pub fn new(shelf: Arc<dyn Shelf>, providers: BTreeMap<String, Arc<dyn Provider>>, links: Links, clock: Arc<dyn Clock>) -> Self {
-        Self { shelf, providers, links, clock, rendered: Mutex::default(), permits: Permits::default(), missed: Mutex::default() }
+        Self {
+            shelf,
+            providers,
+            links,
+            clock,
+            rendered: Mutex::default(),
+            permits: Permits::default(),
+            circuits: Mutex::default(),
+            outcomes: Mutex::default(),
+            missed: Mutex::default(),
+        }
     }
 
     /// Does one job; what comes back is appended to `partition`, whoever owns it by then. Never fails:
     /// a call that was begun always comes to an outcome.
     pub async fn run(&self, partition: PartitionId, job: Job) -> Vec<Proposal> {
+        if job.kind == job::LAST {
+            return self.permits.close(partition, job.leader).iter().map(not_begun).collect();
+        }
         let Ok(body) = job::Body::decode(job.body.clone()) else {
             tracing::error!(%partition, kind = job.kind, "a job that is none");
             return Vec::new();
         };
-        if job.kind == job::RELEASE {
-            self.permits.free(partition, &body.dispatch);
-            return Vec::new();
-        }
-        let workspace = WorkspaceId::new(body.workspace);
-        let Some(state) = body.state else { return Vec::new() };
-        let Some(dispatch) = &state.dispatch else { return Vec::new() };
-        let proposal = match job.kind {
-            job::RENDER => {
-                // With no permit free nothing is proposed; the dispatch asks again.
-                if !self.permits.take(partition, &dispatch.dispatch, self.clock.now()) {
-                    return Vec::new();
-                }
-                let attempt = self.attempt(workspace, &body.defv, &state, dispatch, job.leader);
-                if attempt.as_ref().is_none_or(|attempt| !attempt.refused.is_empty()) {
-                    self.permits.free(partition, &dispatch.dispatch);
-                }
-                let Some(attempt) = attempt else { return Vec::new() };
-                (kind::ATTEMPT, attempt.encode_to_vec())
+        let leader = job.leader;
+        let mut proposals = match job.kind {
+            job::RENDER => return self.propose(partition, job, &body).into_iter().collect(),
+            job::RELEASE => {
+                self.permits.free(partition, &body.dispatch);
+                Vec::new()
             }
-            job::CALL => {
-                let _calling = self.permits.call(partition, &dispatch.dispatch);
-                let outcome = self.call(workspace, &body.defv, &state, dispatch, &body.render_hash).await;
-                tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.outcome().as_str_name(), reason = outcome.reason, "provider called");
-                (kind::OUTCOME, outcome.encode_to_vec())
-            }
+            job::LOOK_UP => return self.look_up(&body).await,
+            job::CALL => self.call(partition, &body, leader).await.into_iter().collect(),
             other => {
                 tracing::error!(%partition, kind = other, "a job of no known kind");
                 return Vec::new();
             }
         };
-        vec![Proposal { workspace, kind: proposal.0, key: state.address_key.clone(), body: proposal.1.into() }]
+        // A permit has come free.
+        for _ in 0..FOLLOWERS {
+            let Some(waited) = self.permits.next(partition, leader) else { break };
+            let Ok(body) = job::Body::decode(waited.body.clone()) else { break };
+            proposals.extend(self.propose(partition, waited, &body));
+        }
+        proposals
+    }
+
+    /// How many calls of this process came to which outcome, by channel.
+    pub fn outcomes(&self) -> BTreeMap<(String, Outcome), u64> {
+        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    // Renders, and says which attempt will send what.
+    fn propose(&self, partition: PartitionId, job: Job, body: &job::Body) -> Option<Proposal> {
+        let workspace = WorkspaceId::new(body.workspace);
+        let state = body.state.as_ref()?;
+        let dispatch = state.dispatch.as_ref()?;
+        let planned = planned(workspace, state, state.attempt + 1, job.leader);
+        let now = self.clock.now();
+        let way = (workspace, dispatch.provider.clone());
+        if !self.circuits().get_mut(&way).is_none_or(|circuit| circuit.admits(now)) {
+            self.permits.wait(partition, &dispatch.dispatch, job);
+            return None;
+        }
+        let untried = || {
+            if let Some(circuit) = self.circuits().get_mut(&way) {
+                circuit.untried(now);
+            }
+        };
+        match self.permits.take(partition, &planned, now) {
+            Admission::Taken => {}
+            Admission::Full => {
+                untried();
+                self.permits.wait(partition, &dispatch.dispatch, job);
+                return None;
+            }
+            Admission::Over => {
+                untried();
+                return None;
+            }
+        }
+        let attempt = self.attempt(workspace, &body.defv, state, dispatch, job.leader);
+        if attempt.as_ref().is_none_or(|attempt| !attempt.refused.is_empty()) {
+            untried();
+            self.permits.free(partition, &dispatch.dispatch);
+        }
+        Some(Proposal { workspace, kind: kind::ATTEMPT, key: state.address_key.clone(), body: attempt?.encode_to_vec().into() })
     }
 
     fn attempt(&self, workspace: WorkspaceId, defv: &str, state: &DispatchState, dispatch: &Dispatch, leader: u64) -> Option<Attempt> {
@@ -144,7 +196,8 @@ impl Calls {
             Rendered::Message(message) => {
                 let render_hash = hash(&message);
                 self.keep(render_hash.clone(), *message);
-                Some(Attempt { render_hash, ..attempt })
+                let promise = self.way_out(workspace, defv, dispatch).map(|(channel, provider)| promise(&channel, &*provider));
+                Some(Attempt { render_hash, promise, ..attempt })
             }
             Rendered::Refused(code) => Some(Attempt { refused: code.to_owned(), ..attempt }),
             // Nothing is proposed; the dispatch asks again.
@@ -152,34 +205,98 @@ impl Calls {
         }
     }
 
-    async fn call(&self, workspace: WorkspaceId, defv: &str, state: &DispatchState, dispatch: &Dispatch, wanted: &Bytes) -> AttemptOutcome {
-        let outcome = match self.kept(wanted).map_or_else(|| self.render(workspace, defv, dispatch), |m| Rendered::Message(Box::new(m))) {
-            Rendered::Message(message) if hash(&message) == *wanted => self.send(workspace, defv, dispatch, &message).await,
-            // Definitions or links changed since: another attempt says what it will send now.
-            Rendered::Message(_) | Rendered::NotYet => ProviderOutcome::other(Outcome::Transient, "RENDER_CHANGED"),
-            Rendered::Refused(code) => ProviderOutcome::other(Outcome::Transient, code),
+    async fn call(&self, partition: PartitionId, body: &job::Body, leader: u64) -> Option<Proposal> {
+        let workspace = WorkspaceId::new(body.workspace);
+        let state = body.state.as_ref()?;
+        let dispatch = state.dispatch.as_ref()?;
+        let attempt = planned(workspace, state, state.attempt, leader);
+        let Some(_calling) = self.permits.call(partition, &attempt) else { return Some(not_begun(&attempt)) };
+        let outcome = if body.until != 0 && self.clock.now().millis() >= body.until {
+            // It lay in the log until its key was forgotten.
+            ProviderOutcome::other(Outcome::Transient, "KEY_FORGOTTEN")
+        } else {
+            self.send(workspace, &body.defv, dispatch, &body.render_hash).await
         };
+        tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.class.as_str_name(), reason = outcome.reason, "provider called");
+        Some(self.outcome(&attempt, outcome))
+    }
+
+    async fn send(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch, wanted: &Bytes) -> ProviderOutcome {
+        let message = match self.kept(wanted).map_or_else(|| self.render(workspace, defv, dispatch), |m| Rendered::Message(Box::new(m))) {
+            Rendered::Message(message) if hash(&message) == *wanted => message,
+            // Definitions or links changed since: another attempt says what it will send now.
+            Rendered::Message(_) | Rendered::NotYet => return ProviderOutcome::other(Outcome::Transient, "RENDER_CHANGED"),
+            Rendered::Refused(code) => return ProviderOutcome::other(Outcome::Transient, code),
+        };
+        let Some((channel, provider)) = self.way_out(workspace, defv, dispatch) else {
+            return ProviderOutcome::other(Outcome::Transient, "no provider");
+        };
+        // Whoever panics in a call has maybe made it.
+        let outcome = AssertUnwindSafe(provider.send(&channel, &message))
+            .catch_unwind()
+            .await
+            .unwrap_or_else(|_| ProviderOutcome::other(Outcome::Unknown, "panic in the provider"));
+        if outcome.class == Outcome::Unknown {
+            tracing::warn!(%workspace, channel = channel.name, reason = outcome.reason, "nobody knows what came of a call");
+        }
+        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
+        *outcomes.entry((channel.name.clone(), outcome.class)).or_default() += 1;
+        drop(outcomes);
+        self.circuits().entry((workspace, channel.name)).or_default().heard(outcome.class, self.clock.now());
+        outcome
+    }
+
+    // What the provider says of the dispatch holds for every attempt that nobody has answered for.
+    async fn look_up(&self, body: &job::Body) -> Vec<Proposal> {
+        let workspace = WorkspaceId::new(body.workspace);
+        let Some(state) = &body.state else { return Vec::new() };
+        let Some(dispatch) = &state.dispatch else { return Vec::new() };
+        let Some((channel, provider)) = self.way_out(workspace, &body.defv, dispatch) else { return Vec::new() };
+        let promised = state.doubted.as_ref().map(|promise| promise.way.clone());
+        if promised != Some(way(&channel)) {
+            // Another provider knows nothing of it, and would say so.
+            return Vec::new();
+        }
+        let id = message::dispatch_id(&dispatch.dispatch);
+        let found = AssertUnwindSafe(provider.look_up(&channel, &id)).catch_unwind().await;
+        let Ok(found) = found.map_err(|_| tracing::error!(%workspace, "panic in a look-up")) else { return Vec::new() };
+        let mut doubted = state.unanswered.clone();
+        doubted.sort_unstable();
+        match found.class {
+            Outcome::Unknown | Outcome::Unspecified => return Vec::new(),
+            Outcome::Accepted => drop(doubted.drain(..doubted.len().saturating_sub(1))),
+            Outcome::PermanentRecipient
+            | Outcome::PermanentContent
+            | Outcome::Transient
+            | Outcome::Throttled
+            | Outcome::Auth
+            | Outcome::Stopped => {}
+        }
+        doubted.into_iter().map(|number| self.outcome(&planned(workspace, state, number, 0), found.clone())).collect()
+    }
+
+    fn outcome(&self, attempt: &Proposed, outcome: ProviderOutcome) -> Proposal {
         let retry_at = outcome.retry_after.map_or(0, |after| self.clock.now().plus(after).millis());
-        AttemptOutcome {
-            dispatch: dispatch.dispatch.clone(),
-            number: state.attempt,
+        let body = AttemptOutcome {
+            dispatch: attempt.dispatch.clone(),
+            number: attempt.number,
             outcome: outcome.class.into(),
             retry_at,
             provider_id: outcome.provider_id,
             reason: outcome.reason,
-        }
+            leader: attempt.leader,
+        };
+        Proposal { workspace: attempt.workspace, kind: kind::OUTCOME, key: attempt.key.clone(), body: body.encode_to_vec().into() }
     }
 
-    async fn send(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch, message: &OutgoingEmail) -> ProviderOutcome {
-        let set = self.shelf.set(defv);
-        let channel = set.as_ref().and_then(|set| set.workspaces.get(&workspace)).and_then(|here| here.channels.get(&dispatch.provider));
-        let found = channel.and_then(|channel| Some((channel, self.provider(channel).ok()?)));
-        let Some((channel, provider)) = found else { return ProviderOutcome::other(Outcome::Transient, "no provider") };
-        // Whoever panics in a call has maybe made it.
-        AssertUnwindSafe(provider.send(channel, message))
-            .catch_unwind()
-            .await
-            .unwrap_or_else(|_| ProviderOutcome::other(Outcome::Unknown, "panic in the provider"))
+    fn way_out(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch) -> Option<(Channel, Arc<dyn Provider>)> {
+        let set = self.shelf.set(defv)?;
+        let channel = set.workspaces.get(&workspace)?.channels.get(&dispatch.provider)?;
+        Some((channel.clone(), Arc::clone(self.provider(channel).ok()?)))
+    }
+
+    fn circuits(&self) -> MutexGuard<'_, BTreeMap<Way, Circuit>> {
+        self.circuits.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn provider(&self, channel: &Channel) -> Result<&Arc<dyn Provider>, String> {
@@ -254,6 +371,40 @@ impl Calls {
         let at = kept.iter().position(|(known, _)| known == hash)?;
         kept.remove(at).map(|(_, message)| message)
     }
+}
+
+fn planned(workspace: WorkspaceId, state: &DispatchState, number: u32, leader: u64) -> Proposed {
+    let dispatch = state.dispatch.as_ref().map(|dispatch| dispatch.dispatch.clone()).unwrap_or_default();
+    Proposed { workspace, dispatch, number, key: state.address_key.clone(), leader }
+}
+
+// Nobody else may call for this attempt, and this process will not.
+fn not_begun(attempt: &Proposed) -> Proposal {
+    let body = AttemptOutcome {
+        dispatch: attempt.dispatch.clone(),
+        number: attempt.number,
+        outcome: Outcome::Transient.into(),
+        reason: "NOT_BEGUN".to_owned(),
+        leader: attempt.leader,
+        ..AttemptOutcome::default()
+    };
+    Proposal { workspace: attempt.workspace, kind: kind::OUTCOME, key: attempt.key.clone(), body: body.encode_to_vec().into() }
+}
+
+fn promise(channel: &Channel, provider: &dyn Provider) -> Promise {
+    let Capabilities { key, lookup, longest_call } = provider.capabilities(channel);
+    Promise { key_window: key.map_or(0, |key| key.window.millis()), lookup, longest_call: longest_call.millis(), way: way(channel) }
+}
+
+// Where a key or a dispatch id is known: another provider, or another place, knows nothing of it.
+fn way(channel: &Channel) -> Bytes {
+    let mut hasher = blake3::Hasher::new_derive_key("waypost way out v1");
+    let url = channel.http.as_ref().map_or("", |http| http.url.as_str());
+    for part in [channel.name.as_str(), &channel.provider, url] {
+        hasher.update(&(part.len() as u64).to_be_bytes());
+        hasher.update(part.as_bytes());
+    }
+    Bytes::copy_from_slice(&hasher.finalize().as_bytes()[..8])
 }
 
 fn hash(message: &OutgoingEmail) -> Bytes {

@@ -12,6 +12,13 @@ pub(crate) const CALL: u32 = 2;
 /// The attempt that was proposed ended the dispatch: no call follows.
 pub(crate) const RELEASE: u32 = 3;
 
+/// Ask the provider what became of the dispatch.
+pub(crate) const LOOK_UP: u32 = 4;
+
+/// The partition is given back: nothing more is proposed under this leader, and what was proposed and not begun is
+/// said not to have been.
+pub(crate) const LAST: u32 = 5;
+
 /// What every kind of job carries; never stored.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Body {
@@ -30,6 +37,9 @@ pub(crate) struct Body {
     /// Its id, where the dispatch itself is no longer kept; for [`RELEASE`] only.
     #[prost(bytes = "bytes", tag = "5")]
     pub(crate) dispatch: Bytes,
+    /// When the call must not begin any more, ms; 0: whenever. For [`CALL`] only.
+    #[prost(int64, tag = "6")]
+    pub(crate) until: i64,
 }
 
 // === impl Body ===

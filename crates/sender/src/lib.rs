@@ -2,6 +2,7 @@
 //! that its leading owner makes outside the fold.
 
 mod calls;
+mod circuit;
 mod entity;
 mod job;
 mod message;

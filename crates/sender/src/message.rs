@@ -79,7 +79,7 @@ pub(crate) fn build(around: Around<'_>, email: &Email) -> Result<OutgoingEmail, 
     let mut raw = Vec::with_capacity(email.html.len() * 2);
     builder.body(MimePart::new(alternatives, parts)).write_to(&mut raw).map_err(|_| Refused("body"))?;
     Ok(OutgoingEmail {
-        dispatch: format!("dsp_{id}"),
+        dispatch: dispatch_id(&dispatch.dispatch),
         from: sender.to_owned(),
         to: to.to_owned(),
         message_id,
@@ -89,6 +89,11 @@ pub(crate) fn build(around: Around<'_>, email: &Email) -> Result<OutgoingEmail, 
         text: email.text.clone(),
         raw: raw.into(),
     })
+}
+
+/// A dispatch as providers know it.
+pub(crate) fn dispatch_id(dispatch: &[u8]) -> String {
+    format!("dsp_{}", hex::encode(dispatch))
 }
 
 fn part<'a>(kind: &'a str, text: &'a str) -> MimePart<'a> {

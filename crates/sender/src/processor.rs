@@ -4,14 +4,14 @@ use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
-    inbox::{Attempt, AttemptOutcome, Dispatch, Recall, Receipt, Suppress, Unsuppress},
+    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Recall, Receipt, Suppress, Unsuppress},
     kind,
     public::Message,
     state::{AddressState, DispatchState},
 };
-use waypost_engine::dispatch::{self, Effect, Here, address};
+use waypost_engine::dispatch::{self, Effect, Here, Rules, address};
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
-use waypost_types::{EntityId, Role, WorkspaceId};
+use waypost_types::{EntityId, Role, Timestamp, WorkspaceId};
 
 use crate::{
     entity::{self, SenderEntity},
@@ -23,6 +23,7 @@ use crate::{
 #[derive(Clone, Debug, Default)]
 pub struct SenderProcessor {
     defv: String,
+    rules: Rules,
 }
 
 const MESSAGE_TYPE: &str = "dev.waypost.message";
@@ -35,15 +36,30 @@ impl SenderProcessor {
         Self::default()
     }
 
+    /// The same with rules switched off; for the simulator.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
+    }
+
+    fn here(&self, fold: &Fold<'_, SenderEntity>, workspace: WorkspaceId) -> Here {
+        Here { now: fold.now(), leader: fold.leader(), workspace, rules: self.rules }
+    }
+
     // Puts the dispatch back, or lets the ledger forget it, and carries the effects out.
     fn conclude(&self, fold: &mut Fold<'_, SenderEntity>, id: &EntityId, state: DispatchState, effects: Vec<Effect>) {
         let workspace = id.workspace();
         let mut forget = false;
         for effect in effects {
             match effect {
-                Effect::Propose => fold.start(job::RENDER, self.job(workspace, &state, Bytes::new())),
-                Effect::Call { render_hash } => fold.start(job::CALL, self.job(workspace, &state, render_hash)),
+                Effect::Propose => fold.start(job::RENDER, self.job(workspace, &state).to_bytes()),
+                Effect::Call { render_hash, until } => {
+                    let until = until.map_or(0, Timestamp::millis);
+                    fold.start(job::CALL, job::Body { render_hash, until, ..self.job(workspace, &state) }.to_bytes());
+                }
+                Effect::LookUp => fold.start(job::LOOK_UP, self.job(workspace, &state).to_bytes()),
                 Effect::Report(report) => report_out(fold, workspace, &report.0, &report.1),
+                Effect::Tell(told) => row_out(fold, &told.0, &told.1),
                 Effect::Forget => forget = true,
             }
         }
@@ -54,9 +70,9 @@ impl SenderProcessor {
         }
     }
 
-    fn job(&self, workspace: WorkspaceId, state: &DispatchState, render_hash: Bytes) -> Bytes {
+    fn job(&self, workspace: WorkspaceId, state: &DispatchState) -> job::Body {
         let (state, defv) = (Some(state.clone()), self.defv.clone());
-        job::Body { workspace: workspace.number(), state, defv, render_hash, dispatch: Bytes::new() }.to_bytes()
+        job::Body { workspace: workspace.number(), state, defv, ..job::Body::default() }
     }
 }
 
@@ -67,6 +83,7 @@ impl Processor for SenderProcessor {
     const RELAYS_TO: Option<Role> = None;
     const WATERMARKED: bool = false;
     const REPORTS_THROUGH: bool = false;
+    const LAST_JOB: Option<u32> = Some(job::LAST);
 
     fn define(&mut self, defv: &str) -> Definitions {
         // Only jobs read definitions, and they find them, or not, by this name.
@@ -79,7 +96,11 @@ impl Processor for SenderProcessor {
         match record.kind {
             kind::DISPATCH => Ok(vec![dispatch_entity(workspace, &decode::<Dispatch>(&record.body)?.dispatch)?]),
             kind::RECALL => Ok(vec![dispatch_entity(workspace, &decode::<Recall>(&record.body)?.dispatch)?]),
-            kind::SUPPRESS | kind::UNSUPPRESS => Ok(vec![address_entity(workspace, &record.key)?]),
+            kind::SUPPRESS | kind::UNSUPPRESS | kind::ERASE_ADDRESS => Ok(vec![address_entity(workspace, &record.key)?]),
+            kind::FEEDBACK => {
+                let feedback = decode::<Feedback>(&record.body)?;
+                Ok(vec![dispatch_entity(workspace, &feedback.dispatch)?, address_entity(workspace, &record.key)?])
+            }
             kind::ATTEMPT => {
                 let attempt = decode::<Attempt>(&record.body)?;
                 Ok(vec![dispatch_entity(workspace, &attempt.dispatch)?, address_entity(workspace, &record.key)?])
@@ -88,16 +109,13 @@ impl Processor for SenderProcessor {
                 let outcome = decode::<AttemptOutcome>(&record.body)?;
                 Ok(vec![dispatch_entity(workspace, &outcome.dispatch)?, address_entity(workspace, &record.key)?])
             }
-            kind::FEEDBACK | kind::ERASE_ADDRESS => {
-                Err(Poison { reason: "NOT_YET_SUPPORTED", detail: format!("records of kind {} at the sender", record.kind) })
-            }
             other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the sender") }),
         }
     }
 
     fn fold(&self, fold: &mut Fold<'_, SenderEntity>, record: &Record) -> Result<(), Poison> {
         let ids = self.entities(record)?;
-        let here = here(fold, record.workspace);
+        let here = self.here(fold, record.workspace);
         let Some(id) = ids.first() else { return Ok(()) };
         match record.kind {
             kind::DISPATCH => {
@@ -129,6 +147,24 @@ impl Processor for SenderProcessor {
                 address::unsuppress(&mut state, &decode::<Unsuppress>(&record.body)?, here.now);
                 fold.put(id, SenderEntity::Address(Box::new(state)));
             }
+            kind::ERASE_ADDRESS => {
+                let mut state = at_address(fold, id)?;
+                address::erase(&mut state, &decode::<EraseAddress>(&record.body)?, here.now);
+                fold.put(id, SenderEntity::Address(Box::new(state)));
+            }
+            kind::FEEDBACK => {
+                let Some(address_id) = ids.get(1) else { return Ok(()) };
+                let feedback = decode::<Feedback>(&record.body)?;
+                let (mut state, before) = (known(fold, id)?, at_address(fold, address_id)?);
+                let mut address = before.clone();
+                let effects = dispatch::heard(state.as_mut(), &mut address, &feedback, here);
+                if address != before {
+                    fold.put(address_id, SenderEntity::Address(Box::new(address)));
+                }
+                if let Some(state) = state {
+                    self.conclude(fold, id, state, effects);
+                }
+            }
             kind::ATTEMPT | kind::OUTCOME => {
                 let (Some(mut state), Some(address_id)) = (known(fold, id)?, ids.get(1)) else { return Ok(()) };
                 let before = at_address(fold, address_id)?;
@@ -159,7 +195,7 @@ impl Processor for SenderProcessor {
             return Ok(false);
         };
         // The runtime fires a timer at its due; were it later, nothing here may run behind the clock.
-        let here = Here { now: fold.now().max(due), ..here(fold, id.workspace()) };
+        let here = Here { now: fold.now().max(due), ..self.here(fold, id.workspace()) };
         match fold.get(id).cloned() {
             Some(SenderEntity::Dispatch(mut state)) => {
                 let effects = dispatch::fired(&mut state, here);
@@ -175,10 +211,6 @@ impl Processor for SenderProcessor {
     }
 }
 
-fn here(fold: &Fold<'_, SenderEntity>, workspace: WorkspaceId) -> Here {
-    Here { now: fold.now(), leader: fold.leader(), workspace }
-}
-
 fn report_out(fold: &mut Fold<'_, SenderEntity>, workspace: WorkspaceId, receipt: &Receipt, row: &Message) {
     // The profile id is a node of identity; its hash is the identifier that this node belongs to.
     let Some(node) = receipt.profile.get(1..17) else { return };
@@ -192,13 +224,12 @@ fn report_out(fold: &mut Fold<'_, SenderEntity>, workspace: WorkspaceId, receipt
         via: 0,
         at: None,
     });
-    fold.emit(Output::Public {
-        topic: Message::TOPIC,
-        key: receipt.profile.clone(),
-        kind: MESSAGE_TYPE,
-        version: Message::VERSION,
-        body: row.encode(),
-    });
+    row_out(fold, &receipt.profile, row);
+}
+
+fn row_out(fold: &mut Fold<'_, SenderEntity>, profile: &Bytes, row: &Message) {
+    let body = row.encode();
+    fold.emit(Output::Public { topic: Message::TOPIC, key: profile.clone(), kind: MESSAGE_TYPE, version: Message::VERSION, body });
 }
 
 // A dispatch tells its outcome once, or twice where the first was "unknown".

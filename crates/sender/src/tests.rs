@@ -11,7 +11,7 @@ use futures::executor::block_on;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
-    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome, Recall, Receipt, Suppress},
+    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Outcome, Recall, Receipt, Suppress},
     kind,
     state::DispatchPhase,
     unsubscribe::{self, TokenKey},
@@ -52,7 +52,7 @@ impl Clock for Stopped {
 }
 
 #[derive(Default)]
-struct Mailbox(Mutex<Vec<OutgoingEmail>>, Mutex<Vec<ProviderOutcome>>);
+struct Mailbox(Mutex<Vec<OutgoingEmail>>, Mutex<Vec<ProviderOutcome>>, Mutex<Option<ProviderOutcome>>);
 
 #[async_trait]
 impl Provider for Mailbox {
@@ -64,6 +64,10 @@ impl Provider for Mailbox {
         let next = self.1.lock().unwrap().pop();
         assert!(next.as_ref().is_none_or(|o| o.reason != "panic"), "asked to");
         next.unwrap_or_else(|| ProviderOutcome::accepted("id-1"))
+    }
+
+    async fn look_up(&self, _: &Channel, _: &str) -> ProviderOutcome {
+        self.2.lock().unwrap().clone().unwrap_or_else(|| ProviderOutcome::other(Outcome::Unknown, "no answer"))
     }
 }
 
@@ -296,31 +300,132 @@ fn a_process_without_the_provider_ends_nothing() {
     assert_eq!(bench.phase(), DispatchPhase::Done);
 }
 
-#[test]
-fn with_every_permit_taken_nothing_is_proposed() {
-    let mut bench = Bench::new();
+fn many(bench: &mut Bench) -> Vec<Job> {
     let dispatches = (0..=permits::CALLS).map(|n| {
         let mut id = [0; 16];
         id[..8].copy_from_slice(&n.to_be_bytes());
         Dispatch { dispatch: Bytes::copy_from_slice(&id), run_key: n.to_string(), ..dispatch() }.encode_to_vec()
     });
-    let jobs: Vec<_> = dispatches.collect::<Vec<_>>().into_iter().flat_map(|body| bench.fold(kind::DISPATCH, body)).collect();
-    let last = jobs.last().cloned().into_iter().collect::<Vec<_>>();
+    dispatches.collect::<Vec<_>>().into_iter().flat_map(|body| bench.fold(kind::DISPATCH, body)).collect()
+}
+
+#[test]
+fn with_every_permit_taken_a_proposal_waits_for_the_end_of_a_call() {
+    let mut bench = Bench::new();
+    let jobs = many(&mut bench);
     let proposals = bench.work(jobs);
     assert_eq!(proposals.len(), permits::CALLS);
-    // One is called, and its permit free again.
+    // One is called; behind its outcome comes the attempt that waited.
     let calls = bench.fold(proposals[0].kind, proposals[0].body.to_vec());
-    assert_eq!(bench.work(last.clone()).len(), 0);
-    assert_eq!(bench.work(calls).len(), 1);
-    assert_eq!(bench.work(last).len(), 1);
-    // One is stopped by its attempt, which frees another.
+    let kinds: Vec<_> = bench.work(calls).iter().map(|p| p.kind).collect();
+    assert_eq!(kinds, [kind::OUTCOME, kind::ATTEMPT]);
+    // One is stopped by its attempt, which makes room too.
+    let again = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    assert_eq!(bench.work(again).len(), 0);
     bench.fold(kind::SUPPRESS, Suppress { reason: "UNSUBSCRIBED".to_owned(), ..Suppress::default() }.encode_to_vec());
     let released = bench.fold(proposals[1].kind, proposals[1].body.to_vec());
     assert_eq!(released.iter().map(|j| j.kind).collect::<Vec<_>>(), [job::RELEASE]);
-    let again = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
-    assert_eq!(bench.work(again.clone()).len(), 0);
-    bench.work(released);
-    assert_eq!(bench.work(again).len(), 1);
+    assert_eq!(bench.work(released).iter().map(|p| p.kind).collect::<Vec<_>>(), [kind::ATTEMPT]);
+}
+
+#[test]
+fn a_failing_provider_is_left_alone_and_what_waited_comes_back() {
+    let mut bench = Bench::new();
+    bench.mailbox.1.lock().unwrap().extend(vec![ProviderOutcome::other(Outcome::Transient, "451"); 8]);
+    let mut proposals = Vec::new();
+    for job in many(&mut bench).into_iter().take(12) {
+        for proposal in bench.work(vec![job]) {
+            let calls = bench.fold(proposal.kind, proposal.body.to_vec());
+            proposals.extend(bench.work(calls));
+        }
+    }
+    assert_eq!(bench.mailbox.0.lock().unwrap().len(), 8, "then its circuit is open");
+    assert_eq!(proposals.iter().filter(|p| p.kind == kind::OUTCOME).count(), 8);
+    assert_eq!(bench.calls.outcomes(), BTreeMap::from([(("mail".to_owned(), Outcome::Transient), 8)]));
+}
+
+#[test]
+fn a_partition_that_is_given_back_says_what_it_did_not_begin() {
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    // Leaders count from 1.
+    let under = |leader, job: &Job| Job { leader, ..job.clone() };
+    let attempts = bench.work(vec![under(1, &jobs[0])]);
+    assert_eq!(attempts.iter().map(|p| p.kind).collect::<Vec<_>>(), [kind::ATTEMPT]);
+    let said = bench.work(vec![Job { kind: job::LAST, body: Bytes::new(), leader: 1 }]);
+    let outcome = AttemptOutcome::decode(said[0].body.clone()).unwrap();
+    assert_eq!((outcome.outcome(), outcome.number, outcome.leader, outcome.reason.as_str()), (Outcome::Transient, 1, 1, "NOT_BEGUN"));
+    // What comes after it under the same leader is neither proposed nor called.
+    assert!(bench.work(vec![under(1, &jobs[0])]).is_empty());
+    let attempt = Attempt { leader: 0, ..Attempt::decode(attempts[0].body.clone()).unwrap() };
+    let calls = bench.fold(kind::ATTEMPT, attempt.encode_to_vec());
+    let late = bench.work(vec![under(1, &calls[0])]);
+    assert_eq!(AttemptOutcome::decode(late[0].body.clone()).unwrap().reason, "NOT_BEGUN");
+    assert!(bench.mailbox.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn a_look_up_answers_for_every_attempt_in_doubt() {
+    for (found, expected) in [
+        (Some(ProviderOutcome::other(Outcome::Transient, "not taken")), vec![(1, Outcome::Transient), (3, Outcome::Transient)]),
+        (Some(ProviderOutcome::accepted("id-1")), vec![(3, Outcome::Accepted)]),
+        (None, vec![]),
+    ] {
+        let mut bench = Bench::new();
+        let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+        let proposed = Attempt::decode(bench.work(jobs.clone())[0].body.clone()).unwrap();
+        let mut body = job::Body::decode(jobs[0].body.clone()).unwrap();
+        let state = body.state.as_mut().unwrap();
+        (state.unanswered, state.doubted) = (vec![3, 1], proposed.promise);
+        *bench.mailbox.2.lock().unwrap() = found.clone();
+        let ask = |body: &job::Body| Job { kind: job::LOOK_UP, body: body.to_bytes(), leader: 0 };
+        let outcomes: Vec<_> = bench.work(vec![ask(&body)]).iter().map(|p| AttemptOutcome::decode(p.body.clone()).unwrap()).collect();
+        assert_eq!(outcomes.iter().map(|o| (o.number, o.outcome())).collect::<Vec<_>>(), expected);
+        assert!(outcomes.iter().all(|o| o.leader == 0));
+        body.state.as_mut().unwrap().doubted.as_mut().unwrap().way = Bytes::from_static(b"elsewhere");
+        assert!(bench.work(vec![ask(&body)]).is_empty(), "this provider never knew of it");
+    }
+}
+
+#[test]
+fn a_call_that_comes_too_late_for_its_key_is_not_made() {
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    let attempt = bench.work(jobs).remove(0);
+    let call = bench.fold(attempt.kind, attempt.body.to_vec()).remove(0);
+    let body = job::Body { until: T0.millis(), ..job::Body::decode(call.body.clone()).unwrap() };
+    let outcome = bench.work(vec![Job { body: body.to_bytes(), ..call }]).remove(0);
+    let outcome = AttemptOutcome::decode(outcome.body).unwrap();
+    assert_eq!((outcome.outcome(), outcome.reason.as_str()), (Outcome::Transient, "KEY_FORGOTTEN"));
+    assert!(bench.mailbox.0.lock().unwrap().is_empty());
+}
+
+#[test]
+fn feedback_corrects_an_unknown_outcome_with_a_further_receipt() {
+    let mut bench = Bench::new();
+    bench.mailbox.1.lock().unwrap().push(ProviderOutcome::other(Outcome::Unknown, "no answer"));
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    bench.settle(jobs);
+    let dispatch = Bytes::from_static(&[1; 16]);
+    let feedback = Feedback { dispatch, what: "delivered".to_owned(), profile: Bytes::from_static(&[4; 31]), ..Feedback::default() };
+    bench.fold(kind::FEEDBACK, feedback.encode_to_vec());
+    assert_eq!(bench.receipts(), [(Outcome::Unknown, "OUTCOME_UNKNOWN".to_owned()), (Outcome::Accepted, String::new())]);
+    assert_eq!(bench.outputs.len(), 5, "two receipts with their rows, and a row of the delivery");
+    bench.fold(kind::FEEDBACK, feedback.encode_to_vec());
+    assert_eq!(bench.outputs.len(), 5, "it comes twice");
+}
+
+#[test]
+fn what_was_to_go_to_an_erased_person_is_stopped() {
+    for suppress in [false, true] {
+        let mut bench = Bench::new();
+        let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+        let erase = EraseAddress { suppress, profile: Bytes::from_static(&[4; 31]), channel: "email".to_owned() };
+        bench.fold(kind::ERASE_ADDRESS, erase.encode_to_vec());
+        bench.settle(jobs);
+        assert_eq!(bench.receipts(), [(Outcome::Stopped, "ERASED".to_owned())]);
+        assert!(bench.mailbox.0.lock().unwrap().is_empty());
+    }
 }
 
 #[test]
@@ -353,8 +458,8 @@ fn what_cannot_be_folded_has_a_reason() {
         (kind::DISPATCH, Dispatch { dispatch: Bytes::new(), ..good.clone() }.encode_to_vec(), "DECODE_FAILED"),
         (kind::DISPATCH, Dispatch { profile: Bytes::new(), ..good.clone() }.encode_to_vec(), "DECODE_FAILED"),
         (kind::DISPATCH, Dispatch { channel: "sms".to_owned(), ..good }.encode_to_vec(), "NOT_YET_SUPPORTED"),
-        (kind::FEEDBACK, Vec::new(), "NOT_YET_SUPPORTED"),
-        (kind::ERASE_ADDRESS, Vec::new(), "NOT_YET_SUPPORTED"),
+        (kind::FEEDBACK, Vec::new(), "DECODE_FAILED"),
+        (kind::ERASE_ADDRESS, vec![0xff], "DECODE_FAILED"),
         (kind::EVENT, Vec::new(), "UNKNOWN_KIND"),
     ] {
         let processor = SenderProcessor::new();

@@ -1,14 +1,19 @@
 //! What an address has to say to a send: suppressions, and what was sent to it lately (gate 10).
 
 use waypost_codec::{
-    inbox::{Dispatch, Suppress, Unsuppress},
-    state::{AddressState, LastSend, Suppression},
+    inbox::{Dispatch, EraseAddress, Suppress, Unsuppress},
+    state::{AddressState, Erasure, LastSend, Suppression},
 };
 use waypost_types::{Span, Timestamp};
 
 /// Within which the same step of the same journey for the same key is not sent again to this address
 /// for another profile.
 pub const DUPLICATE_WINDOW: Span = Span::from_hours(12);
+/// For so long a dispatch to an erased profile is stopped here: longer than any is valid, and than what was in the log
+/// before the erasure can take to come by.
+pub const ERASURE_LASTS: Span = Span::from_days(10);
+/// Erased profiles an address remembers.
+const MAX_ERASURES: usize = 16;
 const MAX_LAST_SENDS: usize = 64;
 /// Suppressions of an address; of more, those of one reason become one for all topics.
 const MAX_SUPPRESSIONS: usize = 64;
@@ -57,15 +62,34 @@ pub fn unsuppress(address: &mut AddressState, unsuppress: &Unsuppress, now: Time
     }
 }
 
+/// A profile that had this address is erased: what the address knew is forgotten, or, where it is to stay suppressed,
+/// everything but that. What is still to go here for that profile is stopped.
+pub fn erase(address: &mut AddressState, erase: &EraseAddress, now: Timestamp) {
+    address.now = now.millis();
+    address.last_sends.clear();
+    if erase.suppress {
+        suppress(address, &Suppress { reason: "ERASED".to_owned(), ..Suppress::default() }, now);
+    } else {
+        address.suppressions.clear();
+    }
+    address.erasures.retain(|known| known.profile != erase.profile);
+    address.erasures.push(Erasure { profile: erase.profile.clone(), at: now.millis() });
+    let surplus = address.erasures.len().saturating_sub(MAX_ERASURES);
+    address.erasures.drain(..surplus);
+}
+
 /// Gate 10 as far as the address knows; the reason code of the stop.
 pub fn refusal(address: &AddressState, dispatch: &Dispatch, now: Timestamp) -> Option<String> {
+    if address.erasures.iter().any(|erased| erased.profile == dispatch.profile) {
+        return Some("ERASED".to_owned());
+    }
     let transactional = dispatch.class == "transactional";
     let stops = |s: &&Suppression| {
         let class = !transactional || !MARKETING_ONLY.contains(&s.reason.as_str());
         class && (s.topic.is_empty() || s.topic == dispatch.topic) && (s.until == 0 || s.until > now.millis())
     };
     if let Some(suppression) = address.suppressions.iter().find(stops) {
-        return Some(format!("SUPPRESSED_{}", suppression.reason));
+        return Some(if suppression.reason == "ERASED" { "ERASED".to_owned() } else { format!("SUPPRESSED_{}", suppression.reason) });
     }
     let since = now.minus(DUPLICATE_WINDOW).millis();
     let same = |s: &LastSend| {
@@ -104,19 +128,22 @@ pub fn prune(address: &mut AddressState, now: Timestamp) {
     let since = now.minus(DUPLICATE_WINDOW).millis();
     address.last_sends.retain(|s| s.at > since);
     address.suppressions.retain(|s| s.until == 0 || s.until > now.millis());
+    let since = now.minus(ERASURE_LASTS).millis();
+    address.erasures.retain(|erased| erased.at > since);
 }
 
 /// When [`prune`] will next have something to forget.
 pub fn prunes_at(address: &AddressState) -> Option<Timestamp> {
     let sends = address.last_sends.iter().map(|s| Timestamp::from_millis(s.at).plus(DUPLICATE_WINDOW));
     let ends = address.suppressions.iter().filter(|s| s.until != 0).map(|s| Timestamp::from_millis(s.until));
+    let erasures = address.erasures.iter().map(|erased| Timestamp::from_millis(erased.at).plus(ERASURE_LASTS));
     // One waking for all that has gathered, not one for each send.
-    sends.max().into_iter().chain(ends).min()
+    sends.max().into_iter().chain(ends).chain(erasures).min()
 }
 
 /// Whether there is nothing to keep.
 pub fn is_empty(address: &AddressState) -> bool {
-    address.last_sends.is_empty() && address.suppressions.is_empty()
+    address.last_sends.is_empty() && address.suppressions.is_empty() && address.erasures.is_empty()
 }
 
 fn reason(word: &str) -> &'static str {
@@ -184,6 +211,31 @@ mod tests {
         let mut long = AddressState::default();
         suppress(&mut long, &word("STOP", "x".repeat(64)), Timestamp::from_millis(1));
         assert_eq!(long.suppressions[0].topic, "", "a topic that nothing can have is all of them");
+    }
+
+    #[test]
+    fn an_erased_person_leaves_nothing_or_a_word_that_stays() {
+        for suppressed in [false, true] {
+            let mut address = AddressState::default();
+            let at = Timestamp::from_millis(1_000);
+            let stop = Suppress { reason: "STOP".to_owned(), ..Suppress::default() };
+            suppress(&mut address, &stop, at);
+            sent(&mut address, &dispatch(1, "marketing", "t"), at);
+            let word = EraseAddress { suppress: suppressed, profile: dispatch(1, "", "").profile, channel: "email".to_owned() };
+            erase(&mut address, &word, at);
+            erase(&mut address, &word, at);
+            assert!(address.last_sends.is_empty());
+            for class in ["marketing", "transactional"] {
+                assert_eq!(refusal(&address, &dispatch(1, class, "t"), at).as_deref(), Some("ERASED"));
+            }
+            let other = refusal(&address, &dispatch(2, "transactional", "t"), at);
+            assert_eq!(other.as_deref(), suppressed.then_some("ERASED"));
+            let over = at.plus(ERASURE_LASTS);
+            assert_eq!(prunes_at(&address), Some(over));
+            prune(&mut address, over);
+            assert_eq!(is_empty(&address), !suppressed);
+            assert_eq!(address.suppressions.len(), if suppressed { 2 } else { 0 }, "what was known stays with the word");
+        }
     }
 
     #[test]

@@ -1,13 +1,13 @@
 //! The receipt for the profile, and the row for the public topic.
 
 use waypost_codec::{
-    inbox::{Dispatch, Outcome, Receipt},
+    inbox::{Dispatch, Feedback, Outcome, Receipt},
     public::Message,
     state::DispatchState,
 };
 use waypost_types::{DispatchId, ProfileId, RunId, SendId};
 
-use super::Here;
+use super::{Here, feedback::Heard};
 
 pub(super) fn of(state: &DispatchState, dispatch: &Dispatch, outcome: Outcome, number: u32, here: Here) -> (Receipt, Message) {
     let receipt = Receipt {
@@ -42,6 +42,34 @@ pub(super) fn of(state: &DispatchState, dispatch: &Dispatch, outcome: Outcome, n
         detail: detail(state, outcome),
     };
     (receipt, message)
+}
+
+/// The row of something heard later; who it was comes with the feedback.
+pub(super) fn of_feedback(state: &DispatchState, feedback: &Feedback, heard: Heard, here: Here) -> Message {
+    let (name, email_name) = match heard {
+        Heard::Delivered => ("Message Delivered", "Email Delivered"),
+        Heard::Opened => ("Message Opened", "Email Opened"),
+        Heard::Complained => ("Message Complained", "Email Marked as Spam"),
+        Heard::Bounced => ("Message Bounced", "Email Bounced"),
+    };
+    Message {
+        workspace: here.workspace.number(),
+        profile: ProfileId::from_slice(&feedback.profile).map(|id| id.to_string()).unwrap_or_default(),
+        at: here.now,
+        name: name.to_owned(),
+        spec_name: if feedback.channel == "email" { email_name.to_owned() } else { String::new() },
+        send: SendId::from_slice(&feedback.send).map(|id| id.to_string()).unwrap_or_default(),
+        dispatch: DispatchId::from_slice(&feedback.dispatch).map(|id| id.to_string()).unwrap_or_default(),
+        run: RunId::from_slice(&feedback.run).map(|id| id.to_string()).unwrap_or_default(),
+        journey: feedback.journey.clone(),
+        step: feedback.step.clone(),
+        channel: feedback.channel.clone(),
+        provider: String::new(),
+        attempt: state.attempt,
+        reason: String::new(),
+        provider_id: state.provider_id.clone(),
+        detail: "{}".to_owned(),
+    }
 }
 
 fn names(outcome: Outcome, reason: &str, channel: &str) -> (&'static str, &'static str) {

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use bytes::Bytes;
-use waypost_codec::inbox::Suppress;
+use waypost_codec::inbox::{Feedback, Promise, Suppress};
 
 use super::*;
 
@@ -11,7 +11,7 @@ const VALID: i64 = 3_600_000;
 const T0: Timestamp = Timestamp::from_millis(1_000_000);
 
 fn here(now: Timestamp, leader: u64) -> Here {
-    Here { now, leader, workspace: WorkspaceId::new(1) }
+    Here { now, leader, workspace: WorkspaceId::new(1), rules: Rules::default() }
 }
 
 fn dispatch(class: Class) -> Dispatch {
@@ -65,11 +65,11 @@ fn in_phase(phase: Phase, class: Class) -> (DispatchState, AddressState) {
     attempted(&mut state, &mut address, &attempt(2, 5), retry);
     match phase {
         Phase::Inflight => {}
-        Phase::InDoubt => doubt(&mut state, retry),
+        Phase::InDoubt => doubt::begin(&mut state, retry),
         Phase::Done => drop(settled(&mut state, &mut address, &outcome(2, Outcome::Accepted), retry)),
         Phase::Failed => drop(settled(&mut state, &mut address, &outcome(2, Outcome::PermanentContent), retry)),
         Phase::Unknown => {
-            doubt(&mut state, retry);
+            doubt::begin(&mut state, retry);
             unknown(&mut state, retry);
         }
         Phase::Unspecified | Phase::Ready | Phase::Retry | Phase::Stopped => unreachable!("made above"),
@@ -102,6 +102,8 @@ fn shown(state: &DispatchState, effects: &[Effect]) -> String {
             Effect::Propose => " propose".to_owned(),
             Effect::Call { .. } => " call".to_owned(),
             Effect::Forget => " forget".to_owned(),
+            Effect::LookUp => " ask".to_owned(),
+            Effect::Tell(told) => format!(" row({})", told.1.name.trim_start_matches("Message ")),
             Effect::Report(report) => format!(" tell({} {})", report.1.name.trim_start_matches("Message "), report.0.reason),
         };
         text.push_str(&words);
@@ -391,4 +393,213 @@ fn receipts_and_rows_name_the_send() {
         ("Message Accepted", "id-1", r#"{"outcome":"accepted","raced":true}"#)
     );
     assert_eq!(row.profile, format!("prf_{}", "04".repeat(31)));
+}
+
+const HOUR: Span = Span::from_hours(1);
+
+fn promised(number: u32, leader: u64, key_window: Span, lookup: bool) -> Attempt {
+    let promise = Promise { key_window: key_window.millis(), lookup, longest_call: 30_000, way: Bytes::from_static(b"here") };
+    Attempt { promise: Some(promise), ..attempt(number, leader) }
+}
+
+// One attempt under leader 5 at T0, and its leader gone a second later.
+fn doubted(class: Class, key_window: Span, lookup: bool) -> (DispatchState, AddressState, Timestamp) {
+    let (mut state, mut address) = (fresh(class), AddressState::default());
+    attempted(&mut state, &mut address, &promised(1, 5, key_window, lookup), here(T0, 5));
+    let now = T0.plus(Span::from_secs(1));
+    assert_eq!(settled(&mut state, &mut address, &outcome(7, Outcome::Accepted), here(now, 9)), []);
+    assert_eq!(state.phase(), Phase::InDoubt);
+    (state, address, now)
+}
+
+#[test]
+fn a_doubt_ends_as_its_provider_promised() {
+    // Class, key window, look-up, when the timer fires after T0; what then.
+    for (class, window, lookup, at, expected) in [
+        (Class::Marketing, HOUR, false, 36, "READY propose"),
+        (Class::Marketing, HOUR, true, 36, "READY propose"),
+        (Class::Transactional, HOUR, false, 36, "READY propose"),
+        (Class::Marketing, Span::ZERO, true, 36, "IN_DOUBT ask"),
+        (Class::Transactional, Span::ZERO, true, 36, "IN_DOUBT ask"),
+        (Class::Marketing, Span::ZERO, false, 36, "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"),
+        (Class::Transactional, Span::ZERO, false, 36, "READY propose"),
+        // An outage longer than the window, one minute of it kept back: as its class without key.
+        (Class::Marketing, Span::from_secs(600), false, 539, "READY propose"),
+        (Class::Marketing, Span::from_secs(600), false, 540, "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"),
+        (Class::Marketing, Span::from_secs(600), true, 540, "IN_DOUBT ask"),
+        (Class::Transactional, Span::from_secs(600), false, 540, "READY propose"),
+        (Class::Marketing, KEY_MARGIN, false, 36, "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"),
+    ] {
+        let (mut state, _, _) = doubted(class, window, lookup);
+        assert_eq!(state.due, T0.plus(Span::from_secs(36)).millis(), "the promised longest call, and five seconds");
+        let effects = fired(&mut state, here(T0.plus(Span::from_secs(at)), 9));
+        assert_eq!(shown(&state, &effects), expected, "{class:?} {window:?} {lookup} {at}");
+    }
+}
+
+#[test]
+fn a_silent_provider_is_asked_again_under_its_key() {
+    for (window, lookup, class, expected) in [
+        (HOUR, false, Class::Marketing, "READY propose"),
+        (Span::ZERO, true, Class::Marketing, "IN_DOUBT ask"),
+        (Span::ZERO, false, Class::Transactional, "READY propose"),
+    ] {
+        let (mut state, mut address) = (fresh(class), AddressState::default());
+        attempted(&mut state, &mut address, &promised(1, 5, window, lookup), here(T0, 5));
+        let effects = settled(&mut state, &mut address, &outcome(1, Outcome::Unknown), here(T0, 5));
+        assert_eq!(shown(&state, &effects), "IN_DOUBT");
+        let due = Timestamp::from_millis(state.due);
+        assert_eq!(due, T0.plus(Span::from_secs(30)));
+        let effects = fired(&mut state, here(due, 5));
+        assert_eq!(shown(&state, &effects), expected);
+    }
+}
+
+#[test]
+fn a_key_counts_only_where_and_as_long_as_it_is_known() {
+    let other = Promise { key_window: HOUR.millis(), way: Bytes::from_static(b"there"), ..Promise::default() };
+    let late = T0.plus(Span::from_secs(540));
+    for (class, attempt, at, expected) in [
+        (Class::Marketing, promised(2, 9, HOUR, false), T0.plus(Span::from_secs(40)), "INFLIGHT call"),
+        // It was on its way while the window went over.
+        (Class::Marketing, promised(2, 9, HOUR, false), late, "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"),
+        (Class::Transactional, promised(2, 9, HOUR, false), late, "INFLIGHT call"),
+        // The channel was given to another provider.
+        (
+            Class::Marketing,
+            Attempt { promise: Some(other.clone()), ..attempt(2, 9) },
+            T0.plus(Span::from_secs(40)),
+            "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)",
+        ),
+        (Class::Marketing, attempt(2, 9), T0.plus(Span::from_secs(40)), "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)"),
+        (Class::Transactional, Attempt { promise: Some(other), ..attempt(2, 9) }, T0.plus(Span::from_secs(40)), "INFLIGHT call"),
+    ] {
+        let (mut state, mut address, _) = doubted(class, Span::from_secs(600), false);
+        assert_eq!(fired(&mut state, here(T0.plus(Span::from_secs(36)), 9)), [Effect::Propose]);
+        let effects = attempted(&mut state, &mut address, &attempt, here(at, 9));
+        assert_eq!(shown(&state, &effects), expected);
+        if let [Effect::Call { until, .. }] = &effects[..] {
+            assert_eq!(*until, (class == Class::Marketing).then_some(late), "and the call itself watches the clock");
+        }
+    }
+}
+
+#[test]
+fn a_look_up_settles_every_attempt_or_gives_up() {
+    let (mut state, mut address, _) = doubted(Class::Marketing, Span::ZERO, true);
+    let mut waits = Vec::new();
+    loop {
+        let now = Timestamp::from_millis(state.due);
+        let effects = fired(&mut state, here(now, 9));
+        if effects != [Effect::LookUp] {
+            assert_eq!(shown(&state, &effects), "UNKNOWN tell(Unknown OUTCOME_UNKNOWN)");
+            break;
+        }
+        waits.push((state.due - now.millis()) / 1_000);
+    }
+    assert_eq!(waits, [20, 40, 80, 160, 320]);
+
+    // Not taken: it is tried again. Taken: it is done.
+    for (of, expected) in [(Outcome::Transient, "RETRY"), (Outcome::Accepted, "DONE tell(Accepted )")] {
+        let (mut state, mut address, _) = doubted(Class::Marketing, Span::ZERO, true);
+        let now = Timestamp::from_millis(state.due);
+        assert_eq!(fired(&mut state, here(now, 9)), [Effect::LookUp]);
+        let effects = settled(&mut state, &mut address, &outcome(1, of), here(now, 9));
+        assert_eq!(shown(&state, &effects), expected);
+        assert!(state.unanswered.is_empty() && state.doubted.is_none());
+    }
+
+    // Two attempts in doubt; the earlier one's answer alone leaves the doubt, and the later one's ends it.
+    state = fresh(Class::Transactional);
+    attempted(&mut state, &mut address, &promised(1, 5, HOUR, true), here(T0, 5));
+    settled(&mut state, &mut address, &outcome(1, Outcome::Unknown), here(T0, 5));
+    let now = Timestamp::from_millis(state.due);
+    fired(&mut state, here(now, 5));
+    attempted(&mut state, &mut address, &promised(2, 5, HOUR, true), here(now, 5));
+    settled(&mut state, &mut address, &outcome(2, Outcome::Transient), here(now, 5));
+    assert_eq!((state.phase(), &state.unanswered[..]), (Phase::Retry, &[1][..]));
+    recalled(&mut state, here(now, 5));
+    assert_eq!(state.phase(), Phase::InDoubt, "called back: it is not sent again, but somebody knows");
+    let effects = settled(&mut state, &mut address, &outcome(1, Outcome::Transient), here(now, 5));
+    assert_eq!(shown(&state, &effects), "STOPPED tell(Failed RECALLED) raced");
+}
+
+#[test]
+fn what_a_former_leader_did_not_begin_says_nothing_of_its_successors_call() {
+    let (mut state, mut address) = (fresh(Class::Marketing), AddressState::default());
+    attempted(&mut state, &mut address, &attempt(1, 9), here(T0, 9));
+    let not_begun = |leader| AttemptOutcome { leader, ..outcome(1, Outcome::Transient) };
+    assert_eq!(settled(&mut state, &mut address, &not_begun(5), here(T0, 9)), []);
+    assert_eq!(state.phase(), Phase::Inflight);
+    settled(&mut state, &mut address, &not_begun(9), here(T0, 11));
+    assert_eq!(state.phase(), Phase::Retry, "of its own attempt it is an answer, whoever leads by now");
+}
+
+#[test]
+fn without_the_wait_a_doubt_ends_at_once() {
+    let (mut state, mut address) = (fresh(Class::Transactional), AddressState::default());
+    attempted(&mut state, &mut address, &attempt(1, 5), here(T0, 5));
+    let hasty = Here { rules: Rules { in_doubt_wait: false }, ..here(T0, 9) };
+    settled(&mut state, &mut address, &outcome(7, Outcome::Accepted), hasty);
+    assert_eq!((state.phase(), state.due), (Phase::InDoubt, T0.millis()));
+}
+
+fn said(what: &str) -> Feedback {
+    let (dispatch, profile) = (Bytes::from_static(&[1; 16]), Bytes::from_static(&[4; 31]));
+    Feedback { dispatch, what: what.to_owned(), profile, channel: "email".to_owned(), ..Feedback::default() }
+}
+
+#[test]
+fn feedback_settles_what_is_open_and_corrects_what_was_unknown() {
+    for (phase, what, expected) in [
+        (Phase::Ready, "delivered", "READY"),
+        (Phase::Inflight, "delivered", "DONE tell(Accepted ) row(Delivered)"),
+        (Phase::InDoubt, "opened", "DONE tell(Accepted ) row(Opened)"),
+        (Phase::Retry, "delivered", "DONE tell(Accepted ) row(Delivered)"),
+        (Phase::Unknown, "delivered", "DONE tell(Accepted ) row(Delivered)"),
+        (Phase::Unknown, "complained", "DONE tell(Accepted ) row(Complained)"),
+        (Phase::Unknown, "bounced", "FAILED tell(Bounced PROVIDER_RECIPIENT) row(Bounced)"),
+        (Phase::InDoubt, "bounced", "FAILED tell(Bounced PROVIDER_RECIPIENT) row(Bounced)"),
+        (Phase::Done, "delivered", "DONE row(Delivered)"),
+        (Phase::Done, "bounced", "DONE row(Bounced)"),
+        (Phase::Failed, "bounced", "FAILED row(Bounced)"),
+        (Phase::Stopped, "delivered", "STOPPED"),
+        (Phase::Done, "sang", "DONE"),
+    ] {
+        let (mut state, mut address) = in_phase(phase, Class::Marketing);
+        let now = Timestamp::from_millis(state.now);
+        let effects = heard(Some(&mut state), &mut address, &said(what), here(now, 5));
+        assert_eq!(shown(&state, &effects), expected, "{phase:?} {what}");
+        assert_eq!(heard(Some(&mut state), &mut address, &said(what), here(now, 5)), [], "it comes twice");
+    }
+}
+
+#[test]
+fn feedback_rises_and_a_bounce_sticks() {
+    let (mut state, mut address) = in_phase(Phase::Done, Class::Marketing);
+    let now = Timestamp::from_millis(state.now);
+    let mut rows = |words: &[&str]| -> Vec<String> {
+        let told = words.iter().flat_map(|what| heard(Some(&mut state), &mut address, &said(what), here(now, 5)));
+        told.map(|effect| match effect {
+            Effect::Tell(told) => told.1.spec_name,
+            other => panic!("{other:?}"),
+        })
+        .collect()
+    };
+    assert_eq!(rows(&["opened", "delivered", "opened", "bounced", "opened", "delivered"]), ["Email Opened", "Email Bounced"]);
+    assert_eq!(address::refusal(&address, &dispatch(Class::Transactional), now).as_deref(), Some("SUPPRESSED_HARD_BOUNCE"));
+}
+
+#[test]
+fn feedback_about_a_forgotten_dispatch_still_reaches_its_address() {
+    for (what, class, expected) in [
+        ("bounced", Class::Transactional, Some("SUPPRESSED_HARD_BOUNCE")),
+        ("complained", Class::Marketing, Some("SUPPRESSED_COMPLAINT")),
+        ("complained", Class::Transactional, None),
+        ("delivered", Class::Marketing, None),
+    ] {
+        let mut address = AddressState::default();
+        assert_eq!(heard(None, &mut address, &said(what), here(T0, 5)), []);
+        assert_eq!(address::refusal(&address, &dispatch(class), T0).as_deref(), expected, "{what}");
+    }
 }

@@ -638,12 +638,26 @@ pub struct Unsuppress {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
 }
+/// What a provider told about a message later on: delivered, opened, bounced, complained. The rest says whose it was, for
+/// the public topic: the dispatch itself keeps nothing of it once it is done.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Feedback {
     #[prost(bytes = "bytes", tag = "1")]
     pub dispatch: ::prost::bytes::Bytes,
     #[prost(string, tag = "2")]
     pub what: ::prost::alloc::string::String,
+    #[prost(bytes = "bytes", tag = "3")]
+    pub profile: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "4")]
+    pub send: ::prost::bytes::Bytes,
+    #[prost(bytes = "bytes", tag = "5")]
+    pub run: ::prost::bytes::Bytes,
+    #[prost(string, tag = "6")]
+    pub journey: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub step: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub channel: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct EraseAddress {
@@ -671,6 +685,25 @@ pub struct Attempt {
     pub render_hash: ::prost::bytes::Bytes,
     #[prost(string, tag = "6")]
     pub refused: ::prost::alloc::string::String,
+    #[prost(message, optional, tag = "7")]
+    pub promise: ::core::option::Option<Promise>,
+}
+/// What the provider of an attempt offered against sending twice, as its proposer knew it: a doubt is settled by what
+/// stands in the log, not by what another process is set to.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Promise {
+    /// For how long it knows an idempotency key, ms; 0: it honours none.
+    #[prost(int64, tag = "1")]
+    pub key_window: i64,
+    /// It can be asked what became of a dispatch.
+    #[prost(bool, tag = "2")]
+    pub lookup: bool,
+    /// The longest that a call takes, ms; 0: the longest of any provider.
+    #[prost(int64, tag = "3")]
+    pub longest_call: i64,
+    /// Names the provider and its place: a key means something only where it was first shown.
+    #[prost(bytes = "bytes", tag = "4")]
+    pub way: ::prost::bytes::Bytes,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct AttemptOutcome {
@@ -686,6 +719,10 @@ pub struct AttemptOutcome {
     pub provider_id: ::prost::alloc::string::String,
     #[prost(string, tag = "6")]
     pub reason: ::prost::alloc::string::String,
+    /// As in its attempt; 0: it speaks of the dispatch, whoever called. The same number may be proposed under two leaders, and
+    /// that one of them did not begin says nothing of the other.
+    #[prost(uint64, tag = "7")]
+    pub leader: u64,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Tick {

@@ -381,6 +381,22 @@ pub struct DispatchState {
     /// same attempt takes its number out.
     #[prost(uint32, repeated, tag = "13")]
     pub unanswered: ::prost::alloc::vec::Vec<u32>,
+    /// When the present attempt was folded, and what its provider promised.
+    #[prost(int64, tag = "14")]
+    pub attempted_at: i64,
+    #[prost(message, optional, tag = "15")]
+    pub promise: ::core::option::Option<super::super::inbox::v1::Promise>,
+    /// The same of the earliest attempt in `unanswered`; none where that is empty.
+    #[prost(int64, tag = "16")]
+    pub doubted_at: i64,
+    #[prost(message, optional, tag = "17")]
+    pub doubted: ::core::option::Option<super::super::inbox::v1::Promise>,
+    /// Look-ups of this doubt so far.
+    #[prost(uint32, tag = "18")]
+    pub asked: u32,
+    /// The furthest that feedback told: 1 delivered, 2 opened, 3 complained, 4 bounced.
+    #[prost(uint32, tag = "19")]
+    pub heard: u32,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct AddressState {
@@ -390,6 +406,16 @@ pub struct AddressState {
     pub last_sends: ::prost::alloc::vec::Vec<LastSend>,
     #[prost(int64, tag = "3")]
     pub now: i64,
+    /// Profiles that were erased: what is still to go here for them is stopped.
+    #[prost(message, repeated, tag = "4")]
+    pub erasures: ::prost::alloc::vec::Vec<Erasure>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Erasure {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub profile: ::prost::bytes::Bytes,
+    #[prost(int64, tag = "2")]
+    pub at: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Suppression {

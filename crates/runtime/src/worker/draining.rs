@@ -1,10 +1,14 @@
 //! Giving a partition back: take no more, publish, wait for acknowledgements, commit, release. What is not
 //! acknowledged in time is not committed; the next owner repeats it (PROTOCOL §4, §6.2).
 
+use bytes::Bytes;
 use waypost_types::Span;
 
 use super::{Phase, Turn, Worker};
-use crate::{machine::Command, processor::Processor};
+use crate::{
+    machine::Command,
+    processor::{Job, Processor},
+};
 
 /// How long the store may take to answer a release.
 const RELEASE: Span = Span::from_millis(500);
@@ -17,6 +21,10 @@ impl<P: Processor> Worker<P> {
             Phase::Replaying | Phase::Leading => {
                 self.answer_queries_with_none(turn);
                 self.queue.clear();
+                if let (Phase::Leading, Some(kind)) = (&self.phase, P::LAST_JOB) {
+                    *turn.jobs.entry(self.id.index).or_default() += 1;
+                    turn.commands.push(Command::Job(self.id.index, Job { kind, body: Bytes::new(), leader: self.meta.leader }));
+                }
                 self.phase = Phase::Draining(until);
             }
             Phase::Draining(before) => *before = until.min(*before),
