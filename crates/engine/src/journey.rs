@@ -13,6 +13,7 @@ mod entries;
 mod entry;
 mod exits;
 mod facts;
+mod feedback;
 mod gates;
 mod goal;
 mod ids;
@@ -37,6 +38,7 @@ use waypost_types::{Position, ProfileId, Timestamp, WorkspaceId};
 
 use self::turn::Turn;
 pub use self::{
+    feedback::CALLBACKS,
     ids::{dispatch_id, run_id, send_id},
     import::unite,
     timers::{Limit, wakeups},
@@ -140,6 +142,13 @@ pub enum Effect {
         /// What for.
         unsuppress: inbox::Unsuppress,
     },
+    /// A provider told something about a message.
+    Feedback {
+        /// The address, as the sender routes it.
+        key: [u8; 16],
+        /// What it told.
+        feedback: inbox::Feedback,
+    },
     /// For `waypost.decisions.v1`.
     Decision(Box<Decision>),
 }
@@ -174,6 +183,7 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
         if let Some(receipt) = receipt {
             receipts::take(turn, runs, receipt);
         }
+        feedback::hand_on(turn, runs);
         if event.is_some() {
             entries::consider(turn, runs);
         }

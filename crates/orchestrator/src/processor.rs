@@ -234,6 +234,7 @@ fn emit(fold: &mut Fold<'_, Profile>, workspace: WorkspaceId, profile: &Bytes, e
             Effect::Dispatch { key, dispatch } => (key, kind::DISPATCH, dispatch.encode_to_vec()),
             Effect::Recall { key, recall } => (key, kind::RECALL, recall.encode_to_vec()),
             Effect::Suppress { key, suppress } => (key, kind::SUPPRESS, suppress.encode_to_vec()),
+            Effect::Feedback { key, feedback } => (key, kind::FEEDBACK, feedback.encode_to_vec()),
             Effect::Unsuppress { key, unsuppress } => (key, kind::UNSUPPRESS, unsuppress.encode_to_vec()),
             Effect::Decision(decision) => {
                 fold.emit(Output::Public {

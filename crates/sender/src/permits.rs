@@ -31,8 +31,8 @@ struct Partition {
     /// The attempt of each dispatch that was begun last, and the order in which they were.
     begun: BTreeMap<Bytes, u32>,
     order: VecDeque<Bytes>,
-    /// The leader under which the partition was given back, as a job says it; 0: none.
-    closed: u64,
+    /// The leader under which the partition was last given back, as a job says it.
+    closed: Option<u64>,
 }
 
 #[derive(Clone, Debug)]
@@ -83,7 +83,7 @@ impl Permits {
         let mut all = self.all();
         let Partition { held, waiting, begun, closed, .. } = all.entry(partition).or_default();
         let dispatch = &attempt.dispatch;
-        if attempt.leader <= *closed || begun.get(dispatch).is_some_and(|begun| *begun >= attempt.number) {
+        if closed.is_some_and(|closed| attempt.leader <= closed) || begun.get(dispatch).is_some_and(|begun| *begun >= attempt.number) {
             return Admission::Over;
         }
         if held.len() >= CALLS && !held.contains_key(dispatch) {
@@ -129,7 +129,7 @@ impl Permits {
     pub(crate) fn call(&self, partition: PartitionId, attempt: &Proposed) -> Option<Calling<'_>> {
         let mut all = self.all();
         let here = all.entry(partition).or_default();
-        if attempt.leader <= here.closed {
+        if here.closed.is_some_and(|closed| attempt.leader <= closed) {
             return None;
         }
         let dispatch = attempt.dispatch.clone();
@@ -151,10 +151,11 @@ impl Permits {
     pub(crate) fn close(&self, partition: PartitionId, leader: u64) -> Vec<Proposed> {
         let mut all = self.all();
         let Partition { held, waiting, begun, closed, .. } = all.entry(partition).or_default();
-        *closed = leader.max(*closed);
-        waiting.retain(|(_, job)| job.leader > *closed);
+        let last = leader.max(closed.unwrap_or(0));
+        *closed = Some(last);
+        waiting.retain(|(_, job)| job.leader > last);
         let not_begun = |attempt: &Proposed| begun.get(&attempt.dispatch).is_none_or(|begun| *begun < attempt.number);
-        let over = held.values().filter(|held| held.calls == 0 && held.attempt.leader <= *closed && not_begun(&held.attempt));
+        let over = held.values().filter(|held| held.calls == 0 && held.attempt.leader <= last && not_begun(&held.attempt));
         let over: Vec<Proposed> = over.map(|held| held.attempt.clone()).collect();
         held.retain(|_, held| held.calls > 0);
         over

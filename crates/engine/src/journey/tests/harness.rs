@@ -368,6 +368,7 @@ impl World {
                 Effect::Dispatch { dispatch, .. } => self.last = Some(*dispatch),
                 Effect::Recall { recall, .. } => self.told.push(format!("{at} recall {}", recall.reason)),
                 Effect::Suppress { suppress, .. } => self.told.push(format!("{at} suppress {} {}", suppress.reason, suppress.topic)),
+                Effect::Feedback { feedback, .. } => self.told.push(format!("{at} feedback {}", feedback.what)),
                 Effect::Unsuppress { unsuppress, .. } => self.told.push(format!("{at} unsuppress {}", unsuppress.reason)),
             }
         }
