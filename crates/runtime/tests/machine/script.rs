@@ -22,7 +22,7 @@ use waypost_runtime::{
 };
 use waypost_types::{EntityId, Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
 
-use super::toy::{Toy, record};
+use super::toy::{LAST, Toy, record};
 
 mod guards;
 
@@ -433,6 +433,7 @@ fn a_drained_partition_is_committed_and_released() {
     bench.handle(Input::Drain);
     bench.settle();
     assert!(bench.gone);
+    assert_eq!(bench.jobs.iter().map(|job| (job.kind, job.leader > 0)).collect::<Vec<_>>(), [(LAST, true)], "its last word");
     let dump = bench.store.dump(P).unwrap();
     assert_eq!((dump.off, dump.own), (bench.log.watermarks(INBOX, 0).unwrap().1, waypost_memory::store::Owner::None));
 }

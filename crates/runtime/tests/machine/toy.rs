@@ -17,6 +17,8 @@ use waypost_types::{EntityId, Role, Span, Timestamp, WorkspaceId};
 pub(crate) const COUNT: u32 = 1;
 /// What came of a job.
 pub(crate) const OUTCOME: u32 = 2;
+/// The job behind all others when a partition is given back.
+pub(crate) const LAST: u32 = 99;
 pub(crate) const TOPIC: &str = "waypost.decisions.v1";
 /// A timer due just then is poison; before every world begins.
 pub(crate) const POISONED: Timestamp = Timestamp::from_millis(500_000);
@@ -118,6 +120,7 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
     const WATERMARKED: bool = STAGE == 1;
     const REPORTS_THROUGH: bool = STAGE == 0;
     const HALTS: &'static [&'static str] = &["TOY_HALTS"];
+    const LAST_JOB: Option<u32> = if STAGE == 1 { Some(LAST) } else { None };
 
     fn define(&mut self, defv: &str) -> Definitions {
         let set = defv.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0);

@@ -25,7 +25,7 @@ use waypost_runtime::{
 };
 use waypost_types::{Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
 
-use super::toy::{OUTCOME, TOPIC, Toy, W, record};
+use super::toy::{LAST, OUTCOME, TOPIC, Toy, W, record};
 
 const STAGES: [Role; 3] = [Role::Identity, Role::Segmenter, Role::Orchestrator];
 
@@ -303,7 +303,7 @@ impl World {
                 }
                 Command::Job(p, job) => {
                     let outcome = Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new() };
-                    process.answers.push(Input::JobDone(p, vec![outcome]));
+                    process.answers.push(Input::JobDone(p, if job.kind == LAST { Vec::new() } else { vec![outcome] }));
                 }
                 Command::Halted(p, why) => self.halted.push(format!("{}/{p}: {why}", process.role)),
                 Command::Gone(p) => drop(process.positions.remove(&p)),
