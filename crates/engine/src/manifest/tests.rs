@@ -191,7 +191,7 @@ fn a_provider_over_http_says_where_and_what_it_promises() {
     let http = |more: &str| format!("provider: http, url: 'https://relay.example/v1/send/', {more}");
     let files = |spec: &str| OTHERS.replacen("provider: catcher", spec, 1);
     assert_eq!(problems(JOURNEY, &files(&http("secret: relay, idempotency: {window: 24h, on_repeat: error}, lookup: true")), MAIL), []);
-    check("FIELD_MISSING", "provider: catcher", "¦provider: http");
+    check("FIELD_MISSING", "{type: email, provider: catcher", "¦{type: email, provider: http");
     check("UNKNOWN_FIELD", "provider: catcher", "provider: catcher, ¦url: 'https://relay.example'");
     check("FIELD_MISSING", "provider: catcher", &http("idempotency: ¦{on_repeat: replay}"));
     check("LIMIT_EXCEEDED", "provider: catcher", &http("idempotency: {window: ¦1m}"));
@@ -207,7 +207,7 @@ fn a_provider_over_http_says_where_and_what_it_promises() {
         "https://a b",
         "https://x.example/a/../b",
     ] {
-        check("VALUE_INVALID", "provider: catcher", &format!("provider: http, url: ¦'{url}'"));
+        check("VALUE_INVALID", "provider: catcher", &format!("provider: http, url: ¦{url}"));
     }
 }
 
