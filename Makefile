@@ -4,7 +4,7 @@ SHELL := /bin/bash
 
 CARGO ?= cargo
 SEED ?= 7
-SEEDS ?= 300
+SEEDS ?= 2000
 
 .PHONY: figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
 
@@ -36,8 +36,8 @@ test-unit: ## the tests that need no servers
 test-it: ## the whole-process tests only
 	deploy/local/test.sh -p waypost-tests --test it
 
-sim: ## SEEDS worlds under faults; prints the seed that failed
-	$(CARGO) run --quiet -p waypost-sim -- --seeds $(SEEDS)
+sim: ## SEEDS worlds under faults on all cores, with what happened in them; a seed that fails is made smaller and printed
+	$(CARGO) run --quiet --release -p waypost-sim -- --seeds $(SEEDS)
 
 chaos: ## MINUTES=10 of faults on a real Kafka and Redis, then the oracle; SEED= repeats a run, BROKERS= is 1 or 3
 	deploy/local/chaos.sh

@@ -238,6 +238,11 @@ impl MemoryStore {
         self.inner().partitions.get(&partition).map(|slot| slot.state.clone())
     }
 
+    /// First offset of the partition that is not folded, as stored.
+    pub fn offset(&self, partition: PartitionId) -> Option<Offset> {
+        self.inner().partitions.get(&partition).map(|slot| slot.state.off)
+    }
+
     /// The earliest wake-up of any partition behind `after`.
     pub fn earliest_timer(&self, after: Option<Timestamp>) -> Option<Timestamp> {
         let inner = self.inner();

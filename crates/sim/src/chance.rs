@@ -17,6 +17,13 @@ impl Chance {
         Self(Seeded::new(seed.wrapping_mul(0xd134_2543_de82_ef95).wrapping_add(0x5851_f42d_4c95_7f2d)))
     }
 
+    /// The sequence of this name beside it, whatever has been drawn here.
+    #[must_use]
+    pub fn at(&self, name: u64) -> Self {
+        let mut here = self.0.clone();
+        Self::new(here.next() ^ name.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+    }
+
     /// Another sequence, of its own.
     #[must_use]
     pub fn fork(&mut self) -> Seeded {

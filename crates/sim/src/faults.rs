@@ -1,100 +1,199 @@
 //! What may go wrong in a world, and how often: drawn anew for each seed, so that faults meet in all combinations.
 
-use waypost_memory::store::Checks;
-use waypost_runtime::Rules;
+use std::sync::Arc;
 
-use crate::chance::Chance;
+use crate::{chance::Chance, scenario::Without};
 
-/// Rules of the protocol that may be switched off, to see whether the oracle finds the hole.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Switches {
-    /// Of the machines.
-    pub rules: Rules,
-    /// Of the store.
-    pub checks: Checks,
+macro_rules! faults {
+    ($($(#[$doc:meta])* $variant:ident $name:literal, $most:literal;)*) => {
+        /// One kind of thing that goes wrong (PROTOCOL §16.2).
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub enum Fault {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl Fault {
+            /// Every kind.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// One word, as in scenarios and summaries.
+            pub const fn name(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $name,)*
+                }
+            }
+
+            /// In the worlds that have it, it strikes so often at most, in 10,000ths of its occasions.
+            const fn most(self) -> i64 {
+                match self {
+                    $(Self::$variant => $most,)*
+                }
+            }
+        }
+    };
+}
+
+faults! {
+    /// In the whole world: one partition is hardly ever read.
+    Starved "starved", 2_500;
+    /// In the whole world: clocks of processes are off.
+    ProcessClocks "process-clocks", 10_000;
+    /// In the whole world: the broker's clock is off.
+    BrokerClock "broker-clock", 10_000;
+    /// In the whole world: a set is activated before its bodies have arrived.
+    BodiesLate "bodies-late", 3_000;
+    /// At every step: a process dies; what it had asked for may happen all the same.
+    Kill "kill", 30;
+    /// At every step: a process does nothing for a while, and is not taken for dead.
+    Pause "pause", 20;
+    /// At every step: a process is taken for dead and is not; it may sleep first, and then goes on.
+    Zombie "zombie", 20;
+    /// At every step: a partition is handed over in order.
+    Handover "handover", 20;
+    /// At every step: a partition's store loses its last commits.
+    Rewind "rewind", 150;
+    /// At every step: an old backup of a partition is put in place, sometimes the oldest.
+    Restore "restore", 15;
+    /// At every step: two masters of the store accept; one of them is that of a single process.
+    Split "split", 25;
+    /// At every step: the store refuses everything for a while.
+    Refuse "refuse", 12;
+    /// At every step: the producer of a process sends nothing for a while.
+    Stuck "stuck", 50;
+    /// At every step: records of a partition channel land again, in other frames.
+    Repacked "repacked", 60;
+    /// At a store's answer: it is lost, though what was asked for is done.
+    ReplyLost "reply-lost", 500;
+    /// At a commit: time-out, and it lands later.
+    CommitLate "commit-late", 500;
+    /// At an append: it fails, and is not in the log; what follows may be.
+    AppendLost "append-lost", 400;
+    /// At an append: it fails, and is in the log.
+    AppendUnacknowledged "append-unacknowledged", 300;
+    /// At an append: it fails, and lands later.
+    AppendLate "append-late", 400;
+    /// At an append: another copy lands later.
+    AppendTwice "append-twice", 500;
+    /// At an append: one to another partition goes before it.
+    Overtaken "overtaken", 2_000;
+    /// At a delivery: the consumer skips a record.
+    Skip "skip", 300;
+    /// At a call: the provider does nothing and does not say so.
+    SilentBefore "silent-before", 1_000;
+    /// At a call: the provider does it and does not say so.
+    SilentAfter "silent-after", 1_000;
+    /// At a call: the provider says "later" (5xx).
+    Transient "transient", 1_000;
+    /// At a call: the provider says "too many" (429), and when to come again.
+    Throttled "throttled", 1_000;
 }
 
 /// Odds in 10,000ths, each at its own occasion.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Faults {
-    /// At every step: a process dies; what it had asked for may happen all the same.
-    pub kill: u64,
-    /// At every step: a process is taken for dead and is not; it may sleep first, and then goes on.
-    pub zombie: u64,
-    /// At every step: a partition is handed over in order.
-    pub handover: u64,
-    /// At every step: the store of a partition loses its last commits.
-    pub rewind: u64,
-    /// At every step: an old backup of a partition is put in place.
-    pub restore: u64,
-    /// At every step: the store refuses everything for a while.
-    pub refuse: u64,
-    /// At every step: the producer of a process sends nothing for a while.
-    pub stuck: u64,
-    /// At a store's answer: it is lost, though what was asked for is done.
-    pub reply_lost: u64,
-    /// At a commit: time-out, and it lands later.
-    pub commit_late: u64,
-    /// At an append: it fails, and is not in the log; what follows may be.
-    pub append_lost: u64,
-    /// At an append: it fails, and is in the log.
-    pub append_unacknowledged: u64,
-    /// At an append: it fails, and lands later.
-    pub append_late: u64,
-    /// At an append: another copy lands later.
-    pub append_twice: u64,
-    /// At a delivery: the consumer skips a record.
-    pub skip: u64,
-    /// At a call: the provider does nothing and does not say so.
-    pub silent_before: u64,
-    /// At a call: the provider does it and does not say so.
-    pub silent_after: u64,
-    /// At a call: the provider says "later".
-    pub transient: u64,
-    /// Clocks of processes are up to so many ms off.
-    pub skew: i64,
-}
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Faults([u64; Fault::ALL.len()]);
 
 // === impl Faults ===
 
 impl Faults {
     /// None at all.
-    pub fn none() -> Self {
-        Self::default()
+    pub const fn none() -> Self {
+        Self([0; Fault::ALL.len()])
     }
 
     /// Those of a seed; one world in eight has none.
     pub fn draw(chance: &mut Chance) -> Self {
+        let mut faults = Self::none();
         if chance.index(8) == 0 {
-            return Self::none();
+            return faults;
         }
-        let mut odds = |most: i64| if chance.index(2) == 0 { 0 } else { u64::try_from(chance.within(1, most)).unwrap_or(1) };
-        Self {
-            kill: odds(60),
-            zombie: odds(30),
-            handover: odds(20),
-            rewind: odds(40),
-            restore: odds(6),
-            refuse: odds(8),
-            stuck: odds(50),
-            reply_lost: odds(500),
-            commit_late: odds(500),
-            append_lost: odds(300),
-            append_unacknowledged: odds(300),
-            append_late: odds(300),
-            append_twice: odds(500),
-            skip: odds(300),
-            silent_before: odds(1_000),
-            silent_after: odds(1_000),
-            transient: odds(1_000),
-            skew: i64::try_from(odds(80)).unwrap_or(0),
+        for fault in Fault::ALL {
+            let odds = if chance.index(2) == 0 { 0 } else { chance.within(1, fault.most()) };
+            faults.0[*fault as usize] = u64::try_from(odds).unwrap_or(1);
         }
+        faults
     }
 
-    /// Whether any of them can leave a send unknown: all that changes who leads, or hides an answer.
-    pub fn may_leave_unknown(&self) -> bool {
-        let harmless = Self { transient: self.transient, skip: self.skip, skew: self.skew, stuck: self.stuck, ..Self::none() };
-        *self != harmless
+    fn of(&self, fault: Fault) -> u64 {
+        self.0[fault as usize]
+    }
+}
+
+/// Decides at every occasion whether a fault strikes.
+///
+/// Every kind draws from a sequence of its own, and every strike brings another one for its particulars: so one that
+/// is left out of a scenario does not change what the others draw.
+#[derive(Clone, Debug)]
+pub struct Dice {
+    seed: u64,
+    faults: Faults,
+    chances: Vec<Chance>,
+    without: Arc<Without>,
+    /// Strikes so far, those left out as well.
+    struck: [u32; Fault::ALL.len()],
+    /// Strikes that took place.
+    counts: [u64; Fault::ALL.len()],
+    over: bool,
+}
+
+// === impl Dice ===
+
+impl Dice {
+    /// For these odds.
+    pub fn new(seed: u64, faults: Faults, without: Arc<Without>) -> Self {
+        let chances = Fault::ALL.iter().map(|fault| Chance::new(seed).at(1 + *fault as u64)).collect();
+        Self { seed, faults, chances, without, struck: [0; Fault::ALL.len()], counts: [0; Fault::ALL.len()], over: false }
+    }
+
+    /// Whether this world has the fault at all.
+    pub fn may(&self, fault: Fault) -> bool {
+        self.faults.of(fault) > 0
+    }
+
+    /// Whether a fault strikes here; if so, what its particulars are drawn from.
+    pub fn strike(&mut self, fault: Fault) -> Option<Chance> {
+        let odds = self.faults.of(fault);
+        if odds == 0 || self.over || !self.chances[fault as usize].hits(odds) {
+            return None;
+        }
+        let occasion = self.struck[fault as usize];
+        self.struck[fault as usize] += 1;
+        if self.without.fault(fault, occasion) {
+            return None;
+        }
+        self.counts[fault as usize] += 1;
+        Some(Chance::new(self.seed).at((1 + fault as u64) << 32 | u64::from(occasion)))
+    }
+
+    /// It did not take place after all.
+    pub fn missed(&mut self, fault: Fault) {
+        self.counts[fault as usize] -= 1;
+    }
+
+    /// From now on nothing goes wrong.
+    pub fn end(&mut self) {
+        self.over = true;
+    }
+
+    /// Whether that was said.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// What took place, by kind.
+    pub fn counts(&self) -> impl Iterator<Item = (Fault, u64)> {
+        Fault::ALL.iter().map(|fault| (*fault, self.counts[*fault as usize])).filter(|(_, count)| *count > 0)
+    }
+
+    /// How often each kind struck, those left out as well.
+    pub fn struck(&self) -> impl Iterator<Item = (Fault, u32)> {
+        Fault::ALL.iter().map(|fault| (*fault, self.struck[*fault as usize])).filter(|(_, count)| *count > 0)
+    }
+
+    /// The odds, for people.
+    pub fn describe(&self) -> String {
+        let odds = Fault::ALL.iter().filter(|fault| self.faults.of(**fault) > 0);
+        let odds: Vec<String> = odds.map(|fault| format!("{} {}", fault.name(), self.faults.of(*fault))).collect();
+        if odds.is_empty() { "no faults".to_owned() } else { format!("faults in 10,000 occasions: {}", odds.join(", ")) }
     }
 }
 
@@ -102,12 +201,37 @@ impl Faults {
 mod tests {
     use super::*;
 
+    fn drawn(seed: u64) -> Faults {
+        Faults::draw(&mut Chance::new(seed))
+    }
+
     #[test]
     fn some_worlds_have_no_faults_and_every_fault_has_its_worlds() {
-        let drawn: Vec<Faults> = (0..200).map(|seed| Faults::draw(&mut Chance::new(seed))).collect();
-        assert!(drawn.iter().any(|faults| *faults == Faults::none()));
-        assert!(drawn.iter().any(|faults| faults.kill > 0 && faults.zombie == 0));
-        assert!(drawn.iter().any(|faults| faults.rewind > 0 && faults.kill == 0));
-        assert!(!Faults::none().may_leave_unknown());
+        let drawn: Vec<Faults> = (0..200).map(drawn).collect();
+        assert!(drawn.contains(&Faults::none()));
+        for fault in Fault::ALL {
+            assert!(drawn.iter().any(|faults| faults.of(*fault) > 0), "{}", fault.name());
+        }
+    }
+
+    #[test]
+    fn what_is_left_out_does_not_change_what_others_draw() {
+        let strikes = |without: &str| {
+            let without = Arc::new(Without::parse(without).unwrap());
+            let mut dice = Dice::new(3, Faults([5_000; Fault::ALL.len()]), without);
+            let kills: Vec<bool> = (0..20).map(|_| dice.strike(Fault::Kill).is_some()).collect();
+            let mut zombies = Vec::new();
+            for _ in 0..20 {
+                zombies.push(dice.strike(Fault::Zombie).map(|mut chance| chance.index(1_000)));
+            }
+            (kills, zombies)
+        };
+        let (kills, zombies) = strikes("");
+        let (fewer, same) = strikes("kill.1");
+        assert_eq!(zombies, same);
+        assert_eq!(kills.iter().filter(|kill| **kill).count(), fewer.iter().filter(|kill| **kill).count() + 1);
+        let (none, same) = strikes("kill");
+        assert_eq!(zombies, same);
+        assert!(!none.contains(&true));
     }
 }

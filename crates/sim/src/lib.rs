@@ -12,10 +12,14 @@ pub mod oracle;
 mod process;
 pub mod provider;
 pub mod run;
+pub mod scenario;
 pub mod shop;
+pub mod shrink;
 pub mod story;
+pub mod switches;
 pub mod workload;
 pub mod world;
 
-pub use faults::Switches;
 pub use run::{Report, run};
+pub use scenario::Scenario;
+pub use switches::Switches;

@@ -1,45 +1,56 @@
-//! `waypost-sim`: replays one seed and tells its story, or runs many and counts.
+//! `waypost-sim`: replays one world and tells its story, or runs many on all cores and counts.
 
-use std::{
-    io::{IsTerminal as _, Write as _},
-    process::ExitCode,
-    time::Duration,
-};
+mod many;
+
+use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use waypost_sim::{Switches, run, story::Tally};
+use waypost_sim::{Scenario, Switches, run, scenario::Without};
 
 /// Seeded worlds of the whole pipeline under faults.
+///
+/// One seed is one world: who works there, what people do, what breaks, and in which order everything happens.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Cli {
     /// Replays one world and prints its story.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
     seed: Option<u64>,
+    /// Leaves parts of it out: `kill,zombie.3,m7-9` is no kill, not the fourth zombie, not the events 7 to 9.
+    #[arg(long, requires = "seed", default_value = "", value_parser = Without::parse)]
+    without: Without,
+    /// Makes the world smaller first, as long as it stays wrong.
+    #[arg(long, requires = "seed")]
+    shrink: bool,
     /// Runs so many worlds.
     #[arg(long, default_value_t = 300)]
     seeds: u64,
     /// Seed of the first.
     #[arg(long, default_value_t = 0)]
     from: u64,
-}
-
-#[expect(clippy::disallowed_methods, reason = "the rate is of wall time; nothing in a world sees it")]
-fn elapsed() -> impl Fn() -> Duration {
-    let started = std::time::Instant::now();
-    move || started.elapsed()
+    /// Switches off one rule after the other and counts the worlds that go wrong.
+    #[arg(long, conflicts_with = "seed")]
+    switches: bool,
+    /// Threads; as many as there are cores unless given.
+    #[arg(long)]
+    threads: Option<usize>,
 }
 
 fn main() -> ExitCode {
+    // What a fold panics over is the oracle's to report, with its seed.
+    std::panic::set_hook(Box::new(|_| ()));
     let cli = Cli::parse();
-    match cli.seed {
-        Some(seed) => one(seed),
-        None => many(cli.from, cli.seeds),
-    }
+    let seeds = cli.from..cli.from.saturating_add(cli.seeds);
+    let Some(seed) = cli.seed else {
+        return if cli.switches { many::switches(&seeds, cli.threads) } else { many::run(&seeds, cli.threads) };
+    };
+    let scenario = Scenario { seed, without: cli.without };
+    let shrunk = if cli.shrink { many::smaller(&scenario) } else { None };
+    one(&shrunk.unwrap_or(scenario))
 }
 
-fn one(seed: u64) -> ExitCode {
-    let report = run(seed, Switches::default(), true);
+fn one(scenario: &Scenario) -> ExitCode {
+    let report = run(scenario, Switches::default(), true);
     let mut out = std::io::stdout().lock();
     for line in report.story.lines() {
         // A closed pipe ends the story.
@@ -50,50 +61,12 @@ fn one(seed: u64) -> ExitCode {
     drop(writeln!(out, "\n{}\ndigest {:016x}", report.tally, report.story.digest()));
     match report.wrong {
         None => {
-            drop(writeln!(out, "seed {seed}: everything holds"));
+            drop(writeln!(out, "world {scenario}: everything holds"));
             ExitCode::SUCCESS
         }
         Some(wrong) => {
-            drop(writeln!(out, "seed {seed}: WRONG: {wrong}"));
+            drop(writeln!(out, "world {scenario}: WRONG: {wrong}"));
             ExitCode::FAILURE
         }
     }
-}
-
-fn many(from: u64, seeds: u64) -> ExitCode {
-    let (elapsed, mut sum, mut failed) = (elapsed(), Tally::default(), Vec::new());
-    let progress = std::io::stderr().is_terminal();
-    for seed in from..from.saturating_add(seeds) {
-        let report = run(seed, Switches::default(), false);
-        sum.add(&report.tally);
-        if let Some(wrong) = report.wrong {
-            say(&format!("seed {seed}: WRONG: {wrong}\n"));
-            failed.push(seed);
-        }
-        if progress && sum.worlds % 20 == 0 {
-            let rate = per_minute(sum.worlds, elapsed());
-            say(&format!("\r{} of {seeds} worlds, {rate} per minute, {} wrong ", sum.worlds, failed.len()));
-        }
-    }
-    if progress {
-        say("\n");
-    }
-    let took = elapsed();
-    let mut out = std::io::stdout().lock();
-    drop(writeln!(out, "{sum}\n{} ms, {} worlds per minute", took.as_millis(), per_minute(sum.worlds, took)));
-    if failed.is_empty() {
-        return ExitCode::SUCCESS;
-    }
-    let seeds: Vec<String> = failed.iter().map(u64::to_string).collect();
-    drop(writeln!(out, "WRONG: seed {}; replay with --seed", seeds.join(", ")));
-    ExitCode::FAILURE
-}
-
-/// To the terminal; nobody there is no reason to stop.
-fn say(text: &str) {
-    drop(std::io::stderr().lock().write_all(text.as_bytes()));
-}
-
-fn per_minute(worlds: u64, took: Duration) -> u128 {
-    u128::from(worlds) * 60_000 / took.as_millis().max(1)
 }

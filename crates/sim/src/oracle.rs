@@ -163,6 +163,8 @@ fn nothing_lost(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
             match accepted.record.kind {
                 kind::EVENT => drop(events.insert(accepted.record.id)),
                 kind::MERGE_BEGIN => world.tally.merges += 1,
+                kind::ERASED => world.tally.erases += 1,
+                kind::RECALL => world.tally.recalls += 1,
                 kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() && !items.insert(accepted.record.id) => {
                     return Err(format!("{id}: an event comes twice, at {} again", accepted.position));
                 }

@@ -7,7 +7,7 @@ use std::{
 
 use waypost_engine::library::Library;
 use waypost_identity::IdentityProcessor;
-use waypost_memory::{Seeded, VirtualClock};
+use waypost_memory::{MemoryStore, Seeded, VirtualClock};
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_runtime::{
     Command, Config, Input, Machine, Processor, RoleMachine,
@@ -24,6 +24,10 @@ pub(crate) struct Process {
     pub(crate) machine: Box<dyn Machine>,
     /// What the sender's process keeps outside its machine.
     pub(crate) calls: Arc<Calls>,
+    /// The master of the store that it talks to.
+    pub(crate) store: MemoryStore,
+    /// That is not the one that others talk to, until this instant.
+    pub(crate) split_until: Option<Timestamp>,
     /// Its clock is so much off.
     pub(crate) skew: Span,
     /// Where its consumer stands, by partition.
@@ -70,12 +74,14 @@ pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seede
 
 impl Process {
     /// A process that owns nothing.
-    pub(crate) fn new(number: u64, role: Role, machine: Box<dyn Machine>, calls: Arc<Calls>, skew: Span) -> Self {
+    pub(crate) fn new(number: u64, role: Role, machine: Box<dyn Machine>, calls: Arc<Calls>, store: MemoryStore, skew: Span) -> Self {
         Self {
             number,
             role,
             machine,
             calls,
+            store,
+            split_until: None,
             skew,
             positions: BTreeMap::new(),
             assigned: BTreeSet::new(),
@@ -117,6 +123,12 @@ impl Process {
     /// Nothing asked for, queued, or unanswered, and a machine at rest.
     pub(crate) fn is_idle(&self) -> bool {
         self.asked.is_empty() && self.sending.is_empty() && self.answers.is_empty() && self.timeouts.is_empty() && self.machine.idle()
+    }
+}
+
+impl std::fmt::Display for Process {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} process {}{}", self.role, self.number, if self.is_zombie() { " (zombie)" } else { "" })
     }
 }
 

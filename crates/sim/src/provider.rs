@@ -10,15 +10,14 @@ use async_trait::async_trait;
 use waypost_codec::inbox::Outcome;
 use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
 
-use crate::{chance::Chance, faults::Faults};
+use crate::faults::{Dice, Fault};
 
 /// One provider of a world; clones are the same.
 #[derive(Clone)]
 pub struct SimProvider(Arc<Mutex<Inner>>);
 
 struct Inner {
-    chance: Chance,
-    faults: Faults,
+    dice: Dice,
     /// Messages that went out, by dispatch.
     sent: BTreeMap<String, u32>,
     calls: u64,
@@ -28,9 +27,14 @@ struct Inner {
 // === impl SimProvider ===
 
 impl SimProvider {
-    /// With these odds of silence and refusal.
-    pub fn new(chance: Chance, faults: Faults) -> Self {
-        Self(Arc::new(Mutex::new(Inner { chance, faults, sent: BTreeMap::new(), calls: 0, silent: 0 })))
+    /// One whose silence and refusals these dice decide.
+    pub fn new(dice: Dice) -> Self {
+        Self(Arc::new(Mutex::new(Inner { dice, sent: BTreeMap::new(), calls: 0, silent: 0 })))
+    }
+
+    /// What became of its dice.
+    pub fn dice(&self) -> Dice {
+        self.inner().dice.clone()
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -39,7 +43,7 @@ impl SimProvider {
 
     /// From now on it works.
     pub fn heal(&self) {
-        self.inner().faults = Faults::none();
+        self.inner().dice.end();
     }
 
     /// How many messages went out, by dispatch (text form of its id).
@@ -63,16 +67,19 @@ impl Provider for SimProvider {
     async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
         let mut inner = self.inner();
         inner.calls += 1;
-        let Faults { silent_before, silent_after, transient, .. } = inner.faults;
-        if inner.chance.hits(transient) {
+        if inner.dice.strike(Fault::Transient).is_some() {
             return ProviderOutcome::other(Outcome::Transient, "451 later");
         }
-        if inner.chance.hits(silent_before) {
+        if let Some(mut chance) = inner.dice.strike(Fault::Throttled) {
+            let retry_after = (chance.index(2) == 0).then(|| chance.span(100, 5_000));
+            return ProviderOutcome { retry_after, ..ProviderOutcome::other(Outcome::Throttled, "429 too many") };
+        }
+        if inner.dice.strike(Fault::SilentBefore).is_some() {
             inner.silent += 1;
             return ProviderOutcome::other(Outcome::Unknown, "no answer");
         }
         *inner.sent.entry(message.dispatch.clone()).or_default() += 1;
-        if inner.chance.hits(silent_after) {
+        if inner.dice.strike(Fault::SilentAfter).is_some() {
             inner.silent += 1;
             return ProviderOutcome::other(Outcome::Unknown, "no answer");
         }

@@ -1,34 +1,36 @@
-//! One seed, from its first instant to the verdict.
+//! One world, from its first instant to the verdict.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use crate::{
-    faults::Switches,
     oracle,
+    scenario::{Part, Scenario},
     story::{Story, Tally},
+    switches::Switches,
     world::World,
 };
 
-/// What became of a seed.
+/// What became of a world.
 #[derive(Clone, Debug)]
 pub struct Report {
-    /// Which.
-    pub seed: u64,
     /// What happened.
     pub story: Story,
     /// What was counted.
     pub tally: Tally,
+    /// What could be left out of it.
+    pub parts: Vec<Part>,
     /// What is wrong, if anything is.
     pub wrong: Option<String>,
 }
 
-/// Plays and judges the world of a seed; its milestones are kept if it is to be `told`.
-pub fn run(seed: u64, switches: Switches, told: bool) -> Report {
-    let mut world = World::new(seed, switches, told);
+/// Plays and judges a world; its milestones are kept if it is to be `told`.
+pub fn run(scenario: &Scenario, switches: Switches, told: bool) -> Report {
+    let mut world = World::new(scenario, switches, told);
     // A panic in a machine is a finding like any other; the world is not used again.
     let played = catch_unwind(AssertUnwindSafe(|| world.play().and_then(|()| oracle::judge(&mut world))));
     let wrong = played.unwrap_or_else(|panic| Err(format!("panic: {}", said(&*panic)))).err();
-    Report { seed, story: std::mem::take(&mut world.story), tally: std::mem::take(&mut world.tally), wrong }
+    let parts = world.parts();
+    Report { story: std::mem::take(&mut world.story), tally: std::mem::take(&mut world.tally), parts, wrong }
 }
 
 fn said(panic: &(dyn std::any::Any + Send)) -> String {

@@ -6,6 +6,8 @@ use waypost_runtime::machine::Counters;
 use waypost_types::Timestamp;
 use xxhash_rust::xxh3::Xxh3;
 
+use crate::faults::Dice;
+
 /// What happened, in order.
 #[derive(Clone, Debug, Default)]
 pub struct Story {
@@ -32,8 +34,20 @@ pub struct Tally {
     pub gaps: u64,
     /// Records dropped as already had.
     pub repeats: u64,
+    /// Frames folded.
+    pub frames: u64,
+    /// Records folded.
+    pub records: u64,
+    /// Times a producer was recreated.
+    pub producer_resets: u64,
     /// Commits applied.
     pub commits: u64,
+    /// Profiles erased.
+    pub erases: u64,
+    /// Sends taken back after they were decided.
+    pub recalls: u64,
+    /// Sends that went out although they were taken back.
+    pub raced: u64,
     /// Profiles that moved.
     pub merges: u64,
     /// Sends decided.
@@ -60,6 +74,11 @@ impl Story {
     /// An empty one; its lines are kept only if it is to be `told`.
     pub fn new(start: Timestamp, told: bool) -> Self {
         Self { lines: Vec::new(), told, start, digest: 0 }
+    }
+
+    /// Whether its lines are kept.
+    pub fn is_told(&self) -> bool {
+        self.told
     }
 
     /// A milestone.
@@ -94,9 +113,11 @@ impl Story {
 // === impl Tally ===
 
 impl Tally {
-    /// An injected fault.
-    pub fn fault(&mut self, kind: &'static str) {
-        *self.faults.entry(kind).or_default() += 1;
+    /// What took place of the faults that these dice decided.
+    pub fn faults(&mut self, dice: &Dice) {
+        for (fault, count) in dice.counts() {
+            *self.faults.entry(fault.name()).or_default() += count;
+        }
     }
 
     /// What a machine counted in its life.
@@ -105,6 +126,9 @@ impl Tally {
         self.gaps += counters.gaps;
         self.repeats += counters.repeats;
         self.commits += counters.commits;
+        self.frames += counters.frames;
+        self.records += counters.records;
+        self.producer_resets += counters.producer_resets;
         self.timers += counters.timers;
         self.divergences += counters.divergences;
         self.dead_letters += counters.dead_letters;
@@ -112,7 +136,8 @@ impl Tally {
 
     /// Adds another's counts.
     pub fn add(&mut self, other: &Self) {
-        let Self { worlds, steps, events, takeovers, rewinds, gaps, repeats, commits, merges, sends, calls, unknowns, timers, .. } = other;
+        let Self { worlds, steps, events, takeovers, rewinds, gaps, repeats, frames, records, producer_resets, commits, .. } = other;
+        let Self { merges, erases, sends, recalls, raced, kept, calls, unknowns, timers, divergences, dead_letters, .. } = other;
         self.worlds += worlds;
         self.steps += steps;
         self.events += events;
@@ -120,15 +145,21 @@ impl Tally {
         self.rewinds += rewinds;
         self.gaps += gaps;
         self.repeats += repeats;
+        self.frames += frames;
+        self.records += records;
+        self.producer_resets += producer_resets;
         self.commits += commits;
         self.merges += merges;
+        self.erases += erases;
         self.sends += sends;
+        self.recalls += recalls;
+        self.raced += raced;
+        self.kept += kept;
         self.calls += calls;
         self.unknowns += unknowns;
         self.timers += timers;
-        self.kept += other.kept;
-        self.divergences += other.divergences;
-        self.dead_letters += other.dead_letters;
+        self.divergences += divergences;
+        self.dead_letters += dead_letters;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -137,15 +168,15 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { worlds, steps, events, merges, erases, sends, recalls, raced, kept, calls, unknowns, .. } = self;
+        writeln!(f, "{worlds} worlds, {steps} steps")?;
+        writeln!(f, "people: {events} events, {merges} merges, {erases} erases")?;
+        writeln!(f, "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {unknowns} unknown")?;
+        let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, producer_resets, .. } = self;
+        writeln!(f, "folded: {frames} frames of {records} records, {timers} timers, {commits} commits")?;
         writeln!(
             f,
-            "{} worlds, {} steps: {} events, {} merges, {} sends ({} foreseen), {} calls, {} unknown",
-            self.worlds, self.steps, self.events, self.merges, self.sends, self.kept, self.calls, self.unknowns
-        )?;
-        writeln!(
-            f,
-            "{} takeovers, {} rewinds, {} gaps, {} repeats, {} commits, {} timers",
-            self.takeovers, self.rewinds, self.gaps, self.repeats, self.commits, self.timers
+            "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats, {producer_resets} producers discarded"
         )?;
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })

@@ -26,8 +26,18 @@ pub struct Append {
     pub partition: Option<u32>,
     /// What.
     pub record: Record,
+    /// The events of people are numbered.
+    pub number: Option<u32>,
     /// For the story.
     pub says: String,
+}
+
+// === impl Append ===
+
+impl Append {
+    fn is_of_people(&self) -> bool {
+        self.record.kind != kind::DEF_ACTIVATE
+    }
 }
 
 /// What one person is called.
@@ -64,7 +74,7 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
     }
     let mut people: Vec<Person> =
         (0..chance.small(4)).map(|name| Person { name, devices: chance.small(2), known: Vec::new(), user: chance.index(2) == 0 }).collect();
-    let events = 6 + chance.index(26);
+    let events = 6 + chance.index(38);
     let mut at = start.plus(chance.span(0, 500));
     let mut told: Vec<Append> = Vec::new();
     for number in 0..events {
@@ -74,7 +84,7 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
             && let Some(before) = chance.pick(&told)
         {
             let says = format!("again: {}", before.says);
-            appends.push(Append { at, says, ..before.clone() });
+            appends.push(Append { at, says, number: None, ..before.clone() });
             continue;
         }
         let who = chance.index(people.len());
@@ -90,6 +100,9 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
         }
     }
     appends.sort_by_key(|append| append.at);
+    for (append, number) in appends.iter_mut().filter(|append| append.is_of_people()).zip(0..) {
+        append.number = Some(number);
+    }
     appends
 }
 
@@ -174,7 +187,7 @@ fn event(
     let record = Record::new(kind::EVENT, WORKSPACE, id, key, at, body.encode_to_vec().into());
     let names: Vec<&str> = names.iter().map(|(_, value)| value.as_str()).collect();
     let says = format!("m{number} {} by {}", if name.is_empty() { "identify" } else { name }, names.join(" "));
-    Append { at, role: Role::Identity, partition: None, record, says }
+    Append { at, role: Role::Identity, partition: None, record, number: None, says }
 }
 
 /// Every partition learns of a set at its own moment, and of some sets twice.
@@ -193,6 +206,7 @@ fn activate(chance: &mut Chance, at: Timestamp, set: usize, partitions: u32, app
                     role,
                     partition: Some(partition),
                     record,
+                    number: None,
                     says: format!("set {} at {role}/{partition}", body.set),
                 });
             }

@@ -4,7 +4,10 @@
 
 mod breaking;
 mod carrying;
+mod clearing;
+mod repacking;
 mod staffing;
+mod telling;
 
 use std::{collections::VecDeque, fmt, sync::Arc};
 
@@ -20,11 +23,13 @@ use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
 
 use crate::{
     chance::Chance,
-    faults::{Faults, Switches},
+    faults::{Dice, Fault, Faults},
     process::{Process, install},
     provider::SimProvider,
+    scenario::{Part, Scenario, Without},
     shop::Shop,
     story::{Story, Tally},
+    switches::Switches,
     workload,
 };
 
@@ -34,23 +39,23 @@ pub const PUBLIC: [&str; 3] = ["waypost.segment-changes.v1", "waypost.decisions.
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// A world of more steps than this does not come to rest.
 const MOST_STEPS: u64 = 600_000;
-/// How long after the last event the last message has been sent, or given up.
-const TAIL: Span = Span::from_secs(75);
+/// How long after the last event every timer has fired that is to fire in this world.
+const TAIL: Span = Span::from_secs(120);
+/// Timers further away than this are those of ledgers and retention: nobody waits for them.
+const FAR: Span = Span::from_hours(1);
 
 /// What goes on by itself after those who began it are gone.
 #[derive(Debug)]
 pub(crate) enum Late {
     Append(Append),
-    Commit(PartitionId, Box<Commit>),
-    Claim(PartitionId, Token),
+    Commit(MemoryStore, PartitionId, Box<Commit>),
+    Claim(MemoryStore, PartitionId, Token),
 }
 
 /// One world.
 pub struct World {
     pub(crate) chance: Chance,
-    pub(crate) faults: Faults,
-    /// As drawn, also once they have ended.
-    pub(crate) drawn: Faults,
+    pub(crate) dice: Dice,
     pub(crate) config: Config,
     pub(crate) layout: Layout,
     pub(crate) clock: VirtualClock,
@@ -65,6 +70,7 @@ pub struct World {
     pub(crate) wrong: Option<String>,
     workload: VecDeque<workload::Append>,
     backups: Vec<(PartitionId, Dump)>,
+    channels: repacking::Channels,
     refused_until: Option<Timestamp>,
     /// What the processes have seen of the shop's definitions.
     library: Arc<Library>,
@@ -72,7 +78,12 @@ pub struct World {
     bodies_at: Option<Timestamp>,
     /// Told by identity on the progress topic, and not read yet by everybody.
     told: VecDeque<(u32, Timestamp)>,
+    without: Arc<Without>,
+    /// Of the events that come.
+    numbers: Vec<u32>,
     starved: Option<PartitionId>,
+    /// By how much clocks of processes are off is drawn from this.
+    skews: Option<Chance>,
     /// How eager this world is to answer, to carry out, to send, to deliver.
     weights: [usize; 4],
     processes_so_far: u64,
@@ -82,12 +93,16 @@ pub struct World {
 // === impl World ===
 
 impl World {
-    /// The world of a seed, before anything has happened.
-    pub fn new(seed: u64, switches: Switches, told: bool) -> Self {
+    /// The world of a scenario, before anything has happened.
+    pub fn new(scenario: &Scenario, switches: Switches, told: bool) -> Self {
+        let seed = scenario.seed;
         let mut chance = Chance::new(seed);
+        let without = Arc::new(scenario.without.clone());
+        let mut dice = Dice::new(seed, Faults::draw(&mut chance.at(1)), without.clone());
         let clock = VirtualClock::new(START);
         let layout = Layout { number: 1, partitions: [1, 1, 2, 2, 3, 4][chance.index(6)] };
-        let (log, store) = (MemoryLog::new(&clock), MemoryStore::new());
+        let log = log(&clock, &mut dice);
+        let store = MemoryStore::new();
         store.check(switches.checks);
         for role in Role::KEYED {
             log.create_plain(role.inbox().unwrap_or_default(), layout.partitions);
@@ -99,17 +114,17 @@ impl World {
         for topic in PUBLIC.into_iter().chain(["wp1.dead"]) {
             log.create_plain(topic, 2);
         }
-        let faults = Faults::draw(&mut chance);
-        let workload: VecDeque<_> = workload::draw(&mut chance, START, layout.partitions).into();
-        let ends = workload.back().map_or(START, |append| append.at);
-        let starved = if chance.index(4) == 0 {
-            let role = chance.pick(&Role::KEYED).copied().unwrap_or(Role::Identity);
-            Some(PartitionId { role, index: u32::try_from(chance.index(layout.partitions as usize)).unwrap_or(0) })
-        } else {
-            None
-        };
-        // In some worlds a set is activated before its bodies have arrived.
-        let (library, bodies_at) = if chance.index(6) == 0 {
+        let workload = workload::draw(&mut chance.at(2), START, layout.partitions);
+        let ends = workload.last().map_or(START, |append| append.at);
+        let workload: VecDeque<_> = workload.into_iter().filter(|append| append.number.is_none_or(|n| !without.event(n))).collect();
+        let numbers = workload.iter().filter_map(|append| append.number).collect();
+        let starved = dice.strike(Fault::Starved).map(|mut chance| {
+            // Rather identity, which everything waits for.
+            let role = chance.pick(&[&Role::KEYED[..], &[Role::Identity; 4]].concat()).copied().unwrap_or(Role::Identity);
+            PartitionId { role, index: u32::try_from(chance.index(layout.partitions as usize)).unwrap_or(0) }
+        });
+        let skews = dice.strike(Fault::ProcessClocks);
+        let (library, bodies_at) = if let Some(mut chance) = dice.strike(Fault::BodiesLate) {
             let library = Library::default();
             for body in Shop::get().bodies.first().into_iter().flatten() {
                 library.insert(body.clone());
@@ -119,7 +134,8 @@ impl World {
             (Shop::get().library.clone(), None)
         };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
-        let provider = SimProvider::new(Chance::new(seed ^ 0x5e4d), faults.clone());
+        let repacked = dice.may(Fault::Repacked);
+        let provider = SimProvider::new(dice.clone());
         let config = Config {
             tick_entities: chance.small(2),
             own_timers: 32,
@@ -133,8 +149,7 @@ impl World {
         };
         let mut world = Self {
             chance,
-            drawn: faults.clone(),
-            faults,
+            dice,
             config,
             layout,
             clock,
@@ -148,11 +163,15 @@ impl World {
             wrong: None,
             workload,
             backups: Vec::new(),
+            channels: repacking::Channels::new(repacked),
             refused_until: None,
             library,
             bodies_at,
             told: VecDeque::new(),
+            without,
+            numbers,
             starved,
+            skews,
             weights,
             processes_so_far: 0,
             ends,
@@ -161,11 +180,31 @@ impl World {
         world
     }
 
+    /// What could be left out of this world, as far as it has been played.
+    pub fn parts(&self) -> Vec<Part> {
+        let events = self.numbers.iter().copied().map(Part::Event);
+        let provider = self.provider.dice();
+        let struck: Vec<(Fault, u32)> = self.dice.struck().chain(provider.struck()).collect();
+        let kinds = struck.iter().map(|(fault, _)| Part::Kind(*fault));
+        let faults = struck.iter().flat_map(|(fault, count)| (0..*count).map(|n| Part::Fault(*fault, n)));
+        kinds.chain(events).chain(faults).filter(|part| !self.without.has(*part)).collect()
+    }
+
     /// Goes on until everything has come to rest.
     ///
     /// # Errors
     /// What must not happen and did.
     pub fn play(&mut self) -> Result<(), String> {
+        let played = self.go_on();
+        for process in std::mem::take(&mut self.processes) {
+            self.tally.machine(&process.machine.counters());
+        }
+        self.tally.faults(&self.dice);
+        self.tally.faults(&self.provider.dice());
+        played
+    }
+
+    fn go_on(&mut self) -> Result<(), String> {
         loop {
             self.tally.steps += 1;
             if let Some(wrong) = self.wrong.take() {
@@ -174,8 +213,7 @@ impl World {
             if self.tally.steps > MOST_STEPS {
                 return Err(format!("does not come to rest: {:?}", self.processes));
             }
-            let over = self.clock.now() >= self.ends;
-            if over && self.faults != Faults::none() {
+            if self.clock.now() >= self.ends && !self.dice.is_over() {
                 self.heal();
             }
             self.come_in();
@@ -189,14 +227,11 @@ impl World {
             if self.step() {
                 continue;
             }
-            if self.clock.now() >= self.ends.plus(TAIL) && self.is_at_rest() {
+            if self.clock.now() >= self.ends && self.is_at_rest() {
                 break;
             }
             let next = self.next_instant().max(self.clock.now().plus(Span::from_millis(1)));
             self.advance_to(next);
-        }
-        for process in std::mem::take(&mut self.processes) {
-            self.tally.machine(&process.machine.counters());
         }
         Ok(())
     }
@@ -213,7 +248,6 @@ impl World {
         }
         self.bodies_at = None;
         self.story.tell(self.clock.now(), || "the bodies of the second set arrive".to_owned());
-        self.tally.fault("bodies late");
         for body in Shop::get().bodies.iter().flatten() {
             self.library.insert(body.clone());
         }
@@ -246,16 +280,23 @@ impl World {
 
     fn append(&mut self, to: PartitionId, payload: Bytes) {
         let topic = to.role.inbox().unwrap_or_default().to_owned();
-        self.put(Append { topic, partition: to.index, key: None, headers: Vec::new(), payload });
+        self.put("a door", Append { topic, partition: to.index, key: None, headers: Vec::new(), payload });
     }
 
     /// Appends to the log, which takes everything.
-    pub(crate) fn put(&mut self, append: Append) -> Offset {
+    pub(crate) fn put(&mut self, who: impl fmt::Display, append: Append) -> Offset {
         self.story.note(&[2, append.payload.len() as u64]);
-        self.log.append(append).unwrap_or_else(|error| {
+        self.channels.learn(&append);
+        let told = self.story.is_told().then(|| append.clone());
+        let offset = self.log.append(append).unwrap_or_else(|error| {
             self.wrong.get_or_insert_with(|| format!("the log refuses: {error}"));
             0
-        })
+        });
+        if let Some(append) = told {
+            let (now, to) = (self.clock.now(), format!("{}/{} @{offset}", append.topic, append.partition));
+            self.story.tell(now, || format!("  {to} by {who}: {}", telling::told(&append)));
+        }
+        offset
     }
 
     /// Identity tells how far it has come, and the others read it some time.
@@ -380,22 +421,6 @@ impl World {
             .min()
             .unwrap_or_else(|| now.plus(Span::from_secs(1)))
     }
-
-    fn is_at_rest(&self) -> bool {
-        self.late.is_empty()
-            && self.workload.is_empty()
-            && self.processes.iter().all(|process| !process.is_zombie() && process.is_idle())
-            && Role::KEYED.into_iter().all(|role| (0..self.layout.partitions).all(|index| self.is_read(PartitionId { role, index })))
-    }
-
-    /// Whether somebody has read a partition to its end, and stored what it means.
-    fn is_read(&self, partition: PartitionId) -> bool {
-        let topic = partition.role.inbox().unwrap_or_default();
-        let end = self.log.watermarks(topic, partition.index).map_or(0, |(_, end)| end);
-        let owners = self.processes.iter().filter(|process| process.role == partition.role);
-        owners.filter_map(|process| process.positions.get(&partition.index)).any(|at| *at == end)
-            && self.store.dump(partition).is_some_and(|dump| dump.off == end)
-    }
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -406,8 +431,17 @@ enum Way {
     Deliver,
 }
 
+/// The log of a world, by the broker's clock.
+fn log(clock: &VirtualClock, dice: &mut Dice) -> MemoryLog {
+    let off = dice
+        .strike(Fault::BrokerClock)
+        .map_or(Span::ZERO, |mut chance| if chance.index(3) == 0 { chance.span(-2_500, 2_500) } else { chance.span(-90, 90) });
+    let clock = clock.clone();
+    MemoryLog::with_time(move || clock.now().plus(off))
+}
+
 impl fmt::Debug for World {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("World").field("now", &self.clock.now()).field("faults", &self.drawn).finish_non_exhaustive()
+        f.debug_struct("World").field("now", &self.clock.now()).field("faults", &self.dice.describe()).finish_non_exhaustive()
     }
 }

@@ -1,15 +1,64 @@
-//! What nobody asked for: deaths, zombies, rewound stores; and the end of all that.
+//! What nobody asked for: deaths, zombies, rewound stores.
 
 use waypost_runtime::{Command, Input};
 use waypost_types::{PartitionId, Role};
 
 use super::{Late, World};
-use crate::{faults::Faults, process::Process};
+use crate::{chance::Chance, faults::Fault, process::Process};
+
+/// What may strike at any step.
+const AT_A_STEP: [Fault; 10] = [
+    Fault::Kill,
+    Fault::Pause,
+    Fault::Zombie,
+    Fault::Handover,
+    Fault::Rewind,
+    Fault::Restore,
+    Fault::Split,
+    Fault::Refuse,
+    Fault::Stuck,
+    Fault::Repacked,
+];
+const MOST_BACKUPS: usize = 8;
+const MOST_ZOMBIES: usize = 5;
 
 // === impl World ===
 
 impl World {
     pub(super) fn break_something(&mut self) {
+        self.what_passes();
+        for fault in AT_A_STEP {
+            let Some(mut chance) = self.dice.strike(fault) else { continue };
+            let done = match fault {
+                Fault::Kill => self.kill(&mut chance),
+                Fault::Pause => self.pause(&mut chance),
+                Fault::Zombie => self.any_live(&mut chance).is_some_and(|i| self.zombie(i, &mut chance)),
+                Fault::Handover => self.hand_over(&mut chance),
+                Fault::Rewind => self.rewind(&mut chance),
+                Fault::Restore => self.restore(&mut chance),
+                Fault::Split => self.split(&mut chance),
+                Fault::Refuse => self.refuse(&mut chance),
+                Fault::Stuck => self.stick(&mut chance),
+                Fault::Repacked => self.repack(&mut chance),
+                other => unreachable!("{other:?} does not strike at a step"),
+            };
+            if !done {
+                self.dice.missed(fault);
+            }
+        }
+        // Now and then, so that what is late is neither at once nor last.
+        if self.chance.index(25) == 0 {
+            self.late_step();
+        }
+        if self.chance.index(200) == 0 && self.backups.len() < MOST_BACKUPS {
+            let index = self.chance.index(4 * self.layout.partitions as usize);
+            let partition = self.partition(index);
+            self.backups.extend(self.store.dump(partition).map(|dump| (partition, dump)));
+        }
+    }
+
+    /// What was to last for a while ends.
+    fn what_passes(&mut self) {
         let now = self.clock.now();
         if self.refused_until.is_some_and(|until| until <= now) {
             self.refused_until = None;
@@ -18,80 +67,49 @@ impl World {
         while let Some(i) = self.processes.iter().position(|process| process.zombie_until.is_some_and(|until| until <= now)) {
             self.bury(i);
         }
-        let Faults { kill, zombie, handover, rewind, restore, refuse, stuck, .. } = self.faults;
-        if self.chance.hits(kill) {
-            self.kill();
-        }
-        if self.chance.hits(zombie) {
-            self.zombie();
-        }
-        if self.chance.hits(handover) {
-            self.hand_over();
-        }
-        if self.chance.hits(rewind) {
-            self.rewind();
-        }
-        if restore > 0 && self.backups.len() < 8 && self.chance.hits(50) {
-            let partition = self.any_partition();
-            self.backups.extend(self.store.dump(partition).map(|dump| (partition, dump)));
-        }
-        if self.chance.hits(restore)
-            && let Some((partition, dump)) = self.chance.draw(&mut self.backups)
-        {
-            self.tally.fault("restore");
-            self.story.tell(now, || format!("{partition} is restored as of {}", dump.off));
-            self.store.restore(partition, dump);
-        }
-        if self.refused_until.is_none() && self.chance.hits(refuse) {
-            self.tally.fault("store refuses");
-            self.story.tell(now, || "the store refuses".to_owned());
-            let span = self.chance.span(50, 1_500);
-            self.refused_until = Some(now.plus(span));
-            self.store.refuse(Some("LOADING"));
-        }
-        if self.chance.hits(stuck)
-            && let Some(i) = if self.chance.index(2) == 0 { self.any_of(Role::Identity) } else { self.any_live() }
-        {
-            self.tally.fault("producer stuck");
-            let process = &mut self.processes[i];
-            self.story.tell(now, || format!("the producer of {} process {} is stuck", process.role, process.number));
-            process.stuck_until = Some(now.plus(self.chance.span(50, 6_000)));
-        }
-        // Now and then, so that what is late is neither at once nor last.
-        if self.chance.index(25) == 0 {
-            self.late_step();
+        for process in &mut self.processes {
+            if process.split_until.is_some_and(|until| until <= now) {
+                process.split_until = None;
+                process.store = self.store.clone();
+            }
         }
     }
 
-    fn any_partition(&mut self) -> PartitionId {
-        let role = self.chance.pick(&Role::KEYED).copied().unwrap_or(Role::Identity);
-        PartitionId { role, index: u32::try_from(self.chance.index(self.layout.partitions as usize)).unwrap_or(0) }
+    /// The n-th of all partitions.
+    fn partition(&self, n: usize) -> PartitionId {
+        let partitions = self.layout.partitions as usize;
+        let role = Role::KEYED.get(n / partitions).copied().unwrap_or(Role::Identity);
+        PartitionId { role, index: u32::try_from(n % partitions).unwrap_or(0) }
     }
 
-    fn any_live(&mut self) -> Option<usize> {
+    fn any_partition(&self, chance: &mut Chance) -> PartitionId {
+        self.partition(chance.index(4 * self.layout.partitions as usize))
+    }
+
+    fn any_live(&self, chance: &mut Chance) -> Option<usize> {
         let mut live: Vec<usize> = (0..self.processes.len()).filter(|i| !self.processes[*i].is_zombie()).collect();
         let busy = |i: &usize| !self.processes[*i].sending.is_empty() || !self.processes[*i].timeouts.is_empty();
         // Rather one in the middle of something.
-        if self.chance.index(2) == 0 && live.iter().any(busy) {
+        if chance.index(2) == 0 && live.iter().any(busy) {
             live.retain(busy);
         }
-        self.chance.pick(&live).copied()
+        chance.pick(&live).copied()
     }
 
-    fn kill(&mut self) {
-        let Some(i) = self.any_live() else { return };
-        self.tally.fault("kill");
+    fn kill(&mut self, chance: &mut Chance) -> bool {
+        let Some(i) = self.any_live(chance) else { return false };
         let process = self.processes.swap_remove(i);
-        self.story.tell(self.clock.now(), || format!("{} process {} is killed", process.role, process.number));
+        self.story.tell(self.clock.now(), || format!("FAULT kill: {process} is killed"));
         let (role, assigned) = (process.role, process.assigned.clone());
         self.leave_behind(process);
         for index in assigned {
             self.assign_anew(role, index);
         }
+        true
     }
 
     /// A process ends; what it had asked for may happen all the same.
-    fn leave_behind(&mut self, process: Process) {
+    pub(super) fn leave_behind(&mut self, process: Process) {
         self.tally.machine(&process.machine.counters());
         for (_, append) in process.sending {
             if self.chance.index(2) == 0 {
@@ -104,8 +122,8 @@ impl World {
             }
             let at = |index| PartitionId { role: process.role, index };
             match command {
-                Command::Commit(p, commit) => self.late.push(Late::Commit(at(p), commit)),
-                Command::Claim(p, token) => self.late.push(Late::Claim(at(p), token)),
+                Command::Commit(p, commit) => self.late.push(Late::Commit(process.store.clone(), at(p), commit)),
+                Command::Claim(p, token) => self.late.push(Late::Claim(process.store.clone(), at(p), token)),
                 Command::Release(..)
                 | Command::Read(..)
                 | Command::Audit(..)
@@ -123,71 +141,113 @@ impl World {
         }
     }
 
-    fn zombie(&mut self) {
-        let Some(i) = self.any_live() else { return };
-        if self.processes.iter().filter(|process| process.is_zombie()).count() >= 4 {
-            return;
-        }
-        self.tally.fault("zombie");
+    fn pause(&mut self, chance: &mut Chance) -> bool {
+        let Some(i) = self.any_live(chance) else { return false };
         let now = self.clock.now();
-        let (sleeps, lives) = (self.chance.span(1, 3_000), self.chance.span(100, 8_000));
-        let asleep = self.chance.index(2) == 0;
+        let process = &mut self.processes[i];
+        process.asleep_until = Some(now.plus(chance.span(1, 4_000)));
+        self.story.tell(now, || format!("FAULT pause: {} does nothing for a while", self.processes[i]));
+        true
+    }
+
+    /// Others get its partitions, and it goes on.
+    fn zombie(&mut self, i: usize, chance: &mut Chance) -> bool {
+        if self.processes[i].is_zombie() || self.processes.iter().filter(|process| process.is_zombie()).count() >= MOST_ZOMBIES {
+            return false;
+        }
+        let now = self.clock.now();
+        let (sleeps, lives) = (chance.span(1, 3_000), chance.span(100, 8_000));
+        let asleep = chance.index(2) == 0;
         let process = &mut self.processes[i];
         process.asleep_until = asleep.then(|| now.plus(sleeps));
         process.zombie_until = Some(now.plus(lives));
-        let (role, assigned, number) = (process.role, process.assigned.clone(), process.number);
-        self.story.tell(now, || format!("{role} process {number} is taken for dead{}", if asleep { ", and sleeps" } else { "" }));
+        let (role, assigned) = (process.role, process.assigned.clone());
+        let then = if asleep { ", sleeps and goes on" } else { " and goes on" };
+        self.story.tell(now, || format!("FAULT zombie: {} is taken for dead{then}", self.processes[i]));
         for index in assigned {
             self.assign_anew(role, index);
         }
+        true
     }
 
     /// A zombie hears that its partitions are gone, or ends without.
-    fn bury(&mut self, i: usize) {
+    pub(super) fn bury(&mut self, i: usize) {
         if self.chance.index(2) == 0 {
             let assigned: Vec<u32> = self.processes[i].assigned.iter().copied().collect();
             self.handle(i, Input::Lost(assigned));
         }
         let process = self.processes.swap_remove(i);
-        self.story.tell(self.clock.now(), || format!("{} process {} ends", process.role, process.number));
+        self.story.tell(self.clock.now(), || format!("{process} ends"));
         self.leave_behind(process);
     }
 
-    fn hand_over(&mut self) {
-        let Some(i) = self.any_live() else { return };
+    fn hand_over(&mut self, chance: &mut Chance) -> bool {
+        let Some(i) = self.any_live(chance) else { return false };
         let assigned: Vec<u32> = self.processes[i].assigned.iter().copied().collect();
-        if let Some(partition) = self.chance.pick(&assigned).copied() {
-            self.tally.fault("handover");
-            let role = self.processes[i].role;
-            self.story.tell(self.clock.now(), || format!("{role}/{partition} is to be handed over"));
-            self.handle(i, Input::Revoke(vec![partition]));
-        }
+        let Some(partition) = chance.pick(&assigned).copied() else { return false };
+        let role = self.processes[i].role;
+        self.story.tell(self.clock.now(), || format!("FAULT handover: {role}/{partition} is to be handed over"));
+        self.handle(i, Input::Revoke(vec![partition]));
+        true
     }
 
-    fn rewind(&mut self) {
-        let partition = self.any_partition();
-        let k = self.chance.small(5);
-        let lost = self.store.drop_last(partition, k);
-        if lost > 0 {
-            self.tally.fault("rewind");
-            self.story.tell(self.clock.now(), || format!("the store of {partition} loses {lost} commits"));
-        }
+    fn rewind(&mut self, chance: &mut Chance) -> bool {
+        let partition = self.any_partition(chance);
+        let lost = self.store.drop_last(partition, chance.small(5));
+        self.story.tell(self.clock.now(), || format!("FAULT rewind: the store of {partition} loses {lost} commits"));
+        lost > 0
     }
 
-    /// Nothing breaks any more.
-    pub(super) fn heal(&mut self) {
-        self.story.tell(self.clock.now(), || "no more faults".to_owned());
-        self.faults = Faults::none();
-        self.provider.heal();
-        self.starved = None;
-        self.backups.clear();
-        self.refused_until = None;
-        self.store.refuse(None);
-        while let Some(i) = self.processes.iter().position(Process::is_zombie) {
-            self.bury(i);
+    fn restore(&mut self, chance: &mut Chance) -> bool {
+        if self.backups.is_empty() {
+            return false;
         }
-        for process in &mut self.processes {
-            (process.asleep_until, process.stuck_until) = (None, None);
+        // Half of the time the oldest there is.
+        let at = if chance.index(2) == 0 { 0 } else { chance.index(self.backups.len()) };
+        let (partition, dump) = self.backups.remove(at);
+        self.story.tell(self.clock.now(), || format!("FAULT restore: {partition} is restored as of {}", dump.off));
+        self.store.restore(partition, dump);
+        true
+    }
+
+    /// The store fails over without its last writes. One process does not notice and goes on with the old master.
+    fn split(&mut self, chance: &mut Chance) -> bool {
+        let Some(i) = self.any_live(chance) else { return false };
+        let now = self.clock.now();
+        let (old, assigned) = (self.store.fork(), self.processes[i].assigned.clone());
+        let role = self.processes[i].role;
+        for index in assigned {
+            self.store.drop_last(PartitionId { role, index }, chance.index(4));
         }
+        let until = now.plus(chance.span(50, 4_000));
+        let process = &mut self.processes[i];
+        (process.store, process.split_until) = (old, Some(until));
+        self.story.tell(now, || format!("FAULT split: {} stays with the old master of the store", self.processes[i]));
+        if chance.index(3) > 0 {
+            self.zombie(i, chance);
+        }
+        true
+    }
+
+    fn refuse(&mut self, chance: &mut Chance) -> bool {
+        if self.refused_until.is_some() {
+            return false;
+        }
+        let now = self.clock.now();
+        let why = chance.pick(&["LOADING", "OOM", "NOREPLICAS", "READONLY", "CLUSTERDOWN"]).copied().unwrap_or("LOADING");
+        self.story.tell(now, || format!("FAULT refuse: the store refuses, {why}"));
+        self.refused_until = Some(now.plus(chance.span(50, 1_500)));
+        self.store.refuse(Some(why));
+        true
+    }
+
+    fn stick(&mut self, chance: &mut Chance) -> bool {
+        let identity: Vec<usize> = (0..self.processes.len()).filter(|i| self.processes[*i].role == Role::Identity).collect();
+        let i = if chance.index(2) == 0 { chance.pick(&identity).copied() } else { self.any_live(chance) };
+        let Some(i) = i else { return false };
+        let now = self.clock.now();
+        self.processes[i].stuck_until = Some(now.plus(chance.span(50, 6_000)));
+        self.story.tell(now, || format!("FAULT stuck: the producer of {} sends nothing for a while", self.processes[i]));
+        true
     }
 }

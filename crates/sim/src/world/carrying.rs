@@ -4,11 +4,12 @@ use futures::FutureExt as _;
 use waypost_runtime::{
     Command, Input,
     append::to_append,
-    ports::{AppendError, ClaimReply, LogError, StoreError},
+    ports::{Append, AppendError, ClaimReply, Commit, LogError, Offset, StoreError},
 };
 use waypost_types::PartitionId;
 
 use super::{Late, World};
+use crate::faults::Fault;
 
 // === impl World ===
 
@@ -76,7 +77,7 @@ impl World {
 
     /// What the old one has queued is purged; some of it was on its way already.
     fn new_producer(&mut self, i: usize, life: u64) {
-        let on_its_way = self.faults.append_late > 0 && self.chance.index(3) == 0;
+        let on_its_way = self.dice.may(Fault::AppendLate) && !self.dice.is_over() && self.chance.index(3) == 0;
         let process = &mut self.processes[i];
         let purged = std::mem::take(&mut process.sending);
         process.answers.push(Input::ProducerReady(life));
@@ -90,8 +91,9 @@ impl World {
         let topic = self.processes[i].role.inbox().unwrap_or_default();
         let Some(mut at) = self.processes[i].positions.get(&partition).copied() else { return };
         let more = self.log.watermarks(topic, partition).is_ok_and(|(_, end)| at + 1 < end);
-        if more && self.chance.hits(self.faults.skip) {
-            self.tally.fault("skipped");
+        if more && self.dice.strike(Fault::Skip).is_some() {
+            self.story
+                .tell(self.clock.now(), || format!("FAULT skip: {topic}/{partition} @{at} is not delivered to {}", self.processes[i]));
             at += 1;
         }
         match self.log.read(topic, partition, at) {
@@ -109,26 +111,8 @@ impl World {
 
     /// Appends the next record that a process has queued.
     pub(super) fn send(&mut self, i: usize) {
-        let Some((number, append)) = self.processes[i].sending.pop_front() else { return };
-        let failed = || Err(AppendError::Failed("time-out".to_owned()));
-        let result = if self.chance.hits(self.faults.append_lost) {
-            self.tally.fault("append lost");
-            failed()
-        } else if self.chance.hits(self.faults.append_unacknowledged) {
-            self.tally.fault("append unacknowledged");
-            self.put(append);
-            failed()
-        } else if self.chance.hits(self.faults.append_late) {
-            self.tally.fault("append late");
-            self.late.push(Late::Append(append));
-            failed()
-        } else {
-            if append.key.is_none() && self.chance.hits(self.faults.append_twice) {
-                self.tally.fault("append twice");
-                self.late.push(Late::Append(append.clone()));
-            }
-            Ok(self.put(append))
-        };
+        let Some((number, append)) = self.next_to_send(i) else { return };
+        let result = self.appended(i, append);
         let process = &mut self.processes[i];
         if result.is_err() && self.chance.index(2) == 0 {
             // What is queued behind it goes on meanwhile.
@@ -139,43 +123,82 @@ impl World {
         }
     }
 
+    /// In order to each partition; what goes to another one may go first.
+    fn next_to_send(&mut self, i: usize) -> Option<(u64, Append)> {
+        let queue = &mut self.processes[i].sending;
+        if queue.len() > 1
+            && let Some(mut chance) = self.dice.strike(Fault::Overtaken)
+        {
+            let to = |at: usize| queue.get(at).map(|(_, append)| (&append.topic, append.partition));
+            let picked = chance.index(queue.len());
+            let first = (0..queue.len()).find(|at| to(*at) == to(picked)).unwrap_or(0);
+            return queue.remove(first);
+        }
+        queue.pop_front()
+    }
+
+    fn appended(&mut self, i: usize, append: Append) -> Result<Offset, AppendError> {
+        let failures = [Fault::AppendLost, Fault::AppendUnacknowledged, Fault::AppendLate];
+        let failure = failures.into_iter().find(|fault| self.dice.strike(*fault).is_some());
+        let who = self.processes[i].to_string();
+        let Some(failure) = failure else {
+            if append.key.is_none() && self.dice.strike(Fault::AppendTwice).is_some() {
+                self.late.push(Late::Append(append.clone()));
+            }
+            return Ok(self.put(who, append));
+        };
+        let to = format!("{}/{}", append.topic, append.partition);
+        self.story.tell(self.clock.now(), || format!("FAULT {}: of {who} to {to}", failure.name()));
+        match failure {
+            Fault::AppendUnacknowledged => drop(self.put(who, append)),
+            Fault::AppendLate => self.late.push(Late::Append(append)),
+            _ => {}
+        }
+        Err(AppendError::Failed("time-out".to_owned()))
+    }
+
     /// Does one of the things that a process has asked for.
     pub(super) fn carry_out(&mut self, i: usize) {
         let Some(command) = self.chance.draw(&mut self.processes[i].asked) else { return };
         let role = self.processes[i].role;
         let at = |index| PartitionId { role, index };
-        let lost = self.chance.hits(self.faults.reply_lost);
-        let unknown = || StoreError::Unknown("time-out".to_owned());
-        if lost && !matches!(command, Command::Job(..) | Command::Watermarks(_)) {
-            self.tally.fault("reply lost");
+        let of_the_store = matches!(command, Command::Claim(..) | Command::Release(..) | Command::Commit(..) | Command::Read(..));
+        let lost = of_the_store && self.dice.strike(Fault::ReplyLost).is_some();
+        if lost {
+            self.story.tell(self.clock.now(), || format!("FAULT reply-lost: of the store, to {}", self.processes[i]));
         }
+        let unknown = || StoreError::Unknown("time-out".to_owned());
+        let store = self.processes[i].store.clone();
         let answer = match command {
             Command::Claim(p, token) => {
-                let reply = self.store.claim(at(p), token, &super::install());
+                let reply = store.claim(at(p), token, &super::install());
                 if matches!(reply, Ok(ClaimReply::Ok(_))) {
                     self.tally.takeovers += 1;
-                    let number = self.processes[i].number;
-                    self.story.tell(self.clock.now(), || format!("{role}/{p} is claimed by process {number}"));
+                    self.story.tell(self.clock.now(), || format!("{role}/{p} is claimed by {}", self.processes[i]));
                 }
                 Input::Claimed(p, token, if lost { Err(unknown()) } else { reply })
             }
             Command::Release(p, token) => {
-                let reply = self.store.release(at(p), token);
+                let reply = store.release(at(p), token);
                 Input::Released(p, token, if lost { Err(unknown()) } else { reply })
             }
             Command::Commit(p, commit) => {
                 let token = commit.token;
-                if self.chance.hits(self.faults.commit_late) {
-                    self.tally.fault("commit late");
-                    self.late.push(Late::Commit(at(p), commit));
+                if self.dice.strike(Fault::CommitLate).is_some() {
+                    self.story.tell(self.clock.now(), || format!("FAULT commit-late: {role}/{p} to @{}", commit.next));
+                    self.late.push(Late::Commit(store, at(p), commit));
                     Input::Committed(p, token, Err(unknown()))
                 } else {
-                    let reply = self.store.commit(at(p), &commit);
+                    let reply = store.commit(at(p), &commit);
+                    self.story.tell(self.clock.now(), || {
+                        let Commit { expected, next, .. } = *commit;
+                        format!("  {role}/{p} commit @{expected} to @{next} by {}: {reply:?}", self.processes[i])
+                    });
                     Input::Committed(p, token, if lost { Err(unknown()) } else { reply })
                 }
             }
             Command::Read(p, number, read) => {
-                let reply = self.store.read(at(p), &read);
+                let reply = store.read(at(p), &read);
                 Input::Loaded(p, read.token, number, if lost { Err(unknown()) } else { reply })
             }
             Command::Audit(p, token, part) => {
@@ -209,11 +232,17 @@ impl World {
         self.story.note(&[5]);
         match late {
             Late::Append(append) => {
-                self.put(append);
+                self.put("somebody, late", append);
             }
             // Nobody hears the answer.
-            Late::Commit(partition, commit) => drop(self.store.commit(partition, &commit)),
-            Late::Claim(partition, token) => drop(self.store.claim(partition, token, &super::install())),
+            Late::Commit(store, partition, commit) => {
+                let reply = store.commit(partition, &commit);
+                self.story.tell(self.clock.now(), || format!("  {partition} commit to @{} lands late: {reply:?}", commit.next));
+            }
+            Late::Claim(store, partition, token) => {
+                drop(store.claim(partition, token, &super::install()));
+                self.story.tell(self.clock.now(), || format!("  a claim of {partition} lands late"));
+            }
         }
         true
     }

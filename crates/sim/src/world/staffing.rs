@@ -14,10 +14,10 @@ use crate::process::{Process, machine};
 
 impl World {
     pub(super) fn found(&mut self) {
-        let (layout, drawn) = (self.layout, self.drawn.clone());
-        self.story.tell(START, || format!("V = {}, {drawn:?}", layout.partitions));
+        let layout = self.layout;
+        self.story.tell(START, || format!("V = {}; {}", layout.partitions, self.dice.describe()));
         for role in Role::KEYED {
-            for _ in 0..self.chance.small(2) {
+            for _ in 0..[1, 1, 1, 2, 2, 3, 4][self.chance.index(7)] {
                 self.hire(role);
             }
             for index in 0..layout.partitions {
@@ -44,7 +44,10 @@ impl World {
             silence: Span::from_secs(5),
             ..self.config.clone()
         };
-        let skew = Span::from_millis(chance.within(-self.faults.skew, self.faults.skew));
+        let skew = self
+            .skews
+            .as_mut()
+            .map_or(Span::ZERO, |skews| if skews.index(6) == 0 { skews.span(-2_500, 2_500) } else { skews.span(-80, 80) });
         let machine = machine(role, config, self.layout, chance.fork(), self.library.clone());
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
         let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
@@ -52,8 +55,9 @@ impl World {
         let calls = Arc::new(Calls::new(self.library.clone(), providers, links, Arc::new(self.clock.clone())));
         self.processes_so_far += 1;
         let number = self.processes_so_far;
-        self.processes.push(Process::new(number, role, machine, calls, skew));
-        self.story.tell(self.clock.now(), || format!("{role} process {number} starts"));
+        self.processes.push(Process::new(number, role, machine, calls, self.store.clone(), skew));
+        let off = if skew == Span::ZERO { String::new() } else { format!(", its clock {} ms off", skew.millis()) };
+        self.story.tell(self.clock.now(), || format!("{role} process {number} starts{off}"));
         self.processes.len() - 1
     }
 

@@ -1,0 +1,115 @@
+//! Every rule of the protocol has a switch, and without the rule some world goes wrong (PROTOCOL §16.4).
+//!
+//! A rule that no world needs is either not needed, or the worlds are too tame to show it: so each switch says which
+//! of the two it is, and a test holds it to that.
+
+use waypost_memory::store::Checks;
+use waypost_runtime::Rules;
+
+/// The rules that are on; by default all are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Switches {
+    /// Of the machines.
+    pub rules: Rules,
+    /// Of the store.
+    pub checks: Checks,
+}
+
+/// One rule that can be switched off.
+#[derive(Clone, Copy, Debug)]
+pub struct Switch {
+    /// The rule.
+    pub rule: &'static str,
+    /// What the worlds say without it.
+    pub without: Without,
+    /// Switches it off.
+    pub off: fn(&mut Switches),
+}
+
+/// What the worlds say without a rule.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Without {
+    /// Some go wrong.
+    Wrong {
+        /// The first seed that did when this was written. It drifts with every change of the simulator.
+        first: u64,
+        /// The verdict contains one of these.
+        found: &'static [&'static str],
+    },
+    /// All stay right; why the rule is there all the same.
+    Right(&'static str),
+}
+
+/// What shows that a log is not what the state and its readers say it is.
+const FOLD: &[&str] = &[
+    "independent fold",
+    "accepted ≠ put out",
+    "differs from what it had sent",
+    "divergence",
+    "no such node",
+    "come to rest",
+    "panic",
+    "halts",
+];
+/// What shows that an output was lost: that, or a timer that waits for ever for a mark.
+const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to rest", "was due at", "halts"];
+const TWICE: &[&str] = &["provider count", "went out"];
+const STOP: &[&str] = &["acknowledged stop"];
+
+macro_rules! switches {
+    ($($rule:literal: wrong from $first:literal by $found:expr, $off:expr;)* ; $($kept:literal: right because $why:literal, $kept_off:expr;)*) => {
+        /// Every switch there is.
+        pub const ALL: &[Switch] = &[
+            $(Switch { rule: $rule, without: Without::Wrong { first: $first, found: $found }, off: $off },)*
+            $(Switch { rule: $kept, without: Without::Right($why), off: $kept_off },)*
+        ];
+    };
+}
+
+switches! {
+    "a commit waits for all acknowledgements": wrong from 19 by LOST, |s| s.rules.commit_behind_acknowledgements = false;
+    "acknowledgements count as a contiguous prefix": wrong from 15 by FOLD, |s| s.rules.contiguous_acknowledgements = false;
+    "acknowledgements of a discarded producer are void": wrong from 69 by FOLD, |s| s.rules.void_discarded_acknowledgements = false;
+    "a write set is frozen with its batch": wrong from 14 by FOLD, |s| s.rules.frozen_write_sets = false;
+    "uncommitted entities stay in memory": wrong from 0 by FOLD, |s| s.rules.keep_uncommitted = false;
+    "reads are checked": wrong from 100 by FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
+    "reads are checked by offset": wrong from 70 by FOLD, |s| s.checks.read_offset = false;
+    "commits are checked by offset": wrong from 2 by FOLD, |s| s.checks.commit_offset = false;
+    "`through` waits for acknowledgements": wrong from 544 by STOP, |s| s.rules.through_behind_acknowledgements = false;
+    "ticks are in the log": wrong from 0 by FOLD, |s| s.rules.ticks_in_log = false;
+    "activations are in the log": wrong from 3 by FOLD, |s| s.rules.activations_in_log = false;
+    "a receiver goes back N": wrong from 31 by FOLD, |s| s.rules.go_back_n = false;
+    "the tail of an overlapping section is taken": wrong from 4 by FOLD, |s| s.rules.overlapping_tail = false;
+    "offsets are dense": wrong from 0 by FOLD, |s| s.rules.density_check = false;
+    "every claim draws a fresh token": wrong from 160 by TWICE, |s| s.rules.fresh_token = false;
+    "attempts are checked against the leader": wrong from 8 by TWICE, |s| s.rules.leader_check = false;
+    "own timers go first": wrong from 12 by FOLD, |s| s.rules.own_timers_first = false;
+    ;
+    "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
+        |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
+    "a panic is caught": right because "no fold of these worlds panics", |s| s.rules.catch_unwind = false;
+}
+
+// === impl Switch ===
+
+impl Switch {
+    /// All rules but this one.
+    pub fn switches(&self) -> Switches {
+        let mut switches = Switches::default();
+        (self.off)(&mut switches);
+        switches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_switch_changes_something_and_is_named_once() {
+        for switch in ALL {
+            assert_ne!(switch.switches(), Switches::default(), "{}", switch.rule);
+            assert_eq!(ALL.iter().filter(|other| other.rule == switch.rule).count(), 1, "{}", switch.rule);
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! Worlds, and holes in them.
+
+mod common;
+mod switches;
+mod worlds;

@@ -1,0 +1,43 @@
+//! Without a rule of the protocol some world goes wrong, and the simulator finds it (PROTOCOL §16.4).
+
+use crate::common::on_all_cores;
+use waypost_sim::{
+    Scenario, run, shrink,
+    switches::{ALL, Switch, Without},
+};
+
+/// Worlds within which a hole must be found, and within which a rule that nobody needs does no harm.
+const SEARCHED: u64 = 2_000;
+const RIGHT: u64 = 60;
+
+#[test]
+fn every_hole_is_found_and_what_no_world_needs_stays_so() {
+    let failures: Vec<String> = on_all_cores(ALL.iter().collect(), judge).into_iter().flatten().collect();
+    assert!(failures.is_empty(), "{}", failures.join("\n"));
+}
+
+fn judge(switch: &Switch) -> Option<String> {
+    let wrong = |seed: u64| run(&Scenario::new(seed), switch.switches(), false).wrong.map(|wrong| (seed, wrong));
+    match switch.without {
+        Without::Wrong { first, found } => {
+            // The first seed of before, then whatever is left.
+            let Some((seed, wrong)) = wrong(first).or_else(|| (0..SEARCHED).find_map(wrong)) else {
+                return Some(format!("without \"{}\": no world of {SEARCHED} goes wrong", switch.rule));
+            };
+            let expected = found.iter().any(|words| wrong.contains(words));
+            (!expected).then(|| format!("without \"{}\": seed {seed} is found by something else: {wrong}", switch.rule))
+        }
+        Without::Right(_) => (0..RIGHT).find_map(wrong).map(|(seed, wrong)| format!("without \"{}\": seed {seed}: {wrong}", switch.rule)),
+    }
+}
+
+#[test]
+fn a_world_that_goes_wrong_gets_smaller() {
+    let Some(switch) = ALL.iter().find(|switch| switch.rule == "commits are checked by offset") else { panic!("no such switch") };
+    let seed = (0..SEARCHED).find(|seed| run(&Scenario::new(*seed), switch.switches(), false).wrong.is_some()).unwrap();
+    let parts = run(&Scenario::new(seed), switch.switches(), false).parts.len();
+    let shrunk = shrink::shrink(&Scenario::new(seed), switch.switches(), 120, &mut |_| ()).unwrap();
+    let again = run(&shrunk.scenario.to_string().parse().unwrap(), switch.switches(), false);
+    assert_eq!(again.wrong, Some(shrunk.wrong), "what is printed replays the same world");
+    assert!(again.parts.len() * 3 < parts, "{} of {parts} parts are left: {}", again.parts.len(), shrunk.scenario);
+}

@@ -1,0 +1,65 @@
+//! Many worlds with every rule on: none goes wrong, and in them everything happens (PROTOCOL §16).
+
+use crate::common::on_all_cores;
+use waypost_sim::{Scenario, Switches, faults::Fault, run, story::Tally};
+
+const WORLDS: u64 = 2_000;
+
+#[test]
+fn two_thousand_worlds_hold() {
+    let reports = on_all_cores((0..WORLDS).collect(), |seed| {
+        let report = run(&Scenario::new(seed), Switches::default(), false);
+        (seed, report.wrong, report.tally)
+    });
+    let mut sum = Tally::default();
+    for (seed, wrong, tally) in reports {
+        assert_eq!(wrong, None, "seed {seed}; make it smaller and replay it with `waypost-sim --seed {seed} --shrink`");
+        sum.add(&tally);
+    }
+    // What never happens proves nothing.
+    for (what, count) in [
+        ("merges", sum.merges),
+        ("sends", sum.sends),
+        ("sends foreseen", sum.kept),
+        ("recalls", sum.recalls),
+        ("races", sum.raced),
+        ("unknowns", sum.unknowns),
+        ("takeovers", sum.takeovers),
+        ("rewinds", sum.rewinds),
+        ("gaps", sum.gaps),
+        ("repeats", sum.repeats),
+        ("discarded producers", sum.producer_resets),
+        ("timers", sum.timers),
+    ] {
+        assert!(count > WORLDS / 100, "only {count} {what} in {WORLDS} worlds");
+    }
+    for fault in Fault::ALL {
+        let count = sum.faults.get(fault.name()).copied().unwrap_or(0);
+        assert!(count > WORLDS / 100, "only {count} faults of kind {} in {WORLDS} worlds", fault.name());
+    }
+}
+
+#[test]
+fn one_seed_is_one_story() {
+    for seed in [3, 7, 11] {
+        let told = |seed| run(&Scenario::new(seed), Switches::default(), true);
+        let (first, second) = (told(seed), told(seed));
+        assert_eq!(first.story.lines(), second.story.lines());
+        assert_eq!(first.story.digest(), second.story.digest());
+        assert_eq!(first.tally, second.tally);
+        let untold = run(&Scenario::new(seed), Switches::default(), false);
+        assert_eq!(first.story.digest(), untold.story.digest(), "telling changes nothing");
+        assert_ne!(first.story.digest(), told(seed + 1).story.digest());
+    }
+}
+
+#[test]
+fn a_world_without_a_kind_of_fault_has_none_of_it() {
+    let has = |text: &str| {
+        let report = run(&text.parse().unwrap(), Switches::default(), false);
+        assert_eq!(report.wrong, None, "{text}");
+        report.tally.faults.contains_key("rewind")
+    };
+    let seed = (0..).find(|seed: &u64| has(&seed.to_string())).unwrap();
+    assert!(!has(&format!("{seed}/rewind")));
+}
