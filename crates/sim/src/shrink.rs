@@ -33,8 +33,8 @@ pub fn shrink(scenario: &Scenario, switches: Switches, most: u32, seen: &mut dyn
     loop {
         let before = search.found.scenario.clone();
         // Coarse first: a kind of fault less makes all that follows cheaper.
-        for pick in [is_kind, is_event, is_fault] {
-            let some: Vec<Part> = parts.iter().copied().filter(pick).collect();
+        for pick in [is_kind as fn(Part) -> bool, is_event, is_fault] {
+            let some: Vec<Part> = parts.iter().copied().filter(|part| pick(*part)).collect();
             parts = search.leave_out(some).unwrap_or(parts);
         }
         if search.found.scenario == before || search.found.runs >= search.most {
@@ -43,15 +43,15 @@ pub fn shrink(scenario: &Scenario, switches: Switches, most: u32, seen: &mut dyn
     }
 }
 
-fn is_kind(part: &Part) -> bool {
+fn is_kind(part: Part) -> bool {
     matches!(part, Part::Kind(_))
 }
 
-fn is_event(part: &Part) -> bool {
+fn is_event(part: Part) -> bool {
     matches!(part, Part::Event(_))
 }
 
-fn is_fault(part: &Part) -> bool {
+fn is_fault(part: Part) -> bool {
     matches!(part, Part::Fault(..))
 }
 

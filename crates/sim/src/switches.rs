@@ -67,13 +67,13 @@ macro_rules! switches {
 }
 
 switches! {
-    "a commit waits for all acknowledgements": wrong from 19 by LOST, |s| s.rules.commit_behind_acknowledgements = false;
-    "acknowledgements count as a contiguous prefix": wrong from 15 by FOLD, |s| s.rules.contiguous_acknowledgements = false;
-    "acknowledgements of a discarded producer are void": wrong from 69 by FOLD, |s| s.rules.void_discarded_acknowledgements = false;
-    "a write set is frozen with its batch": wrong from 14 by FOLD, |s| s.rules.frozen_write_sets = false;
+    "a commit waits for all acknowledgements": wrong from 2 by LOST, |s| s.rules.commit_behind_acknowledgements = false;
+    "acknowledgements count as a contiguous prefix": wrong from 5 by FOLD, |s| s.rules.contiguous_acknowledgements = false;
+    "acknowledgements of a discarded producer are void": wrong from 50 by FOLD, |s| s.rules.void_discarded_acknowledgements = false;
+    "a write set is frozen with its batch": wrong from 0 by FOLD, |s| s.rules.frozen_write_sets = false;
     "uncommitted entities stay in memory": wrong from 0 by FOLD, |s| s.rules.keep_uncommitted = false;
-    "reads are checked": wrong from 100 by FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
-    "reads are checked by offset": wrong from 70 by FOLD, |s| s.checks.read_offset = false;
+    "reads are checked": wrong from 0 by FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
+    "reads are checked by offset": wrong from 3 by FOLD, |s| s.checks.read_offset = false;
     "commits are checked by offset": wrong from 2 by FOLD, |s| s.checks.commit_offset = false;
     "`through` waits for acknowledgements": wrong from 544 by STOP, |s| s.rules.through_behind_acknowledgements = false;
     "ticks are in the log": wrong from 0 by FOLD, |s| s.rules.ticks_in_log = false;

@@ -6,18 +6,21 @@ use waypost_types::{PartitionId, Role};
 use super::{Late, World};
 use crate::{chance::Chance, faults::Fault, process::Process};
 
+/// Does it; says whether there was anything to be done.
+type Deed = fn(&mut World, &mut Chance) -> bool;
+
 /// What may strike at any step.
-const AT_A_STEP: [Fault; 10] = [
-    Fault::Kill,
-    Fault::Pause,
-    Fault::Zombie,
-    Fault::Handover,
-    Fault::Rewind,
-    Fault::Restore,
-    Fault::Split,
-    Fault::Refuse,
-    Fault::Stuck,
-    Fault::Repacked,
+const AT_A_STEP: [(Fault, Deed); 10] = [
+    (Fault::Kill, World::kill),
+    (Fault::Pause, World::pause),
+    (Fault::Zombie, |world, chance| world.any_live(chance).is_some_and(|i| world.zombie(i, chance))),
+    (Fault::Handover, World::hand_over),
+    (Fault::Rewind, World::rewind),
+    (Fault::Restore, World::restore),
+    (Fault::Split, World::split),
+    (Fault::Refuse, World::refuse),
+    (Fault::Stuck, World::stick),
+    (Fault::Repacked, World::repack),
 ];
 const MOST_BACKUPS: usize = 8;
 const MOST_ZOMBIES: usize = 5;
@@ -27,22 +30,10 @@ const MOST_ZOMBIES: usize = 5;
 impl World {
     pub(super) fn break_something(&mut self) {
         self.what_passes();
-        for fault in AT_A_STEP {
-            let Some(mut chance) = self.dice.strike(fault) else { continue };
-            let done = match fault {
-                Fault::Kill => self.kill(&mut chance),
-                Fault::Pause => self.pause(&mut chance),
-                Fault::Zombie => self.any_live(&mut chance).is_some_and(|i| self.zombie(i, &mut chance)),
-                Fault::Handover => self.hand_over(&mut chance),
-                Fault::Rewind => self.rewind(&mut chance),
-                Fault::Restore => self.restore(&mut chance),
-                Fault::Split => self.split(&mut chance),
-                Fault::Refuse => self.refuse(&mut chance),
-                Fault::Stuck => self.stick(&mut chance),
-                Fault::Repacked => self.repack(&mut chance),
-                other => unreachable!("{other:?} does not strike at a step"),
-            };
-            if !done {
+        for (fault, deed) in AT_A_STEP {
+            if let Some(mut chance) = self.dice.strike(fault)
+                && !deed(self, &mut chance)
+            {
                 self.dice.missed(fault);
             }
         }

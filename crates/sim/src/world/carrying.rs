@@ -149,10 +149,10 @@ impl World {
         };
         let to = format!("{}/{}", append.topic, append.partition);
         self.story.tell(self.clock.now(), || format!("FAULT {}: of {who} to {to}", failure.name()));
-        match failure {
-            Fault::AppendUnacknowledged => drop(self.put(who, append)),
-            Fault::AppendLate => self.late.push(Late::Append(append)),
-            _ => {}
+        if failure == Fault::AppendUnacknowledged {
+            self.put(who, append);
+        } else if failure == Fault::AppendLate {
+            self.late.push(Late::Append(append));
         }
         Err(AppendError::Failed("time-out".to_owned()))
     }

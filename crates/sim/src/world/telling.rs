@@ -69,14 +69,12 @@ fn what(record: &Record) -> Option<(&'static str, String)> {
             let begin = of::<MergeBegin>(record)?;
             ("merge_begin", format!("{} into {}", short(&begin.loser), short(&begin.winner)))
         }
-        kind::FLUSH => ("flush", key()),
-        kind::MERGE_STATE => ("merge_state", format!("to {}", key())),
+        kind::FLUSH | kind::JOURNEY_FLUSH => ("flush", key()),
+        kind::MERGE_STATE | kind::JOURNEY_MERGE_STATE => ("merge_state", format!("to {}", key())),
         kind::BURY => ("bury", key()),
         kind::JOURNEY_ITEM => ("item+delta", item(&of::<JourneyItem>(record)?.item?, &key())),
         kind::DELTA => ("delta", key()),
         kind::JOURNEY_MERGE_BEGIN => ("merge_begin+state", key()),
-        kind::JOURNEY_MERGE_STATE => ("merge_state", format!("to {}", key())),
-        kind::JOURNEY_FLUSH => ("flush", key()),
         kind::PASS => ("pass", format!("at {}: {}", key(), self::record(&Record::from_proto(of::<Pass>(record)?.record?).ok()?))),
         kind::ERASED => ("erased", key()),
         kind::GONE => ("gone", String::new()),
