@@ -74,7 +74,7 @@ pub(crate) fn switches(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
         let mut by: Vec<(u64, &str)> = by.into_iter().map(|(class, count)| (count, class)).collect();
         by.sort_unstable_by(|a, b| b.cmp(a));
         let by: Vec<String> = by.iter().take(3).map(|(count, class)| format!("{class} {count}")).collect();
-        let first = failed.first().map_or("–".to_owned(), |(seed, _)| seed.to_string());
+        let first = failed.first().map_or_else(|| "–".to_owned(), |(seed, _)| seed.to_string());
         drop(writeln!(out, "| {} | {} | {first} | {} |", switch.rule, failed.len(), by.join(", ")));
         drop(out.flush());
     }

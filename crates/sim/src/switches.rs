@@ -74,11 +74,11 @@ switches! {
     "uncommitted entities stay in memory": wrong from 0 by FOLD, |s| s.rules.keep_uncommitted = false;
     "reads are checked": wrong from 0 by FOLD, |s| (s.checks.read_offset, s.checks.read_token) = (false, false);
     "reads are checked by offset": wrong from 3 by FOLD, |s| s.checks.read_offset = false;
-    "commits are checked by offset": wrong from 2 by FOLD, |s| s.checks.commit_offset = false;
-    "`through` waits for acknowledgements": wrong from 544 by STOP, |s| s.rules.through_behind_acknowledgements = false;
+    "commits are checked by offset": wrong from 0 by FOLD, |s| s.checks.commit_offset = false;
+    "`through` waits for acknowledgements": wrong from 124 by STOP, |s| s.rules.through_behind_acknowledgements = false;
     "ticks are in the log": wrong from 0 by FOLD, |s| s.rules.ticks_in_log = false;
-    "activations are in the log": wrong from 3 by FOLD, |s| s.rules.activations_in_log = false;
-    "a receiver goes back N": wrong from 31 by FOLD, |s| s.rules.go_back_n = false;
+    "activations are in the log": wrong from 17 by FOLD, |s| s.rules.activations_in_log = false;
+    "a receiver goes back N": wrong from 19 by FOLD, |s| s.rules.go_back_n = false;
     "the tail of an overlapping section is taken": wrong from 4 by FOLD, |s| s.rules.overlapping_tail = false;
     "offsets are dense": wrong from 0 by FOLD, |s| s.rules.density_check = false;
     "every claim draws a fresh token": wrong from 160 by TWICE, |s| s.rules.fresh_token = false;
