@@ -74,6 +74,8 @@ faults! {
     AppendLate "append-late", 400;
     /// At an append: another copy lands later.
     AppendTwice "append-twice", 500;
+    /// At an append between partitions: it is acknowledged, and is not in the log; a repair must follow.
+    FalselyAcknowledged "falsely-acknowledged", 80;
     /// At an append: one to another partition goes before it.
     Overtaken "overtaken", 2_000;
     /// At a delivery: the consumer skips a record.
@@ -86,6 +88,14 @@ faults! {
     Transient "transient", 1_000;
     /// At a call: the provider says "too many" (429), and when to come again.
     Throttled "throttled", 1_000;
+}
+
+impl Fault {
+    /// One world in so many has it.
+    const fn of_worlds(self) -> usize {
+        // After some the oracle has less to say.
+        if matches!(self, Self::FalselyAcknowledged) { 15 } else { 2 }
+    }
 }
 
 /// Odds in 10,000ths, each at its own occasion.
@@ -107,7 +117,7 @@ impl Faults {
             return faults;
         }
         for fault in Fault::ALL {
-            let odds = if chance.index(2) == 0 { 0 } else { chance.within(1, fault.most()) };
+            let odds = if chance.index(fault.of_worlds()) > 0 { 0 } else { chance.within(1, fault.most()) };
             faults.0[*fault as usize] = u64::try_from(odds).unwrap_or(1);
         }
         faults
@@ -162,6 +172,11 @@ impl Dice {
         }
         self.counts[fault as usize] += 1;
         Some(Chance::new(self.seed).at((1 + fault as u64) << 32 | u64::from(occasion)))
+    }
+
+    /// Whether it has struck, and was not left out.
+    pub fn has_struck(&self, fault: Fault) -> bool {
+        self.counts[fault as usize] > 0
     }
 
     /// It did not take place after all.

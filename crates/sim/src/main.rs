@@ -5,7 +5,7 @@ mod many;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use waypost_sim::{Scenario, Switches, run, scenario::Without};
+use waypost_sim::{Scenario, Switches, run, scenario::Without, shop::Shop};
 
 /// Seeded worlds of the whole pipeline under faults.
 ///
@@ -37,6 +37,8 @@ struct Cli {
 }
 
 fn main() -> ExitCode {
+    // Before anything is kept quiet.
+    Shop::get();
     // What a fold panics over is the oracle's to report, with its seed.
     std::panic::set_hook(Box::new(|_| ()));
     let cli = Cli::parse();

@@ -97,6 +97,10 @@ fn class(wrong: &str) -> &str {
         "panic",
         "was due at",
         "comes twice",
+        "state at fold",
+        "closed form",
+        "came in",
+        "without its send",
     ];
     CLASSES.iter().find(|class| wrong.contains(**class)).copied().unwrap_or(wrong)
 }

@@ -10,10 +10,7 @@ use std::{
 
 use bytes::Bytes;
 use prost::Message as _;
-use waypost_codec::{
-    frame::{Frame, Record, chain},
-    inbox, kind,
-};
+use waypost_codec::{frame::Record, inbox, kind};
 use waypost_runtime::{
     Config,
     digest::Digest,
@@ -22,6 +19,10 @@ use waypost_runtime::{
 };
 use waypost_types::{EntityId, Layout, PartitionId, Position, Role, Timestamp, WorkspaceId};
 use xxhash_rust::xxh3::Xxh3;
+
+mod reading;
+
+use reading::{chain, runs};
 
 /// What a log means.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +39,8 @@ pub struct Folded {
     pub entities: BTreeMap<EntityId, Bytes>,
     /// Put out, by field of the partition channel.
     pub put_out: BTreeMap<String, Vec<Out>>,
+    /// Chain after each of them.
+    pub chains: BTreeMap<String, Vec<u64>>,
     /// Accepted records and those without a source, in order.
     pub accepted: Vec<Accepted>,
 }
@@ -126,14 +129,13 @@ fn earliest<E: Entity>(entity: Option<&E>) -> Option<Timestamp> {
 
 impl<P: Processor> Naive<'_, P> {
     fn frame(&mut self, delivery: &Delivery) -> Result<(), Wrong> {
-        let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string())?;
         let mut index = 0;
-        for section in frame.sections {
-            let from = section.source.map(|source| (source.role, source.partition));
-            let mut first = section.source.map_or(0, |source| source.first);
-            let expected_chain = section.source.map(|source| source.chain);
+        for run in runs(delivery)? {
+            let from = run.source.map(|(role, partition, ..)| (role, partition));
+            let mut first = run.source.map_or(0, |(_, _, first, _)| first);
+            let expected_chain = run.source.map(|(.., chain)| chain);
             let mut accepted_any = false;
-            for record in section.records {
+            for record in run.records {
                 self.position = Position { offset: delivery.offset, index };
                 index += 1;
                 if let Some((role, partition)) = from {
@@ -368,6 +370,7 @@ impl<P: Processor> Naive<'_, P> {
         let (seq, before) = self.tips.get(field).copied().unwrap_or_default();
         let tip = (seq + 1, chain(before, kind, key, body));
         self.tips.insert(field.to_owned(), tip);
+        self.folded.chains.entry(field.to_owned()).or_default().push(tip.1);
         let mut hasher = Xxh3::new();
         hasher.update(&self.folded.meta.ochain.to_be_bytes());
         hasher.update(field.as_bytes());

@@ -1,8 +1,12 @@
 //! What must hold of a world at rest (PROTOCOL §16.3).
 
 mod calls;
+mod causal;
+mod folds;
 mod kept;
+mod rest;
 mod stops;
+mod tokens;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +22,7 @@ use waypost_sender::SenderProcessor;
 use waypost_types::{PartitionId, Role, Span};
 
 use crate::{
+    faults::Fault,
     naive::{Folded, Out, fold},
     shop::Shop,
     world::{PUBLIC, World},
@@ -26,8 +31,8 @@ use crate::{
 /// So long after its due, a timer has fired in a world at rest.
 const OVERDUE: Span = Span::from_secs(10);
 
-type Wrong = String;
-type Partitions = BTreeMap<PartitionId, Folded>;
+pub(crate) type Wrong = String;
+pub(crate) type Partitions = BTreeMap<PartitionId, Folded>;
 
 /// Judges a world at rest.
 ///
@@ -42,8 +47,13 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
     }
     channels(world, &folded)?;
     nothing_lost(world, &folded)?;
-    stops::stops_beat_sends(world, &folded)?;
-    world.tally.kept += kept::reminders(&folded)?;
+    folds::knew_what_they_should(&folded)?;
+    rest::rests(&folded)?;
+    // A false acknowledgement makes a watermark false: until the repair a timer may fire against a stop.
+    if !world.dice.has_struck(Fault::FalselyAcknowledged) {
+        stops::stops_beat_sends(world, &folded)?;
+        world.tally.kept += kept::reminders(&folded)? + tokens::tokens(world, &folded)?;
+    }
     calls::calls(world, &folded)?;
     let diverged = world.tally.divergences > 0;
     if diverged { Err("a chain found a divergence".to_owned()) } else { Ok(()) }
@@ -54,7 +64,7 @@ fn all(world: &World) -> impl Iterator<Item = PartitionId> + use<> {
     Role::KEYED.into_iter().flat_map(move |role| (0..partitions).map(move |index| PartitionId { role, index }))
 }
 
-fn fold_all(world: &World) -> Result<Partitions, Wrong> {
+pub(crate) fn fold_all(world: &World) -> Result<Partitions, Wrong> {
     let (layout, config, library) = (world.layout, &world.config, &Shop::get().library);
     let mut folded = Partitions::new();
     for id in all(world) {

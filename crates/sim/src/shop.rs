@@ -1,4 +1,4 @@
-//! The definitions of every world: short journeys, a segment that lapses, two sets one after the other.
+//! The definitions of every world: short journeys, a segment that lapses, four sets one after the other.
 
 use std::{
     collections::BTreeSet,
@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use waypost_codec::inbox;
 use waypost_engine::{
-    apply::{Plan, SetManifest, plan_apply, plan_publish},
+    apply::{Plan, SetManifest, plan_apply, plan_archive, plan_publish},
     library::Library,
     manifest::{Problem, parse_files},
 };
@@ -30,6 +30,8 @@ pub struct Shop {
 
 const BODY: &str = "<p>{{ profile.first_name }}, <a href=\"{{ action.url }}\">{{ action.label }}</a></p>\
 <p><a href=\"{{ unsubscribe_url() }}\">stop</a> {{ postal_address() }}</p>";
+
+const ANSWER: &str = "<p>{{ profile.first_name }}, <a href=\"{{ action.url }}\">{{ action.label }}</a></p>";
 
 const FILES: &str = r#"
 apiVersion: waypost.dev/v1
@@ -85,6 +87,45 @@ spec:
     - {id: again, send: {channel: email, template: remind, valid_for: 40s, fresh: [cart]}}
 ---
 apiVersion: waypost.dev/v1
+kind: Template
+metadata: {name: answer}
+spec:
+  optional: {profile.first_name: there}
+  action: {label: Go, url: 'https://shop.example/'}
+  channels: {email: {subject: Hello, html: answer.html}}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: ticket}
+spec:
+  title: Ticket
+  describe: Every ticket is answered at once.
+  owner: ops@shop.example
+  class: transactional
+  max_age: 1d
+  entries:
+    - {id: asked, on_event: {names: [Ticket Asked]}, key: event.ticket_id}
+  steps:
+    - {id: answer, send: {channel: email, template: answer, valid_for: 20m}}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: pledge}
+spec:
+  title: Pledge
+  describe: Who has not kept a pledge is reminded of it.
+  owner: ops@shop.example
+  class: transactional
+  max_age: 1d
+  entries:
+    - {id: made, on_event: {names: [Pledge Made]}, key: event.subscription_id}
+  exit_on:
+    - {id: kept, event: Pledge Kept, where: event.subscription_id == run.key}
+  steps:
+    - {id: patience, delay: {for: 3s, from: entry}}
+    - {id: recall, send: {channel: email, template: answer, valid_for: 20m}}
+---
+apiVersion: waypost.dev/v1
 kind: Journey
 metadata: {name: welcome}
 spec:
@@ -119,7 +160,11 @@ impl Shop {
     fn open() -> Result<Self, String> {
         let library = Library::default();
         let mut all = BTreeSet::new();
-        let attachments = |path: &str| (path == "body.html").then(|| BODY.to_owned());
+        let attachments = |path: &str| match path {
+            "body.html" => Some(BODY.to_owned()),
+            "answer.html" => Some(ANSWER.to_owned()),
+            _ => None,
+        };
         let manifests = parse_files(&[("shop.yaml".to_owned(), FILES.to_owned())], &attachments).map_err(shown)?;
         let mut keep = |plan: Plan| {
             for (_, body) in plan.bodies {
@@ -129,10 +174,17 @@ impl Shop {
             plan.next
         };
         let applied = keep(plan_apply(&SetManifest::empty(WORKSPACE, "shop"), &library, WORKSPACE, &manifests).map_err(shown)?);
-        let first = keep(plan_publish(&applied, &library, WORKSPACE, "cart", Timestamp::ZERO).map_err(shown)?);
+        let mut first = applied;
+        for journey in ["ticket", "pledge", "cart"] {
+            first = keep(plan_publish(&first, &library, WORKSPACE, journey, Timestamp::ZERO).map_err(shown)?);
+        }
         let second = keep(plan_publish(&first, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
+        // And back, and forth again.
+        let third = keep(plan_archive(&second, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
+        let applied_again = keep(plan_apply(&third, &library, WORKSPACE, &manifests).map_err(shown)?);
+        let fourth = keep(plan_publish(&applied_again, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
         let (mut sets, mut bodies) = (Vec::new(), vec![all.into_iter().collect::<Vec<Bytes>>()]);
-        for set in [first, second] {
+        for set in [first, second, third, fourth] {
             let bytes = set.to_bytes();
             let hash = ContentHash::of(&bytes);
             library.insert(bytes.clone());
@@ -156,8 +208,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_second_set_follows_the_first() {
+    fn each_set_follows_the_one_before() {
         let sets = &Shop::get().sets;
-        assert!(sets[0].set < sets[1].set);
+        assert_eq!(sets.len(), 4);
+        assert!(sets.is_sorted_by(|a, b| a.set < b.set));
     }
 }

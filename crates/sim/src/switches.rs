@@ -7,12 +7,20 @@ use waypost_memory::store::Checks;
 use waypost_runtime::Rules;
 
 /// The rules that are on; by default all are.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Switches {
     /// Of the machines.
     pub rules: Rules,
     /// Of the store.
     pub checks: Checks,
+    /// What the log has lost after it was acknowledged is put back.
+    pub repair: bool,
+}
+
+impl Default for Switches {
+    fn default() -> Self {
+        Self { rules: Rules::default(), checks: Checks::default(), repair: true }
+    }
 }
 
 /// One rule that can be switched off.
@@ -50,11 +58,14 @@ const FOLD: &[&str] = &[
     "come to rest",
     "panic",
     "halts",
+    "ALREADY_MOVED",
+    "state at fold",
+    "came in",
 ];
 /// What shows that an output was lost: that, or a timer that waits for ever for a mark.
-const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to rest", "was due at", "halts"];
+const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to rest", "was due at", "halts", "came in"];
 const TWICE: &[&str] = &["provider count", "went out"];
-const STOP: &[&str] = &["acknowledged stop"];
+const STOP: &[&str] = &["acknowledged stop", "closed form"];
 
 macro_rules! switches {
     ($($rule:literal: wrong from $first:literal by $found:expr, $off:expr;)* ; $($kept:literal: right because $why:literal, $kept_off:expr;)*) => {
@@ -84,6 +95,7 @@ switches! {
     "every claim draws a fresh token": wrong from 160 by TWICE, |s| s.rules.fresh_token = false;
     "attempts are checked against the leader": wrong from 8 by TWICE, |s| s.rules.leader_check = false;
     "own timers go first": wrong from 12 by FOLD, |s| s.rules.own_timers_first = false;
+    "what was falsely acknowledged is repaired": wrong from 0 by LOST, |s| s.repair = false;
     ;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);

@@ -68,12 +68,20 @@ const INSTALL_KEY: [u8; 32] = [7; 32];
 pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Append> {
     let mut appends = Vec::new();
     for set in 0..Shop::get().sets.len() {
-        // The second comes when people are at it already.
-        let at = if set == 0 { start.plus(chance.span(0, 300)) } else { start.plus(chance.span(2_000, 14_000)) };
+        // The others come when people are at it already; in some worlds close together, so that they overtake.
+        let behind = i64::try_from(set).unwrap_or(0);
+        let at = if set == 0 { start.plus(chance.span(0, 300)) } else { start.plus(chance.span(2_000, 9_000 + 3_000 * behind)) };
+        if set > 1 && chance.index(2) == 0 {
+            continue;
+        }
         activate(chance, at, set, partitions, &mut appends);
     }
     let mut people: Vec<Person> =
         (0..chance.small(4)).map(|name| Person { name, devices: chance.small(2), known: Vec::new(), user: chance.index(2) == 0 }).collect();
+    // Where cookies are shared, people with two user ids meet.
+    let storm = chance.index(4) == 0;
+    // Where the whole channel is denied, not even tickets are answered.
+    let deaf = chance.index(4) == 0;
     let events = 6 + chance.index(38);
     let mut at = start.plus(chance.span(0, 500));
     let mut told: Vec<Append> = Vec::new();
@@ -89,8 +97,9 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
         }
         let who = chance.index(people.len());
         if let Some(person) = people.get_mut(who) {
-            let append = act(chance, person, number, at);
+            let append = act(chance, person, (storm, deaf), number, at);
             told.push(append.clone());
+            appends.extend(follow_up(chance, &append));
             appends.push(append);
             if chance.index(5) == 0 {
                 // Just before a reminder may be due.
@@ -99,6 +108,9 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
             }
         }
     }
+    if chance.index(5) == 0 {
+        burst(chance, &people, events, start, &mut appends);
+    }
     appends.sort_by_key(|append| append.at);
     for (append, number) in appends.iter_mut().filter(|append| append.is_of_people()).zip(0..) {
         append.number = Some(number);
@@ -106,7 +118,7 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
     appends
 }
 
-fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -> Append {
+fn act(chance: &mut Chance, person: &mut Person, (storm, deaf): (bool, bool), number: usize, at: Timestamp) -> Append {
     let user = (IdentifierClass::UserId, format!("u{}", person.name));
     let device = chance.index(person.devices);
     let anonymous = (IdentifierClass::Anonymous, format!("d{}-{device}", person.name));
@@ -115,13 +127,13 @@ fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -
     let text = |name: &str, value: String| (name.to_owned(), Value::text(value));
     let email = format!("u{}@people.example", person.name);
     let traits = if chance.index(2) == 0 { vec![text("email", email.clone())] } else { Vec::new() };
-    match chance.index(14) {
-        0..=6 => {
+    match chance.index(16) {
+        0..=5 => {
             let cart = format!("c{}", chance.index(2));
             let product = format!("p{}", chance.index(3));
             event(number, "Product Added", &[at_hand], vec![text("cart_id", cart), text("product_id", product)], traits, at)
         }
-        7..=9 => {
+        6..=9 => {
             person.user = true;
             if !person.known.contains(&device) {
                 person.known.push(device);
@@ -130,16 +142,66 @@ fn act(chance: &mut Chance, person: &mut Person, number: usize, at: Timestamp) -
             if chance.index(3) == 0 {
                 names.push((IdentifierClass::Email, email.clone()));
             }
-            names.push(anonymous);
+            if storm && chance.index(3) == 0 {
+                // A shared cookie: that of somebody else, known or not.
+                names.push((IdentifierClass::Anonymous, format!("d{}-0", chance.index(4))));
+            } else {
+                names.push(anonymous);
+            }
             event(number, "", &names, vec![], vec![text("email", email)], at)
         }
         10 => order(person, number, at),
         11 => {
+            let traits = vec![text("email", email)];
+            if chance.index(2) == 0 {
+                event(number, "Ticket Asked", &[at_hand], vec![text("ticket_id", format!("t{number}"))], traits, at)
+            } else {
+                event(number, "Pledge Made", &[at_hand], vec![text("subscription_id", format!("s{number}"))], traits, at)
+            }
+        }
+        12 => {
             let name = if chance.index(2) == 0 { "Unsubscribed" } else { "Subscribed" };
-            event(number, name, &[strongest], vec![text("channel", "email".to_owned())], vec![], at)
+            let mut whom = vec![text("channel", "email".to_owned())];
+            if !deaf {
+                whom.push(text("topic", "carts".to_owned()));
+            }
+            event(number, name, &[strongest], whom, vec![], at)
         }
         _ => event(number, "Signed Up", &[at_hand], vec![], traits, at),
     }
+}
+
+/// Everybody touches many carts within a moment: many timers come due at once.
+fn burst(chance: &mut Chance, people: &[Person], events: usize, start: Timestamp, appends: &mut Vec<Append>) {
+    let mut at = start.plus(chance.span(2_500, 12_000));
+    for number in 0..chance.small(10) {
+        let Some(person) = chance.pick(people) else { return };
+        let text = |name: &str, value: String| (name.to_owned(), Value::text(value));
+        let cart = vec![text("cart_id", format!("b{number}")), text("product_id", "p0".to_owned())];
+        let traits = vec![text("email", format!("u{}@people.example", person.name))];
+        appends.push(event(2_000 + events + number, "Product Added", &[person.strongest()], cart, traits, at));
+        at = at.plus(chance.span(1, 3));
+    }
+}
+
+/// Most pledges are kept, around the instant at which somebody is reminded of them, by the same identifier.
+fn follow_up(chance: &mut Chance, made: &Append) -> Option<Append> {
+    if !made.says.contains("Pledge Made") || chance.index(4) == 0 {
+        return None;
+    }
+    let mut body = IdentityEvent::decode(made.record.body.clone()).ok()?;
+    let mut event = Event::decode(body.event).ok()?;
+    let at = made.at.plus(chance.span(200, 4_500));
+    "Pledge Kept".clone_into(&mut event.name);
+    event.message_id = format!("{}k", event.message_id);
+    (event.event_time, event.received_at) = (at.millis(), at.millis());
+    let says = made.says.replace("Pledge Made", "Pledge Kept").replacen(' ', "k ", 1);
+    body.event = event.encode_to_vec().into();
+    let mut id = made.record.id;
+    // Identity knows an id by its first half.
+    id[0] = 0xcc;
+    let record = Record { id, said: at, body: body.encode_to_vec().into(), ..made.record.clone() };
+    Some(Append { at, record, says, ..made.clone() })
 }
 
 /// Under the strongest identifier there is: a stop elsewhere may come by a longer road.

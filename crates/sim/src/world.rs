@@ -6,10 +6,15 @@ mod breaking;
 mod carrying;
 mod clearing;
 mod repacking;
+mod repairing;
 mod staffing;
 mod telling;
 
-use std::{collections::VecDeque, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, VecDeque},
+    fmt,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use waypost_codec::frame::Frame;
@@ -39,8 +44,9 @@ pub const PUBLIC: [&str; 3] = ["waypost.segment-changes.v1", "waypost.decisions.
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// A world of more steps than this does not come to rest.
 const MOST_STEPS: u64 = 600_000;
-/// How long after the last event every timer has fired that is to fire in this world.
-const TAIL: Span = Span::from_secs(120);
+/// How long after the last event every timer has fired that is to fire in this world: a transactional call may be in
+/// doubt for over ten minutes.
+const TAIL: Span = Span::from_secs(1_500);
 /// Timers further away than this are those of ledgers and retention: nobody waits for them.
 const FAR: Span = Span::from_hours(1);
 
@@ -87,7 +93,11 @@ pub struct World {
     /// How eager this world is to answer, to carry out, to send, to deliver.
     weights: [usize; 4],
     processes_so_far: u64,
+    /// The next offset of each inbox that has anything.
+    ends_of: BTreeMap<PartitionId, Offset>,
     ends: Timestamp,
+    /// What the log has lost is put back (PROTOCOL §7.3).
+    repairs: bool,
 }
 
 // === impl World ===
@@ -142,7 +152,7 @@ impl World {
             public_partitions: 2,
             dead_partitions: 2,
             slack: if chance.index(2) == 0 { Span::ZERO } else { Span::from_millis(500) },
-            idle_tick: Span::from_millis(2_500),
+            idle_tick: chance.span(2_500, 8_000),
             watermark_tick: Span::from_secs(1),
             rules: switches.rules,
             ..Config::default()
@@ -174,7 +184,9 @@ impl World {
             skews,
             weights,
             processes_so_far: 0,
+            ends_of: BTreeMap::new(),
             ends,
+            repairs: switches.repair,
         };
         world.found();
         world
@@ -195,13 +207,22 @@ impl World {
     /// # Errors
     /// What must not happen and did.
     pub fn play(&mut self) -> Result<(), String> {
-        let played = self.go_on();
+        let played = self.go_on().and_then(|()| self.repaired());
         for process in std::mem::take(&mut self.processes) {
             self.tally.machine(&process.machine.counters());
         }
         self.tally.faults(&self.dice);
         self.tally.faults(&self.provider.dice());
         played
+    }
+
+    /// Appends what is missing between partitions, and goes on, until nothing is.
+    fn repaired(&mut self) -> Result<(), String> {
+        while self.dice.has_struck(Fault::FalselyAcknowledged) && self.repairs && self.repair()? {
+            self.ends = self.clock.now();
+            self.go_on()?;
+        }
+        Ok(())
     }
 
     fn go_on(&mut self) -> Result<(), String> {
@@ -225,6 +246,10 @@ impl World {
                 self.advance_to(self.clock.now().plus(span));
             }
             if self.step() {
+                continue;
+            }
+            if !self.told.is_empty() {
+                self.hear(self.told.len());
                 continue;
             }
             if self.clock.now() >= self.ends && self.is_at_rest() {
@@ -287,16 +312,26 @@ impl World {
     pub(crate) fn put(&mut self, who: impl fmt::Display, append: Append) -> Offset {
         self.story.note(&[2, append.payload.len() as u64]);
         self.channels.learn(&append);
+        let inbox = Role::KEYED.into_iter().find(|role| role.inbox() == Some(append.topic.as_str()));
+        let inbox = inbox.map(|role| PartitionId { role, index: append.partition });
         let told = self.story.is_told().then(|| append.clone());
         let offset = self.log.append(append).unwrap_or_else(|error| {
             self.wrong.get_or_insert_with(|| format!("the log refuses: {error}"));
             0
         });
+        if let Some(partition) = inbox {
+            self.ends_of.insert(partition, offset + 1);
+        }
         if let Some(append) = told {
             let (now, to) = (self.clock.now(), format!("{}/{} @{offset}", append.topic, append.partition));
             self.story.tell(now, || format!("  {to} by {who}: {}", telling::told(&append)));
         }
         offset
+    }
+
+    /// The next offset of an inbox.
+    pub(crate) fn end_of(&self, partition: PartitionId) -> Offset {
+        self.ends_of.get(&partition).copied().unwrap_or(0)
     }
 
     /// Identity tells how far it has come, and the others read it some time.
@@ -307,10 +342,15 @@ impl World {
             let progress = self.processes[process].machine.progress();
             self.told.extend(progress.into_iter().map(|progress| (progress.partition.index, progress.through)));
         }
-        if self.chance.index(10) > 0 {
-            return;
+        if self.chance.index(10) == 0 {
+            let heard = self.chance.index(2 * self.layout.partitions as usize + 2);
+            self.hear(heard);
         }
-        for _ in 0..self.chance.index(2 * self.layout.partitions as usize + 2) {
+    }
+
+    /// The others read so much of what identity has told.
+    fn hear(&mut self, words: usize) {
+        for _ in 0..words {
             let Some((partition, through)) = self.told.pop_front() else { break };
             for process in 0..self.processes.len() {
                 if self.processes[process].role == Role::Segmenter && !self.processes[process].is_asleep(self.clock.now()) {
@@ -386,8 +426,8 @@ impl World {
     /// Partitions of a process that want a record and have one.
     fn readable(&mut self, i: usize) -> Vec<u32> {
         let process = &self.processes[i];
-        let topic = process.role.inbox().unwrap_or_default();
-        let has = |p: u32, at: Offset| self.log.watermarks(topic, p).is_ok_and(|(_, end)| at != end);
+        let role = process.role;
+        let has = |index: u32, at: Offset| at != self.end_of(PartitionId { role, index });
         let mut readable: Vec<u32> =
             process.positions.iter().filter(|(p, at)| has(**p, **at) && process.machine.wants(**p)).map(|(p, _)| *p).collect();
         if let Some(starved) = self.starved
@@ -411,7 +451,7 @@ impl World {
             self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until, process.stuck_until]).flatten();
         let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
         let others = [self.refused_until, self.bodies_at, self.workload.front().map(|append| append.at)];
-        let soon = (self.starved.is_some() || !self.told.is_empty()).then(|| now.plus(Span::from_millis(20)));
+        let soon = self.starved.is_some().then(|| now.plus(Span::from_millis(20)));
         wakes
             .chain(processes)
             .chain(timeouts)

@@ -1,6 +1,7 @@
 //! What machines ask for: carried out later than asked, in another order, sometimes without an answer.
 
 use futures::FutureExt as _;
+use waypost_codec::frame::Frame;
 use waypost_runtime::{
     Command, Input,
     append::to_append,
@@ -90,7 +91,7 @@ impl World {
     pub(super) fn deliver(&mut self, i: usize, partition: u32) {
         let topic = self.processes[i].role.inbox().unwrap_or_default();
         let Some(mut at) = self.processes[i].positions.get(&partition).copied() else { return };
-        let more = self.log.watermarks(topic, partition).is_ok_and(|(_, end)| at + 1 < end);
+        let more = at + 1 < self.end_of(PartitionId { role: self.processes[i].role, index: partition });
         if more && self.dice.strike(Fault::Skip).is_some() {
             self.story
                 .tell(self.clock.now(), || format!("FAULT skip: {topic}/{partition} @{at} is not delivered to {}", self.processes[i]));
@@ -137,7 +138,18 @@ impl World {
         queue.pop_front()
     }
 
+    /// Whether all that a frame carries came from partitions; what one proposed to itself nobody could repair.
+    fn is_between_partitions(&self, append: &Append) -> bool {
+        self.dice.may(Fault::FalselyAcknowledged)
+            && Frame::decode(append.payload.clone()).is_ok_and(|frame| frame.sections.iter().all(|section| section.source.is_some()))
+    }
+
     fn appended(&mut self, i: usize, append: Append) -> Result<Offset, AppendError> {
+        if append.key.is_none() && self.is_between_partitions(&append) && self.dice.strike(Fault::FalselyAcknowledged).is_some() {
+            let to = format!("{}/{}", append.topic, append.partition);
+            self.story.tell(self.clock.now(), || format!("FAULT falsely-acknowledged: to {to}: {}", super::telling::told(&append)));
+            return Ok(self.log.watermarks(&append.topic, append.partition).map_or(0, |(_, end)| end));
+        }
         let failures = [Fault::AppendLost, Fault::AppendUnacknowledged, Fault::AppendLate];
         let failure = failures.into_iter().find(|fault| self.dice.strike(*fault).is_some());
         let who = self.processes[i].to_string();

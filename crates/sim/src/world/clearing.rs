@@ -57,8 +57,7 @@ impl World {
 
     /// Whether somebody has read a partition to its end, and stored what it means.
     fn is_read(&self, partition: PartitionId) -> bool {
-        let topic = partition.role.inbox().unwrap_or_default();
-        let end = self.log.watermarks(topic, partition.index).map_or(0, |(_, end)| end);
+        let end = self.end_of(partition);
         let owners = self.processes.iter().filter(|process| process.role == partition.role);
         owners.filter_map(|process| process.positions.get(&partition.index)).any(|at| *at == end)
             && self.store.offset(partition) == Some(end)

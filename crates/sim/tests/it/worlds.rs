@@ -60,6 +60,6 @@ fn a_world_without_a_kind_of_fault_has_none_of_it() {
         assert_eq!(report.wrong, None, "{text}");
         report.tally.faults.contains_key("rewind")
     };
-    let seed = (0..).find(|seed: &u64| has(&seed.to_string())).unwrap();
+    let seed = (0..100).find(|seed: &u64| has(&seed.to_string())).unwrap();
     assert!(!has(&format!("{seed}/rewind")));
 }

@@ -1,0 +1,82 @@
+//! Messages that are a function of what came in (PROTOCOL §16.3, 2), whatever broke, and whoever merged.
+//!
+//! A ticket is answered at once, a pledge is reminded of after a while unless it was kept. Each has a token of its
+//! own, and both events of a pledge come by one identifier: so what must be sent, and what must not, can be read
+//! off the doors' records by their log time.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use waypost_codec::kind;
+use waypost_types::{Role, Span, Timestamp};
+
+use super::{
+    Partitions, Wrong,
+    stops::{event_of, send_of, text_of},
+};
+use crate::world::World;
+
+/// From a pledge to its reminder.
+const PATIENCE: Span = Span::from_secs(3);
+
+#[derive(Debug, Default)]
+struct Token {
+    /// Log time of the ticket, or the pledge; none while no definitions were in force where it was folded.
+    asked: Option<Timestamp>,
+    kept: Option<Timestamp>,
+    /// Its profile was reached by an old road, or joined meanwhile.
+    travelled: bool,
+}
+
+/// Every token has the messages it must have. Returns how many were foreseen.
+pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
+    let mut tokens: BTreeMap<(&str, String), Token> = BTreeMap::new();
+    let mut sent: BTreeMap<(String, String), u64> = BTreeMap::new();
+    for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
+        let mut open = false;
+        let joined: BTreeSet<_> =
+            meaning.accepted.iter().filter(|a| a.record.kind == kind::JOURNEY_MERGE_STATE).map(|a| &a.record.key).collect();
+        for accepted in &meaning.accepted {
+            open |= accepted.record.kind == kind::DEF_ACTIVATE;
+            let Some(event) = event_of(accepted) else { continue };
+            let at = accepted.record.at.unwrap_or(accepted.appended);
+            let travelled = accepted.record.via > 0 || joined.contains(&accepted.record.key);
+            let (journey, token) = match event.name.as_str() {
+                "Ticket Asked" => ("ticket", text_of(&event, "ticket_id")),
+                "Pledge Made" | "Pledge Kept" => ("pledge", text_of(&event, "subscription_id")),
+                _ => continue,
+            };
+            let token = tokens.entry((journey, token)).or_default();
+            token.travelled |= travelled;
+            if event.name == "Pledge Kept" {
+                token.kept = Some(at);
+            } else {
+                token.asked = open.then_some(at);
+            }
+        }
+        for (_, _, dispatch) in
+            meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:sender:")).flat_map(|(_, outs)| outs).filter_map(send_of)
+        {
+            *sent.entry((dispatch.journey, dispatch.run_key)).or_default() += 1;
+        }
+    }
+    let mut foreseen = 0;
+    let deaf = folded
+        .values()
+        .flat_map(|meaning| &meaning.accepted)
+        .filter_map(event_of)
+        .any(|event| event.name == "Unsubscribed" && text_of(&event, "topic").is_empty());
+    for ((journey, name), token) in &tokens {
+        let sent = sent.get(&((*journey).to_owned(), name.clone())).copied().unwrap_or(0);
+        let Some(asked) = token.asked else { continue };
+        let due = asked.plus(PATIENCE);
+        let (must, may) = match (*journey, token.kept) {
+            ("ticket", _) | (_, None) => (!deaf, true),
+            (_, Some(kept)) => (false, token.travelled || kept.plus(world.config.slack) >= due),
+        };
+        foreseen += u64::from(must || !may);
+        if sent > 1 || (must && sent == 0) || (!may && sent > 0) {
+            return Err(format!("closed form: {journey} {name}, asked {asked}, kept {:?}: {sent} sends", token.kept));
+        }
+    }
+    Ok(foreseen)
+}
