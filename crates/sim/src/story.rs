@@ -40,6 +40,10 @@ pub struct Tally {
     pub records: u64,
     /// Times a producer was recreated.
     pub producer_resets: u64,
+    /// Times a process left its group and joined it again.
+    pub rejoins: u64,
+    /// Parts of stored states compared with their digests.
+    pub audits: u64,
     /// Commits applied.
     pub commits: u64,
     /// Profiles erased.
@@ -126,6 +130,7 @@ impl Tally {
         self.gaps += counters.gaps;
         self.repeats += counters.repeats;
         self.commits += counters.commits;
+        self.audits += counters.audits;
         self.frames += counters.frames;
         self.records += counters.records;
         self.producer_resets += counters.producer_resets;
@@ -137,7 +142,9 @@ impl Tally {
     /// Adds another's counts.
     pub fn add(&mut self, other: &Self) {
         let Self { worlds, steps, events, takeovers, rewinds, gaps, repeats, frames, records, producer_resets, commits, .. } = other;
-        let Self { merges, erases, sends, recalls, raced, kept, calls, unknowns, timers, divergences, dead_letters, .. } = other;
+        let Self {
+            merges, erases, sends, recalls, raced, kept, calls, unknowns, timers, divergences, dead_letters, rejoins, audits, ..
+        } = other;
         self.worlds += worlds;
         self.steps += steps;
         self.events += events;
@@ -149,6 +156,8 @@ impl Tally {
         self.records += records;
         self.producer_resets += producer_resets;
         self.commits += commits;
+        self.rejoins += rejoins;
+        self.audits += audits;
         self.merges += merges;
         self.erases += erases;
         self.sends += sends;
@@ -172,11 +181,11 @@ impl fmt::Display for Tally {
         writeln!(f, "{worlds} worlds, {steps} steps")?;
         writeln!(f, "people: {events} events, {merges} merges, {erases} erases")?;
         writeln!(f, "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {unknowns} unknown")?;
-        let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, producer_resets, .. } = self;
+        let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, producer_resets, rejoins, audits, .. } = self;
         writeln!(f, "folded: {frames} frames of {records} records, {timers} timers, {commits} commits")?;
         writeln!(
             f,
-            "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats, {producer_resets} producers discarded"
+            "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats, {producer_resets} producers discarded, {rejoins} rejoins, {audits} audits"
         )?;
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })

@@ -58,6 +58,7 @@ const FOLD: &[&str] = &[
     "come to rest",
     "panic",
     "halts",
+    "a part of the state is lost",
     "ALREADY_MOVED",
     "state at fold",
     "came in",

@@ -67,9 +67,9 @@ impl World {
         let process = &mut self.processes[i];
         let (role, assigned) = (process.role, std::mem::take(&mut process.assigned));
         process.positions.clear();
-        let (number, is_zombie) = (process.number, process.is_zombie());
-        self.story.tell(self.clock.now(), || format!("{role} process {number} leaves its group: {why}"));
-        self.tally.fault("rejoined");
+        let is_zombie = process.is_zombie();
+        self.story.tell(self.clock.now(), || format!("{} leaves its group: {why}", self.processes[i]));
+        self.tally.rejoins += 1;
         self.handle(i, Input::Lost(assigned.iter().copied().collect()));
         for p in assigned.into_iter().filter(|_| !is_zombie) {
             self.assign_anew(role, p);
@@ -214,7 +214,7 @@ impl World {
                 Input::Loaded(p, read.token, number, if lost { Err(unknown()) } else { reply })
             }
             Command::Audit(p, token, part) => {
-                let reply = self.store.audit(at(p), part);
+                let reply = store.audit(at(p), part);
                 Input::Audited(p, token, part, if lost { Err(unknown()) } else { reply })
             }
             Command::Job(p, job) => {
