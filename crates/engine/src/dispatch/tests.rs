@@ -582,7 +582,7 @@ fn feedback_rises_and_a_bounce_sticks() {
         let told = words.iter().flat_map(|what| heard(Some(&mut state), &mut address, &said(what), here(now, 5)));
         told.map(|effect| match effect {
             Effect::Tell(told) => told.1.spec_name,
-            other => panic!("{other:?}"),
+            other @ (Effect::Propose | Effect::Call { .. } | Effect::LookUp | Effect::Report(_) | Effect::Forget) => panic!("{other:?}"),
         })
         .collect()
     };

@@ -45,8 +45,8 @@ fn read(event: &Event, profile: &[u8], runs: &[Run]) -> Option<([u8; 16], Feedba
     };
     let dispatch = id(event, "dispatch_id", DispatchId::as_bytes)?;
     let channel = text(event, "channel").unwrap_or(person::EMAIL);
-    let sent = runs.iter().flat_map(|run| run.sends.iter().map(move |send| (run, send))).find(|(_, send)| send.dispatch == dispatch);
-    let key = match (&sent, text(event, "address")) {
+    let known = runs.iter().flat_map(|run| run.sends.iter().map(move |send| (run, send))).find(|(_, send)| send.dispatch == dispatch);
+    let key = match (&known, text(event, "address")) {
         (Some((_, send)), _) => <[u8; 16]>::try_from(send.address_key.as_ref()).ok()?,
         (None, Some(named)) => address::key(channel, named),
         (None, None) => return None,
@@ -62,7 +62,7 @@ fn read(event: &Event, profile: &[u8], runs: &[Run]) -> Option<([u8; 16], Feedba
         step: word("step"),
         channel: channel.to_owned(),
     };
-    if let Some((run, send)) = sent {
+    if let Some((run, send)) = known {
         feedback = Feedback {
             send: send.id.clone(),
             run: run.id.clone(),
