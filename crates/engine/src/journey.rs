@@ -8,6 +8,7 @@
 //! Every step of a run goes through one function, `steps::advance`, and everything that is decided goes
 //! through `trail`, so that what explain shows is what happened.
 
+mod asleep;
 mod bounced;
 mod entries;
 mod entry;
@@ -45,7 +46,7 @@ pub use self::{
 };
 use crate::{
     definitions::{Journey, Workspace},
-    person,
+    drain, person,
 };
 
 /// Live runs of a profile; over it `RUN_LIMIT`. Chosen so that its state stays below 64 KiB.
@@ -190,7 +191,8 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
     });
     if let Some(event) = event {
         state.events += 1;
-        facts::remember(&mut state.facts, ws, event, cx.now);
+        let all = state.runs.iter().any(asleep::sleeps);
+        facts::remember(&mut state.facts, ws, event, cx.now, all);
     }
     effects
 }
@@ -200,14 +202,23 @@ pub fn fire(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, limit: &Li
     if is_gone(state) {
         return None;
     }
-    let due = timers::earliest(state, ws, limit)?;
+    let drained = timers::drain_ends(state, limit);
+    let due = timers::earliest(state, ws, limit).filter(|due| drained.is_none_or(|drained| due.at <= drained));
+    let Some(due) = due else { return drained.map(|at| give_up(state, ws, &Context { now: cx.now.max(at), ..*cx })) };
     let cx = Context { now: cx.now.max(due.at), ..*cx };
     Some(turn(state, ws, &cx, &format!("timer {}", due.what), None, |turn, runs| timers::fire(turn, runs, &due)))
 }
 
 /// Takes in the state of a profile that was joined into this one (PROTOCOL §10.4), before anything else
-/// is decided.
-pub fn import(state: &mut JourneyProfile, incoming: &JourneyProfile, delta: Option<&Person>, ws: &Workspace, cx: &Context) -> Vec<Effect> {
+/// is decided. `recheck`: with another look at every run of both halves.
+pub fn import(
+    state: &mut JourneyProfile,
+    incoming: &JourneyProfile,
+    delta: Option<&Person>,
+    ws: &Workspace,
+    cx: &Context,
+    recheck: bool,
+) -> Vec<Effect> {
     if let Some(delta) = delta {
         person::apply(state.person.get_or_insert_default(), delta);
     }
@@ -216,9 +227,24 @@ pub fn import(state: &mut JourneyProfile, incoming: &JourneyProfile, delta: Opti
     }
     let horizon = import::Horizon::of(state, incoming);
     *state = unite(state, incoming);
-    let facts = std::mem::take(&mut state.facts);
-    let effects = turn(state, ws, cx, "merge", None, |turn, runs| import::reconsider(turn, runs, &facts, &horizon));
-    state.facts = facts;
+    let facts = state.facts.clone();
+    turn(state, ws, cx, "merge", None, |turn, runs| {
+        if recheck {
+            import::reconsider(turn, runs, &facts, &horizon);
+        }
+        import::settle(turn, runs);
+    })
+}
+
+/// Forgets the person (PROTOCOL §10.7): runs end, what is queued is taken back, and nothing stays but the mark.
+/// Of a profile that has moved, or was erased before, there is nothing to end.
+pub fn erase(state: &mut JourneyProfile, ws: &Workspace, cx: &Context) -> Vec<Effect> {
+    if state.erased {
+        return Vec::new();
+    }
+    let effects = if is_gone(state) { Vec::new() } else { turn(state, ws, cx, "erase", None, |turn, runs| exits::erase(turn, runs)) };
+    let now = state.now.max(cx.now.millis());
+    *state = JourneyProfile { erased: true, erased_at: now, now, ..JourneyProfile::default() };
     effects
 }
 
@@ -230,6 +256,15 @@ pub(crate) fn version_of<'a>(ws: &'a Workspace, run: &Run) -> Option<&'a Arc<Jou
 /// Whether a run has not ended.
 pub(crate) fn is_live(run: &Run) -> bool {
     run.exit_reason.is_empty()
+}
+
+/// Some identifier has not said within 15 minutes that nothing of it is left on its old road; timers go on.
+fn give_up(state: &mut JourneyProfile, ws: &Workspace, cx: &Context) -> Vec<Effect> {
+    let silent = drain::give_up(state);
+    turn(state, ws, cx, "timer drain", None, |turn, _| {
+        let note = format!("timers waited for what {silent} joined identifiers had sent; they have not answered");
+        trail::record(turn, trail::What::Drained, trail::Entry::default().reason("TIMED_OUT").note(note));
+    })
 }
 
 fn is_gone(state: &JourneyProfile) -> bool {
@@ -249,7 +284,13 @@ fn turn(
     state.now = now.millis();
     let mut runs = std::mem::take(&mut state.runs);
     let person = state.person.take().unwrap_or_default();
+    // Before anything else is decided, what happened while a run slept.
+    let woken = runs.iter().any(|run| asleep::sleeps(run) && version_of(ws, run).is_some());
+    let facts = if woken { state.facts.clone() } else { Vec::new() };
     let mut turn = Turn::new(state, ws, &person, &Context { now, ..*cx }, cause, event);
+    if woken {
+        asleep::wake(&mut turn, &mut runs, &facts);
+    }
     decide(&mut turn, &mut runs);
     sends::decide(&mut turn, &mut runs);
     for run in &mut runs {

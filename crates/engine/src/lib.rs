@@ -10,6 +10,7 @@ pub mod condition;
 pub mod consent;
 pub mod definitions;
 pub mod dispatch;
+pub mod drain;
 pub mod explain;
 pub mod facts;
 pub mod identity;

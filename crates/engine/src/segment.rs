@@ -6,6 +6,7 @@
 
 mod carts;
 mod consents;
+mod erase;
 mod fields;
 mod memberships;
 mod orders;
@@ -29,10 +30,11 @@ pub(crate) use self::{
     traits::{CARRIED, derive, is_order_trait},
 };
 pub use self::{
+    erase::{MARK, Wiped, erase, erase_late},
     memberships::Change,
     traits::{FIRST_SEEN_AT, LAST_SEEN_AT},
 };
-use crate::{definitions::Workspace, merge, person};
+use crate::{definitions::Workspace, drain, merge, person};
 
 /// What became of a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -105,9 +107,24 @@ pub fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace)
     Outcome { delta, changes, ..Outcome::default() }
 }
 
-/// The earliest instant at which time alone may change a membership.
-pub fn next_flip(profile: &SegmentProfile) -> Option<Timestamp> {
-    profile.person.as_ref().and_then(memberships::next_flip)
+/// What time does to a profile next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Timer {
+    /// The mark of its erase goes; a plain timer.
+    MarkGoes(Timestamp),
+    /// It waits no longer for what moved identifiers had sent; a plain timer.
+    DrainEnds(Timestamp),
+    /// A membership may change. That rests on something not having happened: an absent timer.
+    Flips(Timestamp),
+}
+
+/// The next of them. What has not happened is not judged while the profile drains.
+pub fn next_timer(profile: &SegmentProfile) -> Option<Timer> {
+    if !profile.moved_to.is_empty() {
+        return None;
+    }
+    let flips = || profile.person.as_ref().and_then(memberships::next_flip).map(Timer::Flips);
+    erase::mark_goes(profile).map(Timer::MarkGoes).or_else(|| drain::ends(profile).map(Timer::DrainEnds)).or_else(flips)
 }
 
 /// Takes in the state of a profile that moved here; the delta is the whole person.

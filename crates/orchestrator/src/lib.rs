@@ -3,6 +3,8 @@
 
 mod processor;
 mod profile;
+mod rules;
 
 pub use processor::OrchestratorProcessor;
 pub use profile::Profile;
+pub use rules::Rules;

@@ -1,25 +1,31 @@
 //! Maps records of `wp1.journey` to the engine's steps, and their effects to outputs (PROTOCOL §10.2).
 
+mod erasing;
+
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 use waypost_codec::{
     frame::Record,
-    inbox::{Delta, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeDone, MergeState, Pass, Person, segment_item::Body},
+    inbox::{
+        Delta, Event, Flush, Flushed, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeDone, MergeState, Pass, Person,
+        segment_item::Body,
+    },
     kind,
     public::Decision,
     state::{JourneyProfile, SegmentProfile},
 };
 use waypost_engine::{
     definitions::{DefinitionSet, Workspace},
+    drain,
     journey::{self, Context, Effect, Input, Limit},
     library::Library,
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
 use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
 
-use crate::Profile;
+use crate::{Profile, Rules};
 
 /// Journey state that travels whole; above it the trail stays behind. With the segment state (64 KiB) and
 /// the nodes it leaves room below the runtime's limit of a record.
@@ -30,6 +36,16 @@ const MAX_TRAVELLING: usize = 160 * 1_024;
 pub struct OrchestratorProcessor {
     library: Arc<Library>,
     set: Option<Arc<DefinitionSet>>,
+    rules: Rules,
+}
+
+/// What became of a profile; the segmenter's says the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Unknown,
+    Live,
+    Moved,
+    Erased,
 }
 
 // === impl OrchestratorProcessor ===
@@ -37,7 +53,13 @@ pub struct OrchestratorProcessor {
 impl OrchestratorProcessor {
     /// With the definitions that have arrived so far.
     pub fn new(library: Arc<Library>) -> Self {
-        Self { library, set: None }
+        Self { library, set: None, rules: Rules::default() }
+    }
+
+    /// With some rules switched off.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// A workspace's definitions; without any in force, those of an empty one.
@@ -60,8 +82,11 @@ impl OrchestratorProcessor {
                 Input::Event { event: &event, delta }
             }
             Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
-            Some(Body::Settled(_)) => Input::Delta(delta.unwrap_or(&nothing)),
-            Some(Body::Erase(_)) => return Err(not_yet("erasing a profile")),
+            Some(Body::Settled(_)) => {
+                drain::heard(&mut profile.0, &item.node);
+                Input::Delta(delta.unwrap_or(&nothing))
+            }
+            Some(Body::Erase(_)) => return Err(malformed("an erase that the segmenter has not carried out")),
             None => return Err(malformed("an item without body")),
         };
         let effects = journey::fold(&mut profile.0, &self.workspace(record.workspace), &context(fold, record)?, input);
@@ -90,10 +115,14 @@ impl OrchestratorProcessor {
         incoming.losers.push(arrived.loser);
         let mut profile = fold.get(id).cloned().unwrap_or_default();
         let ws = self.workspace(record.workspace);
-        let effects = journey::import(&mut profile.0, &incoming, arrived.delta.as_ref(), &ws, &context(fold, record)?);
+        let cx = context(fold, record)?;
+        let effects = journey::import(&mut profile.0, &incoming, arrived.delta.as_ref(), &ws, &cx, self.rules.recheck_at_import);
+        let nodes: BTreeSet<Bytes> = arrived.ids.into_iter().chain([arrived.node]).filter(|node| !node.is_empty()).collect();
+        if self.rules.drain {
+            drain::begin(&mut profile.0, &nodes, fold.now().max(fold.clock()));
+        }
         fold.put(id, profile);
         emit(fold, record.workspace, &record.key, effects);
-        let nodes: BTreeSet<Bytes> = arrived.ids.into_iter().chain([arrived.node]).collect();
         for node in &nodes {
             merge_done(fold, record, node);
         }
@@ -109,7 +138,7 @@ impl Processor for OrchestratorProcessor {
     const WATERMARKED: bool = false;
     const REPORTS_THROUGH: bool = false;
     /// The stages mirror each other; where they do not, everything that follows would be lost too.
-    const HALTS: &'static [&'static str] = &["PASS_WITHOUT_TOMBSTONE"];
+    const HALTS: &'static [&'static str] = &["PASS_WITHOUT_TOMBSTONE", "ALREADY_MOVED", "ALREADY_ERASED", "GONE_BUT_ALIVE"];
 
     fn define(&mut self, defv: &str) -> Definitions {
         if defv.is_empty() {
@@ -123,28 +152,41 @@ impl Processor for OrchestratorProcessor {
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
         match record.kind {
-            kind::JOURNEY_ITEM | kind::DELTA | kind::JOURNEY_MERGE_BEGIN | kind::JOURNEY_MERGE_STATE | kind::PASS => {
+            kind::JOURNEY_ITEM
+            | kind::DELTA
+            | kind::JOURNEY_MERGE_BEGIN
+            | kind::JOURNEY_MERGE_STATE
+            | kind::JOURNEY_FLUSH
+            | kind::PASS
+            | kind::ERASED
+            | kind::GONE => {
                 ProfileId::from_slice(&record.key).map_err(|e| malformed(&format!("a record's key is {e}")))?;
                 Ok(vec![EntityId::new(record.workspace, b'p', &record.key)])
             }
-            kind::JOURNEY_FLUSH | kind::ERASED | kind::GONE => Err(not_yet(&format!("records of kind {}", record.kind))),
             other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
         }
     }
 
     fn fold(&self, fold: &mut Fold<'_, Profile>, record: &Record) -> Result<(), Poison> {
         let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
-        // The stages mirror each other: what the segmenter passed finds a tombstone here, and nothing else does.
-        let moved = fold.get(&id).is_some_and(Profile::is_tombstone);
-        match (record.kind, moved) {
-            (kind::PASS, true) => pass(fold, &id, record),
-            (kind::PASS, false) => Err(Poison { reason: "PASS_WITHOUT_TOMBSTONE", detail: "the profile has not moved".to_owned() }),
-            (_, true) => Err(Poison { reason: "ALREADY_MOVED", detail: format!("kind {} at a profile that has moved", record.kind) }),
-            (kind::JOURNEY_ITEM, false) => self.item(fold, &id, record),
-            (kind::DELTA, false) => self.delta(fold, &id, record),
-            (kind::JOURNEY_MERGE_BEGIN, false) => merge_begin(fold, &id, record),
-            (kind::JOURNEY_MERGE_STATE, false) => self.merge_state(fold, &id, record),
-            (other, false) => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
+        // The stages mirror each other: what the segmenter passed finds a tombstone here, and nothing else does but
+        // its burial; what it answered for an erased profile finds no live one.
+        let contradicts = |reason, what: &str| Err(Poison { reason, detail: format!("kind {} at a profile that {what}", record.kind) });
+        match (record.kind, Standing::of(fold.get(&id))) {
+            (kind::PASS, Standing::Moved) => pass(fold, &id, record),
+            (kind::PASS, _) => contradicts("PASS_WITHOUT_TOMBSTONE", "has not moved"),
+            (kind::ERASED, _) => erasing::erased(fold, &id, record, &self.workspace(record.workspace)),
+            (_, Standing::Moved) => contradicts("ALREADY_MOVED", "has moved"),
+            (kind::GONE, Standing::Live) => contradicts("GONE_BUT_ALIVE", "has not been erased"),
+            (kind::GONE, Standing::Erased | Standing::Unknown) => erasing::gone(fold, &id, record),
+            (kind::JOURNEY_MERGE_BEGIN, Standing::Erased) if !self.rules.erased_never_moves => merge_begin(fold, &id, record),
+            (_, Standing::Erased) => contradicts("ALREADY_ERASED", "has been erased"),
+            (kind::JOURNEY_ITEM, _) => self.item(fold, &id, record),
+            (kind::DELTA, _) => self.delta(fold, &id, record),
+            (kind::JOURNEY_MERGE_BEGIN, _) => merge_begin(fold, &id, record),
+            (kind::JOURNEY_MERGE_STATE, _) => self.merge_state(fold, &id, record),
+            (kind::JOURNEY_FLUSH, _) => flush(fold, &id, record),
+            (other, _) => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
         }
     }
 
@@ -161,13 +203,26 @@ impl Processor for OrchestratorProcessor {
     }
 }
 
+// === impl Standing ===
+
+impl Standing {
+    fn of(profile: Option<&Profile>) -> Self {
+        match profile {
+            None => Self::Unknown,
+            Some(profile) if profile.is_tombstone() => Self::Moved,
+            Some(profile) if profile.is_erased() => Self::Erased,
+            Some(_) => Self::Live,
+        }
+    }
+}
+
 /// The profile becomes a tombstone; both its states go to the winner's segmenter in one record.
 fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
     let JourneyMergeBegin { begin, segment_state } = decode(&record.body)?;
     let Some(begin) = begin.filter(|b| b.winner.len() == 31 && b.winner != record.key) else {
         return Err(malformed("a merge without winner"));
     };
-    let mut state = fold.get(id).cloned().unwrap_or_default().0;
+    let mut state = fold.get(id).filter(|p| !p.is_erased()).cloned().unwrap_or_default().0;
     let mut segment = decode::<SegmentProfile>(&segment_state)?;
     // Every node whose items either stage has folded: each is told where to go from now on.
     let mut ids: BTreeSet<Bytes> = std::mem::take(&mut segment.ids).into_iter().chain(std::mem::take(&mut state.ids)).collect();
@@ -179,6 +234,9 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
         now: state.now.max(fold.now().millis()),
         ..JourneyProfile::default()
     };
+    // All of them are told, and waited for, at the winner.
+    drain::give_up(&mut segment);
+    drain::give_up(&mut state);
     // All travels in one record, so it travels once: the person as the segmenter has it comes back with its delta.
     state.person = None;
     if state.encoded_len() > MAX_TRAVELLING {
@@ -215,10 +273,27 @@ fn pass(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<
     Ok(())
 }
 
+/// The end of an identifier's old road has passed both stages here: its node may use the new one.
+fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+    let Flush { node, flush_no, .. } = decode(&record.body)?;
+    let Some(identifier) = identifier_of(&node) else { return Err(malformed("a flush without node")) };
+    let mut profile = fold.get(id).cloned().unwrap_or_default();
+    profile.saw(&node);
+    drain::heard(&mut profile.0, &node);
+    fold.put(id, profile);
+    let body = Flushed { node, at: record.key.clone(), flush_no };
+    to_inbox(fold, Role::Identity, record, identifier, kind::FLUSHED, body.encode_to_vec());
+    Ok(())
+}
+
+/// How identity routes what is about a node: class, then the 16 bytes that its identifier is known by, then its life.
+fn identifier_of(node: &Bytes) -> Option<Bytes> {
+    (node.len() == 31).then(|| node.slice(1..17))
+}
+
 /// Tells a node's identifier where its profile is now.
 fn merge_done(fold: &mut Fold<'_, Profile>, record: &Record, node: &Bytes) {
-    // Class, then the 16 bytes that the identifier is known by.
-    let Some(identifier) = node.get(1..17).map(Bytes::copy_from_slice) else { return };
+    let Some(identifier) = identifier_of(node) else { return };
     let body = MergeDone { node: node.clone(), at: record.key.clone() };
     to_inbox(fold, Role::Identity, record, identifier, kind::MERGE_DONE, body.encode_to_vec());
 }
@@ -268,10 +343,6 @@ fn context(fold: &Fold<'_, Profile>, record: &Record) -> Result<Context, Poison>
     let profile = ProfileId::from_slice(&record.key).map_err(|e| malformed(&e.to_string()))?;
     let now: Timestamp = fold.now();
     Ok(Context { now, position: fold.position(), profile, workspace: record.workspace })
-}
-
-fn not_yet(what: &str) -> Poison {
-    Poison { reason: "NOT_YET_SUPPORTED", detail: format!("{what} at the orchestrator") }
 }
 
 fn malformed(what: &str) -> Poison {

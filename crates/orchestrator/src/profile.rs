@@ -21,6 +21,11 @@ impl Profile {
         !self.0.moved_to.is_empty()
     }
 
+    /// Whether its person has been forgotten.
+    pub fn is_erased(&self) -> bool {
+        self.0.erased
+    }
+
     /// Notes the node whose item was folded here.
     pub fn saw(&mut self, node: &Bytes) {
         if !node.is_empty()

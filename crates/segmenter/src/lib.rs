@@ -2,6 +2,8 @@
 
 mod processor;
 mod profile;
+mod rules;
 
 pub use processor::SegmenterProcessor;
 pub use profile::Profile;
+pub use rules::Rules;

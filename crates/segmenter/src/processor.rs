@@ -1,5 +1,7 @@
 //! Maps records of `wp1.segment` to the engine's steps, and their outcomes to outputs (PROTOCOL §10.2).
 
+mod erasing;
+
 use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
 
 use bytes::Bytes;
@@ -7,7 +9,7 @@ use prost::Message;
 use waypost_codec::{
     frame::Record,
     inbox::{
-        Delta, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeBegin, MergeState, Pass, SegmentItem, Truth,
+        Delta, Event, Flush, Gone, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeBegin, MergeState, Pass, SegmentItem, Truth,
         segment_item::Body,
     },
     kind,
@@ -16,20 +18,31 @@ use waypost_codec::{
 };
 use waypost_engine::{
     definitions::{DefinitionSet, Policy, Workspace},
+    drain,
     library::Library,
     record_id,
-    segment::{self, Outcome},
+    segment::{self, Outcome, Timer},
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
-use waypost_types::{EntityId, ProfileId, Role, WorkspaceId};
+use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
 
-use crate::Profile;
+use crate::{Profile, Rules};
 
 /// The segmenter role; one instance a partition.
 #[derive(Debug)]
 pub struct SegmenterProcessor {
     library: Arc<Library>,
     set: Option<Arc<DefinitionSet>>,
+    rules: Rules,
+}
+
+/// What became of a profile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Standing {
+    Unknown,
+    Live,
+    Moved,
+    Erased,
 }
 
 /// Whose outputs these are: the record's, and of which profile.
@@ -46,7 +59,13 @@ struct Origin<'a> {
 impl SegmenterProcessor {
     /// With the definitions that have arrived so far.
     pub fn new(library: Arc<Library>) -> Self {
-        Self { library, set: None }
+        Self { library, set: None, rules: Rules::default() }
+    }
+
+    /// With some rules switched off.
+    #[must_use]
+    pub fn with_rules(self, rules: Rules) -> Self {
+        Self { rules, ..self }
     }
 
     /// A workspace's definitions; without any in force, those of an empty one.
@@ -62,11 +81,19 @@ impl SegmenterProcessor {
                 let event = decode::<Event>(bytes)?;
                 segment::event(&mut profile.0, &item.node, &event, fold.now(), &self.workspace(record.workspace))
             }
-            Some(Body::Receipt(_) | Body::Settled(_)) => {
+            Some(Body::Receipt(_)) => {
                 segment::seen(&mut profile.0, &item.node, fold.now());
                 Outcome::default()
             }
-            Some(Body::Erase(_)) => return Err(Poison { reason: "NOT_YET_SUPPORTED", detail: "erasing a profile".to_owned() }),
+            Some(Body::Settled(_)) => {
+                segment::seen(&mut profile.0, &item.node, fold.now());
+                drain::heard(&mut profile.0, &item.node);
+                Outcome::default()
+            }
+            Some(Body::Erase(erase)) => {
+                erasing::erase(fold, id, record, &item.node, erase.suppress);
+                return Ok(());
+            }
             None => return Err(Poison { reason: "DECODE_FAILED", detail: "an item without body".to_owned() }),
         };
         if let Some(rewritten) = outcome.rewritten {
@@ -75,7 +102,7 @@ impl SegmenterProcessor {
         for reason in &outcome.refused {
             tracing::debug!(workspace = %record.workspace, position = %fold.position(), reason, "left out of a profile");
         }
-        let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via: record.via };
+        let origin = Origin::of(record);
         let body = JourneyItem { item: Some(item), delta: Some(outcome.delta) };
         to_journey(fold, origin, kind::JOURNEY_ITEM, &body);
         tell(fold, origin, "event", &outcome.changes);
@@ -89,7 +116,11 @@ impl SegmenterProcessor {
         moved.ids.extend(arrived.ids.iter().cloned());
         let mut profile = fold.get(id).cloned().unwrap_or_default();
         let outcome = segment::import(&mut profile.0, moved, &arrived.loser, fold.now(), &self.workspace(record.workspace));
-        let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via: record.via };
+        if self.rules.drain {
+            let moved = arrived.ids.iter().chain([&arrived.node]);
+            drain::begin(&mut profile.0, moved.filter(|node| !node.is_empty()), fold.now().max(fold.clock()));
+        }
+        let origin = Origin::of(record);
         let body = JourneyMergeState {
             node: arrived.node,
             ids: arrived.ids,
@@ -111,8 +142,9 @@ impl Processor for SegmenterProcessor {
     const RELAYS_TO: Option<Role> = Some(Role::Orchestrator);
     const WATERMARKED: bool = true;
     const REPORTS_THROUGH: bool = false;
-    /// A profile moves once: a second merge of it means that identity and this log disagree.
-    const HALTS: &'static [&'static str] = &["ALREADY_MOVED"];
+    /// A profile moves once: a second merge of it means that identity and this log disagree. Only a tombstone is
+    /// buried: a profile that lives has moved nowhere.
+    const HALTS: &'static [&'static str] = &["ALREADY_MOVED", "BURIED_ALIVE"];
 
     fn define(&mut self, defv: &str) -> Definitions {
         if defv.is_empty() {
@@ -126,9 +158,8 @@ impl Processor for SegmenterProcessor {
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
         match record.kind {
-            kind::ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE => Ok(vec![profile(record.workspace, &record.key)?]),
-            kind::FLUSH | kind::BURY => {
-                Err(Poison { reason: "NOT_YET_SUPPORTED", detail: format!("records of kind {} at the segmenter", record.kind) })
+            kind::ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE | kind::FLUSH | kind::BURY => {
+                Ok(vec![profile(record.workspace, &record.key)?])
             }
             other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the segmenter") }),
         }
@@ -136,26 +167,66 @@ impl Processor for SegmenterProcessor {
 
     fn fold(&self, fold: &mut Fold<'_, Profile>, record: &Record) -> Result<(), Poison> {
         let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
-        let moved = fold.get(&id).is_some_and(Profile::is_tombstone);
-        match record.kind {
-            kind::MERGE_BEGIN if moved => {
+        let standing = Standing::of(fold.get(&id));
+        match (record.kind, standing) {
+            (kind::MERGE_BEGIN, Standing::Moved) => {
                 Err(Poison { reason: "ALREADY_MOVED", detail: "a profile moves once; this one has moved before".to_owned() })
             }
-            kind::MERGE_BEGIN => merge_begin(fold, &id, record),
-            _ if moved => {
+            (kind::BURY, Standing::Moved) => {
+                erasing::bury(fold, &id, record);
+                Ok(())
+            }
+            (kind::BURY, Standing::Live) => {
+                Err(Poison { reason: "BURIED_ALIVE", detail: "only what has moved is buried with where it moved to".to_owned() })
+            }
+            (kind::BURY, Standing::Erased | Standing::Unknown) => Ok(()),
+            (_, Standing::Moved) => {
                 pass(fold, record);
                 Ok(())
             }
-            kind::ITEM => self.item(fold, &id, record),
-            kind::MERGE_STATE => self.merge_state(fold, &id, record),
-            other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the segmenter") }),
+            (kind::MERGE_BEGIN, Standing::Erased) if !self.rules.erased_never_moves => merge_begin(fold, &id, record),
+            (_, Standing::Erased) => self.answer(fold, &id, record),
+            (_, Standing::Unknown) if !may_begin(record)? => self.answer(fold, &id, record),
+            (kind::ITEM, Standing::Live | Standing::Unknown) => self.item(fold, &id, record),
+            (kind::FLUSH, Standing::Live | Standing::Unknown) => flush(fold, &id, record),
+            (kind::MERGE_BEGIN, Standing::Live | Standing::Unknown) => merge_begin(fold, &id, record),
+            (kind::MERGE_STATE, Standing::Live | Standing::Unknown) => self.merge_state(fold, &id, record),
+            (other, Standing::Live | Standing::Unknown) => {
+                Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the segmenter") })
+            }
         }
     }
 
     fn fire(&self, fold: &mut Fold<'_, Profile>, entity: &EntityId, limit: Fireable) -> Result<bool, Poison> {
-        let Some(mut profile) = fold.get(entity).filter(|p| !p.is_tombstone()).cloned() else { return Ok(false) };
-        let due = segment::next_flip(&profile.0);
-        let Some(due) = due.filter(|due| *due <= limit.absent && limit.before.is_none_or(|before| *due < before)) else { return Ok(false) };
+        let Some(mut profile) = fold.get(entity).cloned() else { return Ok(false) };
+        let Some(timer) = segment::next_timer(&profile.0) else { return Ok(false) };
+        let (due, until) = match timer {
+            Timer::MarkGoes(due) | Timer::DrainEnds(due) => (due, limit.plain),
+            Timer::Flips(due) => (due, limit.absent),
+        };
+        if due > until || limit.before.is_some_and(|before| due >= before) {
+            return Ok(false);
+        }
+        match timer {
+            Timer::Flips(_) => self.flip(fold, entity, profile, due),
+            Timer::DrainEnds(_) => {
+                drain::give_up(&mut profile.0);
+                fold.put(entity, profile);
+            }
+            Timer::MarkGoes(_) => mark_goes(fold, entity, due),
+        }
+        Ok(true)
+    }
+}
+
+impl SegmenterProcessor {
+    /// Unless the rule is off: then what comes too late falls.
+    fn answer(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+        if self.rules.answer_erased { erasing::answer(fold, id, record) } else { Ok(()) }
+    }
+
+    /// Memberships that time alone has changed.
+    fn flip(&self, fold: &mut Fold<'_, Profile>, entity: &EntityId, mut profile: Profile, due: Timestamp) {
         let now = fold.now().max(due);
         let outcome = segment::wake(&mut profile.0, now, &self.workspace(entity.workspace()));
         let key = Bytes::copy_from_slice(entity.key());
@@ -166,8 +237,59 @@ impl Processor for SegmenterProcessor {
         }
         tell(fold, origin, "time", &outcome.changes);
         fold.put(entity, profile);
-        Ok(true)
     }
+}
+
+// === impl Origin ===
+
+impl<'a> Origin<'a> {
+    fn of(record: &'a Record) -> Self {
+        Self { workspace: record.workspace, profile: &record.key, id: record.id, via: record.via }
+    }
+}
+
+// === impl Standing ===
+
+impl Standing {
+    fn of(profile: Option<&Profile>) -> Self {
+        match profile {
+            None => Self::Unknown,
+            Some(profile) if profile.is_tombstone() => Self::Moved,
+            Some(profile) if profile.is_erased() => Self::Erased,
+            Some(_) => Self::Live,
+        }
+    }
+}
+
+/// Whether a profile that nobody knows may begin with this record. Else it was known once, and was erased so long
+/// ago that its mark has gone. A link may make a winner of a node that has sent nothing, so a state that
+/// arrives is always taken in.
+fn may_begin(record: &Record) -> Result<bool, Poison> {
+    Ok(match record.kind {
+        kind::ITEM => decode::<SegmentItem>(&record.body)?.first,
+        kind::MERGE_BEGIN => decode::<MergeBegin>(&record.body)?.first,
+        kind::FLUSH => false,
+        _ => true,
+    })
+}
+
+/// The end of an identifier's old road has come by here; the orchestrator answers when it has come by there too.
+fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+    let flush = decode::<Flush>(&record.body)?;
+    let mut profile = fold.get(id).cloned().unwrap_or_default();
+    segment::seen(&mut profile.0, &flush.node, fold.now());
+    drain::heard(&mut profile.0, &flush.node);
+    to_journey(fold, Origin::of(record), kind::JOURNEY_FLUSH, &flush);
+    fold.put(id, profile);
+    Ok(())
+}
+
+/// Nothing can be on its way to an erased profile any more: both stages forget that there was one.
+fn mark_goes(fold: &mut Fold<'_, Profile>, entity: &EntityId, due: Timestamp) {
+    let key = Bytes::copy_from_slice(entity.key());
+    let id = record_id::of_timer(Role::Segmenter, entity.as_bytes(), due);
+    to_journey(fold, Origin { workspace: entity.workspace(), profile: &key, id, via: 0 }, kind::GONE, &Gone::default());
+    fold.delete(entity);
 }
 
 /// The profile becomes a tombstone, and all it was goes its one road.
@@ -176,10 +298,10 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     if begin.winner.len() != 31 || begin.winner == record.key {
         return Err(Poison { reason: "DECODE_FAILED", detail: "a merge without winner".to_owned() });
     }
-    let mut state = fold.get(id).cloned().unwrap_or_default().0;
+    let mut state = fold.get(id).filter(|p| !p.is_erased()).cloned().unwrap_or_default().0;
     segment::seen(&mut state, &begin.node, fold.now());
     let tombstone = SegmentProfile { moved_to: begin.winner.clone(), ids: state.ids.clone(), now: state.now, ..SegmentProfile::default() };
-    let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via: record.via };
+    let origin = Origin::of(record);
     let body = JourneyMergeBegin { begin: Some(begin), segment_state: state.encode_to_vec().into() };
     to_journey(fold, origin, kind::JOURNEY_MERGE_BEGIN, &body);
     fold.put(id, Profile(tombstone));

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{state::SegmentProfile, stored};
-use waypost_engine::segment;
+use waypost_engine::segment::{self, Timer};
 use waypost_runtime::processor::{Entity, Wakeups};
 use waypost_types::EntityId;
 
@@ -20,6 +20,11 @@ impl Profile {
     pub fn is_tombstone(&self) -> bool {
         !self.0.moved_to.is_empty()
     }
+
+    /// Whether its person has been forgotten.
+    pub fn is_erased(&self) -> bool {
+        self.0.erased
+    }
 }
 
 impl Entity for Profile {
@@ -35,11 +40,11 @@ impl Entity for Profile {
         (self.0 != SegmentProfile::default()).then(|| stored::seal(VERSION, &self.0.encode_to_vec()))
     }
 
-    /// A membership that time alone may end rests on something not having happened.
     fn wakeups(&self) -> Wakeups {
-        if self.is_tombstone() {
-            return Wakeups::default();
+        match segment::next_timer(&self.0) {
+            None => Wakeups::default(),
+            Some(Timer::MarkGoes(due) | Timer::DrainEnds(due)) => Wakeups { plain: Some(due), absent: None },
+            Some(Timer::Flips(due)) => Wakeups { plain: None, absent: Some(due) },
         }
-        Wakeups { plain: None, absent: segment::next_flip(&self.0) }
     }
 }

@@ -36,8 +36,24 @@ pub(crate) fn end(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey, reason:
     close(turn, run, reason, checks, note);
     let Some(goal) = &journey.goal else { return };
     let closes = Timestamp::from_millis(run.entry_time).plus(goal.within);
-    if !run.goal_met && reason != MERGED && closes > turn.now() {
+    if !run.goal_met && closes > turn.now() {
         timers::set(run, timers::GOAL_WINDOW, closes, TimerKind::Absent);
+    }
+}
+
+/// Ends a run because another half of the person knows better; its goal is not looked for.
+pub(crate) fn merge(turn: &mut Turn<'_>, run: &mut Run, note: &str) {
+    close(turn, run, MERGED, Vec::new(), note);
+}
+
+/// Ends every run of a person who is to be forgotten.
+pub(crate) fn erase(turn: &mut Turn<'_>, runs: &mut [Run]) {
+    for run in runs.iter_mut() {
+        if is_live(run) {
+            close(turn, run, "ERASED", Vec::new(), "");
+        } else {
+            recall::unconfirmed(turn, run, "ERASED");
+        }
     }
 }
 

@@ -11,7 +11,8 @@ use super::{MAX_FACT_BYTES, MAX_FACTS, entry};
 use crate::definitions::{Journey, Match, StepKind, Workspace};
 
 /// Keeps an event if some version that may have runs looks for it; the oldest beyond 64, or 16 KiB, falls.
-pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now: Timestamp) {
+/// With `all` every event is kept, and whole: some run's version is not known here yet.
+pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now: Timestamp, all: bool) {
     let watching = ws.journeys.values().flat_map(|v| v.versions.values()).filter(|j| watches(j, &event.name));
     let mut paths = BTreeSet::new();
     let mut watched = false;
@@ -19,7 +20,7 @@ pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now
         watched = true;
         paths.extend(journey.event_paths.iter().cloned());
     }
-    if !watched || facts.iter().any(|f| f.message_id == event.message_id) {
+    if !(watched || all) || facts.iter().any(|f| f.message_id == event.message_id) {
         return;
     }
     facts.push(Fact {
@@ -27,7 +28,7 @@ pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now
         at: now.millis(),
         event_time: event.event_time,
         message_id: event.message_id.clone(),
-        properties: event.properties.as_ref().map(|o| entry::prune(o, &paths, "")),
+        properties: event.properties.as_ref().map(|o| if all { o.clone() } else { entry::prune(o, &paths, "") }),
         historical: event.historical,
     });
     limit(facts);

@@ -14,12 +14,12 @@ use prost::Message as _;
 use waypost_codec::state::{Fact, JourneyProfile, Run, RunSend, SendState};
 
 use super::{
-    MAX_RUN_BYTES, MAX_RUNS, bounced, exits, facts, is_live, recall, sends,
+    MAX_RUN_BYTES, MAX_RUNS, asleep, bounced, entry, exits, facts, is_live, recall, sends, timers,
     trail::{self, Entry, What},
     turn::Turn,
     version_of,
 };
-use crate::definitions::Class;
+use crate::definitions::{Class, Journey};
 
 /// Runs that are older than what the other half still knows.
 #[derive(Clone, Debug, Default)]
@@ -62,27 +62,47 @@ pub fn unite(ours: &JourneyProfile, theirs: &JourneyProfile) -> JourneyProfile {
 pub(crate) fn reconsider(turn: &mut Turn<'_>, runs: &mut [Run], facts: &[Fact], horizon: &Horizon) {
     let ws = turn.ws;
     for run in runs.iter_mut() {
-        for fact in facts.iter().filter(|f| !facts::is_gap(f)) {
-            // A wait looks at what was folded since the entry.
-            turn.settle_on(run, Some(&facts::event(fact)), fact.at >= run.since);
-        }
-        turn.settle(run);
-        if let Some(journey) = version_of(ws, run).filter(|_| is_live(run))
-            && horizon.beyond.contains(&run.id)
-            && journey.class == Class::Marketing
-        {
-            exits::end(turn, run, journey, exits::MERGED, Vec::new(), "older than what the other half still knows");
+        timers::follow_zone(turn, run);
+        judge(turn, run, facts);
+        if let Some(journey) = version_of(ws, run).filter(|_| horizon.beyond.contains(&run.id)) {
+            end_unknown(turn, run, journey);
         }
     }
+    recall::permissions(turn, runs);
+}
+
+/// Makes one of two halves' runs: what holds of a profile also without another look at its runs.
+pub(crate) fn settle(turn: &mut Turn<'_>, runs: &mut [Run]) {
+    asleep::sort_out(turn, runs);
     keep_furthest(turn, runs);
     limit_runs(turn, runs);
-    recall::permissions(turn, runs);
+}
+
+/// Exit rules, goal and wait of one run on everything that is remembered, then on how things stand.
+pub(crate) fn judge(turn: &mut Turn<'_>, run: &mut Run, facts: &[Fact]) {
+    for fact in facts.iter().filter(|f| !facts::is_gap(f)) {
+        // A wait looks at what was folded since the entry.
+        turn.settle_on(run, Some(&facts::event(fact)), fact.at >= run.since);
+    }
+    turn.settle(run);
+}
+
+/// Ends a run whose stop may have been forgotten. A transactional one goes on: it is owed.
+pub(crate) fn end_unknown(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey) {
+    if is_live(run) && journey.class == Class::Marketing {
+        exits::merge(turn, run, "older than what is still known of the other half");
+    }
+}
+
+/// Whether something that counts for this run may have happened before this log time: exit rules and goal go by
+/// event time, which is never later.
+pub(crate) fn began_before(run: &Run, until: i64) -> bool {
+    run.since.min(run.entry_time) < until
 }
 
 /// Of two live runs of one journey and key the one with more accepted sends stays, then the older entry,
 /// then the lower id; it takes over the other's sends, so that no step is sent twice.
 fn keep_furthest(turn: &mut Turn<'_>, runs: &mut [Run]) {
-    let ws = turn.ws;
     let mut best: BTreeMap<(String, String), usize> = BTreeMap::new();
     for at in 0..runs.len() {
         if !is_live(&runs[at]) {
@@ -95,11 +115,10 @@ fn keep_furthest(turn: &mut Turn<'_>, runs: &mut [Run]) {
         };
         let (stays, goes) = if further(&runs[at], &runs[other]) { (at, other) } else { (other, at) };
         best.insert(key, stays);
-        let Some(journey) = version_of(ws, &runs[goes]) else { continue };
         let mut gone = runs[goes].clone();
         take_over(turn, &mut runs[stays], &mut gone);
         trail::record(turn, What::Merged, Entry::of(&runs[stays]).note("took over the run of the other half"));
-        exits::end(turn, &mut gone, journey, exits::MERGED, Vec::new(), "the other half's run of this key stays");
+        exits::merge(turn, &mut gone, "the other half's run of this key stays");
         runs[goes] = gone;
     }
 }
@@ -143,8 +162,16 @@ fn take_over(turn: &mut Turn<'_>, stays: &mut Run, gone: &mut Run) {
     }
     stays.sends = united_sends(&stays.sends, &gone.sends);
     stays.goal_met |= gone.goal_met;
+    // Variables are those of the newer entry; another version keeps other paths of it.
+    if stays.version == gone.version && newness(gone) > newness(stays) {
+        stays.entry = gone.entry.clone();
+    }
     // Nothing of it is left to be recalled.
     gone.sends.clear();
+}
+
+fn newness(run: &Run) -> (i64, Bytes) {
+    (entry::of(run).event_time, run.entry.clone())
 }
 
 /// One run as two states know it: the further one, with the sends of both.
@@ -176,7 +203,7 @@ impl Horizon {
         let mut beyond = BTreeSet::new();
         for (half, other) in [(ours, theirs), (theirs, ours)] {
             let Some(whole_from) = facts::forgotten_until(&other.facts) else { continue };
-            beyond.extend(half.runs.iter().filter(|r| r.since < whole_from).map(|r| r.id.clone()));
+            beyond.extend(half.runs.iter().filter(|r| began_before(r, whole_from)).map(|r| r.id.clone()));
         }
         Self { beyond }
     }

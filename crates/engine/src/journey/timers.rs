@@ -7,16 +7,17 @@
 use std::cmp::Reverse;
 
 use waypost_codec::state::{JourneyProfile, Run, RunTimer, TimerKind};
-use waypost_types::{Span, Timestamp};
+use waypost_types::Timestamp;
 
 use super::{
-    entry, exits, is_live, steps,
+    asleep, entry, exits, is_live, steps,
     trail::{self, Entry, What},
     turn::{Sight, Turn},
     version_of,
 };
 use crate::{
     definitions::{Delay, Journey, Match, StepKind, Workspace},
+    drain,
     localtime::Zone,
 };
 
@@ -32,9 +33,6 @@ pub(crate) const RECHECK: &str = "recheck";
 pub(crate) const DEFER: &str = "defer";
 /// The goal of an ended run is looked for no longer.
 pub(crate) const GOAL_WINDOW: &str = "goal_window";
-
-/// After which a run looks again whether its version has been activated.
-const NAP: Span = Span::from_secs(60);
 
 /// Up to which due timers may fire.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -61,15 +59,35 @@ pub fn wakeups(state: &JourneyProfile) -> (Option<Timestamp>, Option<Timestamp>)
         let timers = state.runs.iter().flat_map(|r| &r.timers).filter(|t| (t.kind() == TimerKind::Plain) == plain);
         timers.map(|t| Timestamp::from_millis(t.due)).min()
     };
-    if state.erased || !state.moved_to.is_empty() { (None, None) } else { (earliest(true), earliest(false)) }
+    if state.erased || !state.moved_to.is_empty() {
+        return (None, None);
+    }
+    match drain::ends(state) {
+        // What has not happened is not judged while the profile drains.
+        Some(ends) => (earliest(true).into_iter().chain([ends]).min(), None),
+        None => (earliest(true), earliest(false)),
+    }
+}
+
+/// Whether this timer may be the next to fire.
+fn may_fire(due: Timestamp, until: Timestamp, limit: &Limit) -> bool {
+    due <= until && limit.before.is_none_or(|before| due < before)
+}
+
+/// When the profile stops draining because somebody has not answered, if that is next.
+pub(crate) fn drain_ends(state: &JourneyProfile, limit: &Limit) -> Option<Timestamp> {
+    drain::ends(state).filter(|ends| may_fire(*ends, limit.plain, limit))
 }
 
 /// The timer to fire next: by due, priority, run.
 pub(crate) fn earliest(state: &JourneyProfile, ws: &Workspace, limit: &Limit) -> Option<Due> {
+    let draining = drain::ends(state).is_some();
     let allowed = |timer: &RunTimer| {
         let due = Timestamp::from_millis(timer.due);
-        let until = if timer.kind() == TimerKind::Plain { limit.plain } else { limit.absent };
-        due <= until && limit.before.is_none_or(|before| due < before)
+        match timer.kind() {
+            TimerKind::Plain => may_fire(due, limit.plain, limit),
+            TimerKind::Absent | TimerKind::Unspecified => !draining && may_fire(due, limit.absent, limit),
+        }
     };
     let timers = state.runs.iter().flat_map(|run| run.timers.iter().map(move |timer| (run, timer)));
     let first = timers.filter(|(_, timer)| allowed(timer)).min_by_key(|(run, timer)| {
@@ -88,7 +106,7 @@ pub(crate) fn fire(turn: &mut Turn<'_>, runs: &mut [Run], due: &Due) {
         // The goal window has closed; the run is dropped at the end of the turn.
         return;
     }
-    let Some(journey) = version_of(ws, run) else { return without_version(turn, run, &due.what) };
+    let Some(journey) = version_of(ws, run) else { return asleep::nap(turn, run, &due.what) };
     let before = (run.step.clone(), steps::visits(run, &run.step));
     turn.settle(run);
     let moved = (&run.step, steps::visits(run, &run.step)) != (&before.0, before.1);
@@ -109,17 +127,6 @@ pub(crate) fn fire(turn: &mut Turn<'_>, runs: &mut [Run], due: &Due) {
     }
 }
 
-/// A run whose version is not among the definitions: one of a newer set, brought by a merge, sleeps until
-/// its activation comes; one of a retired version falls.
-fn without_version(turn: &mut Turn<'_>, run: &mut Run, what: &str) {
-    let newest = turn.ws.journeys.get(&run.journey).and_then(|v| v.versions.keys().next_back());
-    if newest.is_some_and(|newest| run.version < *newest) {
-        exits::cancel(turn, run);
-    } else {
-        set(run, what, turn.now().plus(NAP), TimerKind::Absent);
-    }
-}
-
 /// Sets the timer of this name, instead of the one that stands.
 pub(crate) fn set(run: &mut Run, what: &str, due: Timestamp, kind: TimerKind) {
     unset(run, what);
@@ -127,7 +134,7 @@ pub(crate) fn set(run: &mut Run, what: &str, due: Timestamp, kind: TimerKind) {
     run.timers.sort_by(|a, b| (a.due, &a.what).cmp(&(b.due, &b.what)));
 }
 
-fn unset(run: &mut Run, what: &str) {
+pub(crate) fn unset(run: &mut Run, what: &str) {
     run.timers.retain(|t| t.what != what);
 }
 

@@ -35,6 +35,7 @@ pub(crate) enum What {
     Recalled,
     Receipt,
     Merged,
+    Drained,
 }
 
 /// A decision about to be recorded.
@@ -69,6 +70,7 @@ impl What {
             Self::Recalled => "RECALLED",
             Self::Receipt => "RECEIPT",
             Self::Merged => "MERGED",
+            Self::Drained => "DRAINED",
         }
     }
 }

@@ -375,11 +375,11 @@ fn memberships_begin_by_event_and_end_by_time() {
         bought.changes.iter().map(|c| (c.segment.as_str(), c.after)).collect::<Vec<_>>(),
         [("buyer", Truth::Yes), ("fresh", Truth::Yes)]
     );
-    assert_eq!(next_flip(&profile), Some(at(9 * day)));
+    assert_eq!(next_timer(&profile), Some(Timer::Flips(at(9 * day))));
     let lapsed = wake(&mut profile, at(9 * day), &workspace);
     assert_eq!(lapsed.changes, [Change { segment: "fresh".into(), version: 1, before: Truth::Yes, after: Truth::No }]);
     assert_eq!(lapsed.delta.memberships.len(), 1);
-    assert_eq!(next_flip(&profile), None);
+    assert_eq!(next_timer(&profile), None);
 }
 
 #[test]
@@ -542,4 +542,41 @@ fn orders_that_find_no_room_in_a_union_still_count() {
         assert_eq!(field("first_order_at"), Some(V::Time(Timestamp::from_millis(1))));
         assert_eq!(person::field(&outcome.delta, "order_count"), person::field(&person, "order_count"));
     }
+}
+
+#[test]
+fn what_time_may_change_waits_while_the_profile_drains() {
+    let workspace = workspace(&[("fresh", r#"within(profile.last_order_at, "7d")"#)]);
+    let at = Timestamp::from_millis;
+    let mut profile = SegmentProfile::default();
+    event(&mut profile, &node(), &ordered(5, "o", vec![]), at(5), &workspace);
+    let flips = next_timer(&profile);
+    assert_eq!(flips, Some(Timer::Flips(at(5 + 7 * 86_400_000))));
+    drain::begin(&mut profile, &[node()], at(9));
+    assert_eq!(next_timer(&profile), Some(Timer::DrainEnds(at(9).plus(drain::LONGEST))));
+    drain::heard(&mut profile, &node());
+    assert_eq!(next_timer(&profile), flips);
+}
+
+#[test]
+fn of_an_erased_profile_the_mark_stays_and_others_are_told() {
+    let workspace = workspace(&[("buyer", "profile.order_count >= 1"), ("big", "profile.order_count >= 9")]);
+    let id = |n: u8| Bytes::copy_from_slice(&[n; 31]);
+    let at = Timestamp::from_millis;
+    let mut profile = SegmentProfile::default();
+    let ana = Identifier { class: IdentifierClass::Email.number(), value: "ana@shop.example".into(), ..Identifier::default() };
+    let bought = Event { identifiers: vec![ana], ..ordered(5, "o", vec![]) };
+    event(&mut profile, &id(3), &bought, at(5), &workspace);
+    import(&mut profile, SegmentProfile { ids: vec![id(7)], losers: vec![id(8)], ..SegmentProfile::default() }, &id(7), at(6), &workspace);
+    let wiped = erase(&mut profile, &id(1), true, at(9));
+    assert_eq!((wiped.ids, wiped.losers), (vec![id(1), id(3), id(7)], vec![id(7), id(8)]));
+    assert_eq!(wiped.addresses.iter().map(|a| a.value.as_str()).collect::<Vec<_>>(), ["ana@shop.example"]);
+    assert_eq!(wiped.changes.iter().map(|c| (c.segment.as_str(), c.after)).collect::<Vec<_>>(), [("buyer", Truth::No)]);
+    let mark = SegmentProfile { erased: true, erased_at: 9, now: 9, suppress: true, ..SegmentProfile::default() };
+    assert_eq!(profile, mark);
+    assert_eq!(next_timer(&profile), Some(Timer::MarkGoes(at(9).plus(MARK))));
+
+    let mut tombstone = SegmentProfile { moved_to: id(1), ids: vec![id(7)], ..SegmentProfile::default() };
+    assert_eq!(erase(&mut tombstone, &id(7), false, at(9)), Wiped::default(), "its nodes moved on with its state");
+    assert_eq!(tombstone, SegmentProfile { suppress: false, ..mark });
 }

@@ -1,5 +1,7 @@
 //! The one road, as far as it runs through here; decisions have their tests in the engine.
 
+mod erasing;
+
 use std::collections::BTreeMap;
 
 use waypost_codec::inbox::{Flush, MergeBegin, Receipt, SegmentItem};
@@ -155,8 +157,7 @@ fn what_does_not_mirror_the_segmenter_has_a_reason() {
         (merge_begin(1, 8, &[]), "ALREADY_MOVED"),
         (merge_begin(3, 3, &[]), "DECODE_FAILED"),
         (record(kind::JOURNEY_ITEM, 2, &JourneyItem::default()), "DECODE_FAILED"),
-        (record(kind::JOURNEY_FLUSH, 2, &Flush::default()), "NOT_YET_SUPPORTED"),
-        (record(kind::ERASED, 2, &Flush::default()), "NOT_YET_SUPPORTED"),
+        (record(kind::JOURNEY_FLUSH, 2, &Flush::default()), "DECODE_FAILED"),
         (record(kind::ITEM, 2, &Flush::default()), "UNKNOWN_KIND"),
         (Record { key: Bytes::from_static(b"short"), ..item(2, 2) }, "DECODE_FAILED"),
         (Record { body: Bytes::from_static(&[0xff]), ..item(2, 2) }, "DECODE_FAILED"),

@@ -1,5 +1,7 @@
 //! Records in, outputs out: one road, and a delta with every item.
 
+mod erasing;
+
 use std::collections::BTreeSet;
 
 use waypost_codec::{
@@ -30,7 +32,7 @@ fn item(profile: &Bytes, name: &str, at: i64, properties: &[(&str, &str)]) -> Re
         unreachable!()
     };
     let event = Event { name: name.to_owned(), event_time: at, properties: Some(object_to_proto(&properties)), ..Event::default() };
-    let body = SegmentItem { node: profile.clone(), body: Some(Body::Event(event.encode_to_vec().into())), first: false };
+    let body = SegmentItem { node: profile.clone(), body: Some(Body::Event(event.encode_to_vec().into())), first: name != "Cart Viewed" };
     record(kind::ITEM, profile, &body)
 }
 
@@ -111,7 +113,7 @@ fn a_profile_that_nobody_has_seen_moves_too() {
 
 #[test]
 fn a_receipt_goes_on_without_a_change() {
-    let body = SegmentItem { node: id(1), body: Some(Body::Receipt(waypost_codec::inbox::Receipt::default())), first: false };
+    let body = SegmentItem { node: id(1), body: Some(Body::Receipt(waypost_codec::inbox::Receipt::default())), first: true };
     let (kind, _, _, body) = journey(&run(&mut Entities::new(), &record(kind::ITEM, &id(1), &body)).unwrap());
     assert_eq!((kind, JourneyItem::decode(body).unwrap().delta), (kind::JOURNEY_ITEM, Some(Person::default())));
 }
@@ -119,17 +121,16 @@ fn a_receipt_goes_on_without_a_change() {
 #[test]
 fn what_cannot_be_folded_has_a_reason() {
     let short = Bytes::from_static(b"short");
-    let empty = SegmentItem::default();
-    let erase = SegmentItem { body: Some(Body::Erase(waypost_codec::inbox::Erase::default())), ..SegmentItem::default() };
-    let broken = SegmentItem { body: Some(Body::Event(Bytes::from_static(b"\xff"))), ..SegmentItem::default() };
+    let empty = SegmentItem { first: true, ..SegmentItem::default() };
+    let nobodys = SegmentItem::default();
+    let broken = SegmentItem { body: Some(Body::Event(Bytes::from_static(b"\xff"))), ..empty.clone() };
     for (record, reason) in [
         (record(kind::ITEM, &short, &empty), "DECODE_FAILED"),
         (record(kind::ITEM, &id(1), &empty), "DECODE_FAILED"),
         (record(kind::ITEM, &id(1), &broken), "DECODE_FAILED"),
-        (record(kind::ITEM, &id(1), &erase), "NOT_YET_SUPPORTED"),
-        (record(kind::FLUSH, &id(1), &empty), "NOT_YET_SUPPORTED"),
-        (record(kind::BURY, &id(1), &empty), "NOT_YET_SUPPORTED"),
-        (record(kind::MERGE_BEGIN, &id(1), &MergeBegin::default()), "DECODE_FAILED"),
+        (record(kind::ITEM, &id(1), &nobodys), "DECODE_FAILED"),
+        (record(kind::FLUSH, &id(1), &nobodys), "DECODE_FAILED"),
+        (record(kind::MERGE_BEGIN, &id(1), &MergeBegin { first: true, ..MergeBegin::default() }), "DECODE_FAILED"),
         (record(999, &id(1), &empty), "UNKNOWN_KIND"),
     ] {
         assert_eq!(run(&mut Entities::new(), &record).map_err(|p| p.reason), Err(reason), "kind {}", record.kind);
@@ -146,7 +147,7 @@ fn with_segment() -> SegmenterProcessor {
     workspace.segment_order.push("fresh".to_owned());
     let workspaces = BTreeMap::from([(WorkspaceId::new(1), Arc::new(workspace))]);
     let set = DefinitionSet { number: 1, hash: ContentHash::new([1; 16]), workspaces };
-    SegmenterProcessor { library: Arc::new(Library::default()), set: Some(Arc::new(set)) }
+    SegmenterProcessor { library: Arc::new(Library::default()), set: Some(Arc::new(set)), rules: Rules::default() }
 }
 
 #[test]

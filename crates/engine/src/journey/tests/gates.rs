@@ -168,3 +168,22 @@ fn a_deferral_that_would_outlive_the_send_stops_it_at_once() {
     let world = World::new(&ws).with("0m address push:token\n13h event Ping id_=1");
     assert_eq!(world.told[1], "13h STOPPED ping go QUIET_HOURS");
 }
+
+#[test]
+fn an_address_that_refused_for_good_gets_nothing_more() {
+    let world = World::new(&shop(&journey("", ""))).with(
+        "0m address ana@shop.example · consent email/news granted
+         1m event Ping id_=1
+         2m receipt failed HARD_BOUNCE
+         3m event Ping id_=2
+         4m address ada@shop.example
+         5m event Ping id_=3",
+    );
+    let said: Vec<(&str, &str)> = world
+        .decisions
+        .iter()
+        .filter(|d| ["SENT", "STOPPED"].contains(&d.what.as_str()))
+        .map(|d| (d.what.as_str(), d.reason.as_str()))
+        .collect();
+    assert_eq!(said, [("SENT", ""), ("STOPPED", "SUPPRESSED_HARD_BOUNCE"), ("SENT", "")]);
+}

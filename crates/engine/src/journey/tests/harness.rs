@@ -26,7 +26,7 @@ use waypost_types::{Position, ProfileId, Span, Timestamp, WorkspaceId};
 use crate::{
     apply::{SetManifest, plan_apply, plan_publish},
     definitions::Workspace,
-    journey::{Context, Effect, Input, Limit, fire, fold, import},
+    journey::{Context, Effect, Input, Limit, erase, fire, fold, import},
     library::Library,
     manifest::parse_files,
 };
@@ -86,6 +86,8 @@ pub(super) struct World {
     last: Option<waypost_codec::inbox::Dispatch>,
     pub(super) told: Vec<String>,
     pub(super) decisions: Vec<Decision>,
+    /// Whether imports judge runs again.
+    pub(super) rechecks: bool,
 }
 
 /// A shop with these journeys: `name: spec…` each, the indented rest being the spec.
@@ -163,6 +165,7 @@ impl World {
             last: None,
             told: Vec::new(),
             decisions: Vec::new(),
+            rechecks: true,
         }
     }
 
@@ -351,7 +354,20 @@ impl World {
         }
         let cx = self.context();
         let ws = self.ws.clone();
-        let effects = import(&mut self.state, &incoming, delta, &ws, &cx);
+        let effects = import(&mut self.state, &incoming, delta, &ws, &cx, self.rechecks);
+        self.tell(effects);
+    }
+
+    /// These definitions come into force.
+    pub(super) fn under(&mut self, ws: &Arc<Workspace>) {
+        self.ws = ws.clone();
+    }
+
+    /// The person is to be forgotten.
+    pub(super) fn erase(&mut self) {
+        let cx = self.context();
+        let ws = self.ws.clone();
+        let effects = erase(&mut self.state, &ws, &cx);
         self.tell(effects);
     }
 

@@ -2,7 +2,7 @@
 //! what would have been decided had both halves been one from the start.
 
 use bytes::Bytes;
-use waypost_codec::state::{Fact, JourneyProfile, PastRun, Run, RunSend, SendLogEntry, SendState, Trail};
+use waypost_codec::state::{Bounced, Fact, JourneyProfile, PastRun, Run, RunSend, SendLogEntry, SendState, Trail};
 
 use super::{
     harness::{World, shop},
@@ -62,6 +62,8 @@ impl Dice {
             profile.trail.push(Trail { at: self.time(), ..Trail::default() });
             profile.ids.push(self.id());
             profile.losers.push(self.id());
+            profile.draining.push(self.id());
+            profile.bounced.push(Bounced { address_key: self.id(), at: self.time() });
         }
         // Stored states are unions already.
         unite(&profile, &JourneyProfile::default())
