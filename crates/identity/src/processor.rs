@@ -18,8 +18,6 @@ pub struct IdentityProcessor {
     layout: Layout,
     limits: Limits,
     rules: Rules,
-    /// Whether the stages behind it know flushes.
-    switches: bool,
 }
 
 // === impl IdentityProcessor ===
@@ -27,13 +25,13 @@ pub struct IdentityProcessor {
 impl IdentityProcessor {
     /// New nodes carry the layout's number.
     pub fn new(layout: Layout) -> Self {
-        Self { layout, limits: Limits::default(), rules: Rules::default(), switches: false }
+        Self { layout, limits: Limits::default(), rules: Rules::default() }
     }
 
     /// The same under other limits and rules; for the simulator.
     #[must_use]
     pub fn under(self, limits: Limits, rules: Rules) -> Self {
-        Self { limits, rules, switches: true, ..self }
+        Self { limits, rules, ..self }
     }
 
     fn step(&self, entity: &mut Identifier, fold: &Fold<'_, Identifier>, record: &Record) -> Result<Vec<Effect>, Poison> {
@@ -45,7 +43,6 @@ impl IdentityProcessor {
             kind::EVENT => identity::event(state, here, &decode(body)?),
             kind::LINK => identity::link(state, here, &decode(body)?),
             kind::SHARED => identity::shared(state, here, &decode(body)?),
-            kind::MERGE_DONE if !self.switches => Ok(Vec::new()),
             kind::MERGE_DONE => identity::merge_done(state, here, &decode(body)?),
             kind::FLUSHED => identity::flushed(state, here, &decode(body)?),
             kind::ERASE_NODE => identity::erase_node(state, &decode(body)?),

@@ -138,7 +138,7 @@ fn an_item_says_whether_it_is_its_nodes_first() {
     let mut world = World::default();
     let (cookie, email) = (id(Anonymous, 1), id(Email, 1));
     // The email's node is made by the link, and has sent nothing when the cookie's profile comes to it.
-    world.event(&[cookie.clone(), email.clone()]);
+    world.event(&[cookie, email.clone()]);
     world.settle();
     assert_eq!(world.merges.iter().map(|m| m.first).collect::<Vec<_>>(), [false]);
     world.event(std::slice::from_ref(&email));
