@@ -48,8 +48,6 @@ struct Profile {
 struct Model {
     chance: u64,
     partitions: u8,
-    /// A channel out of here moves seldom.
-    starved: Option<Place>,
     limits: Limits,
     rules: Rules,
     offset: u64,
@@ -69,7 +67,6 @@ impl Model {
         let mut model = Self {
             chance: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             partitions: 1,
-            starved: None,
             limits: Limits::default(),
             rules,
             offset: 0,
@@ -80,8 +77,6 @@ impl Model {
             merges: 0,
         };
         model.partitions = 1 + u8::try_from(model.below(3)).unwrap();
-        let starved = (u8::try_from(model.below(6)).unwrap(), u8::try_from(model.below(3)).unwrap());
-        model.starved = Some(starved).filter(|(stage, _)| *stage < 3);
         model.limits.held_items = [1, 2, 3, 1_000][model.below(4)];
         model
     }
@@ -133,11 +128,7 @@ impl Model {
 
     /// Delivers the next message of some channel; false where there is none.
     fn deliver(&mut self) -> Result<bool, Wrong> {
-        let mut waiting: Vec<_> = self.channels.iter().filter(|(_, queue)| !queue.is_empty()).map(|(channel, _)| *channel).collect();
-        let starved = self.starved;
-        if waiting.iter().any(|channel| starved != Some(channel.0)) && self.below(16) > 0 {
-            waiting.retain(|channel| starved != Some(channel.0));
-        }
+        let waiting: Vec<_> = self.channels.iter().filter(|(_, queue)| !queue.is_empty()).map(|(channel, _)| *channel).collect();
         if waiting.is_empty() {
             return Ok(false);
         }
