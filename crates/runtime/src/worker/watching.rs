@@ -22,8 +22,10 @@ const GAPS: u32 = 3;
 const SILENCES: u32 = 2;
 /// So many fruitless lives of a worker in a row, and others are to take over.
 const STALLS: u32 = 3;
-/// An answer may be older than what was known when it came, so a bad one is asked for once more.
-const BAD_ANSWERS: u32 = 2;
+/// So many bad answers in a row are believed: one may be older than what is known, or of a leader that has just been elected.
+const BAD_ANSWERS: u32 = 3;
+/// How long after a bad answer it is asked for again.
+const ASK_AGAIN: Span = Span::from_millis(500);
 
 /// What one life of a worker has seen of the log and of its own progress.
 #[derive(Debug, Default)]
@@ -225,7 +227,11 @@ impl<P: Processor> Worker<P> {
             return;
         };
         self.watch.bad += 1;
-        if self.watch.bad >= BAD_ANSWERS { self.halt(turn, wrong) } else { self.ask_watermarks(turn) }
+        if self.watch.bad >= BAD_ANSWERS {
+            self.halt(turn, wrong);
+        } else {
+            self.watch.ask_at = Some(turn.now.plus(ASK_AGAIN));
+        }
     }
 
     /// Whether there is work that ought to lead to a commit.

@@ -299,7 +299,7 @@ fn watermarks_decide_where_the_position_is_out_of_range() {
         }
         bench.log.trim(INBOX, 0, off.saturating_add_signed(start));
         drop(bench.take_over());
-        bench.settle();
+        bench.run_for(2_000, |_| Fault::None);
         let row = format!("start {start}, cut {cut}: {:?}", bench.halted);
         match halts {
             Some(why) => {
@@ -316,7 +316,7 @@ fn watermarks_decide_where_the_position_is_out_of_range() {
 fn a_log_that_loses_its_tail_later_is_noticed_within_a_minute() {
     let mut bench = committed();
     bench.log.cut(INBOX, 0, bench.off() - 2);
-    bench.run_for(61_000, |_| Fault::None);
+    bench.run_for(63_000, |_| Fault::None);
     assert!(bench.halted.len() == 1 && bench.halted[0].contains("it lost its tail"), "{:?}", bench.halted);
 }
 
