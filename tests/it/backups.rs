@@ -68,4 +68,14 @@ fn an_older_backup_restored_under_running_processes_changes_nothing() {
         }
     }
     assert!(again > 0, "nothing was folded again, so nothing was shown");
+    // and every log, folded by itself, gives what is stored
+    for role in ["identity", "segmenter", "orchestrator", "sender"] {
+        for partition in ["0", "1", "2", "3"] {
+            let said = tell(shop, &["refold", "--role", role, "--partition", partition]);
+            assert!(said.contains("the same: "), "{role}/{partition}: {said}");
+        }
+    }
+    let said = tell(shop, &["refold", "--role", "orchestrator", "--partition", "2", "--from", "older"]);
+    assert!(said.contains("the same: "), "{said}");
+    assert!(tell(shop, &["repair", "--list"]).contains("0 gaps"));
 }

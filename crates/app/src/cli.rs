@@ -33,6 +33,20 @@ pub(crate) enum Command {
     Backup(Backup),
     /// Put backups in the place of what Redis holds; running processes notice, fold again from there, and send nothing twice
     Restore(Restore),
+    /// Fold a partition's recorded log again and compare with what Redis holds; exit code 0 same, 1 different, 2 could not
+    ///
+    /// Nothing is published, called or stored. A log whose beginning is gone needs --from.
+    Refold(Refold),
+    /// Show gaps in partition channels that stay, and fill one from its source's own log
+    ///
+    /// A gap stays where a log has lost records that it had acknowledged. Without --role, --partition and --channel the
+    /// gaps are listed; exit code 1 if there are any. Filling one may run beside the owner, and twice.
+    Repair(Repair),
+    /// Set aside a record that kills every process that folds it: one proposes, another approves
+    Skip {
+        #[command(subcommand)]
+        what: SkipCommand,
+    },
     /// A development schema registry, in memory, filled from the committed schemas
     Registry {
         /// Where it is served; port 0 takes a free one
@@ -117,6 +131,88 @@ pub(crate) struct Restore {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+    /// Who does it, for the audit topic; without it the user of this computer
+    #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Refold {
+    /// identity, segmenter, orchestrator or sender
+    #[arg(long)]
+    pub(crate) role: Role,
+    /// Which of its partitions
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: u32,
+    /// A backup to begin at, or a folder of them; without it the fold begins at offset 0
+    #[arg(long, value_name = "PATH")]
+    pub(crate) from: Option<PathBuf>,
+    /// Fold only up to here, without comparing
+    #[arg(long, value_name = "OFFSET")]
+    pub(crate) to: Option<u64>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Repair {
+    /// Only list the gaps; so it does without a channel
+    #[arg(long, conflicts_with_all = ["role", "partition", "channel", "from"])]
+    pub(crate) list: bool,
+    /// Role of the source
+    #[arg(long, requires = "channel")]
+    pub(crate) role: Option<Role>,
+    /// Partition of the source
+    #[arg(long, value_name = "P", requires = "role")]
+    pub(crate) partition: Option<u32>,
+    /// The receiver, as segmenter/3
+    #[arg(long, value_name = "DEST", requires = "partition")]
+    pub(crate) channel: Option<String>,
+    /// A backup of the source from before the gap, or a folder of them; without it the fold begins at offset 0
+    #[arg(long, value_name = "PATH", requires = "channel")]
+    pub(crate) from: Option<PathBuf>,
+    /// Who does it, for the audit topic; without it the user of this computer
+    #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum SkipCommand {
+    /// Propose to skip a record of the frame at a partition's present offset
+    Propose {
+        #[command(flatten)]
+        record: SkipRecord,
+        /// Why, for those who come after; no personal data
+        #[arg(long)]
+        reason: String,
+        /// Who proposes; without it the user of this computer
+        #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+        who: Option<String>,
+    },
+    /// Approve what somebody else has proposed; the record folds to a dead letter from then on
+    Approve {
+        #[command(flatten)]
+        record: SkipRecord,
+        /// Who approves; without it the user of this computer
+        #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+        who: Option<String>,
+    },
+    /// What was proposed, and what is skipped
+    List,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SkipRecord {
+    /// identity, segmenter, orchestrator or sender
+    #[arg(long)]
+    pub(crate) role: Role,
+    /// Which of its partitions
+    #[arg(long, value_name = "P")]
+    pub(crate) partition: u32,
+    /// Offset of the frame: where the partition stands
+    #[arg(long)]
+    pub(crate) offset: u64,
+    /// Index of the record in the frame, from 0
+    #[arg(long)]
+    pub(crate) index: u32,
 }
 
 /// One role or all of them.
@@ -133,4 +229,11 @@ pub(crate) enum ConfigCommand {
 
 fn roles(text: &str) -> Result<Roles, String> {
     if text == "all" { Ok(Roles(Role::ALL.to_vec())) } else { text.parse().map(|role| Roles(vec![role])) }
+}
+
+/// Who does something, for the journal and the audit topic: as given, else the user of this computer.
+pub(crate) fn who(given: Option<&str>) -> String {
+    let user = || std::env::vars().find(|(name, _)| name == "USER").map(|(_, user)| user);
+    let name = given.map(ToOwned::to_owned).or_else(user).unwrap_or_default();
+    if name.is_empty() { "unknown".to_owned() } else { name }
 }

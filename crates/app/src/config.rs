@@ -36,7 +36,7 @@ macro_rules! section {
 
 section!(/** `[install]` */ Install { prefix: String, partitions: u32, replication: u32 });
 section!(/** `[kafka]` */ Kafka { brokers: String });
-section!(/** `[redis]` */ Redis { url: String });
+section!(/** `[redis]` */ Redis { url: String, rdb_only: bool, settings_asserted_by: String });
 section!(/** `[registry]` */ Registry { url: String, username: String, password_file: String });
 section!(/** `[ingest]` */ Ingest { listen: String, public_url: String });
 section!(/** `[control]` */ Control { listen: String, allow_remote: bool });

@@ -67,6 +67,21 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::restore(&config, &args)
         }
         #[cfg(feature = "stack")]
+        Command::Refold(args) => {
+            log("error", &config)?;
+            Ok(stack::refold(&config, &args))
+        }
+        #[cfg(feature = "stack")]
+        Command::Repair(args) => {
+            log("error", &config)?;
+            stack::repair(&config, &args)
+        }
+        #[cfg(feature = "stack")]
+        Command::Skip { what } => {
+            log("error", &config)?;
+            stack::skip(&config, &what)
+        }
+        #[cfg(feature = "stack")]
         Command::Registry { listen } => {
             log(&config.log.filter, &config)?;
             stack::registry(&listen)

@@ -2,27 +2,35 @@
 
 mod admin;
 mod backup;
+mod machines;
 mod owners;
+mod refold;
+mod repair;
 mod schemas;
 mod serve;
+mod skip;
 
-use std::{process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
 use anyhow::Context as _;
 use waypost_codec::schemas::MemorySchemas;
 use waypost_kafka::KafkaLog;
-use waypost_redis::RedisStore;
+use waypost_redis::{Accepts, RedisStore};
 use waypost_runtime::{
     finding::Finding,
-    host::OsEntropy,
+    host::{OsEntropy, SystemClock},
     install::{self, InitSettings, InstallError},
     ports::{Log, Store},
+    upkeep::Upkeep as _,
 };
 use waypost_types::{PartitionId, Role};
 
 pub(crate) use self::{
     backup::{backup, restore},
+    refold::refold,
+    repair::repair,
     serve::serve,
+    skip::skip,
 };
 use crate::{config::Config, dev_registry, screen};
 
@@ -66,10 +74,14 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// What is not as it must be, of Kafka, Redis and the installation.
-async fn findings(config: &Config, log: &dyn Log, store: &RedisStore) -> anyhow::Result<Vec<Finding>> {
-    let mut all = install::doctor(log, &settings(config)).await?;
-    all.extend(store.doctor().await?);
+/// What is not as it must be, of Kafka, Redis and the installation. `thorough` also looks into the logs.
+async fn findings(config: &Config, log: &dyn Log, store: &RedisStore, thorough: bool) -> anyhow::Result<Vec<Finding>> {
+    let settings = settings(config);
+    let mut all = install::doctor(log, &SystemClock, &settings).await?;
+    let partitions: Vec<_> =
+        Role::KEYED.into_iter().flat_map(|role| (0..settings.partitions).map(move |index| PartitionId { role, index })).collect();
+    let accepts = Accepts { rdb_only: config.redis.rdb_only, settings_by: config.redis.settings_asserted_by.clone() };
+    all.extend(store.doctor(&partitions, &accepts).await?);
     match install::load_install(log, &config.install.prefix).await {
         Ok(record) if record.partitions != config.install.partitions => all.push(Finding::refuse(
             "install.partitions",
@@ -78,10 +90,14 @@ async fn findings(config: &Config, log: &dyn Log, store: &RedisStore) -> anyhow:
             format!("set install.partitions = {}; the number never changes in place", record.partitions),
         )),
         Ok(record) => {
-            let indices = || 0..record.partitions;
-            let partitions: Vec<_> =
-                Role::KEYED.into_iter().flat_map(|role| indices().map(move |index| PartitionId { role, index })).collect();
-            all.extend(store.strangers(&partitions, &record.install()).await?);
+            let mut heads = BTreeMap::new();
+            for partition in partitions {
+                heads.insert(partition, store.head(partition).await?);
+            }
+            all.extend(install::judge_state(&heads, &record.install(), &machines::engines()));
+            if thorough {
+                all.extend(install::headroom(log, &config.install.prefix, &heads, settings.retention).await?);
+            }
         }
         Err(error @ InstallError::Absent(_)) => {
             all.push(Finding::refuse("installation", "none", "an install record in wp1.control", error.to_string()));
@@ -95,7 +111,7 @@ async fn findings(config: &Config, log: &dyn Log, store: &RedisStore) -> anyhow:
 pub(crate) fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
     block_on(async {
         let (log, store) = (log(config)?, store(config)?);
-        let all = findings(config, &*log, &store).await?;
+        let all = findings(config, &*log, &store, true).await?;
         for finding in &all {
             screen(&finding.to_string(), false);
         }

@@ -59,6 +59,14 @@ impl Changes {
         Self { log, clock, catalog, prefix, layout, turn: Arc::new(Mutex::new(None)) }
     }
 
+    pub(crate) fn log(&self) -> Arc<dyn Log> {
+        Arc::clone(&self.log)
+    }
+
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// The set in force; at first one in which only the default workspace exists.
     ///
     /// # Errors

@@ -11,6 +11,7 @@ use waypost_proto::control::{self as pb, definition_service_server::DefinitionSe
 use waypost_types::WorkspaceId;
 
 use crate::{
+    audit::{self, Act, Line},
     names,
     server::{Control, workspace_in},
     status::Refusal,
@@ -25,7 +26,7 @@ impl DefinitionService for Control {
         &self,
         request: Request<pb::ApplyDefinitionsRequest>,
     ) -> Result<Response<pb::ApplyDefinitionsResponse>, Status> {
-        let request = request.into_inner();
+        let (by, request) = (audit::asks(&request), request.into_inner());
         let manifests = parse(&request.manifests, &request.attachments)?;
         let plan = |current: &SetManifest, library: &Library| -> Result<Plan, Refusal> {
             if !request.etag.is_empty() && request.etag != current.etag() {
@@ -34,9 +35,11 @@ impl DefinitionService for Control {
             let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
             Ok(apply::plan_apply(current, library, workspace, &manifests)?)
         };
+        let planned = plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?;
         let done = if request.validate_only {
-            plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?
+            planned
         } else {
+            self.note(Line::new(&by, Act::Apply, &request.parent)).await?;
             self.changes.change(plan).await?
         };
         let changes = done.items.iter().map(|item| change(item, false)).collect();

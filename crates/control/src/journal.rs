@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
-use waypost_types::WorkspaceId;
+use waypost_types::{PartitionId, Position, Role, WorkspaceId};
 
 /// What stands in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,6 +28,52 @@ pub enum Entry {
         /// BLAKE3 of the key, hex.
         hash: String,
     },
+    /// Somebody wants a record skipped (PROTOCOL §12.1); another one has to approve.
+    SkipProposed {
+        /// Which record.
+        #[serde(flatten)]
+        place: SkipPlace,
+        /// Why, for people; no personal data.
+        reason: String,
+        /// Who.
+        by: String,
+    },
+    /// The record folds to a dead letter, in every life from now on. Holds only behind a proposal of somebody else.
+    Skip {
+        /// Which record.
+        #[serde(flatten)]
+        place: SkipPlace,
+        /// Who proposed it.
+        proposed_by: String,
+        /// Who approved it.
+        approved_by: String,
+        /// As proposed.
+        reason: String,
+    },
+}
+
+/// One record of one partition's inbox.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SkipPlace {
+    /// A role's word.
+    pub role: String,
+    /// Its partition.
+    pub partition: u32,
+    /// Offset of the frame.
+    pub offset: u64,
+    /// Index of the record in it.
+    pub index: u32,
+}
+
+/// What the journal says of a record that is to be skipped.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Skip {
+    /// Who proposed it.
+    pub proposed_by: String,
+    /// Who approved it; none yet.
+    pub approved_by: Option<String>,
+    /// Why.
+    pub reason: String,
 }
 
 /// An entry with the offset of the valid one before it.
@@ -47,6 +93,8 @@ pub struct Journal {
     pub set: Option<(u64, String)>,
     /// Write keys: hash of the key → workspace and source.
     pub keys: BTreeMap<String, (WorkspaceId, String)>,
+    /// Records proposed to be skipped, and those that are.
+    pub skips: BTreeMap<SkipPlace, Skip>,
     /// Offset of the last valid entry.
     pub last: Option<u64>,
     /// Offsets of all valid entries.
@@ -62,6 +110,33 @@ pub enum Folded {
     Valid,
     /// It followed something else, or is not of this journal's kinds.
     Void,
+}
+
+// === impl SkipPlace ===
+
+impl SkipPlace {
+    /// The record at `position` of `partition`.
+    pub fn of(partition: PartitionId, position: Position) -> Self {
+        let PartitionId { role, index } = partition;
+        Self { role: role.to_string(), partition: index, offset: position.offset, index: position.index }
+    }
+
+    /// Its partition; none if the role is none of this release's.
+    pub fn partition(&self) -> Option<PartitionId> {
+        let role = self.role.parse().ok().filter(|role| Role::KEYED.contains(role))?;
+        Some(PartitionId { role, index: self.partition })
+    }
+
+    /// Where in its inbox.
+    pub fn position(&self) -> Position {
+        Position { offset: self.offset, index: self.index }
+    }
+}
+
+impl std::fmt::Display for SkipPlace {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{} {}", self.role, self.partition, self.position())
+    }
 }
 
 // === impl Journal ===
@@ -86,10 +161,33 @@ impl Journal {
                 self.keys.retain(|_, o| *o != owner);
                 self.keys.insert(hash, owner);
             }
+            Entry::SkipProposed { place, reason, by } => {
+                if by.is_empty() || self.skips.contains_key(&place) {
+                    return Folded::Void;
+                }
+                self.skips.insert(place, Skip { proposed_by: by, approved_by: None, reason });
+            }
+            Entry::Skip { place, proposed_by, approved_by, .. } => match self.skips.get_mut(&place) {
+                Some(skip)
+                    if skip.approved_by.is_none()
+                        && skip.proposed_by == proposed_by
+                        && !approved_by.is_empty()
+                        && approved_by != proposed_by =>
+                {
+                    skip.approved_by = Some(approved_by);
+                }
+                Some(_) | None => return Folded::Void,
+            },
         }
         self.last = Some(offset);
         self.valid.insert(offset);
         Folded::Valid
+    }
+
+    /// The records that are skipped: proposed by one, approved by another.
+    pub fn skipped(&self) -> impl Iterator<Item = (PartitionId, Position)> {
+        let approved = self.skips.iter().filter(|(_, skip)| skip.approved_by.is_some());
+        approved.filter_map(|(place, _)| Some((place.partition()?, place.position())))
     }
 
     /// The bytes of a line that follows the present end.
@@ -121,6 +219,36 @@ mod tests {
             assert_eq!(journal.fold(offset, &line), Folded::Valid);
         }
         assert_eq!(journal.keys.keys().collect::<Vec<_>>(), ["new"]);
+    }
+
+    #[test]
+    fn a_skip_takes_two_people_and_is_never_edited() {
+        let place = SkipPlace { role: "sender".into(), partition: 2, offset: 9, index: 1 };
+        let proposed = |by: &str| Entry::SkipProposed { place: place.clone(), reason: "kills the process".into(), by: by.into() };
+        let skip = |proposed_by: &str, approved_by: &str| Entry::Skip {
+            place: place.clone(),
+            proposed_by: proposed_by.into(),
+            approved_by: approved_by.into(),
+            reason: String::new(),
+        };
+        let mut journal = Journal::default();
+        let mut offset = 0;
+        let mut enter = |journal: &mut Journal, entry: Entry| {
+            offset += 1;
+            let line = journal.line(entry);
+            journal.fold(offset, &line)
+        };
+        assert_eq!(enter(&mut journal, skip("ana", "ben")), Folded::Void, "nothing was proposed");
+        assert_eq!(enter(&mut journal, proposed("ana")), Folded::Valid);
+        assert_eq!(enter(&mut journal, proposed("ben")), Folded::Void, "it is proposed already");
+        assert_eq!(journal.skipped().count(), 0);
+        for (by, approved) in [("ana", "ana"), ("ana", ""), ("ben", "cleo")] {
+            assert_eq!(enter(&mut journal, skip(by, approved)), Folded::Void, "{by} {approved}");
+        }
+        assert_eq!(enter(&mut journal, skip("ana", "ben")), Folded::Valid);
+        let skipped: Vec<_> = journal.skipped().collect();
+        assert_eq!(skipped, [(PartitionId { role: Role::Sender, index: 2 }, Position { offset: 9, index: 1 })]);
+        assert_eq!(enter(&mut journal, skip("ana", "cleo")), Folded::Void);
     }
 
     #[test]

@@ -10,6 +10,7 @@ use waypost_proto::control::{self as pb, journey_service_server::JourneyService}
 use waypost_types::WorkspaceId;
 
 use crate::{
+    audit::{self, Act, Line},
     definitions::definition,
     names,
     server::{Control, workspace_in},
@@ -19,10 +20,10 @@ use crate::{
 #[tonic::async_trait]
 impl JourneyService for Control {
     async fn publish_journey(&self, request: Request<pb::PublishJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
-        let request = request.into_inner();
+        let (by, request) = (audit::asks(&request), request.into_inner());
         let now = self.clock.now();
         let answer = self
-            .change_journey(&request.name, &request.etag, |set, library, workspace, journey| {
+            .change_journey(&by, Act::Publish, &request.name, &request.etag, |set, library, workspace, journey| {
                 apply::plan_publish(set, library, workspace, journey, now)
             })
             .await?;
@@ -30,10 +31,12 @@ impl JourneyService for Control {
     }
 
     async fn archive_journey(&self, request: Request<pb::ArchiveJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
-        let request = request.into_inner();
+        let (by, request) = (audit::asks(&request), request.into_inner());
         let now = self.clock.now();
         let answer = self
-            .change_journey(&request.name, &request.etag, |set, _, workspace, journey| apply::plan_archive(set, workspace, journey, now))
+            .change_journey(&by, Act::Archive, &request.name, &request.etag, |set, _, workspace, journey| {
+                apply::plan_archive(set, workspace, journey, now)
+            })
             .await?;
         Ok(Response::new(answer))
     }
@@ -44,26 +47,28 @@ impl JourneyService for Control {
 impl Control {
     async fn change_journey(
         &self,
+        by: &str,
+        act: Act,
         name: &str,
         etag: &str,
-        plan: impl FnOnce(&SetManifest, &Library, WorkspaceId, &str) -> Result<Plan, Vec<Problem>> + Send,
+        plan: impl Fn(&SetManifest, &Library, WorkspaceId, &str) -> Result<Plan, Vec<Problem>> + Send + Sync,
     ) -> Result<pb::Definition, Refusal> {
         let (workspace, journey) = names::child(name, "journeys")?;
-        let done = self
-            .changes
-            .change(|set, library| {
-                let id = workspace_in(set, workspace)?;
-                let known = set.definitions.iter().filter(|e| e.workspace == id.number() && e.kind == Kind::Journey && e.name == journey);
-                let etags: Vec<_> = known.map(|e| e.etag.clone()).collect();
-                if etags.is_empty() {
-                    return Err(Refusal::NotFound(format!("there is no journey `{journey}` in workspace `{workspace}`")));
-                }
-                if !etag.is_empty() && !etags.iter().any(|e| e == etag) {
-                    return Err(Refusal::Etag);
-                }
-                Ok(plan(set, library, id, journey)?)
-            })
-            .await?;
+        let checked = |set: &SetManifest, library: &Library| {
+            let id = workspace_in(set, workspace)?;
+            let known = set.definitions.iter().filter(|e| e.workspace == id.number() && e.kind == Kind::Journey && e.name == journey);
+            let etags: Vec<_> = known.map(|e| e.etag.clone()).collect();
+            if etags.is_empty() {
+                return Err(Refusal::NotFound(format!("there is no journey `{journey}` in workspace `{workspace}`")));
+            }
+            if !etag.is_empty() && !etags.iter().any(|e| e == etag) {
+                return Err(Refusal::Etag);
+            }
+            Ok(plan(set, library, id, journey)?)
+        };
+        checked(&self.changes.current()?, self.catalog.library())?;
+        self.note(Line::new(by, act, name)).await?;
+        let done = self.changes.change(checked).await?;
         let item = done.items.first().ok_or(Refusal::Internal)?;
         let entry = done
             .next

@@ -3,21 +3,29 @@
 //! It decides nothing about people: it puts definitions in force by records in the inboxes, and answers
 //! questions from what the partitions' owners hold.
 
+mod audit;
 mod catalog;
 mod changes;
 mod definitions;
 mod journal;
 mod journeys;
+mod letters;
 mod lookup;
 mod names;
+mod people;
 mod present;
 mod profiles;
+mod redrive;
+mod redriving;
 mod server;
 mod sources;
 mod status;
+mod traces;
 
+pub use audit::{Act, Audit, Line};
 pub use catalog::{Catalog, Following, control_topic, definitions_topic};
 pub use changes::{ChangeError, Changes};
-pub use journal::{Entry, Journal};
+pub use journal::{Entry, Journal, Skip, SkipPlace};
 pub use lookup::{Found, LookupError};
 pub use server::{Control, Normalise};
+pub use traces::{NoSkip, Search};

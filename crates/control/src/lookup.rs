@@ -50,14 +50,26 @@ pub(crate) async fn by_identifier(
     workspace: WorkspaceId,
     hash: IdentifierHash,
 ) -> Result<Found, LookupError> {
-    let entity = EntityId::new(workspace, b'i', hash.as_bytes());
-    let partition = PartitionId { role: Role::Identity, index: layout.partition(workspace, hash.as_bytes()) };
-    let (bytes, _) = owners.read(partition, entity).await?;
-    let bytes = bytes.ok_or(LookupError::Unknown)?;
-    let state: state::IdentifierState = decode(&bytes)?;
+    let state = identifier(owners, layout, workspace, hash).await?.ok_or(LookupError::Unknown)?;
     let node = state.generations.last().ok_or(LookupError::Unknown)?;
     let route = Node::from_slice(&node.route).map_err(|e| LookupError::Stored(e.to_string()))?;
     by_profile(owners, layout, workspace, route.profile()).await
+}
+
+/// What identity keeps of an identifier.
+///
+/// # Errors
+/// [`LookupError`].
+pub(crate) async fn identifier(
+    owners: &dyn Owners,
+    layout: Layout,
+    workspace: WorkspaceId,
+    hash: IdentifierHash,
+) -> Result<Option<state::IdentifierState>, LookupError> {
+    let entity = EntityId::new(workspace, b'i', hash.as_bytes());
+    let partition = PartitionId { role: Role::Identity, index: layout.partition(workspace, hash.as_bytes()) };
+    let (bytes, _) = owners.read(partition, entity).await?;
+    bytes.as_ref().map(decode).transpose()
 }
 
 /// The live profile that a profile id leads to.

@@ -1,13 +1,16 @@
-//! `ProfileService`: lookup and explain, from what the partitions' owners hold.
+//! `ProfileService`: lookup and explain, from what the partitions' owners hold; erase, detach, expire.
 
 use tonic::{Request, Response, Status};
 use waypost_engine::explain::{Question, explain};
 use waypost_proto::control::{self as pb, profile_service_server::ProfileService};
-use waypost_types::{Currency, IdentifierClass, IdentifierHash, ProfileId, Timestamp, WorkspaceId};
+use waypost_types::{Currency, IdentifierClass, ProfileId, Timestamp, WorkspaceId};
 
 use crate::{
+    audit,
     lookup::{self, Found},
-    names, present,
+    names,
+    people::Wish,
+    present,
     server::Control,
     status::Refusal,
 };
@@ -35,6 +38,27 @@ impl ProfileService for Control {
         let state = found.journey.clone().unwrap_or_default();
         Ok(Response::new(present::explanation(&found, explain(&state, definitions, &question))))
     }
+
+    async fn erase_profile(&self, request: Request<pb::EraseProfileRequest>) -> Result<Response<pb::EraseProfileResponse>, Status> {
+        let (by, request) = (audit::asks(&request), request.into_inner());
+        let acknowledged = Some(self.wish(&by, Wish::Erase, &request.parent, &request.identifier).await?);
+        Ok(Response::new(pb::EraseProfileResponse { acknowledged }))
+    }
+
+    async fn detach_identifier(
+        &self,
+        request: Request<pb::DetachIdentifierRequest>,
+    ) -> Result<Response<pb::DetachIdentifierResponse>, Status> {
+        let (by, request) = (audit::asks(&request), request.into_inner());
+        let acknowledged = Some(self.wish(&by, Wish::Detach, &request.parent, &request.identifier).await?);
+        Ok(Response::new(pb::DetachIdentifierResponse { acknowledged }))
+    }
+
+    async fn expire_profile(&self, request: Request<pb::ExpireProfileRequest>) -> Result<Response<pb::ExpireProfileResponse>, Status> {
+        let (by, request) = (audit::asks(&request), request.into_inner());
+        let acknowledged = Some(self.wish(&by, Wish::Expire, &request.parent, &request.identifier).await?);
+        Ok(Response::new(pb::ExpireProfileResponse { acknowledged }))
+    }
 }
 
 // === impl Control ===
@@ -46,11 +70,8 @@ impl Control {
         if let Ok(profile) = identifier.parse::<ProfileId>() {
             return Ok((workspace, lookup::by_profile(owners, self.layout, workspace, profile).await?));
         }
-        let (class, custom, value) = class_of(identifier)?;
-        let normal = (self.normalise)(class, value)
-            .ok_or_else(|| Refusal::Invalid("INVALID_IDENTIFIER", format!("this is no {} that a door would take", class.as_str())))?;
-        let hash = IdentifierHash::of(&self.install_key, workspace, class, custom, &normal);
-        Ok((workspace, lookup::by_identifier(owners, self.layout, workspace, hash).await?))
+        let place = self.place(workspace, identifier)?;
+        Ok((workspace, lookup::by_identifier(owners, self.layout, workspace, place.hash).await?))
     }
 
     fn currency(&self, workspace: WorkspaceId) -> Currency {
@@ -59,7 +80,7 @@ impl Control {
 }
 
 /// Class, custom name and value of `email:ana@shop.example`, `custom:loyalty_card:77`, or a bare address.
-fn class_of(text: &str) -> Result<(IdentifierClass, &str, &str), Refusal> {
+pub(crate) fn class_of(text: &str) -> Result<(IdentifierClass, &str, &str), Refusal> {
     let error = || {
         Refusal::Invalid(
             "INVALID_IDENTIFIER",

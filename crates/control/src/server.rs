@@ -5,13 +5,22 @@ use std::sync::Arc;
 use tonic::transport::server::Router;
 use waypost_engine::{apply::SetManifest, definitions::DefinitionSet, library::Library};
 use waypost_proto::control::{
-    definition_service_server::DefinitionServiceServer, journey_service_server::JourneyServiceServer,
-    profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
+    dead_letter_service_server::DeadLetterServiceServer, definition_service_server::DefinitionServiceServer,
+    journey_service_server::JourneyServiceServer, profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
 };
-use waypost_runtime::ports::{Clock, Owners};
+use waypost_runtime::{
+    door::Door,
+    ports::{Clock, Owners},
+};
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
-use crate::{catalog::Catalog, changes::Changes, status::Refusal};
+use crate::{
+    audit::{Audit, Line},
+    catalog::Catalog,
+    changes::Changes,
+    letters::Letters,
+    status::Refusal,
+};
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.
 const REQUEST_MAX: usize = 16 << 20;
@@ -30,6 +39,9 @@ pub struct Control {
     pub(crate) install_key: [u8; 32],
     pub(crate) normalise: Normalise,
     pub(crate) secret: Arc<dyn Fn() -> [u8; 24] + Send + Sync>,
+    pub(crate) audit: Audit,
+    pub(crate) letters: Letters,
+    pub(crate) door: Arc<dyn Door>,
 }
 
 // === impl Control ===
@@ -52,8 +64,11 @@ impl Control {
         install_key: [u8; 32],
         normalise: Normalise,
         secret: Arc<dyn Fn() -> [u8; 24] + Send + Sync>,
+        door: Arc<dyn Door>,
     ) -> Self {
-        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret }
+        let audit = Audit::new(changes.log(), Arc::clone(&clock), changes.prefix());
+        let letters = Letters::new(changes.log(), changes.prefix());
+        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door }
     }
 
     /// A server with all services, health and reflection; give it a listener.
@@ -66,6 +81,7 @@ impl Control {
         health.set_serving::<JourneyServiceServer<Self>>().await;
         health.set_serving::<ProfileServiceServer<Self>>().await;
         health.set_serving::<SourceServiceServer<Self>>().await;
+        health.set_serving::<DeadLetterServiceServer<Self>>().await;
         let reflection =
             tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1()?;
         Ok(tonic::transport::Server::builder()
@@ -74,7 +90,14 @@ impl Control {
             .add_service(DefinitionServiceServer::new(self.clone()).max_decoding_message_size(REQUEST_MAX))
             .add_service(JourneyServiceServer::new(self.clone()))
             .add_service(ProfileServiceServer::new(self.clone()))
-            .add_service(SourceServiceServer::new(self.clone())))
+            .add_service(SourceServiceServer::new(self.clone()))
+            .add_service(DeadLetterServiceServer::new(self.clone())))
+    }
+
+    /// Notes who changes what, before it is done.
+    pub(crate) async fn note(&self, line: Line) -> Result<(), Refusal> {
+        self.audit.write(line).await?;
+        Ok(())
     }
 
     /// Writes and journal, for the wiring.

@@ -3,6 +3,7 @@
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
 use waypost_engine::manifest::Problem;
+use waypost_runtime::{door::DoorError, ports::LogError};
 
 use crate::{changes::ChangeError, lookup::LookupError};
 
@@ -35,6 +36,18 @@ impl From<ChangeError> for Refusal {
             ChangeError::Raced => Self::Aborted(error.to_string()),
             ChangeError::Unavailable(_) => Self::Unavailable(error.to_string()),
         }
+    }
+}
+
+impl From<DoorError> for Refusal {
+    fn from(error: DoorError) -> Self {
+        Self::Unavailable(error.to_string())
+    }
+}
+
+impl From<LogError> for Refusal {
+    fn from(error: LogError) -> Self {
+        Self::Unavailable(error.to_string())
     }
 }
 

@@ -5,25 +5,34 @@ use std::sync::Arc;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prost::Message as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
+use waypost_codec::{
+    frame::{Frame, Record},
+    inbox, kind, state, stored,
+};
 use waypost_control::{Catalog, Changes, Control, Following};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{
-    self as pb, definition_service_server::DefinitionService as _, journey_service_server::JourneyService as _,
-    profile_service_server::ProfileService as _, source_service_server::SourceService as _,
+    self as pb, dead_letter_service_server::DeadLetterService as _, definition_service_server::DefinitionService as _,
+    journey_service_server::JourneyService as _, profile_service_server::ProfileService as _, source_service_server::SourceService as _,
 };
-use waypost_runtime::ports::{Clock, Log, Offset, Owners, OwnersError};
-use waypost_types::{EntityId, IdentifierClass, Layout, PartitionId, Role, Timestamp};
+use waypost_runtime::{
+    door::LogDoor,
+    ports::{Append, Clock, Log, Offset, Owners, OwnersError},
+};
+use waypost_types::{EntityId, IdentifierClass, Layout, PartitionId, Role, Timestamp, WorkspaceId};
 
 const LAYOUT: Layout = Layout { number: 1, partitions: 4 };
 
-struct Nobody;
+/// Owners of partitions in which this is every entity.
+struct All(Option<Bytes>);
 
 #[async_trait]
-impl Owners for Nobody {
+impl Owners for All {
     async fn read(&self, _: PartitionId, _: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError> {
-        Ok((None, 0))
+        Ok((self.0.clone(), 0))
     }
 }
 
@@ -35,16 +44,24 @@ fn log() -> (MemoryLog, Arc<dyn Log>, VirtualClock) {
     }
     log.create_plain("wp1.control", 1);
     log.create_plain("wp1.definitions", 8);
+    log.create_plain("wp1.audit", 1);
+    log.create_plain("wp1.dead", 8);
+    log.create_plain("waypost.events.v1", 8);
     let port: Arc<dyn Log> = Arc::new(LogPort::new(log.clone()));
     (log, port, clock)
 }
 
 async fn control(port: &Arc<dyn Log>, clock: &VirtualClock) -> (Control, Following) {
+    control_over(port, clock, None).await
+}
+
+async fn control_over(port: &Arc<dyn Log>, clock: &VirtualClock, entity: Option<Bytes>) -> (Control, Following) {
     let (catalog, following) = Catalog::follow(port, "").await.unwrap();
     let clock: Arc<dyn Clock> = Arc::new(clock.clone());
     let changes = Changes::new(port.clone(), clock.clone(), catalog.clone(), String::new(), LAYOUT);
     let normalise = |_: IdentifierClass, value: &str| (value != "guest").then(|| value.to_owned());
-    (Control::new(changes, catalog, Arc::new(Nobody), clock, LAYOUT, [7; 32], normalise, Arc::new(|| [9; 24])), following)
+    let (owners, door) = (Arc::new(All(entity)), Arc::new(LogDoor::new(port.clone(), String::new(), LAYOUT)));
+    (Control::new(changes, catalog, owners, clock, LAYOUT, [7; 32], normalise, Arc::new(|| [9; 24]), door), following)
 }
 
 fn file(path: &str, text: &str) -> pb::File {
@@ -154,5 +171,236 @@ async fn lookups_say_what_is_wrong_with_an_identifier() {
     ] {
         let request = pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned() };
         assert_eq!(control.lookup_profile(Request::new(request)).await.unwrap_err().code(), code, "{identifier}");
+    }
+}
+
+/// A request that says who asks.
+fn by<T>(who: &str, request: T) -> Request<T> {
+    let mut request = Request::new(request);
+    request.metadata_mut().insert("waypost-as", who.parse().unwrap());
+    request
+}
+
+fn audit(log: &MemoryLog) -> Vec<String> {
+    log.all("wp1.audit", 0).into_iter().map(|d| String::from_utf8(d.payload.to_vec()).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn changes_are_in_the_audit_topic_with_who_made_them() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let manifests = vec![file("a.yaml", SOURCE)];
+    let parent = "workspaces/default".to_owned();
+    let request = pb::ApplyDefinitionsRequest { parent, manifests, ..pb::ApplyDefinitionsRequest::default() };
+    let dry = pb::ApplyDefinitionsRequest { validate_only: true, ..request.clone() };
+    control.apply_definitions(by("ana", dry)).await.unwrap();
+    control.apply_definitions(by("ana", request)).await.unwrap();
+    control.rotate_key(by("ben", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() })).await.unwrap();
+    let lines = audit(&log);
+    assert_eq!(lines.len(), 2, "a dry run is no change: {lines:?}");
+    assert!(lines[0].contains(r#""by":"ana","act":"definitions.apply""#), "{lines:?}");
+    assert!(lines[1].contains(r#""by":"ben","act":"source.rotate-key""#), "{lines:?}");
+}
+
+#[tokio::test]
+async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
+    let (log, port, clock) = log();
+    let erase = |who| by(who, pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:ana".to_owned() });
+    let (empty, _following) = control(&port, &clock).await;
+    assert_eq!(empty.erase_profile(erase("ben")).await.unwrap_err().code(), Code::NotFound, "nobody is called that");
+    assert!(audit(&log).is_empty());
+    let known = state::IdentifierState { generations: vec![state::Node::default()], ..state::IdentifierState::default() };
+    let (control, _following) = control_over(&port, &clock, Some(stored::seal(1, &known.encode_to_vec()))).await;
+    let profile = format!("prf_{}", "01".repeat(31));
+    let wrong = pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: profile };
+    assert_eq!(control.erase_profile(Request::new(wrong)).await.unwrap_err().code(), Code::InvalidArgument);
+
+    let answer = control.erase_profile(erase("ben")).await.unwrap().into_inner().acknowledged.unwrap();
+    let (parent, identifier) = ("workspaces/default".to_owned(), "user_id:ana".to_owned());
+    control
+        .detach_identifier(Request::new(pb::DetachIdentifierRequest { parent: parent.clone(), identifier: identifier.clone() }))
+        .await
+        .unwrap();
+    control.expire_profile(Request::new(pb::ExpireProfileRequest { parent, identifier })).await.unwrap();
+    let appended: Vec<_> =
+        (0..LAYOUT.partitions).flat_map(|p| log.all("wp1.identity", p).into_iter().map(move |d| (p, d.payload))).collect();
+    let records: Vec<(u32, Record)> = appended
+        .iter()
+        .flat_map(|(p, payload)| Frame::decode(payload.clone()).unwrap().sections.into_iter().flat_map(|s| s.records).map(|r| (*p, r)))
+        .collect();
+    assert_eq!(records.iter().map(|(_, r)| r.kind).collect::<Vec<_>>(), [kind::ERASE, kind::DETACH, kind::EXPIRE]);
+    let (partition, record) = &records[0];
+    assert_eq!(LAYOUT.partition(WorkspaceId::new(1), &record.key), *partition);
+    assert_eq!(answer.identifier_hash, format!("ih_{}", hex::encode(&record.key)));
+    assert_eq!(answer.record, hex::encode(record.id));
+    let body = inbox::Erase::decode(record.body.clone()).unwrap();
+    let node = body.node.unwrap();
+    assert!(body.suppress && node.hash == record.key && node.class == IdentifierClass::UserId.number() && node.generation.is_empty());
+    let lines = audit(&log);
+    assert_eq!(lines.len(), 3);
+    assert!(
+        lines[0].contains(&format!(r#""by":"ben","act":"profile.erase","subject":"identifiers/{}""#, answer.identifier_hash)),
+        "{lines:?}"
+    );
+    let written: Vec<u8> = appended.iter().flat_map(|(_, payload)| payload.to_vec()).chain(lines.concat().into_bytes()).collect();
+    assert!(!String::from_utf8_lossy(&written).contains("ana"), "no personal data");
+}
+
+/// Sets a record aside, as a role does.
+fn set_aside(log: &MemoryLog, door: &str, reason: &str, record: &Record) {
+    let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+    let headers =
+        vec![header("reason", reason), header("door", door), header("detail", "why"), header("origin", &format!("{door}/3/9.0.0"))];
+    let payload = record.to_proto().encode_to_vec().into();
+    log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload }).unwrap();
+}
+
+#[tokio::test]
+async fn a_dead_letter_is_put_back_once_unless_asked_again() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let key = Bytes::from_static(b"ana@mail.example");
+    let item = Record::new(kind::ITEM, WorkspaceId::new(1), [7; 16], key.clone(), clock.now(), Bytes::from_static(b"body"));
+    set_aside(&log, "segmenter", "ENGINE_PANIC", &item);
+    set_aside(&log, "segmenter", "ENGINE_PANIC", &Record { kind: kind::MERGE_STATE, ..item.clone() });
+    set_aside(&log, "identity", "DECODE_FAILED", &item);
+    let list = |reason: &str, source: &str| {
+        let (control, reason, source) = (control.clone(), reason.to_owned(), source.to_owned());
+        async move {
+            let request = pb::ListDeadLettersRequest { reason, source, page_size: 0 };
+            control.list_dead_letters(Request::new(request)).await.unwrap().into_inner().letters
+        }
+    };
+    assert_eq!(list("", "").await.len(), 3);
+    assert_eq!(list("ENGINE_PANIC", "segmenter/3").await.len(), 2);
+    assert_eq!(list("", "identity").await.len(), 1);
+    let shown = control.get_dead_letter(Request::new(pb::GetDeadLetterRequest { id: "2-0".to_owned() })).await.unwrap().into_inner();
+    assert!(shown.content.contains("body of 4 bytes") && !shown.content.contains("ana@"), "{}", shown.content);
+
+    let redrive = |id: &str, reason: &str, again| {
+        let (control, id, reason) = (control.clone(), id.to_owned(), reason.to_owned());
+        async move {
+            let request = pb::RedriveDeadLettersRequest { id, reason, again, validate_only: false };
+            control.redrive_dead_letters(by("ben", request)).await.unwrap().into_inner().letters
+        }
+    };
+    let first = redrive("2-0", "", false).await;
+    assert_eq!((first.len(), first[0].refused.as_str()), (1, ""));
+    assert!(redrive("2-0", "", false).await[0].refused.contains("--again"));
+    let again = redrive("2-0", "", true).await;
+    assert!(again[0].refused.is_empty() && again[0].record != first[0].record);
+    let all = redrive("", "ENGINE_PANIC", false).await;
+    assert_eq!(all.iter().filter(|l| l.refused.is_empty()).count(), 0, "one was put back, the other cannot be: {all:?}");
+    let partition = LAYOUT.partition(WorkspaceId::new(1), &key);
+    let records: Vec<Record> = log
+        .all("wp1.segment", partition)
+        .into_iter()
+        .flat_map(|d| Frame::decode(d.payload).unwrap().sections)
+        .flat_map(|s| {
+            assert!(s.source.is_none());
+            s.records
+        })
+        .collect();
+    assert_eq!(records.iter().map(|r| hex::encode(r.id)).collect::<Vec<_>>(), [first[0].record.clone(), again[0].record.clone()]);
+    assert!(records.iter().all(|r| r.body == item.body && r.id != item.id));
+    assert_eq!(list("", "").await.iter().map(|l| l.redrives.len()).sum::<usize>(), 2);
+    assert!(audit(&log).iter().all(|line| line.contains(r#""by":"ben","act":"deadletter.redrive","subject":"deadletters/2-0""#)));
+}
+
+mod skipping {
+    //! What is looked at before a record is skipped.
+
+    use std::collections::BTreeMap;
+
+    use waypost_codec::frame::{Section, Source};
+    use waypost_control::{NoSkip, Search};
+    use waypost_runtime::{
+        ports::{Install, Meta},
+        tip::Tip,
+        upkeep::Head,
+    };
+    use waypost_types::Position;
+
+    use super::*;
+
+    const SOURCE: PartitionId = PartitionId { role: Role::Sender, index: 1 };
+
+    fn head() -> Head {
+        let sequences = BTreeMap::from([("x:identity:3".to_owned(), Tip { seq: 5, chain: 0 }.to_bytes())]);
+        Head { install: Install { id: "00".repeat(16), layout: 1, format: 1 }, frozen: None, off: 1, meta: Meta::default(), sequences }
+    }
+
+    fn write(log: &MemoryLog, topic: &str, partition: u32, sections: Vec<Section>) {
+        let payload = Frame { sections }.encode();
+        log.append(Append { topic: topic.to_owned(), partition, key: None, headers: Vec::new(), payload }).unwrap();
+    }
+
+    fn record(kind: u32, body: Vec<u8>) -> Record {
+        Record::new(kind, WorkspaceId::new(1), [1; 16], Bytes::from_static(b"k"), Timestamp::ZERO, body.into())
+    }
+
+    fn sent(first: u64) -> Vec<Section> {
+        let source = Some(Source { role: SOURCE.role, partition: SOURCE.index, first, chain: 0 });
+        vec![Section { source, records: vec![record(kind::RECEIPT, Vec::new())] }]
+    }
+
+    /// A log in which partition 1 of the sender stands at a frame of two records, the second a dispatch.
+    fn standing() -> (MemoryLog, Arc<dyn Log>) {
+        let (log, port, _) = log();
+        log.create_plain("waypost.decisions.v1", 8);
+        log.create_plain("waypost.messages.v1", 8);
+        log.create_plain("waypost.segment-changes.v1", 8);
+        let dispatch = inbox::Dispatch { dispatch: Bytes::from_static(b"d1"), ..inbox::Dispatch::default() }.encode_to_vec();
+        let records = vec![record(kind::RECALL, Vec::new()), record(kind::DISPATCH, dispatch)];
+        write(&log, "wp1.send", 1, vec![Section { source: None, records: vec![record(kind::TICK, Vec::new())] }]);
+        write(&log, "wp1.send", 1, vec![Section { source: None, records }]);
+        write(&log, "wp1.identity", 3, sent(5));
+        (log, port)
+    }
+
+    async fn look(port: &Arc<dyn Log>, offset: u64, index: u32) -> Result<(), NoSkip> {
+        let search = Search { log: &**port, prefix: "", layout: LAYOUT, public_partitions: 8 };
+        search.nothing_of(SOURCE, &head(), Position { offset, index }).await
+    }
+
+    #[tokio::test]
+    async fn only_a_record_of_the_frame_at_hand_that_nobody_has_folded() {
+        let (_, port) = standing();
+        assert_eq!(look(&port, 1, 1).await, Ok(()), "what it sent up to number 5 is committed");
+        assert!(matches!(look(&port, 0, 0).await, Err(NoSkip::Elsewhere { off: 1, asked: 0, .. })));
+        assert!(matches!(look(&port, 1, 2).await, Err(NoSkip::Absent(_))));
+    }
+
+    #[tokio::test]
+    async fn outputs_above_the_committed_sequence_say_that_it_was_folded() {
+        for (topic, partition, first) in [("wp1.identity", 3, 6), ("wp1.identity", 0, 1), ("wp1.send", 2, 1)] {
+            let (log, port) = standing();
+            write(&log, topic, partition, sent(first));
+            assert!(matches!(look(&port, 1, 1).await, Err(NoSkip::Folded(_))), "{topic}/{partition}");
+        }
+        let public = |name: &'static str, number: &'static str| {
+            let (log, port) = standing();
+            let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
+            let headers = vec![header("ce_source", name), header("ce_sequence", number)];
+            let topic = "waypost.messages.v1".to_owned();
+            log.append(Append { topic, partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
+            port
+        };
+        assert!(matches!(look(&public("/waypost/sender/1", "1"), 1, 1).await, Err(NoSkip::Folded(_))));
+        assert_eq!(look(&public("/waypost/sender/2", "1"), 1, 1).await, Ok(()), "of another partition");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_for_its_dispatch_says_so_too() {
+        let attempt = |name: &'static [u8]| {
+            let body = inbox::Attempt { dispatch: Bytes::from_static(name), ..inbox::Attempt::default() }.encode_to_vec();
+            vec![Section { source: None, records: vec![record(kind::ATTEMPT, body)] }]
+        };
+        let (log, port) = standing();
+        write(&log, "wp1.send", 1, attempt(b"d2"));
+        assert_eq!(look(&port, 1, 1).await, Ok(()), "for another dispatch");
+        write(&log, "wp1.send", 1, attempt(b"d1"));
+        assert!(matches!(look(&port, 1, 1).await, Err(NoSkip::Folded(_))));
+        assert_eq!(look(&port, 1, 0).await, Ok(()), "and nothing of the other record");
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Administers a Waypost installation.
 #[derive(Debug, Parser)]
@@ -17,6 +17,9 @@ pub(crate) struct Cli {
     /// Form of the answer
     #[arg(long, short = 'o', global = true, env = "WAYPOST_OUTPUT", value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
+    /// Who asks, for the audit topic; without it the user of this computer
+    #[arg(long = "as", global = true, env = "WAYPOST_AS", value_name = "NAME")]
+    pub(crate) who: Option<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -85,6 +88,11 @@ pub(crate) enum Command {
         /// Journey; all of them without it
         journey: Option<String>,
     },
+    /// Inputs that were set aside: why, and putting them back
+    Deadletter {
+        #[command(subcommand)]
+        what: DeadletterCommand,
+    },
     /// Sources of events
     Source {
         #[command(subcommand)]
@@ -98,6 +106,60 @@ pub(crate) enum ProfileCommand {
     Show {
         /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, a profile id, or a bare e-mail address
         identifier: String,
+    },
+    /// Forget the person behind an identifier, for good; the addresses are never written to again
+    ///
+    /// Done in the person's place of the queue, behind every event accepted before. Bytes stay in inboxes and
+    /// backups until their retention has passed.
+    Erase(Person),
+    /// Give an identifier a new, empty profile; the old one goes on without it
+    Detach(Person),
+    /// Forget the person behind an identifier; the addresses stay usable
+    Expire(Person),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Person {
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, or a bare e-mail address
+    pub(crate) identifier: String,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DeadletterCommand {
+    /// What was set aside, newest first
+    List {
+        /// Only of this reason, as DECODE_FAILED
+        #[arg(long)]
+        reason: Option<String>,
+        /// Only of this door (http, kafka), role, role/partition, or source of events
+        #[arg(long)]
+        source: Option<String>,
+        /// So many at most
+        #[arg(long, default_value_t = 100)]
+        limit: u16,
+    },
+    /// One letter, with what is in it; values are masked
+    Show {
+        /// As `list` shows it
+        id: String,
+    },
+    /// Put one back through its inbox, or all of a reason, under a new record id
+    Redrive {
+        /// As `list` shows it
+        #[arg(required_unless_present = "reason", conflicts_with = "reason")]
+        id: Option<String>,
+        /// All of this reason that were not put back before
+        #[arg(long)]
+        reason: Option<String>,
+        /// Also what was put back before
+        #[arg(long)]
+        again: bool,
+        /// Only check
+        #[arg(long, value_enum, default_value_t = DryRun::None)]
+        dry_run: DryRun,
     },
 }
 

@@ -4,14 +4,19 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use tonic::transport::Channel;
+use tonic::{
+    Request, Status,
+    metadata::{Ascii, MetadataValue},
+    service::{Interceptor, interceptor::InterceptedService},
+    transport::Channel,
+};
 use waypost_proto::control::{
     self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
     profile_service_client::ProfileServiceClient, source_service_client::SourceServiceClient,
 };
 
 use crate::{
-    cli::{Cli, Command, DryRun, Output, ProfileCommand, SourceCommand},
+    cli::{Cli, Command, DeadletterCommand, DryRun, Output, ProfileCommand, SourceCommand},
     files, output,
 };
 
@@ -24,10 +29,24 @@ pub(crate) struct Done {
     pub(crate) differs: bool,
 }
 
-struct Session {
-    channel: Channel,
-    parent: String,
+pub(crate) struct Session {
+    pub(crate) channel: Asking,
+    pub(crate) parent: String,
     output: Output,
+}
+
+/// A connection whose every request says who asks.
+pub(crate) type Asking = InterceptedService<Channel, Name>;
+
+/// Says who asks.
+#[derive(Clone, Debug)]
+pub(crate) struct Name(MetadataValue<Ascii>);
+
+impl Interceptor for Name {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        request.metadata_mut().insert("waypost-as", self.0.clone());
+        Ok(request)
+    }
 }
 
 /// Runs the command.
@@ -40,6 +59,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         .connect()
         .await
         .with_context(|| format!("no control API at {}: is `waypost serve --role control` or `waypost dev` running there?", cli.server))?;
+    let channel = InterceptedService::new(channel, Name(who(cli.who)?));
     let session = Session { channel, parent: format!("workspaces/{}", cli.workspace), output: cli.output };
     match cli.command {
         Command::Apply { filename, dry_run } => session.apply(&filename, dry_run).await,
@@ -48,16 +68,33 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
         Command::Publish { journey } => session.publish(&journey).await,
         Command::Archive { journey } => session.archive(&journey).await,
-        Command::Profile { what: ProfileCommand::Show { identifier } } => session.profile(identifier).await,
+        Command::Profile { what } => match what {
+            ProfileCommand::Show { identifier } => session.profile(identifier).await,
+            ProfileCommand::Erase(person) => session.erase(person).await,
+            ProfileCommand::Detach(person) => session.detach(person).await,
+            ProfileCommand::Expire(person) => session.expire(person).await,
+        },
+        Command::Deadletter { what } => match what {
+            DeadletterCommand::List { reason, source, limit } => session.letters(reason, source, limit).await,
+            DeadletterCommand::Show { id } => session.letter(id).await,
+            DeadletterCommand::Redrive { id, reason, again, dry_run } => session.redrive(id, reason, again, dry_run).await,
+        },
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
     }
 }
 
+/// The name that goes to the audit topic: as asked for, else the user of this computer.
+fn who(name: Option<String>) -> anyhow::Result<MetadataValue<Ascii>> {
+    let user = || std::env::vars().find(|(variable, _)| variable == "USER").map(|(_, user)| user);
+    let name = name.or_else(user).unwrap_or_default();
+    name.parse().with_context(|| format!("--as `{name}`: a name in plain letters is wanted"))
+}
+
 // === impl Session ===
 
 impl Session {
-    fn show(&self, json: &Value, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Done {
+    pub(crate) fn show(&self, json: &Value, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Done {
         let stdout = match self.output {
             Output::Table => table(),
             Output::Json => serde_json::to_string_pretty(json).unwrap_or_default(),
@@ -66,7 +103,7 @@ impl Session {
         Done { stdout, differs: false }
     }
 
-    fn definitions(&self) -> DefinitionServiceClient<Channel> {
+    fn definitions(&self) -> DefinitionServiceClient<Asking> {
         // Manifests with their bodies outgrow tonic's default of 4 MiB only in very large shops; the server's limit decides.
         DefinitionServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }

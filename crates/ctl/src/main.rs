@@ -3,7 +3,9 @@
 mod cli;
 mod commands;
 mod files;
+mod letters;
 mod output;
+mod people;
 
 use std::{io::Write as _, process::ExitCode};
 

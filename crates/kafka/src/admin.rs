@@ -3,11 +3,13 @@
 use std::{sync::Arc, time::Duration};
 
 use rdkafka::{
+    Offset as At, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
 };
 use waypost_runtime::ports::{LogError, Offset, TopicSpec};
+use waypost_types::Timestamp;
 
 use crate::{
     convert::{Quiet, log_error, offset, signed, unsigned},
@@ -64,6 +66,20 @@ impl Admin {
                     Err(error) => return Err(log_error(&error)),
                 }
             }
+        })
+        .await
+    }
+
+    pub(crate) async fn offset_at(&self, topic: &str, partition: u32, instant: Timestamp) -> Result<Offset, LogError> {
+        let (_, end) = self.watermarks(topic, partition).await?;
+        let topic = topic.to_owned();
+        self.ask(move |client| {
+            let mut times = TopicPartitionList::new();
+            let asked = times.add_partition_offset(&topic, signed(partition), At::Offset(instant.millis().max(0)));
+            let found = asked.and_then(|()| client.offsets_for_times(times, LIMIT)).map_err(|e| log_error(&e))?;
+            let found = found.find_partition(&topic, signed(partition)).map(|element| element.offset());
+            // none that late: the end as it was before the question, because records go on coming
+            Ok(if let Some(At::Offset(found)) = found { offset(found) } else { end })
         })
         .await
     }
@@ -128,5 +144,25 @@ impl Admin {
         settings.sort();
         let count = |n: usize| unsigned(i32::try_from(n).unwrap_or(0));
         Ok(Some(TopicSpec { name: topic.to_owned(), partitions: count(partitions), replication: count(replication), settings }))
+    }
+
+    pub(crate) async fn brokers(&self) -> Result<Vec<(String, Vec<(String, String)>)>, LogError> {
+        let ids = self.ask(|client| {
+            let metadata = client.fetch_metadata(None, LIMIT).map_err(|e| log_error(&e))?;
+            Ok(metadata.brokers().iter().map(|broker| (broker.id(), format!("{}:{}", broker.host(), broker.port()))).collect::<Vec<_>>())
+        });
+        let options = AdminOptions::new().request_timeout(Some(LIMIT));
+        let mut all = Vec::new();
+        for (id, name) in ids.await? {
+            let described = self.admin.describe_configs([&ResourceSpecifier::Broker(id)], &options).await.map_err(|e| log_error(&e))?;
+            let mut settings = Vec::new();
+            for resource in described {
+                let resource =
+                    resource.map_err(|code| LogError::Unavailable(format!("cannot read the settings of broker {name}: {code}")))?;
+                settings.extend(resource.entries.into_iter().filter_map(|e| e.value.map(|value| (e.name, value))));
+            }
+            all.push((name, settings));
+        }
+        Ok(all)
     }
 }

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc};
 
 use async_trait::async_trait;
 use waypost_runtime::ports::{Consumer, Log, LogError, Offset, Producer, Subscription, Tail, TopicSpec};
+use waypost_types::Timestamp;
 
 use crate::{
     admin::Admin,
@@ -64,11 +65,19 @@ impl Log for KafkaLog {
         self.admin.watermarks(topic, partition).await
     }
 
+    async fn offset_at(&self, topic: &str, partition: u32, instant: Timestamp) -> Result<Offset, LogError> {
+        self.admin.offset_at(topic, partition, instant).await
+    }
+
     async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
         self.admin.create(topics).await
     }
 
     async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
         self.admin.describe(topic).await
+    }
+
+    async fn brokers(&self) -> Result<Vec<(String, Vec<(String, String)>)>, LogError> {
+        self.admin.brokers().await
     }
 }

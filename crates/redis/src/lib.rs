@@ -13,5 +13,6 @@ mod scripts;
 mod store;
 mod upkeep;
 
+pub use doctor::Accepts;
 pub use keys::Keys;
 pub use store::RedisStore;

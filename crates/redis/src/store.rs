@@ -16,7 +16,7 @@ use waypost_types::{EntityId, PartitionId, Timestamp};
 
 use crate::{
     connection::{Connection, refusal},
-    doctor,
+    doctor::{self, Accepts},
     keys::Keys,
     reply,
     scripts::Scripts,
@@ -46,13 +46,9 @@ impl RedisStore {
     }
 
     /// What of the server's settings would lose state, or is weaker than production wants (PROTOCOL §13.2).
-    pub async fn doctor(&self) -> Result<Vec<Finding>, StoreError> {
-        doctor::findings(&self.connection).await
-    }
-
-    /// Partitions whose state is not of this installation, or absent: an empty Redis is not a new installation.
-    pub async fn strangers(&self, partitions: &[PartitionId], install: &Install) -> Result<Vec<Finding>, StoreError> {
-        doctor::strangers(&self.connection, &self.keys, partitions, install).await
+    /// Keys of a sample of `partitions` are looked at.
+    pub async fn doctor(&self, partitions: &[PartitionId], accepts: &Accepts) -> Result<Vec<Finding>, StoreError> {
+        doctor::findings(&self.connection, &self.keys, partitions, accepts).await
     }
 
     /// For administration; workers' calls never wait behind one of its.

@@ -7,13 +7,16 @@ use std::sync::{Arc, Mutex};
 use async_trait::async_trait;
 use redis::{Value, aio::MultiplexedConnection};
 use waypost_memory::contract::{Meddle, StoreFixture, fresh_prefix, server, store_suite};
-use waypost_redis::{Keys, RedisStore};
+use waypost_redis::{Accepts, Keys, RedisStore};
 use waypost_runtime::{
     digest::Part,
     ports::{ClaimReply, InitReply, Install, Store, Token},
     upkeep::Upkeep,
 };
 use waypost_types::{EntityId, PartitionId, Role};
+
+/// Its keys will expire.
+const MORTAL: PartitionId = PartitionId { role: Role::Sender, index: 77 };
 
 /// What `DUMP` says of each key; none: no such key.
 type Saved = Vec<(String, Option<Vec<u8>>)>;
@@ -117,8 +120,16 @@ impl StoreFixture for OnRedis {
 async fn the_store_keeps_its_promises_and_its_server_is_fit() {
     // one test, because the suite fills the server up for a moment
     let fixture = OnRedis::new().await;
-    let findings = fixture.store.doctor().await.unwrap();
-    assert!(findings.iter().all(|f| !f.refuses()), "{findings:?}");
+    let refused = || async {
+        let findings = fixture.store.doctor(&[MORTAL], &Accepts::default()).await.unwrap();
+        findings.into_iter().filter(waypost_runtime::finding::Finding::refuses).map(|f| f.check).collect::<Vec<_>>()
+    };
+    assert_eq!(refused().await, Vec::<String>::new());
+    let meta = fixture.keys.meta(MORTAL);
+    fixture.run("HSET", &[&meta, "off", "0"]).await;
+    assert_eq!(refused().await, Vec::<String>::new());
+    fixture.run("EXPIRE", &[&meta, "1000"]).await;
+    assert_eq!(refused().await, ["redis keys with a time to live"]);
     store_suite(&fixture, 3_000).await;
     raw_arguments_are_checked(&fixture).await;
     a_flushed_script_cache_is_loaded_again(&fixture).await;

@@ -5,10 +5,12 @@
 
 mod doctor;
 mod record;
+mod state;
 mod topics;
 
 pub use doctor::doctor;
 pub use record::{InstallRecord, load_install};
+pub use state::{headroom, judge_state};
 pub use topics::{CONTROL, DEAD, DEFINITIONS, InitSettings, PUBLIC, topics};
 
 use waypost_types::{PartitionId, Role};

@@ -24,6 +24,8 @@ pub mod ports;
 pub mod processor;
 pub mod progress;
 mod publisher;
+pub mod refold;
+pub mod repair;
 mod role_machine;
 mod timers;
 pub mod tip;

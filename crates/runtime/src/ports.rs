@@ -389,10 +389,19 @@ pub trait Log: Send + Sync + 'static {
     async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError>;
     /// First offset there, and the next to be written.
     async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError>;
+    /// An offset at or before the first record appended at `instant` or later; the end where there is none. By default
+    /// the log's start: always right, and more to read.
+    async fn offset_at(&self, topic: &str, partition: u32, _instant: Timestamp) -> Result<Offset, LogError> {
+        self.watermarks(topic, partition).await.map(|(start, _)| start)
+    }
     /// Creates what is absent; says which were created.
     async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError>;
     /// The settings a topic has: partitions and broker-side settings; none if it is absent.
     async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError>;
+    /// The settings of each broker, by its name; none where there are no brokers.
+    async fn brokers(&self) -> Result<Vec<(String, Vec<(String, String)>)>, LogError> {
+        Ok(Vec::new())
+    }
 }
 
 // ---- owners ---------------------------------------------------------------------------------------

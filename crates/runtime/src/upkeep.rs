@@ -7,7 +7,10 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
-use crate::ports::{ClaimReply, Claimed, Commit, Install, Meta, Offset, Read, ReadReply, Store, StoreError, Token};
+use crate::{
+    digest::{Digest, Part},
+    ports::{ClaimReply, Claimed, Commit, Install, Meta, Offset, Read, ReadReply, Store, StoreError, Token},
+};
 
 /// Everything under the keys of one partition but its owner, at one offset.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,6 +81,18 @@ impl Snapshot {
         Self { install, off: 0, meta: Meta::default(), sequences, timers, entities }
     }
 
+    /// The sums of what is here.
+    pub fn digest(&self) -> Digest {
+        Digest::of(&self.entities, &self.timers, &self.sequences)
+    }
+
+    /// A part that is not what its digest says; none where all is well, or where there is no digest to go by.
+    pub fn lost(&self) -> Option<Part> {
+        let stored = Digest::stored(&self.meta.digest, self.off)?;
+        let there = self.digest();
+        Part::all().find(|part| stored.sum(*part) != there.sum(*part))
+    }
+
     /// As a claim answers it.
     pub fn claimed(&self) -> ClaimReply {
         let sequences = self.sequences.iter().map(|(field, value)| (field.clone(), *value)).collect();
@@ -117,5 +132,28 @@ impl Snapshot {
                 None => self.entities.remove(id),
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_types::WorkspaceId;
+
+    use super::*;
+
+    #[test]
+    fn a_lost_part_is_named_where_there_is_a_digest() {
+        let id = EntityId::new(WorkspaceId::new(1), b'p', b"a");
+        let mut whole = Snapshot { off: 3, ..Snapshot::empty(Install { id: "00".repeat(16), layout: 1, format: 1 }) };
+        whole.entities.insert(id.clone(), Bytes::from_static(b"blob"));
+        whole.timers.insert(id.clone(), Timestamp::from_millis(5));
+        assert_eq!(whole.lost(), None, "no digest yet");
+        whole.meta.digest = whole.digest().to_bytes();
+        assert_eq!(whole.lost(), None);
+        let mut sparse = whole.clone();
+        sparse.timers.clear();
+        assert_eq!(sparse.lost(), Some(Part::Timers));
+        whole.entities.clear();
+        assert_eq!(whole.lost(), Some(Part::Bucket(id.bucket())));
     }
 }

@@ -215,6 +215,7 @@ impl World {
             record.hash_key(),
             waypost_ingest::identifier,
             Arc::new(secret),
+            Arc::new(MemoryDoor { log: log.clone(), layout }),
         );
         let ring = Arc::new(KeyRing::new());
         let dead = LogDeadLetters::new(Arc::clone(&port), "wp1.dead".to_owned(), record.public_partitions);

@@ -6,10 +6,12 @@ use std::{
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     process::ExitCode,
+    sync::Arc,
 };
 
 use anyhow::{Context as _, bail, ensure};
 use bytes::Bytes;
+use waypost_control::{Act, Audit, Line};
 use waypost_runtime::{
     backup::Backup,
     host::SystemClock,
@@ -68,6 +70,9 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
                 bail!("{partition} has no state in Redis: there is nothing to back up; `waypost doctor` says more")
             };
             ensure!(snapshot.install == record.install(), "{partition} is of another installation; `waypost doctor` says more");
+            if let Some(part) = snapshot.lost() {
+                bail!("{partition}: {part} is not what its digest says: Redis has lost a part of it. Restore an older backup instead");
+            }
             let said = format!("off {}, {} entities, {} timers", snapshot.off, snapshot.entities.len(), snapshot.timers.len());
             let bytes = Backup { partition: *partition, taken: SystemClock.now(), snapshot }.encode();
             let path = file_of(&args.out, *partition);
@@ -100,7 +105,11 @@ pub(crate) fn restore(config: &Config, args: &cli::Restore) -> anyhow::Result<Ex
             return Ok(ExitCode::SUCCESS);
         }
         ensure!(args.yes, "this replaces the state of {} partitions: say --yes, or --dry-run to see what it would do", chosen.len());
+        let audit = Audit::new(Arc::clone(&log), Arc::new(SystemClock), &config.install.prefix);
+        let by = cli::who(args.who.as_deref());
         for (number, (_, backup)) in chosen.iter().enumerate() {
+            let line = Line::new(&by, Act::Restore, format!("partitions/{}", backup.partition));
+            audit.write(line.note(format!("to offset {}, taken {}", backup.snapshot.off, backup.taken))).await?;
             let said = told(&store, backup).await?;
             let reply = store.replace(backup.partition, OPERATION, &backup.snapshot).await;
             match reply.with_context(|| format!("{} is half restored and stays frozen: run the same command again", backup.partition))? {
@@ -113,6 +122,11 @@ pub(crate) fn restore(config: &Config, args: &cli::Restore) -> anyhow::Result<Ex
     })
 }
 
+/// The backup of one partition, from a file or from a folder of them.
+pub(super) fn load(from: &Path, partition: PartitionId) -> anyhow::Result<Backup> {
+    Ok(choose(from, &[partition])?.remove(0).1)
+}
+
 /// Why a backup cannot be put in place here, if it cannot.
 async fn judge(log: &dyn Log, prefix: &str, record: &InstallRecord, backup: &Backup) -> anyhow::Result<Option<String>> {
     let partition = backup.partition;
@@ -121,7 +135,8 @@ async fn judge(log: &dyn Log, prefix: &str, record: &InstallRecord, backup: &Bac
     }
     let topic = format!("{prefix}{}", partition.role.inbox().unwrap_or_default());
     let watermarks = log.watermarks(&topic, partition.index).await.with_context(|| format!("the log of {partition}"))?;
-    Ok(backup.refusal(partition, &record.install(), watermarks))
+    let lost = backup.snapshot.lost().map(|part| format!("{part} is not what its digest says: take another backup"));
+    Ok(backup.refusal(partition, &record.install(), watermarks).or(lost))
 }
 
 /// From where to where a restore goes.

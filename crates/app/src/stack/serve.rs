@@ -8,16 +8,14 @@ use tokio::task::JoinSet;
 use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
 use waypost_engine::dispatch::LONGEST_CALL;
-use waypost_identity::IdentityProcessor;
 use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, serve_events_door};
-use waypost_orchestrator::OrchestratorProcessor;
 use waypost_providers::{
     catcher::Catcher,
     http::{Http, HttpSettings},
     smtp::{self, Smtp, SmtpSettings, Tls},
 };
 use waypost_runtime::{
-    Config as Limits, Machine, Processor, RoleMachine,
+    Machine,
     door::LogDoor,
     driver::{Driver, Exit, Handle, Jobs, LocalOwners, NoJobs, Ports, Settings},
     host::{OsEntropy, SystemClock},
@@ -26,11 +24,10 @@ use waypost_runtime::{
     processor::{Job, Proposal},
     progress::{Directory, Speaker},
 };
-use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::{Calls, Links, Provider, SenderProcessor};
+use waypost_sender::{Calls, Links, Provider};
 use waypost_types::{PartitionId, Role, Span};
 
-use super::{admin, findings, log, owners, schemas, store};
+use super::{admin, findings, log, machines, owners, schemas, store};
 use crate::{cli::Serve, config::Config, keys};
 
 /// How long a drain may take: calls under way are waited for (PROTOCOL §11.5).
@@ -84,7 +81,7 @@ impl Process {
     async fn build(config: &Config) -> anyhow::Result<Self> {
         let log = log(config)?;
         let store = store(config)?;
-        let all = findings(config, &*log, &store).await.context("the start-up check")?;
+        let all = findings(config, &*log, &store, false).await.context("the start-up check")?;
         for finding in &all {
             if finding.refuses() {
                 tracing::error!("{finding}");
@@ -193,24 +190,14 @@ impl Process {
     }
 
     fn machine(&self, config: &Config, role: Role) -> anyhow::Result<(Box<dyn Machine>, Arc<dyn Jobs>)> {
-        let library = Arc::clone(self.catalog.library());
-        let layout = self.record.layout();
-        let no_jobs: Arc<dyn Jobs> = Arc::new(NoJobs);
-        Ok(match role {
-            Role::Identity => (self.role_machine(move |_| IdentityProcessor::new(layout)), no_jobs),
-            Role::Segmenter => (self.role_machine(move |_| SegmenterProcessor::new(Arc::clone(&library))), no_jobs),
-            Role::Orchestrator => (self.role_machine(move |_| OrchestratorProcessor::new(Arc::clone(&library))), no_jobs),
-            Role::Sender => {
-                let calls = Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock));
-                (self.role_machine(move |_| SenderProcessor::new()), Arc::new(SenderJobs(calls)))
-            }
-            Role::Ingest | Role::Control => bail!("{role} owns no partitions"),
-        })
-    }
-
-    fn role_machine<P: Processor + std::fmt::Debug>(&self, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
-        let limits = Limits { public_partitions: self.record.public_partitions, ..Limits::default() };
-        Box::new(RoleMachine::new(limits, self.record.install(), self.record.layout(), Box::new(OsEntropy), Box::new(make)))
+        let machine = machines::machine(&self.record, &self.catalog, role)?;
+        let jobs: Arc<dyn Jobs> = if role == Role::Sender {
+            let library = Arc::clone(self.catalog.library());
+            Arc::new(SenderJobs(Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock))))
+        } else {
+            Arc::new(NoJobs)
+        };
+        Ok((machine, jobs))
     }
 
     async fn ingest(
@@ -274,6 +261,7 @@ impl Process {
             self.record.hash_key(),
             waypost_ingest::identifier,
             Arc::new(secret),
+            Arc::new(LogDoor::new(Arc::clone(&self.log), config.install.prefix.clone(), layout)),
         );
         let listener = tokio::net::TcpListener::bind(&config.control.listen)
             .await

@@ -1,19 +1,25 @@
 //! What about the log would lose or falsify data (PROTOCOL §13.2). The store has its own `doctor`.
+//!
+//! Whether a producer's rights include transactions cannot be asked through the client; it is for the operator to see to.
 
-use waypost_types::Role;
+use waypost_types::{Role, Span, Timestamp};
 
 use super::{InitSettings, topics, topics::RECORD_BYTES};
 use crate::{
     finding::Finding,
-    ports::{Log, LogError, TopicSpec},
+    ports::{Append, Clock, Log, LogError, TopicSpec},
+    progress,
 };
 
-/// Compares every topic with how it has to be. Fewer than three replicas are a warning, because
-/// development has one broker.
+/// How far this computer's clock may be from a broker's.
+const CLOCKS: Span = Span::from_secs(1);
+
+/// Compares every topic, the brokers and their clocks with how they have to be. Fewer than three replicas are a
+/// warning where the settings ask for fewer, because development has one broker.
 ///
 /// # Errors
 /// If the log does not answer.
-pub async fn doctor(log: &dyn Log, settings: &InitSettings) -> Result<Vec<Finding>, LogError> {
+pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -> Result<Vec<Finding>, LogError> {
     let mut findings = Vec::new();
     for wanted in topics(settings) {
         match log.describe(&wanted.name).await? {
@@ -21,7 +27,52 @@ pub async fn doctor(log: &dyn Log, settings: &InitSettings) -> Result<Vec<Findin
             None => findings.push(Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`")),
         }
     }
+    match log.brokers().await {
+        Ok(brokers) => brokers.iter().for_each(|(name, settings)| findings.extend(judge_broker(name, settings))),
+        Err(error) => {
+            let change = "allow DescribeConfigs on the cluster; auto.create.topics.enable has to be false there";
+            findings.push(Finding::refuse("kafka brokers' settings", error.to_string(), "readable", change).warning());
+        }
+    }
+    if findings.iter().all(|f| f.found != "absent") {
+        findings.extend(clocks(log, clock, &settings.prefix).await?);
+    }
     Ok(together(findings))
+}
+
+/// Asks a broker for the time: it stamps an empty statement on the progress topic, which says nothing of anybody.
+async fn clocks(log: &dyn Log, clock: &dyn Clock, prefix: &str) -> Result<Option<Finding>, LogError> {
+    let topic = format!("{prefix}{}", progress::TOPIC);
+    let append = Append { topic: topic.clone(), partition: 0, key: None, headers: Vec::new(), payload: bytes::Bytes::new() };
+    let producer = log.producer()?;
+    // the first one also waits for the connection
+    producer.append(append.clone()).await.map_err(|e| LogError::Unavailable(e.to_string()))?;
+    let before = clock.now();
+    let offset = producer.append(append).await.map_err(|e| LogError::Unavailable(e.to_string()))?;
+    let after = clock.now();
+    let mut tail = log.tail(&topic, 0, offset).await?;
+    let stamped = tail.next().await?.filter(|delivery| delivery.offset == offset).map(|delivery| delivery.appended);
+    Ok(stamped.and_then(|stamped| judge_clock(before, stamped, after)))
+}
+
+/// A stamp that was set between two looks at our own clock.
+fn judge_clock(before: Timestamp, stamped: Timestamp, after: Timestamp) -> Option<Finding> {
+    let (ahead, behind) = (before.since(stamped), stamped.since(after));
+    let apart = ahead.max(behind);
+    (apart > CLOCKS).then(|| {
+        let word = if ahead > behind { "ahead of" } else { "behind" };
+        let change = "let both follow the same NTP servers (chronyc tracking): timers fire by the slower of the two clocks";
+        Finding::refuse("clock", format!("{apart} {word} the broker's"), format!("within {CLOCKS}"), change)
+    })
+}
+
+fn judge_broker(name: &str, settings: &[(String, String)]) -> Option<Finding> {
+    const AUTO: &str = "auto.create.topics.enable";
+    let on = settings.iter().any(|(setting, value)| setting == AUTO && value != "false");
+    on.then(|| {
+        let change = format!("set {AUTO}=false in the broker's server.properties and restart it: a mistyped prefix must not become topics");
+        Finding::refuse(format!("kafka broker {name} {AUTO}"), "true", "false", change)
+    })
 }
 
 /// Warnings that many topics share become one: a start prints what to do, not how often.
@@ -53,14 +104,16 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, inbox: bool, findings: &mut Vec<
     let name = &wanted.name;
     let alter =
         |setting: &str, to: &str| format!("kafka-configs.sh --alter --entity-type topics --entity-name {name} --add-config {setting}={to}");
+    // who asks for fewer replicas knows; who asked for three must get them
+    let less = |finding: Finding| if wanted.replication < 3 { finding.warning() } else { finding };
     let mut push = |finding: Finding| findings.push(finding);
     if found.partitions != wanted.partitions {
         let change = "partitions never change in place; restore the topic, or start a new installation under another prefix";
         push(Finding::refuse(format!("{name} partitions"), found.partitions.to_string(), wanted.partitions.to_string(), change));
     }
     if found.replication < 3 {
-        let change = "fit for development only: a lost disk loses acknowledged events";
-        push(Finding::refuse(format!("{name} replicas"), found.replication.to_string(), "3 or more", change).warning());
+        let change = "kafka-reassign-partitions.sh with three replicas each; fewer are fit for development only: a lost disk loses events";
+        push(less(Finding::refuse(format!("{name} replicas"), found.replication.to_string(), "3 or more", change)));
     }
     for (setting, want) in &wanted.settings {
         let have = value(found, setting).unwrap_or_default();
@@ -69,7 +122,7 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, inbox: bool, findings: &mut Vec<
             "min.insync.replicas" => {
                 if number(&have) < 2 {
                     let change = alter(setting, "2");
-                    push(Finding::refuse(format!("{name} {setting}"), have.clone(), "2 or more", change).warning());
+                    push(less(Finding::refuse(format!("{name} {setting}"), have.clone(), "2 or more", change)));
                 }
                 true
             }
@@ -125,6 +178,45 @@ mod tests {
         {
             assert_eq!(judged(name, good), [], "{name}");
         }
-        assert!(judged("min.insync.replicas", "1").iter().all(|f| !f.refuses()));
+        assert!(judged("min.insync.replicas", "1").iter().all(Finding::refuses));
+    }
+
+    #[test]
+    fn one_broker_is_a_warning_where_nobody_asked_for_more() {
+        for (asked, there, refused, warned) in [(1, 1, 0, 2), (3, 3, 0, 0), (3, 1, 2, 0), (1, 3, 0, 1)] {
+            let settings = InitSettings::new("x.", 4, asked);
+            let wanted = topics(&settings).remove(0);
+            let mut found = TopicSpec { replication: there, ..wanted.clone() };
+            let acks = if there == asked { settings.min_isr } else { 1 };
+            found.settings.iter_mut().filter(|(n, _)| n == "min.insync.replicas").for_each(|(_, v)| *v = acks.to_string());
+            let mut findings = Vec::new();
+            judge(&found, &wanted, true, &mut findings);
+            let count = findings.iter().filter(|f| f.refuses()).count();
+            assert_eq!((count, findings.len() - count), (refused, warned), "{asked} asked for, {there} there: {findings:?}");
+        }
+    }
+
+    #[test]
+    fn a_clock_is_right_where_the_stamp_may_have_been_set_between_two_looks() {
+        let at = Timestamp::from_millis;
+        for (before, stamped, after, says) in [
+            (1_000, 1_000, 1_000, ""),
+            (1_000, 1_500, 9_000, ""),
+            (5_000, 4_000, 5_010, ""),
+            (5_000, 3_900, 5_010, "ahead of"),
+            (5_000, 6_010, 5_010, ""),
+            (5_000, 6_111, 5_110, "behind"),
+        ] {
+            let found = judge_clock(at(before), at(stamped), at(after)).map(|f| f.found).unwrap_or_default();
+            assert!(if says.is_empty() { found.is_empty() } else { found.contains(says) }, "{before} {stamped} {after}: {found}");
+        }
+    }
+
+    #[test]
+    fn brokers_make_no_topics_by_themselves() {
+        let judged = |value: &str| judge_broker("k1:9092", &[("auto.create.topics.enable".to_owned(), value.to_owned())]);
+        assert_eq!(judged("false"), None);
+        assert!(judged("true").is_some_and(|f| f.refuses() && f.check.contains("k1:9092")));
+        assert_eq!(judge_broker("k1:9092", &[]), None);
     }
 }

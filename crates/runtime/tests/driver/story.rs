@@ -170,7 +170,7 @@ pub(crate) async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Stri
     assert!(!second.new && second.partitions == 0 && second.topics.is_empty() && second.record == first.record, "{second:?}");
     assert!(init(&*log, &*store, &mut OsEntropy, &InitSettings::new(prefix.clone(), 8, 1)).await.is_err(), "V never changes");
     assert_eq!(load_install(&*log, &prefix).await, Ok(first.record.clone()));
-    let findings = doctor(&*log, &settings).await.expect("looked at");
+    let findings = doctor(&*log, &SystemClock, &settings).await.expect("looked at");
     assert!(findings.iter().all(|f| !f.refuses()), "{findings:?}");
 
     let directory = Directory::follow(Arc::clone(&log), &prefix);

@@ -20,11 +20,32 @@ use super::toy::{Counter, OUTCOME, POISONED, TOPIC, Toy, W, counter_id, record};
 
 const START: Timestamp = Timestamp::from_millis(1_000_000);
 
-fn install() -> Install {
+pub(crate) fn install() -> Install {
     Install { id: "00".repeat(16), layout: 1, format: 1 }
 }
 
-fn machine<const STAGE: usize>(config: &Config, layout: Layout, available: &Arc<AtomicU64>) -> Box<dyn Machine> {
+/// The machine of a role, whose sets up to `available` are at hand.
+pub(crate) fn machine(role: Role, config: &Config, layout: Layout, available: &Arc<AtomicU64>) -> Box<dyn Machine> {
+    match role {
+        Role::Identity => stage::<0>(config, layout, available),
+        Role::Segmenter => stage::<1>(config, layout, available),
+        Role::Orchestrator => stage::<2>(config, layout, available),
+        Role::Ingest | Role::Sender | Role::Control => panic!("no toy plays {role}"),
+    }
+}
+
+/// Puts a set in force in every partition of a role.
+pub(crate) fn activate(embedded: &mut Embedded, role: Role, set: u64) {
+    let body: Bytes = inbox::DefActivate { set, hash: Bytes::from_static(&[1, 2]) }.encode_to_vec().into();
+    for index in 0..embedded.layout().partitions {
+        let now = embedded.now();
+        let record = Record::new(kind::DEF_ACTIVATE, WorkspaceId::new(0), [0; 16], Bytes::new(), now, body.clone());
+        embedded.append_to(PartitionId { role, index }, vec![record]).unwrap();
+    }
+    embedded.settle();
+}
+
+fn stage<const STAGE: usize>(config: &Config, layout: Layout, available: &Arc<AtomicU64>) -> Box<dyn Machine> {
     let available = Arc::clone(available);
     let make = move |_| Toy::<STAGE>::new(&available);
     Box::new(RoleMachine::new(config.clone(), install(), layout, Box::new(Seeded::new(STAGE as u64)), Box::new(make)))
@@ -38,11 +59,8 @@ struct Rig {
 fn rig(partitions: u32) -> Rig {
     let layout = Layout { number: 1, partitions };
     let (config, available) = (Config::embedded(), Arc::new(AtomicU64::new(u64::MAX)));
-    let machines = vec![
-        machine::<0>(&config, layout, &available),
-        machine::<1>(&config, layout, &available),
-        machine::<2>(&config, layout, &available),
-    ];
+    let machines =
+        vec![stage::<0>(&config, layout, &available), stage::<1>(&config, layout, &available), stage::<2>(&config, layout, &available)];
     let runner = |_: PartitionId, job: &Job| vec![Proposal { workspace: W, kind: OUTCOME, key: job.body.clone(), body: Bytes::new() }];
     let parts = Parts { runner: Box::new(runner), ..Parts::new(VirtualClock::new(START), layout, machines) };
     Rig { embedded: Embedded::new(parts), available }
@@ -84,13 +102,7 @@ impl Rig {
     }
 
     fn activate(&mut self, role: Role, set: u64) {
-        let body: Bytes = inbox::DefActivate { set, hash: Bytes::from_static(&[1, 2]) }.encode_to_vec().into();
-        for index in 0..self.embedded.layout().partitions {
-            let now = self.embedded.now();
-            let record = Record::new(kind::DEF_ACTIVATE, WorkspaceId::new(0), [0; 16], Bytes::new(), now, body.clone());
-            self.embedded.append_to(PartitionId { role, index }, vec![record]).unwrap();
-        }
-        self.embedded.settle();
+        activate(&mut self.embedded, role, set);
     }
 }
 
@@ -146,7 +158,7 @@ fn own_timers_go_before_the_record_that_finds_them_due() {
     let config = Config { tick_entities: 1, ..Config::embedded() };
     let (layout, available) = (Layout { number: 1, partitions: 1 }, Arc::new(AtomicU64::new(0)));
     let mut rig = rig(1);
-    rig.embedded.replace(machine::<2>(&config, layout, &available));
+    rig.embedded.replace(stage::<2>(&config, layout, &available));
     let p = PartitionId { role: Role::Orchestrator, index: 0 };
     let said = |key: &str, at, body: &'static [u8]| record(key.as_bytes(), at, Bytes::from_static(body));
     rig.embedded.append_to(p, vec![said("a", START, b"p\x01"), said("b", START, b"p\x01"), said("c", START, b"p\x01")]).unwrap();
@@ -226,11 +238,8 @@ fn jobs_come_back_as_records() {
         let layout = Layout { number: 1, partitions: 1 };
         let available = Arc::clone(&silent.available);
         let config = Config::embedded();
-        let machines = vec![
-            machine::<0>(&config, layout, &available),
-            machine::<1>(&config, layout, &available),
-            machine::<2>(&config, layout, &available),
-        ];
+        let machines =
+            vec![stage::<0>(&config, layout, &available), stage::<1>(&config, layout, &available), stage::<2>(&config, layout, &available)];
         Embedded::new(Parts::new(VirtualClock::new(START), layout, machines))
     };
     silent.say("a", b"j");
@@ -279,7 +288,7 @@ fn a_machine_made_anew_goes_on_where_the_old_one_was() {
     rig.say("a", b"p\x64");
     for _ in 0..3 {
         rig.say("a", b"");
-        let replacement = machine::<1>(&Config::embedded(), layout, &rig.available);
+        let replacement = stage::<1>(&Config::embedded(), layout, &rig.available);
         rig.embedded.replace(replacement);
         rig.embedded.settle();
     }

@@ -6,6 +6,7 @@
 
 mod embedded;
 mod held;
+mod refolding;
 mod script;
 mod toy;
 mod world;

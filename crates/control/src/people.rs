@@ -1,0 +1,90 @@
+//! What an operator asks to be done with a person: a record at the identifier, behind everything accepted before,
+//! and a line in the audit topic (PROTOCOL §10.7, §14.2).
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_codec::{frame::Record, inbox, kind, state};
+use waypost_proto::control as pb;
+use waypost_types::{IdentifierClass, IdentifierHash, ProfileId, Role, WorkspaceId};
+
+use crate::{
+    audit::{Act, Line},
+    lookup, names,
+    profiles::class_of,
+    server::Control,
+    status::Refusal,
+};
+
+/// An identifier as the log knows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) class: IdentifierClass,
+    pub(crate) hash: IdentifierHash,
+}
+
+/// What is to be done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Wish {
+    Erase,
+    Detach,
+    Expire,
+}
+
+// === impl Wish ===
+
+impl Wish {
+    fn act(self) -> Act {
+        match self {
+            Self::Erase => Act::Erase,
+            Self::Detach => Act::Detach,
+            Self::Expire => Act::Expire,
+        }
+    }
+
+    /// Kind and body of its record. The node has no generation: whoever the identifier is when it is folded.
+    fn record(self, place: Place) -> (u32, Vec<u8>) {
+        let hash = Bytes::copy_from_slice(place.hash.as_bytes());
+        let node = Some(inbox::NodeRef { class: place.class.number(), hash, generation: Bytes::new() });
+        match self {
+            Self::Erase => (kind::ERASE, inbox::Erase { node, suppress: true }.encode_to_vec()),
+            Self::Detach => (kind::DETACH, inbox::Detach { node }.encode_to_vec()),
+            Self::Expire => (kind::EXPIRE, inbox::Expire { node }.encode_to_vec()),
+        }
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// The identifier that a request names.
+    pub(crate) fn place(&self, workspace: WorkspaceId, identifier: &str) -> Result<Place, Refusal> {
+        let (class, custom, value) = class_of(identifier)?;
+        let normal = (self.normalise)(class, value)
+            .ok_or_else(|| Refusal::Invalid("INVALID_IDENTIFIER", format!("this is no {} that a door would take", class.as_str())))?;
+        Ok(Place { class, hash: IdentifierHash::of(&self.install_key, workspace, class, custom, &normal) })
+    }
+
+    /// Asks for it; answers when the record is acknowledged.
+    pub(crate) async fn wish(&self, by: &str, wish: Wish, parent: &str, identifier: &str) -> Result<pb::Acknowledged, Refusal> {
+        let workspace = self.workspace(names::workspace(parent)?)?;
+        if identifier.parse::<ProfileId>().is_ok() {
+            let why = "name one of the person's identifiers: a profile id may lead to somebody else by the time it is folded";
+            return Err(Refusal::Invalid("INVALID_IDENTIFIER", why.to_owned()));
+        }
+        let place = self.place(workspace, identifier)?;
+        // A typing error should not be answered as done.
+        let known: Option<state::IdentifierState> = lookup::identifier(&*self.owners, self.layout, workspace, place.hash).await?;
+        if known.is_none_or(|state| state.generations.is_empty()) {
+            return Err(Refusal::NotFound("no event ever carried this identifier".to_owned()));
+        }
+        let mut id = [0; 16];
+        id.copy_from_slice(&(self.secret)()[..16]);
+        self.audit.write(Line::new(by, wish.act(), format!("identifiers/{}", place.hash)).record(&id)).await?;
+        let (kind, body) = wish.record(place);
+        let at = self.clock.now();
+        let key = Bytes::copy_from_slice(place.hash.as_bytes());
+        let record = Record::new(kind, workspace, id, key, at, body.into());
+        self.door.append(vec![(Role::Identity, record)]).await?;
+        Ok(pb::Acknowledged { identifier_hash: place.hash.to_string(), record: hex::encode(id), at: at.millis() })
+    }
+}
