@@ -194,7 +194,7 @@ fn two_user_ids_never_meet() {
     world.event(&[one.clone(), email.clone()]);
     world.settle();
     world.event(&[two.clone(), email.clone()]);
-    world.event(&[two.clone(), cookie.clone()]);
+    world.event(&[two, cookie.clone()]);
     world.settle();
     world.event(&[email.clone(), cookie.clone()]);
     world.settle();

@@ -68,7 +68,7 @@ impl Processor for Keeper {
         let id = EntityId::new(W, b'k', &record.key);
         let mut kept = fold.get(&id).cloned().unwrap_or_default();
         match &record.body[..] {
-            b"hold" => kept.since = Some(kept.since.map_or(fold.now(), |since| since.min(fold.now()))),
+            b"hold" => kept.since = Some(kept.since.map_or_else(|| fold.now(), |since| since.min(fold.now()))),
             b"free" => kept.since = None,
             b"stay" => kept.stays = true,
             _ => {}

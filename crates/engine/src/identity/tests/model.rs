@@ -2,6 +2,8 @@
 //! channel, and otherwise in any order. The stages are PROTOCOL §10.2 in its plainest form: a profile is
 //! nothing but how many events of each node it has folded.
 
+#![expect(clippy::wildcard_enum_match_arm, reason = "a stage names what it takes; all else is wrong")]
+
 use waypost_codec::inbox::{Detach, EraseNode, Flush, Flushed, MergeDone};
 
 use super::*;
@@ -100,7 +102,7 @@ impl Model {
         self.channels.entry((from, to)).or_default().push_back((key.clone(), message));
     }
 
-    fn to_node(&mut self, from: Place, node: &Bytes, message: Message) {
+    fn tell_node(&mut self, from: Place, node: &Bytes, message: Message) {
         self.send(from, 0, &node.slice(1..17), message);
     }
 
@@ -267,13 +269,13 @@ impl Model {
             M::Item { item, passed } => {
                 self.fold(1, x, &item)?;
                 if passed {
-                    self.to_node(place, &item.node, M::Done(MergeDone { node: item.node.clone(), at: x.clone() }));
+                    self.tell_node(place, &item.node, M::Done(MergeDone { node: item.node.clone(), at: x.clone() }));
                 }
             }
             M::Flush(flush) => {
                 self.profiles[1].entry(x.clone()).or_default().draining.remove(&flush.node);
                 let flushed = Flushed { node: flush.node.clone(), at: x.clone(), flush_no: flush.flush_no };
-                self.to_node(place, &flush.node, M::Flushed(flushed));
+                self.tell_node(place, &flush.node, M::Flushed(flushed));
             }
             M::Begin { begin, segment } => {
                 let moved = Profile { moved_to: Some(begin.winner.clone()), ..Profile::default() };
@@ -285,7 +287,7 @@ impl Model {
             M::State { loser, ids, journey, .. } => {
                 import(self.profiles[1].entry(x.clone()).or_default(), &loser, &ids, journey);
                 for node in ids {
-                    self.to_node(place, &node, M::Done(MergeDone { node: node.clone(), at: x.clone() }));
+                    self.tell_node(place, &node, M::Done(MergeDone { node: node.clone(), at: x.clone() }));
                 }
             }
             M::Pass(inner) => {
@@ -309,7 +311,7 @@ impl Model {
 
     fn erase_nodes(&mut self, place: Place, nodes: Nodes) {
         for node in nodes {
-            self.to_node(place, &node, M::EraseNode(EraseNode { node: node.clone() }));
+            self.tell_node(place, &node, M::EraseNode(EraseNode { node: node.clone() }));
         }
     }
 
