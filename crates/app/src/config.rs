@@ -15,6 +15,8 @@ pub(crate) struct Config {
     pub(crate) install: Install,
     pub(crate) kafka: Kafka,
     pub(crate) redis: Redis,
+    pub(crate) store: Store,
+    pub(crate) process: Process,
     pub(crate) registry: Registry,
     pub(crate) ingest: Ingest,
     pub(crate) control: Control,
@@ -37,6 +39,8 @@ macro_rules! section {
 section!(/** `[install]` */ Install { prefix: String, partitions: u32, replication: u32 });
 section!(/** `[kafka]` */ Kafka { brokers: String });
 section!(/** `[redis]` */ Redis { url: String, rdb_only: bool, settings_asserted_by: String });
+section!(/** `[store]` */ Store { commit_share: u32, commit_interval_max_s: i64 });
+section!(/** `[process]` */ Process { grace_s: i64 });
 section!(/** `[registry]` */ Registry { url: String, username: String, password_file: String });
 section!(/** `[ingest]` */ Ingest { listen: String, public_url: String });
 section!(/** `[control]` */ Control { listen: String, allow_remote: bool });
@@ -76,6 +80,16 @@ impl Config {
         let v = self.install.partitions;
         if v == 0 || v > 256 || !v.is_multiple_of(4) {
             bail!("install.partitions is {v}; it must be a multiple of 4 up to 256");
+        }
+        let Store { commit_share, commit_interval_max_s: longest } = self.store;
+        if !(1..=100).contains(&commit_share) {
+            bail!("store.commit_share is {commit_share}; it must be a percentage from 1 to 100");
+        }
+        if !(1..=120).contains(&longest) {
+            bail!("store.commit_interval_max_s is {longest}; it must be from 1 to 120, because a crash folds as much again");
+        }
+        if !(5..=600).contains(&self.process.grace_s) {
+            bail!("process.grace_s is {}; it must be from 5 to 600", self.process.grace_s);
         }
         for (section, listen, allowed) in
             [("control", &self.control.listen, self.control.allow_remote), ("owner", &self.owner.listen, self.owner.allow_remote)]
@@ -149,6 +163,9 @@ mod tests {
             ("WAYPOST_OWNER_LISTEN", "0.0.0.0:7071", "owner.allow_remote"),
             ("WAYPOST_MAIL_SMTP_TLS", "maybe", "starttls"),
             ("WAYPOST_INSTALL_PARTITIONS", "many", "number"),
+            ("WAYPOST_STORE_COMMIT_SHARE", "0", "percentage"),
+            ("WAYPOST_STORE_COMMIT_INTERVAL_MAX_S", "300", "120"),
+            ("WAYPOST_PROCESS_GRACE_S", "1", "5 to 600"),
         ] {
             let error = format!("{:#}", load(&[(name, value)]).unwrap_err());
             assert!(error.contains(says), "{name}={value}: {error}");

@@ -15,14 +15,14 @@ use waypost_types::Role;
 ///
 /// # Errors
 /// For a role that has none.
-pub(super) fn machine(record: &InstallRecord, catalog: &Catalog, role: Role) -> anyhow::Result<Box<dyn Machine>> {
+pub(super) fn machine(record: &InstallRecord, catalog: &Catalog, role: Role, limits: Limits) -> anyhow::Result<Box<dyn Machine>> {
     let library = Arc::clone(catalog.library());
     let layout = record.layout();
     Ok(match role {
-        Role::Identity => of(record, move |_| IdentityProcessor::new(layout)),
-        Role::Segmenter => of(record, move |_| SegmenterProcessor::new(Arc::clone(&library))),
-        Role::Orchestrator => of(record, move |_| OrchestratorProcessor::new(Arc::clone(&library))),
-        Role::Sender => of(record, move |_| SenderProcessor::new()),
+        Role::Identity => of(record, limits, move |_| IdentityProcessor::new(layout)),
+        Role::Segmenter => of(record, limits, move |_| SegmenterProcessor::new(Arc::clone(&library))),
+        Role::Orchestrator => of(record, limits, move |_| OrchestratorProcessor::new(Arc::clone(&library))),
+        Role::Sender => of(record, limits, move |_| SenderProcessor::new()),
         Role::Ingest | Role::Control => bail!("{role} owns no partitions; roles that do are identity segmenter orchestrator sender"),
     })
 }
@@ -35,7 +35,7 @@ pub(super) fn engines() -> RangeInclusive<u32> {
     Limits::default().engine..=Limits::default().engine
 }
 
-fn of<P: Processor + fmt::Debug>(record: &InstallRecord, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
-    let limits = Limits { public_partitions: record.public_partitions, ..Limits::default() };
+fn of<P: Processor + fmt::Debug>(record: &InstallRecord, limits: Limits, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
+    let limits = Limits { public_partitions: record.public_partitions, ..limits };
     Box::new(RoleMachine::new(limits, record.install(), record.layout(), Box::new(OsEntropy), Box::new(make)))
 }

@@ -46,7 +46,7 @@ async fn fold_and_compare(config: &Config, args: &cli::Refold) -> anyhow::Result
     let partition = PartitionId { role: args.role, index: args.partition };
     ensure!(partition.index < record.partitions, "--partition {}: partitions are 0 to {}", partition.index, record.partitions - 1);
     let (catalog, _following) = Catalog::follow(&log, prefix).await.context("reading definitions")?;
-    let machine = machines::machine(&record, &catalog, args.role)?;
+    let machine = machines::machine(&record, &catalog, args.role, waypost_runtime::Config::default())?;
     let from = begin(args.from.as_deref(), partition, &record)?;
     let stored = store.snapshot(partition).await?.with_context(|| format!("{partition} has no state in Redis"))?;
     let to = args.to.unwrap_or(stored.off);

@@ -51,7 +51,7 @@ pub(crate) fn repair(config: &Config, args: &cli::Repair) -> anyhow::Result<Exit
         };
         screen(&gap.to_string(), false);
         let (catalog, _following) = Catalog::follow(&log, prefix).await.context("reading definitions")?;
-        let machine = machines::machine(&record, &catalog, role)?;
+        let machine = machines::machine(&record, &catalog, role, waypost_runtime::Config::default())?;
         let from = refold::begin(args.from.as_deref(), source, &record)?;
         let to = survey.heads.get(&source).map_or(0, |head| head.off);
         let line = Line::new(&cli::who(args.who.as_deref()), Act::Repair, format!("channels/{source}/{receiver}"));

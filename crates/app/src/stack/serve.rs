@@ -15,7 +15,7 @@ use waypost_providers::{
     smtp::{self, Smtp, SmtpSettings, Tls},
 };
 use waypost_runtime::{
-    Machine,
+    Config as Limits, Machine,
     door::LogDoor,
     driver::{Driver, Exit, Handle, Jobs, LocalOwners, NoJobs, Ports, Settings},
     host::{OsEntropy, SystemClock},
@@ -30,8 +30,12 @@ use waypost_types::{PartitionId, Role, Span};
 use super::{admin, findings, log, machines, owners, schemas, store};
 use crate::{cli::Serve, config::Config, keys};
 
-/// How long a drain may take: calls under way are waited for (PROTOCOL §11.5).
-const GRACE: Span = Span::from_secs(30);
+/// A machine gives back what it has a little before its driver gives up waiting for it.
+const GIVING_BACK: Span = Span::from_secs(1);
+
+/// The process gave itself up so that others take its partitions over: neither success nor an ordinary failure
+/// (`EX_TEMPFAIL`), so that a supervisor can tell.
+const GAVE_UP: u8 = 75;
 
 /// How long requests that were begun may still take after everything has drained.
 const LAST_ANSWERS: std::time::Duration = std::time::Duration::from_secs(2);
@@ -115,8 +119,9 @@ impl Process {
         let speaker = Arc::new(Speaker::new(&config.install.prefix, advertise));
         let mut handles = BTreeMap::new();
         let mut drivers = Vec::new();
+        let keyed = roles.iter().filter(|r| r.inbox().is_some()).count();
         for role in roles.iter().filter(|r| r.inbox().is_some()) {
-            let (machine, jobs) = self.machine(config, *role)?;
+            let (machine, jobs) = self.machine(config, *role, keyed)?;
             let ports = Ports {
                 log: Arc::clone(&self.log),
                 store: Arc::clone(&self.store),
@@ -126,7 +131,11 @@ impl Process {
                 directory: Arc::clone(&self.directory),
                 speaker: Arc::clone(&speaker),
             };
-            let settings = Settings { prefix: config.install.prefix.clone(), install: self.record.install(), grace: GRACE };
+            let settings = Settings {
+                prefix: config.install.prefix.clone(),
+                install: self.record.install(),
+                grace: Span::from_secs(config.process.grace_s),
+            };
             let (driver, handle) = Driver::new(machine, ports, settings);
             handles.insert(*role, handle);
             drivers.push((*role, spawn(*role, driver)?));
@@ -185,12 +194,29 @@ impl Process {
             }
         }
         drop(tokio::time::timeout(LAST_ANSWERS, async { while doors.join_next().await.is_some() {} }).await);
-        ended?;
-        Ok(if clean { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+        Ok(match ended? {
+            Ended::GaveUp => ExitCode::from(GAVE_UP),
+            Ended::Told if clean => ExitCode::SUCCESS,
+            Ended::Told => ExitCode::FAILURE,
+        })
     }
 
-    fn machine(&self, config: &Config, role: Role) -> anyhow::Result<(Box<dyn Machine>, Arc<dyn Jobs>)> {
-        let machine = machines::machine(&self.record, &self.catalog, role)?;
+    /// Limits of each of so many machines; they share what the process may take of the store.
+    fn limits(config: &Config, role: Role, machines: usize) -> Limits {
+        let machines = u32::try_from(machines).unwrap_or(u32::MAX).max(1);
+        let revoke = Limits::default().revoke;
+        Limits {
+            // Calls under way end before their partition goes (PROTOCOL §11.5).
+            revoke: if role == Role::Sender { Span::from_secs(30) } else { revoke },
+            commit_share: (config.store.commit_share / machines).max(1),
+            commit_interval_max: Span::from_secs(config.store.commit_interval_max_s),
+            drain: Span::from_millis(Span::from_secs(config.process.grace_s).millis() - GIVING_BACK.millis()),
+            ..Limits::default()
+        }
+    }
+
+    fn machine(&self, config: &Config, role: Role, keyed: usize) -> anyhow::Result<(Box<dyn Machine>, Arc<dyn Jobs>)> {
+        let machine = machines::machine(&self.record, &self.catalog, role, Self::limits(config, role, keyed))?;
         let jobs: Arc<dyn Jobs> = if role == Role::Sender {
             let library = Arc::clone(self.catalog.library());
             Arc::new(SenderJobs(Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock))))
@@ -290,12 +316,21 @@ fn spawn(role: Role, driver: Driver) -> anyhow::Result<Running> {
     Ok(running)
 }
 
+/// Why a process ends, where nothing failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Ended {
+    /// By a signal.
+    Told,
+    /// A partition did not get on in this process.
+    GaveUp,
+}
+
 /// Waits for a signal, or for the end of anything that should not end.
 async fn watch(
     doors: &mut JoinSet<anyhow::Result<()>>,
     loops: &mut JoinSet<anyhow::Result<()>>,
     drivers: &mut [(Role, Running)],
-) -> anyhow::Result<()> {
+) -> anyhow::Result<Ended> {
     let mut terminate = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate())?;
     let driver = futures::future::select_all(
         drivers
@@ -317,12 +352,16 @@ async fn watch(
             bail!("a loop ended by itself");
         }
         ((role, ended), ..) = driver => match ended {
+            Ok(Ok(Exit::GaveUp(why))) => {
+                tracing::error!(%role, why, "gave up, so that others take over");
+                return Ok(Ended::GaveUp);
+            }
             Ok(Ok(exit)) => bail!("{role} ended by itself: {exit:?}"),
             Ok(Err(error)) => return Err(error).with_context(|| format!("{role}")),
             Err(_) => bail!("{role} panicked"),
         },
     }
-    Ok(())
+    Ok(Ended::Told)
 }
 
 /// Partitions that wait for definitions are told when some have arrived.
