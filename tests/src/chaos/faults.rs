@@ -109,7 +109,7 @@ const KINDS: [Kind; 28] = [
     kind("redis-failover", 6, Run::Redis(AtRedis::Failover)),
     kind("redis-split", 4, Run::Redis(AtRedis::Split)),
     kind("redis-restore", 4, Run::Redis(AtRedis::Restore)),
-    kind("redis-drop", 0, Run::Redis(AtRedis::Drop)),
+    kind("redis-drop", 2, Run::Redis(AtRedis::Drop)),
     kind("broker", 6, Run::Broker),
     kind("smtp-silent", 3, Run::Smtp(sink::Manner::Silent)),
     kind("smtp-dies", 4, Run::Smtp(sink::Manner::DiesAfterData)),
@@ -419,10 +419,13 @@ impl Breakable {
             self.fleet.sit(seat).await?;
         }
         let until = Instant::now() + DETECTED_WITHIN;
-        while owner().is_none_or(|owner| owner.progress.halted.is_none()) && Instant::now() < until {
+        let dropped = SystemClock.now();
+        // What was said before is about another loss.
+        let halted = || owner().filter(|owner| owner.heard > dropped).and_then(|owner| owner.progress.halted);
+        while halted().is_none() && Instant::now() < until {
             tokio::time::sleep(Duration::from_millis(200)).await;
         }
-        match owner().and_then(|owner| owner.progress.halted) {
+        match halted() {
             Some(why) => self.diary.note(&format!("{partition} has halted: {why}; restoring a backup")),
             None => self.diary.complain(&format!("{partition} lost a field and nobody noticed within {} s", DETECTED_WITHIN.as_secs())),
         }
