@@ -62,6 +62,14 @@ faults! {
     Stuck "stuck", 50;
     /// At every step: records of a partition channel land again, in other frames.
     Repacked "repacked", 60;
+    /// At every step: the store loses one entity, one timer or one sequence; the digest must show it.
+    FieldLost "field-lost", 40;
+    /// At every step: a log loses committed records from its end; must halt.
+    LogCut "log-cut", 40;
+    /// At every step: a log is trimmed to behind what its rewound store has folded; must halt.
+    LogTrimmed "log-trimmed", 40;
+    /// At every step: a log begins anew; must halt.
+    LogRecreated "log-recreated", 40;
     /// At a store's answer: it is lost, though what was asked for is done.
     ReplyLost "reply-lost", 500;
     /// At a commit: time-out, and it lands later.
@@ -92,9 +100,15 @@ faults! {
 
 impl Fault {
     /// One world in so many has it.
+    #[expect(clippy::wildcard_enum_match_arm, reason = "rare ones are named")]
     const fn of_worlds(self) -> usize {
-        // After some the oracle has less to say.
-        if matches!(self, Self::FalselyAcknowledged) { 15 } else { 2 }
+        match self {
+            // A world ends where it is noticed.
+            Self::FieldLost | Self::LogCut | Self::LogTrimmed | Self::LogRecreated => 30,
+            // The oracle has less to say.
+            Self::FalselyAcknowledged => 15,
+            _ => 2,
+        }
     }
 }
 

@@ -84,6 +84,7 @@ pub(crate) fn switches(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
 /// What kind of finding a verdict is.
 fn class(wrong: &str) -> &str {
     const CLASSES: &[&str] = &[
+        "unnoticed",
         "independent fold",
         "accepted ≠ put out",
         "come to rest",

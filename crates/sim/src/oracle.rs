@@ -68,7 +68,7 @@ pub(crate) fn fold_all(world: &World) -> Result<Partitions, Wrong> {
     let (layout, config, library) = (world.layout, &world.config, &Shop::get().library);
     let mut folded = Partitions::new();
     for id in all(world) {
-        let log: Vec<Delivery> = world.log.all(id.role.inbox().unwrap_or_default(), id.index);
+        let log: Vec<Delivery> = world.whole_log(id);
         let meaning = match id.role {
             Role::Identity => fold(IdentityProcessor::new(layout), id.index, layout, config, &log),
             Role::Segmenter => fold(SegmenterProcessor::new(library.clone()), id.index, layout, config, &log),

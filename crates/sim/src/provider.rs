@@ -8,7 +8,8 @@ use std::{
 
 use async_trait::async_trait;
 use waypost_codec::inbox::Outcome;
-use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
+use waypost_sender::{Capabilities, Channel, Idempotency, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
+use waypost_types::Span;
 
 use crate::faults::{Dice, Fault};
 
@@ -22,14 +23,17 @@ struct Inner {
     sent: BTreeMap<String, u32>,
     calls: u64,
     silent: u64,
+    /// It honours keys: what it has done it does not do again.
+    knows_keys: bool,
+    repeats: u64,
 }
 
 // === impl SimProvider ===
 
 impl SimProvider {
     /// One whose silence and refusals these dice decide.
-    pub fn new(dice: Dice) -> Self {
-        Self(Arc::new(Mutex::new(Inner { dice, sent: BTreeMap::new(), calls: 0, silent: 0 })))
+    pub fn new(dice: Dice, knows_keys: bool) -> Self {
+        Self(Arc::new(Mutex::new(Inner { dice, sent: BTreeMap::new(), calls: 0, silent: 0, knows_keys, repeats: 0 })))
     }
 
     /// What became of its dice.
@@ -51,6 +55,16 @@ impl SimProvider {
         self.inner().sent.clone()
     }
 
+    /// Whether it honours keys.
+    pub fn knows_keys(&self) -> bool {
+        self.inner().knows_keys
+    }
+
+    /// How often it was asked for what it had done already, and knew it by its key.
+    pub fn repeats(&self) -> u64 {
+        self.inner().repeats
+    }
+
     /// How often it was called, and how often it did not answer.
     pub fn calls(&self) -> (u64, u64) {
         let inner = self.inner();
@@ -61,7 +75,8 @@ impl SimProvider {
 #[async_trait]
 impl Provider for SimProvider {
     fn capabilities(&self, _: &Channel) -> Capabilities {
-        Capabilities::NONE
+        let key = self.inner().knows_keys.then_some(Idempotency { window: Span::from_hours(24), on_repeat: OnRepeat::Replay });
+        Capabilities { key, ..Capabilities::NONE }
     }
 
     async fn send(&self, _: &Channel, message: &OutgoingEmail) -> ProviderOutcome {
@@ -78,7 +93,11 @@ impl Provider for SimProvider {
             inner.silent += 1;
             return ProviderOutcome::other(Outcome::Unknown, "no answer");
         }
-        *inner.sent.entry(message.dispatch.clone()).or_default() += 1;
+        let repeat = inner.knows_keys && inner.sent.contains_key(&message.dispatch);
+        inner.repeats += u64::from(repeat);
+        if !repeat {
+            *inner.sent.entry(message.dispatch.clone()).or_default() += 1;
+        }
         if inner.dice.strike(Fault::SilentAfter).is_some() {
             inner.silent += 1;
             return ProviderOutcome::other(Outcome::Unknown, "no answer");

@@ -40,6 +40,8 @@ pub struct Tally {
     pub records: u64,
     /// Times a producer was recreated.
     pub producer_resets: u64,
+    /// Worlds in which a partition halted over what was lost.
+    pub halts: u64,
     /// Times a process left its group and joined it again.
     pub rejoins: u64,
     /// Parts of stored states compared with their digests.
@@ -60,6 +62,8 @@ pub struct Tally {
     pub kept: u64,
     /// Calls of providers.
     pub calls: u64,
+    /// Calls that a provider knew by their key: it had done them already.
+    pub known_keys: u64,
     /// Sends of which nobody knows what became.
     pub unknowns: u64,
     /// Timers fired.
@@ -157,6 +161,8 @@ impl Tally {
         self.producer_resets += producer_resets;
         self.commits += commits;
         self.rejoins += rejoins;
+        self.halts += other.halts;
+        self.known_keys += other.known_keys;
         self.audits += audits;
         self.merges += merges;
         self.erases += erases;
@@ -177,16 +183,18 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worlds, steps, events, merges, erases, sends, recalls, raced, kept, calls, unknowns, .. } = self;
+        let Self { worlds, steps, events, merges, erases, sends, recalls, raced, kept, calls, known_keys, unknowns, .. } = self;
         writeln!(f, "{worlds} worlds, {steps} steps")?;
         writeln!(f, "people: {events} events, {merges} merges, {erases} erases")?;
-        writeln!(f, "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {unknowns} unknown")?;
-        let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, producer_resets, rejoins, audits, .. } = self;
-        writeln!(f, "folded: {frames} frames of {records} records, {timers} timers, {commits} commits")?;
         writeln!(
             f,
-            "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats, {producer_resets} producers discarded, {rejoins} rejoins, {audits} audits"
+            "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {known_keys} known by key, {unknowns} unknown"
         )?;
+        let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, .. } = self;
+        writeln!(f, "folded: {frames} frames of {records} records, {timers} timers, {commits} commits")?;
+        writeln!(f, "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats")?;
+        let Self { producer_resets, rejoins, audits, halts, .. } = self;
+        writeln!(f, "also: {producer_resets} producers discarded, {rejoins} rejoins, {audits} audits, {halts} halts over what was lost")?;
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })
     }

@@ -66,6 +66,7 @@ const FOLD: &[&str] = &[
 /// What shows that an output was lost: that, or a timer that waits for ever for a mark.
 const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to rest", "was due at", "halts", "came in"];
 const TWICE: &[&str] = &["provider count", "went out"];
+const UNNOTICED: &[&str] = &["unnoticed", "come to rest"];
 const STOP: &[&str] = &["acknowledged stop", "closed form"];
 
 macro_rules! switches {
@@ -97,7 +98,10 @@ switches! {
     "attempts are checked against the leader": wrong from 8 by TWICE, |s| s.rules.leader_check = false;
     "own timers go first": wrong from 12 by FOLD, |s| s.rules.own_timers_first = false;
     "what was falsely acknowledged is repaired": wrong from 0 by LOST, |s| s.repair = false;
+    "lastrec vouches for the log": wrong from 0 by UNNOTICED, |s| s.rules.lastrec_check = false;
+    "stored state is compared with its digest": wrong from 0 by UNNOTICED, |s| s.rules.digest_check = false;
     ;
+    "the run-ahead limit": right because "it bounds memory, and what a crash repeats", |s| s.rules.run_ahead_limit = false;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
     "a panic is caught": right because "no fold of these worlds panics", |s| s.rules.catch_unwind = false;

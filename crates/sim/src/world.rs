@@ -5,6 +5,7 @@
 mod breaking;
 mod carrying;
 mod clearing;
+mod damaging;
 mod repacking;
 mod repairing;
 mod staffing;
@@ -22,7 +23,7 @@ use waypost_engine::library::Library;
 use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
 use waypost_runtime::{
     Config, Input,
-    ports::{Append, Commit, Offset, Token},
+    ports::{Append, Commit, Delivery, Offset, Token},
 };
 use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
 
@@ -93,6 +94,12 @@ pub struct World {
     /// How eager this world is to answer, to carry out, to send, to deliver.
     weights: [usize; 4],
     processes_so_far: u64,
+    /// Something is lost that must be noticed.
+    pub(crate) damage: Option<(Fault, PartitionId)>,
+    /// Why a partition has halted, where something was lost.
+    pub(crate) noticed: Option<String>,
+    /// What logs have lost at their beginning.
+    trimmed: BTreeMap<PartitionId, Vec<Delivery>>,
     /// The next offset of each inbox that has anything.
     ends_of: BTreeMap<PartitionId, Offset>,
     ends: Timestamp,
@@ -145,7 +152,7 @@ impl World {
         };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
         let repacked = dice.may(Fault::Repacked);
-        let provider = SimProvider::new(dice.clone());
+        let provider = SimProvider::new(dice.clone(), chance.at(3).index(3) == 0);
         let config = Config {
             tick_entities: chance.small(2),
             own_timers: 32,
@@ -184,6 +191,9 @@ impl World {
             skews,
             weights,
             processes_so_far: 0,
+            damage: None,
+            noticed: None,
+            trimmed: BTreeMap::new(),
             ends_of: BTreeMap::new(),
             ends,
             repairs: switches.repair,
@@ -230,6 +240,10 @@ impl World {
             self.tally.steps += 1;
             if let Some(wrong) = self.wrong.take() {
                 return Err(wrong);
+            }
+            if self.noticed.is_some() {
+                // Nothing more is promised of this partition, nor of those that wait for it.
+                return Ok(());
             }
             if self.tally.steps > MOST_STEPS {
                 return Err(format!("does not come to rest: {:?}", self.processes));

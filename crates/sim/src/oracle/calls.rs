@@ -26,6 +26,7 @@ struct History {
 pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
     let sent = world.provider.sent();
     world.tally.calls += world.provider.calls().0;
+    world.tally.known_keys += world.provider.repeats();
     let mut known = 0;
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Sender) {
         let histories = histories(&meaning.accepted)?;
@@ -37,6 +38,9 @@ pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
             known += count;
             world.tally.raced += u64::from(dispatch.raced && count > 0);
             let nothing = History::default();
+            if count > 1 && world.provider.knows_keys() {
+                return Err(format!("provider count: dispatch {name} went out {count} times under one key"));
+            }
             fits(&name, dispatch.phase(), count, histories.get(entity.key()).unwrap_or(&nothing))?;
             if dispatch.phase() == state::DispatchPhase::Unknown {
                 world.tally.unknowns += 1;

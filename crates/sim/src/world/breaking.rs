@@ -10,7 +10,7 @@ use crate::{chance::Chance, faults::Fault, process::Process};
 type Deed = fn(&mut World, &mut Chance) -> bool;
 
 /// What may strike at any step.
-const AT_A_STEP: [(Fault, Deed); 10] = [
+const AT_A_STEP: [(Fault, Deed); 14] = [
     (Fault::Kill, World::kill),
     (Fault::Pause, World::pause),
     (Fault::Zombie, |world, chance| world.any_live(chance).is_some_and(|i| world.zombie(i, chance))),
@@ -21,6 +21,10 @@ const AT_A_STEP: [(Fault, Deed); 10] = [
     (Fault::Refuse, World::refuse),
     (Fault::Stuck, World::stick),
     (Fault::Repacked, World::repack),
+    (Fault::FieldLost, World::lose_a_field),
+    (Fault::LogCut, World::cut_a_log),
+    (Fault::LogTrimmed, World::trim_a_log),
+    (Fault::LogRecreated, World::recreate_a_log),
 ];
 const MOST_BACKUPS: usize = 8;
 const MOST_ZOMBIES: usize = 5;
@@ -73,7 +77,7 @@ impl World {
         PartitionId { role, index: u32::try_from(n % partitions).unwrap_or(0) }
     }
 
-    fn any_partition(&self, chance: &mut Chance) -> PartitionId {
+    pub(super) fn any_partition(&self, chance: &mut Chance) -> PartitionId {
         self.partition(chance.index(4 * self.layout.partitions as usize))
     }
 
@@ -89,6 +93,12 @@ impl World {
 
     fn kill(&mut self, chance: &mut Chance) -> bool {
         let Some(i) = self.any_live(chance) else { return false };
+        self.end(i);
+        true
+    }
+
+    /// A process dies, and others get its partitions.
+    pub(super) fn end(&mut self, i: usize) {
         let process = self.processes.swap_remove(i);
         self.story.tell(self.clock.now(), || format!("FAULT kill: {process} is killed"));
         let (role, assigned) = (process.role, process.assigned.clone());
@@ -96,7 +106,6 @@ impl World {
         for index in assigned {
             self.assign_anew(role, index);
         }
-        true
     }
 
     /// A process ends; what it had asked for may happen all the same.
@@ -184,13 +193,16 @@ impl World {
 
     fn rewind(&mut self, chance: &mut Chance) -> bool {
         let partition = self.any_partition(chance);
+        if self.damage.is_some() {
+            return false;
+        }
         let lost = self.store.drop_last(partition, chance.small(5));
         self.story.tell(self.clock.now(), || format!("FAULT rewind: the store of {partition} loses {lost} commits"));
         lost > 0
     }
 
     fn restore(&mut self, chance: &mut Chance) -> bool {
-        if self.backups.is_empty() {
+        if self.backups.is_empty() || self.damage.is_some() {
             return false;
         }
         // Half of the time the oldest there is.
@@ -203,7 +215,7 @@ impl World {
 
     /// The store fails over without its last writes. One process does not notice and goes on with the old master.
     fn split(&mut self, chance: &mut Chance) -> bool {
-        let Some(i) = self.any_live(chance) else { return false };
+        let Some(i) = self.any_live(chance).filter(|_| self.damage.is_none()) else { return false };
         let now = self.clock.now();
         let (old, assigned) = (self.store.fork(), self.processes[i].assigned.clone());
         let role = self.processes[i].role;

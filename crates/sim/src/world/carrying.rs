@@ -37,6 +37,10 @@ impl World {
                         gone.push(p);
                     }
                 }
+                Command::Halted(p, why) if self.damage.is_some() => {
+                    self.story.tell(self.clock.now(), || format!("{role}/{p} halts: {why}"));
+                    self.noticed.get_or_insert(why);
+                }
                 Command::Halted(p, why) => {
                     self.wrong.get_or_insert_with(|| format!("{role}/{p} halts: {why}"));
                 }

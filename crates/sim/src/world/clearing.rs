@@ -1,9 +1,12 @@
 //! The end of all faults, and whether a world has come to rest behind it.
 
-use waypost_types::{PartitionId, Role};
+use waypost_types::{PartitionId, Role, Span};
 
 use super::{FAR, TAIL, World};
 use crate::{faults::Fault, process::Process};
+
+/// By so long after the last event, all stored state has been compared with its digest.
+const LOOKED: Span = Span::from_secs(90);
 
 // === impl World ===
 
@@ -48,7 +51,10 @@ impl World {
         let now = self.clock.now();
         // What was due and does not fire is the oracle's to find.
         let all_fired = now >= self.ends.plus(TAIL) || self.store.earliest_timer(None).is_none_or(|due| due > now.plus(FAR));
+        // Damage is noticed in the background, a part of the state a second.
+        let looked = self.damage.is_none() || now >= self.ends.plus(LOOKED);
         all_fired
+            && looked
             && self.late.is_empty()
             && self.workload.is_empty()
             && self.processes.iter().all(|process| !process.is_zombie() && process.is_idle())
