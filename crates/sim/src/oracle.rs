@@ -13,12 +13,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{kind, state, stored};
-use waypost_identity::IdentityProcessor;
 use waypost_memory::store::Dump;
-use waypost_orchestrator::OrchestratorProcessor;
 use waypost_runtime::ports::Delivery;
-use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::SenderProcessor;
 use waypost_types::{PartitionId, Role, Span};
 
 use crate::{
@@ -70,10 +66,10 @@ pub(crate) fn fold_all(world: &World) -> Result<Partitions, Wrong> {
     for id in all(world) {
         let log: Vec<Delivery> = world.whole_log(id);
         let meaning = match id.role {
-            Role::Identity => fold(IdentityProcessor::new(layout), id.index, layout, config, &log),
-            Role::Segmenter => fold(SegmenterProcessor::new(library.clone()), id.index, layout, config, &log),
-            Role::Orchestrator => fold(OrchestratorProcessor::new(library.clone()), id.index, layout, config, &log),
-            Role::Sender => fold(SenderProcessor::new(), id.index, layout, config, &log),
+            Role::Identity => fold(world.roles.identity(), id.index, layout, config, &log),
+            Role::Segmenter => fold(world.roles.segmenter(library), id.index, layout, config, &log),
+            Role::Orchestrator => fold(world.roles.orchestrator(library), id.index, layout, config, &log),
+            Role::Sender => fold(world.roles.sender(), id.index, layout, config, &log),
             Role::Ingest | Role::Control => continue,
         };
         folded.insert(id, meaning?);

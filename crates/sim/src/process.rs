@@ -5,7 +5,7 @@ use std::{
     sync::Arc,
 };
 
-use waypost_engine::library::Library;
+use waypost_engine::{identity::Limits, library::Library};
 use waypost_identity::IdentityProcessor;
 use waypost_memory::{MemoryStore, Seeded, VirtualClock};
 use waypost_orchestrator::OrchestratorProcessor;
@@ -16,6 +16,8 @@ use waypost_runtime::{
 use waypost_segmenter::SegmenterProcessor;
 use waypost_sender::{Calls, SenderProcessor};
 use waypost_types::{Layout, Role, Span, Timestamp};
+
+use crate::switches::Switches;
 
 pub(crate) struct Process {
     /// Never used again.
@@ -53,19 +55,45 @@ pub(crate) fn install() -> Install {
     Install { id: "00".repeat(16), layout: 1, format: 1 }
 }
 
+/// How the roles of a world fold: all of it the same in every process, and in the oracle's fold.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Roles {
+    pub(crate) layout: Layout,
+    pub(crate) limits: Limits,
+    pub(crate) switches: Switches,
+}
+
+impl Roles {
+    pub(crate) fn identity(self) -> IdentityProcessor {
+        IdentityProcessor::new(self.layout).under(self.limits, self.switches.identity)
+    }
+
+    pub(crate) fn segmenter(self, library: &Arc<Library>) -> SegmenterProcessor {
+        SegmenterProcessor::new(library.clone()).with_rules(self.switches.segmenter)
+    }
+
+    pub(crate) fn orchestrator(self, library: &Arc<Library>) -> OrchestratorProcessor {
+        OrchestratorProcessor::new(library.clone()).with_rules(self.switches.orchestrator)
+    }
+
+    pub(crate) fn sender(self) -> SenderProcessor {
+        SenderProcessor::new().with_rules(self.switches.sender)
+    }
+}
+
 /// A machine of this role.
 ///
 /// # Panics
 /// For a role without an inbox.
-pub(crate) fn machine(role: Role, config: Config, layout: Layout, entropy: Seeded, library: Arc<Library>) -> Box<dyn Machine> {
+pub(crate) fn machine(role: Role, config: Config, roles: Roles, entropy: Seeded, library: Arc<Library>) -> Box<dyn Machine> {
     fn of<P: Processor>(config: Config, layout: Layout, entropy: Seeded, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
         Box::new(RoleMachine::new(config, install(), layout, Box::new(entropy), Box::new(make)))
     }
     match role {
-        Role::Identity => of(config, layout, entropy, move |_| IdentityProcessor::new(layout)),
-        Role::Segmenter => of(config, layout, entropy, move |_| SegmenterProcessor::new(library.clone())),
-        Role::Orchestrator => of(config, layout, entropy, move |_| OrchestratorProcessor::new(library.clone())),
-        Role::Sender => of(config, layout, entropy, |_| SenderProcessor::new()),
+        Role::Identity => of(config, roles.layout, entropy, move |_| roles.identity()),
+        Role::Segmenter => of(config, roles.layout, entropy, move |_| roles.segmenter(&library)),
+        Role::Orchestrator => of(config, roles.layout, entropy, move |_| roles.orchestrator(&library)),
+        Role::Sender => of(config, roles.layout, entropy, move |_| roles.sender()),
         Role::Ingest | Role::Control => panic!("{role} has no machine"),
     }
 }

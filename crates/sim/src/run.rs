@@ -35,11 +35,11 @@ pub fn run(scenario: &Scenario, switches: Switches, told: bool) -> Report {
 
 /// Where something was lost, it was noticed, or it has done no harm.
 fn verdict(world: &mut World) -> Result<(), String> {
-    let Some((fault, partition)) = world.damage else { return oracle::judge(world) };
-    world.tally.halts += u64::from(world.noticed.is_some());
     if world.noticed.is_some() {
+        world.tally.halts += 1;
         return Ok(());
     }
+    let Some((fault, partition)) = world.damage else { return oracle::judge(world) };
     oracle::judge(world).map_err(|wrong| format!("unnoticed {} of {partition}: {wrong}", fault.name()))
 }
 

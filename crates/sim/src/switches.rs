@@ -13,13 +13,29 @@ pub struct Switches {
     pub rules: Rules,
     /// Of the store.
     pub checks: Checks,
+    /// Of identity.
+    pub identity: waypost_engine::identity::Rules,
+    /// Of the segmenter.
+    pub segmenter: waypost_segmenter::Rules,
+    /// Of the orchestrator.
+    pub orchestrator: waypost_orchestrator::Rules,
+    /// Of the sender.
+    pub sender: waypost_engine::dispatch::Rules,
     /// What the log has lost after it was acknowledged is put back.
     pub repair: bool,
 }
 
 impl Default for Switches {
     fn default() -> Self {
-        Self { rules: Rules::default(), checks: Checks::default(), repair: true }
+        Self {
+            rules: Rules::default(),
+            checks: Checks::default(),
+            identity: waypost_engine::identity::Rules::default(),
+            segmenter: waypost_segmenter::Rules::default(),
+            orchestrator: waypost_orchestrator::Rules::default(),
+            sender: waypost_engine::dispatch::Rules::default(),
+            repair: true,
+        }
     }
 }
 
@@ -67,6 +83,8 @@ const FOLD: &[&str] = &[
 const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to rest", "was due at", "halts", "came in"];
 const TWICE: &[&str] = &["provider count", "went out"];
 const UNNOTICED: &[&str] = &["unnoticed", "come to rest"];
+/// What shows that a person's events and state went different ways, or that an event counted twice.
+const MERGED: &[&str] = &["state at fold", "comes twice", "closed form", "stop", "came in", "halts", "draining"];
 const STOP: &[&str] = &["acknowledged stop", "closed form"];
 
 macro_rules! switches {
@@ -98,6 +116,9 @@ switches! {
     "attempts are checked against the leader": wrong from 8 by TWICE, |s| s.rules.leader_check = false;
     "own timers go first": wrong from 12 by FOLD, |s| s.rules.own_timers_first = false;
     "what was falsely acknowledged is repaired": wrong from 0 by LOST, |s| s.repair = false;
+    "a route is switched behind a flush": wrong from 0 by MERGED, |s| s.identity.flush = false;
+    "items wait while their road is flushed": wrong from 0 by MERGED, |s| s.identity.hold = false;
+    "a message id counts once in the window": wrong from 0 by MERGED, |s| s.identity.window = false;
     "lastrec vouches for the log": wrong from 0 by UNNOTICED, |s| s.rules.lastrec_check = false;
     "stored state is compared with its digest": wrong from 0 by UNNOTICED, |s| s.rules.digest_check = false;
     ;

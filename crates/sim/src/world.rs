@@ -19,7 +19,7 @@ use std::{
 
 use bytes::Bytes;
 use waypost_codec::frame::Frame;
-use waypost_engine::library::Library;
+use waypost_engine::{identity::Limits, library::Library};
 use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
 use waypost_runtime::{
     Config, Input,
@@ -30,7 +30,7 @@ use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
 use crate::{
     chance::Chance,
     faults::{Dice, Fault, Faults},
-    process::{Process, install},
+    process::{Process, Roles, install},
     provider::SimProvider,
     scenario::{Part, Scenario, Without},
     shop::Shop,
@@ -65,6 +65,7 @@ pub struct World {
     pub(crate) dice: Dice,
     pub(crate) config: Config,
     pub(crate) layout: Layout,
+    pub(crate) roles: Roles,
     pub(crate) clock: VirtualClock,
     pub(crate) log: MemoryLog,
     pub(crate) store: MemoryStore,
@@ -152,6 +153,9 @@ impl World {
         };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
         let repacked = dice.may(Fault::Repacked);
+        let mut tiny = chance.at(4);
+        let held_items = if tiny.index(2) == 0 { tiny.small(3) } else { Limits::default().held_items };
+        let roles = Roles { layout, limits: Limits { held_items, ..Limits::default() }, switches };
         let provider = SimProvider::new(dice.clone(), chance.at(3).index(3) == 0);
         let config = Config {
             tick_entities: chance.small(2),
@@ -169,6 +173,7 @@ impl World {
             dice,
             config,
             layout,
+            roles,
             clock,
             log,
             store,
@@ -228,7 +233,7 @@ impl World {
 
     /// Appends what is missing between partitions, and goes on, until nothing is.
     fn repaired(&mut self) -> Result<(), String> {
-        while self.dice.has_struck(Fault::FalselyAcknowledged) && self.repairs && self.repair()? {
+        while self.dice.has_struck(Fault::FalselyAcknowledged) && self.noticed.is_none() && self.repairs && self.repair()? {
             self.ends = self.clock.now();
             self.go_on()?;
         }

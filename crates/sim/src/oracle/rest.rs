@@ -33,6 +33,9 @@ pub(super) fn rests(folded: &Partitions) -> Result<(), Wrong> {
             }
         }
     }
+    if let Some(node) = nodes.values().find(|node| node.holding) {
+        return Err(format!("node {} still holds items back at rest", hex::encode(&node.id[..4])));
+    }
     components(&nodes, &seen_together(folded)?)
 }
 

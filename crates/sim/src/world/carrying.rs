@@ -37,7 +37,7 @@ impl World {
                         gone.push(p);
                     }
                 }
-                Command::Halted(p, why) if self.damage.is_some() => {
+                Command::Halted(p, why) if self.has_lost_something() => {
                     self.story.tell(self.clock.now(), || format!("{role}/{p} halts: {why}"));
                     self.noticed.get_or_insert(why);
                 }

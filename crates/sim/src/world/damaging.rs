@@ -60,6 +60,11 @@ impl World {
         self.damaged(Fault::LogTrimmed, partition)
     }
 
+    /// Whether a partition may halt: one that has seen how far its log goes notices a false acknowledgement too.
+    pub(super) fn has_lost_something(&self) -> bool {
+        self.damage.is_some() || self.dice.has_struck(Fault::FalselyAcknowledged)
+    }
+
     /// One loss a world, and none where a repair must follow.
     fn may_be_damaged(&self) -> bool {
         self.damage.is_none() && !self.dice.may(Fault::FalselyAcknowledged)

@@ -48,7 +48,7 @@ impl World {
             .skews
             .as_mut()
             .map_or(Span::ZERO, |skews| if skews.index(6) == 0 { skews.span(-2_500, 2_500) } else { skews.span(-80, 80) });
-        let machine = machine(role, config, self.layout, chance.fork(), self.library.clone());
+        let machine = machine(role, config, self.roles, chance.fork(), self.library.clone());
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
         let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
         let providers = [("catcher".to_owned(), provider)].into();
