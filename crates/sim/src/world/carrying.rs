@@ -22,6 +22,7 @@ impl World {
         let (role, now) = (process.role, process.clock(&self.clock));
         process.machine.handle(now, input, &mut commands);
         let (mut gone, mut rejoins) = (Vec::new(), None);
+        let has_lost = self.has_lost_something();
         for command in commands {
             let process = &mut self.processes[i];
             match command {
@@ -37,7 +38,7 @@ impl World {
                         gone.push(p);
                     }
                 }
-                Command::Halted(p, why) if self.has_lost_something() => {
+                Command::Halted(p, why) if has_lost => {
                     self.story.tell(self.clock.now(), || format!("{role}/{p} halts: {why}"));
                     self.noticed.get_or_insert(why);
                 }
