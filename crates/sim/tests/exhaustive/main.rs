@@ -1,0 +1,58 @@
+//! The exhaustive small cases (PROTOCOL §16.5): a handful of events around a merge, two identity and two profile
+//! partitions, perfect channels; every placement, and every order in which what is under way can arrive. On the same
+//! line: workspaces do not notice each other.
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "tests")]
+
+mod explore;
+mod line;
+mod scenarios;
+mod workspaces;
+
+use explore::explore;
+use scenarios::{Scenario, scenarios};
+
+/// Every placement of these identifiers' partitions, the first one's fixed: turning both around changes nothing.
+fn placements(identifiers: usize) -> Vec<Vec<(usize, usize)>> {
+    let bits = 2 * (identifiers - 1);
+    (0..1_usize << bits)
+        .map(|mask| {
+            let of = |n: usize| if n == 0 { (0, 0) } else { (mask >> (2 * n - 2) & 1, mask >> (2 * n - 1) & 1) };
+            (0..identifiers).map(of).collect()
+        })
+        .collect()
+}
+
+fn every_interleaving(scenario: &Scenario) {
+    let mut states = 0;
+    for placement in placements(scenario.identifiers.len()) {
+        states += explore(scenario, &placement).unwrap_or_else(|wrong| panic!("{}, placed {placement:?}:\n{wrong}", scenario.name));
+    }
+    assert!(states > 100, "{}: only {states} states: nothing was explored", scenario.name);
+    println!("{}: {states} states", scenario.name);
+}
+
+macro_rules! cases {
+    ($($name:ident;)*) => {$(
+        #[test]
+        fn $name() {
+            let all = scenarios();
+            every_interleaving(all.iter().find(|s| s.name == stringify!($name)).unwrap());
+        }
+    )*};
+}
+
+cases! {
+    a_cookie_becomes_somebody;
+    somebody_known_meets_a_cookie;
+    a_purchase_by_mail_stops_the_cart_of_the_cookie;
+    two_cookies_of_one_person;
+    a_chain_of_three;
+    two_users_on_one_cookie;
+    a_cookie_is_detached;
+    somebody_is_erased;
+}
+
+#[test]
+fn every_scenario_is_a_case() {
+    assert_eq!(scenarios().len(), 8);
+}
