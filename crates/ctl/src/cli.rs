@@ -131,7 +131,7 @@ pub(crate) struct Person {
 pub(crate) enum DeadletterCommand {
     /// What was set aside, newest first
     List {
-        /// Only of this reason, as DECODE_FAILED
+        /// Only of this reason, as `DECODE_FAILED`
         #[arg(long)]
         reason: Option<String>,
         /// Only of this door (http, kafka), role, role/partition, or source of events

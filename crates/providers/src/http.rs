@@ -116,7 +116,8 @@ impl Http {
         for entry in &settings.allow {
             let rest = entry.strip_prefix("https://").or_else(|| entry.strip_prefix("http://"));
             // Without the slash `https://relay.example` would allow `https://relay.example.evil.example` too.
-            if !rest.is_some_and(|rest| rest.find('/').is_some_and(|at| at > 0)) {
+            let host = rest.and_then(|rest| rest.split_once('/')).map_or("", |(host, _)| host);
+            if host.is_empty() {
                 return Err(HttpSetupError::Allow(entry.clone()));
             }
         }
@@ -226,10 +227,9 @@ fn outcome(status: StatusCode, pause: Option<Span>, said: &Answer, on_repeat: Op
         409 if on_repeat == Some(OnRepeat::Replay) => Outcome::Transient,
         408 | 425 | 429 => Outcome::Throttled,
         401 | 403 | 407 => Outcome::Auth,
-        404 | 405 | 410 => Outcome::Transient,
+        404 | 405 | 410 | 500 | 501 | 503 | 505 => Outcome::Transient,
         400..=499 if said.error == "recipient" => Outcome::PermanentRecipient,
         400..=499 => Outcome::PermanentContent,
-        500 | 501 | 503 | 505 => Outcome::Transient,
         500..=599 => Outcome::Unknown,
         _ => Outcome::Transient,
     };

@@ -333,7 +333,8 @@ mod tests {
         stored.timers.insert(id(b"\x01"), Timestamp::from_millis(5));
         stored.sequences.insert("i:identity:0".into(), [1; 16]);
         assert_eq!(differences(&stored, &stored), []);
-        let changes: [(&str, fn(&mut Snapshot)); 6] = [
+        type Change = fn(&mut Snapshot);
+        let changes: [(&str, Change); 6] = [
             ("off", |s| s.off = 9),
             ("ochain", |s| s.meta.ochain = 9),
             ("lastrec", |s| s.meta.lastrec = "0:1:2".into()),

@@ -15,7 +15,7 @@ use waypost_runtime::processor::{Entity, Fireable, Fold, Output, Processor};
 use waypost_segmenter::{Profile as SegmentProfile, SegmenterProcessor};
 use waypost_sim::shop::Shop;
 use waypost_types::{ContentHash, EntityId, Layout, Position, Role, Timestamp, WorkspaceId};
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 /// A stage's partition; 0 and 1.
 pub(crate) type Seat = (Role, usize);
@@ -145,9 +145,7 @@ impl Logic {
 
 /// A position that depends on the record alone, so that orders which come to the same are the same state.
 fn position(id: &[u8; 16]) -> Position {
-    let mut low = [0; 8];
-    low[2..].copy_from_slice(&id[..6]);
-    Position { offset: u64::from_be_bytes(low), index: 0 }
+    Position { offset: xxh3_64(id) >> 16, index: 0 }
 }
 
 fn fold<P: Processor>(processor: &P, store: &mut Store<P::Entity>, partition: usize, record: &Record) -> Result<Vec<Output>, String> {
