@@ -34,9 +34,13 @@ impl IdentityProcessor {
         Self { limits, rules, ..self }
     }
 
-    fn step(&self, entity: &mut Identifier, fold: &Fold<'_, Identifier>, record: &Record) -> Result<Vec<Effect>, Poison> {
+    fn here(&self, fold: &Fold<'_, Identifier>, record: [u8; 16]) -> Here {
         let (layout, limits, rules) = (self.layout, self.limits, self.rules);
-        let here = &Here { now: fold.now(), layout, position: fold.position(), record: record.id, limits, rules };
+        Here { now: fold.now(), layout, position: fold.position(), record, limits, rules }
+    }
+
+    fn step(&self, entity: &mut Identifier, fold: &Fold<'_, Identifier>, record: &Record) -> Result<Vec<Effect>, Poison> {
+        let here = &self.here(fold, record.id);
         let state = &mut entity.0;
         let body = &record.body;
         match record.kind {
@@ -98,9 +102,12 @@ impl Processor for IdentityProcessor {
     }
 
     /// A hold that lasts too long is given up.
-    fn fire(&self, fold: &mut Fold<'_, Identifier>, id: &EntityId, _limit: Fireable) -> Result<bool, Poison> {
+    fn fire(&self, fold: &mut Fold<'_, Identifier>, id: &EntityId, limit: Fireable) -> Result<bool, Poison> {
         let Some(mut entity) = fold.get(id).cloned() else { return Ok(false) };
-        let effects = identity::expire_hold(&mut entity.0);
+        let due = entity.wakeups().plain.filter(|due| *due <= limit.plain && limit.before.is_none_or(|before| *due < before));
+        let Some(due) = due else { return Ok(false) };
+        let here = self.here(fold, record_id::of_timer(Role::Identity, id.as_bytes(), due));
+        let effects = identity::expire_hold(&mut entity.0, &here);
         let fired = !effects.is_empty();
         if fired {
             fold.put(id, entity);

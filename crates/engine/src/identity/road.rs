@@ -27,7 +27,7 @@ pub(super) fn route(state: &mut IdentifierState, here: &Here, at: usize, body: B
         items += 1;
         bytes += held.encoded_len();
     }
-    if items > here.limits.held_items || bytes > here.limits.held_bytes { give_up(state, at) } else { Vec::new() }
+    if items > here.limits.held_items || bytes > here.limits.held_bytes { give_up(state, here, at) } else { Vec::new() }
 }
 
 /// What became of a dispatch goes where the profile it was decided for routes to.
@@ -45,12 +45,14 @@ pub fn merge_done(state: &mut IdentifierState, here: &Here, done: &MergeDone) ->
     let target = profile(&done.at)?;
     let at = nodes::at(state, &done.node)?;
     let node = &mut state.generations[at];
+    if node.holding {
+        node.told = true;
+    }
     if node.gone || node.holding {
         return Ok(Vec::new());
     }
     if node.route == target {
-        let settled = Settled { node: node.id.clone() };
-        return Ok(route(state, here, at, Body::Settled(settled)));
+        return Ok(settle(state, here, at));
     }
     if !here.rules.flush {
         node.route = target;
@@ -70,7 +72,22 @@ pub fn flushed(state: &mut IdentifierState, here: &Here, flushed: &Flushed) -> R
         return Ok(Vec::new());
     }
     node.route = target;
-    Ok(release(state, at))
+    Ok(end_hold(state, here, at))
+}
+
+/// What waits goes out. A profile that asked for this node meanwhile drains until it hears of it: what settles
+/// follows the road there, and brings the next word about where it ends.
+fn end_hold(state: &mut IdentifierState, here: &Here, at: usize) -> Vec<Effect> {
+    let mut effects = release(state, at);
+    if std::mem::take(&mut state.generations[at].told) {
+        effects.extend(settle(state, here, at));
+    }
+    effects
+}
+
+fn settle(state: &mut IdentifierState, here: &Here, at: usize) -> Vec<Effect> {
+    let node = state.generations[at].id.clone();
+    route(state, here, at, Body::Settled(Settled { node }))
 }
 
 /// The node's profile is gone. What it holds falls; its identifier goes on as another node.
@@ -97,16 +114,16 @@ pub fn held_since(state: &IdentifierState) -> Option<Timestamp> {
 
 /// Gives up the hold that has the oldest item: a flush that takes so long must not hold up the watermark.
 /// Returns nothing where nothing is held.
-pub fn expire_hold(state: &mut IdentifierState) -> Vec<Effect> {
+pub fn expire_hold(state: &mut IdentifierState, here: &Here) -> Vec<Effect> {
     let oldest = state.held.iter().min_by_key(|held| held.at).map(|held| held.node.clone());
     let Some(at) = oldest.and_then(|node| nodes::at(state, &node).ok()) else { return Vec::new() };
-    give_up(state, at)
+    give_up(state, here, at)
 }
 
 /// What waits goes out on the old road, behind the flush, which counts no more.
-fn give_up(state: &mut IdentifierState, at: usize) -> Vec<Effect> {
+fn give_up(state: &mut IdentifierState, here: &Here, at: usize) -> Vec<Effect> {
     state.generations[at].flush_no += 1;
-    release(state, at)
+    end_hold(state, here, at)
 }
 
 /// The hold ends: what waits goes out, in order.

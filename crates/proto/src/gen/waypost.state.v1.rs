@@ -46,6 +46,9 @@ pub struct Node {
     /// It has sent an item, or holds its first.
     #[prost(bool, tag = "12")]
     pub sent: bool,
+    /// While it held, another profile told that it has the state: it still has to hear of this node.
+    #[prost(bool, tag = "13")]
+    pub told: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeenId {

@@ -50,6 +50,8 @@ struct Profile {
 struct Model {
     chance: u64,
     partitions: u8,
+    /// A channel out of here moves seldom.
+    starved: Option<Place>,
     limits: Limits,
     rules: Rules,
     offset: u64,
@@ -69,6 +71,7 @@ impl Model {
         let mut model = Self {
             chance: seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1,
             partitions: 1,
+            starved: None,
             limits: Limits::default(),
             rules,
             offset: 0,
@@ -79,6 +82,8 @@ impl Model {
             merges: 0,
         };
         model.partitions = 1 + u8::try_from(model.below(3)).unwrap();
+        let starved = (u8::try_from(model.below(6)).unwrap(), u8::try_from(model.below(3)).unwrap());
+        model.starved = Some(starved).filter(|(stage, _)| *stage < 3);
         model.limits.held_items = [1, 2, 3, 1_000][model.below(4)];
         model
     }
@@ -130,7 +135,11 @@ impl Model {
 
     /// Delivers the next message of some channel; false where there is none.
     fn deliver(&mut self) -> Result<bool, Wrong> {
-        let waiting: Vec<_> = self.channels.iter().filter(|(_, queue)| !queue.is_empty()).map(|(channel, _)| *channel).collect();
+        let mut waiting: Vec<_> = self.channels.iter().filter(|(_, queue)| !queue.is_empty()).map(|(channel, _)| *channel).collect();
+        let starved = self.starved;
+        if waiting.iter().any(|channel| starved != Some(channel.0)) && self.below(16) > 0 {
+            waiting.retain(|channel| starved != Some(channel.0));
+        }
         if waiting.is_empty() {
             return Ok(false);
         }
@@ -360,7 +369,8 @@ impl Model {
             if self.below(40) == 0 {
                 let late: Vec<Bytes> = self.states.keys().cloned().collect();
                 for key in late {
-                    let effects = self.states.get_mut(&key).map(expire_hold).unwrap_or_default();
+                    let here = Here { limits: self.limits, rules: self.rules, ..here(self.offset) };
+                    let effects = self.states.get_mut(&key).map(|state| expire_hold(state, &here)).unwrap_or_default();
                     self.put_out(self.place(0, &key), effects);
                 }
             }

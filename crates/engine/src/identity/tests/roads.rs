@@ -69,7 +69,7 @@ impl Cookie {
             "expire" => expire(&mut self.state, &here, &Expire { node }),
             "detach" => detach(&mut self.state, &here, &Detach { node }),
             "shared" => shared(&mut self.state, &here, &Shared { node }),
-            "late" => Ok(expire_hold(&mut self.state)),
+            "late" => Ok(expire_hold(&mut self.state, &here)),
             other => panic!("no step {other}"),
         };
         let named = |cookie: &Self, id: &Bytes| {
@@ -127,7 +127,7 @@ fn a_hold_ends_when_its_flush_has_passed() {
             ("done 1 B", ""),
             ("expire", ""),
             ("flushed 1 A 2", ""),
-            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A, erase of 1 > A"),
+            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A, erase of 1 > A, settled of 1 > A"),
             ("flushed 1 B 1", ""),
             ("event 3", "event 3 of 1 > A"),
             ("done 1 A", "settled of 1 > A"),
