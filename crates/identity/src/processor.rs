@@ -7,7 +7,7 @@ use waypost_engine::{
     identity::{self, Effect, Here, IdentityError, Limits, Rules},
     record_id,
 };
-use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
+use waypost_runtime::processor::{Definitions, Entity as _, Fireable, Fold, Output, Poison, Processor};
 use waypost_types::{EntityId, Layout, Role, Span, WorkspaceId};
 
 use crate::Identifier;

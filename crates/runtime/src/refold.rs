@@ -327,13 +327,13 @@ mod tests {
 
     #[test]
     fn every_part_of_the_state_is_compared_and_named_without_its_content() {
+        type Change = fn(&mut Snapshot);
         let id = |key: &[u8]| EntityId::new(WorkspaceId::new(1), b'p', key);
         let mut stored = Snapshot::empty(Install { id: "00".repeat(16), layout: 1, format: 1 });
         stored.entities.insert(id(b"\x01"), Bytes::from_static(b"ana@mail.example"));
         stored.timers.insert(id(b"\x01"), Timestamp::from_millis(5));
         stored.sequences.insert("i:identity:0".into(), [1; 16]);
         assert_eq!(differences(&stored, &stored), []);
-        type Change = fn(&mut Snapshot);
         let changes: [(&str, Change); 6] = [
             ("off", |s| s.off = 9),
             ("ochain", |s| s.meta.ochain = 9),

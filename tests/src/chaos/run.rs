@@ -193,7 +193,9 @@ impl Ground {
             .collect();
         // What an owner said last is believed for ten seconds.
         if !faults.iter().any(|fault| fault.kind == "redis-drop" && fault.touches(now() - 20_000, now())) {
-            halted.iter().for_each(|what| self.diary.complain(&format!("halted: {what}")));
+            for what in &halted {
+                self.diary.complain(&format!("halted: {what}"));
+            }
         }
         self.diary.note(&format!(
             "{acknowledged} events acknowledged, {waiting} waiting; {} mails; {} faults, {} under way; {} ended by themselves{}",
