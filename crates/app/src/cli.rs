@@ -53,6 +53,11 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:8081")]
         listen: String,
     },
+    /// Versions of what decides
+    Engine {
+        #[command(subcommand)]
+        what: EngineCommand,
+    },
     /// Settings
     Config {
         #[command(subcommand)]
@@ -218,6 +223,15 @@ pub(crate) struct SkipRecord {
 /// One role or all of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Roles(pub(crate) Vec<Role>);
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EngineCommand {
+    /// Let every partition fold with this engine from now on; refuses while a process that runs does not have it
+    Activate {
+        /// Its number
+        number: u32,
+    },
+}
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum ConfigCommand {

@@ -82,12 +82,23 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::skip(&config, &what)
         }
         #[cfg(feature = "stack")]
+        Command::Engine { what: cli::EngineCommand::Activate { number } } => {
+            log(&config.log.filter, &config)?;
+            stack::engine::activate(&config, number)
+        }
+        #[cfg(feature = "stack")]
         Command::Registry { listen } => {
             log(&config.log.filter, &config)?;
             stack::registry(&listen)
         }
         #[cfg(not(feature = "stack"))]
-        Command::Serve(_) | Command::Init | Command::Doctor | Command::Backup(_) | Command::Restore(_) | Command::Registry { .. } => {
+        Command::Serve(_)
+        | Command::Init
+        | Command::Doctor
+        | Command::Engine { .. }
+        | Command::Backup(_)
+        | Command::Restore(_)
+        | Command::Registry { .. } => {
             anyhow::bail!("this binary was built without Kafka and Redis: build it with the feature `stack` (the default)")
         }
     }

@@ -2,6 +2,7 @@
 
 mod admin;
 mod backup;
+pub(crate) mod engine;
 mod machines;
 mod owners;
 mod refold;

@@ -47,6 +47,7 @@ pub use self::{
 use crate::{
     definitions::{Journey, Workspace},
     drain, person,
+    version::Version,
 };
 
 /// Live runs of a profile; over it `RUN_LIMIT`. Chosen so that its state stays below 64 KiB.
@@ -89,6 +90,8 @@ pub struct Context {
     pub profile: ProfileId,
     /// Its workspace.
     pub workspace: WorkspaceId,
+    /// The engine in force.
+    pub engine: Version,
 }
 
 /// What is folded.
@@ -206,7 +209,8 @@ pub fn fire(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, limit: &Li
     let due = timers::earliest(state, ws, limit).filter(|due| drained.is_none_or(|drained| due.at <= drained));
     let Some(due) = due else { return drained.map(|at| give_up(state, ws, &Context { now: cx.now.max(at), ..*cx })) };
     let cx = Context { now: cx.now.max(due.at), ..*cx };
-    Some(turn(state, ws, &cx, &format!("timer {}", due.what), None, |turn, runs| timers::fire(turn, runs, &due)))
+    let behind = if due.unproven { ", upstream was behind" } else { "" };
+    Some(turn(state, ws, &cx, &format!("timer {}{behind}", due.what), None, |turn, runs| timers::fire(turn, runs, &due)))
 }
 
 /// Takes in the state of a profile that was joined into this one (PROTOCOL §10.4), before anything else

@@ -23,3 +23,4 @@ pub mod person;
 pub mod record_id;
 pub mod segment;
 pub mod template;
+pub mod version;

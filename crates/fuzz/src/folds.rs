@@ -87,7 +87,7 @@ fn fire<P: Processor>(
 ) {
     for _ in 0..32 {
         let mut fold = Fold::new(limit, position, entities);
-        let fired = processor.fire(&mut fold, id, Fireable { plain: limit, absent: limit, before: None });
+        let fired = processor.fire(&mut fold, id, Fireable { plain: limit, absent: limit, proven: limit, before: None });
         outputs.push(fold.outputs().to_vec());
         if !matches!(fired, Ok(true)) {
             return;

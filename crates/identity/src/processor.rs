@@ -288,7 +288,7 @@ mod tests {
         let due = Timestamp::from_millis(10).plus(identity::HELD_FOR);
         let processor = IdentityProcessor::new(Layout { number: 1, partitions: 16 }).under(Limits::default(), Rules::default());
         let mut fold = Fold::new(due, Position { offset: 4, index: 0 }, &mut entities);
-        let limit = Fireable { plain: due, absent: due, before: None };
+        let limit = Fireable { plain: due, absent: due, proven: due, before: None };
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(true));
         assert_eq!(inboxes(fold.outputs()), [(Role::Segmenter, kind::ITEM, profile)]);
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(false));

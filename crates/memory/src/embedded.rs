@@ -5,7 +5,7 @@
 //! happens at the present instant; [`Embedded::advance_to`] stops at every stored wake-up on its way.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
 };
 
@@ -14,10 +14,11 @@ use waypost_codec::frame::{Frame, Record};
 use waypost_runtime::{
     Command, Input, Machine,
     append::to_append,
+    machine::Alarm,
     ports::{Append, AppendError, Delivery, Entropy, Install, LogError, Offset},
     processor::{Job, Proposal},
 };
-use waypost_types::{EntityId, Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, Layout, PartitionId, Position, Role, Span, Timestamp, WorkspaceId};
 
 use crate::{MemoryLog, MemoryStore, VirtualClock};
 
@@ -45,6 +46,7 @@ pub struct Embedded {
     queries: u64,
     answers: BTreeMap<u64, Option<(Option<Bytes>, Offset)>>,
     halted: Vec<(PartitionId, String)>,
+    alarms: Vec<(PartitionId, Alarm)>,
 }
 
 /// A machine and where its consumer stands.
@@ -128,6 +130,7 @@ impl Embedded {
             queries: 0,
             answers: BTreeMap::new(),
             halted: Vec::new(),
+            alarms: Vec::new(),
         };
         for index in 0..embedded.nodes.len() {
             embedded.assign(index);
@@ -187,6 +190,19 @@ impl Embedded {
     /// Partitions that halted, and why.
     pub fn halted(&self) -> &[(PartitionId, String)] {
         &self.halted
+    }
+
+    /// What partitions went on with and said.
+    pub fn alarms(&self) -> &[(PartitionId, Alarm)] {
+        &self.alarms
+    }
+
+    /// Tells every machine the skip list, and settles.
+    pub fn skip(&mut self, skips: &BTreeSet<(PartitionId, Position)>) {
+        for node in 0..self.nodes.len() {
+            self.handle(node, Input::Skips(skips.clone()));
+        }
+        self.settle();
     }
 
     /// Appends one record of a door or of control to the partition of its key.
@@ -363,6 +379,8 @@ impl Embedded {
             Command::Commit(p, commit) => Some(Input::Committed(p, commit.token, self.store.commit(at(p), &commit))),
             Command::Read(p, number, read) => Some(Input::Loaded(p, read.token, number, self.store.read(at(p), &read))),
             Command::Audit(p, token, part) => Some(Input::Audited(p, token, part, self.store.audit(at(p), part))),
+            Command::Deaths(p, token) => Some(Input::Deaths(p, token, self.store.deaths(at(p)))),
+            Command::NoteDeaths(p, token, deaths) => Some(Input::DeathsNoted(p, token, self.store.note_deaths(at(p), deaths))),
             Command::Seek(p, offset) => {
                 self.nodes[node].positions.insert(p, offset);
                 None
@@ -393,6 +411,10 @@ impl Embedded {
             Command::Rejoin(_) => {
                 self.nodes[node].positions.clear();
                 Some(Input::Lost((0..self.layout.partitions).collect()))
+            }
+            Command::Alarm(p, alarm) => {
+                self.alarms.push((at(p), alarm));
+                None
             }
             Command::Exit(why) => {
                 self.halted.push((at(u32::MAX), why));

@@ -8,7 +8,7 @@ use std::{
 use bytes::Bytes;
 use waypost_runtime::digest::{Digest, Part};
 use waypost_runtime::ports::{
-    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
+    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
     StoreError, Token,
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
@@ -49,6 +49,8 @@ struct Inner {
     refusing: Option<String>,
     checks: Checks,
     partitions: BTreeMap<PartitionId, Slot>,
+    /// Beside the state: no rewind takes it back, no dump shows it.
+    deaths: BTreeMap<PartitionId, Deaths>,
 }
 
 #[derive(Clone, Debug)]
@@ -229,6 +231,17 @@ impl MemoryStore {
         }
         let own = if let Owner::Worker(token) = &state.own { Some(*token) } else { None };
         Ok(AuditReply::Ok(Audit { own, off: state.off, digest: state.meta.digest.clone(), sum: sums.sum(part) }))
+    }
+
+    /// What was last noted of the partition's deaths.
+    pub fn deaths(&self, partition: PartitionId) -> Result<Option<Deaths>, StoreError> {
+        Ok(self.ready()?.deaths.get(&partition).cloned())
+    }
+
+    /// Notes them, or forgets them.
+    pub fn note_deaths(&self, partition: PartitionId, deaths: Option<Deaths>) -> Result<(), StoreError> {
+        set(&mut self.ready()?.deaths, &partition, deaths);
+        Ok(())
     }
 
     // ---- levers ---------------------------------------------------------------------------------

@@ -21,6 +21,7 @@ use waypost_engine::{
     drain,
     journey::{self, Context, Effect, Input, Limit},
     library::Library,
+    version::Version,
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
 use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
@@ -194,8 +195,8 @@ impl Processor for OrchestratorProcessor {
         let Some(mut profile) = fold.get(entity).cloned() else { return Ok(false) };
         let profile_id = ProfileId::from_slice(entity.key()).map_err(|e| malformed(&e.to_string()))?;
         let workspace = entity.workspace();
-        let cx = Context { now: fold.now(), position: fold.position(), profile: profile_id, workspace };
-        let limit = Limit { plain: limit.plain, absent: limit.absent, before: limit.before };
+        let cx = Context { now: fold.now(), position: fold.position(), profile: profile_id, workspace, engine: Version(fold.engine()) };
+        let limit = Limit { plain: limit.plain, absent: limit.absent, proven: limit.proven, before: limit.before };
         let Some(effects) = journey::fire(&mut profile.0, &self.workspace(workspace), &cx, &limit) else { return Ok(false) };
         fold.put(entity, profile);
         emit(fold, workspace, &Bytes::copy_from_slice(entity.key()), effects);
@@ -342,7 +343,7 @@ fn output_id(fold: &Fold<'_, Profile>, key: &Bytes, body: &[u8]) -> [u8; 16] {
 fn context(fold: &Fold<'_, Profile>, record: &Record) -> Result<Context, Poison> {
     let profile = ProfileId::from_slice(&record.key).map_err(|e| malformed(&e.to_string()))?;
     let now: Timestamp = fold.now();
-    Ok(Context { now, position: fold.position(), profile, workspace: record.workspace })
+    Ok(Context { now, position: fold.position(), profile, workspace: record.workspace, engine: Version(fold.engine()) })
 }
 
 fn malformed(what: &str) -> Poison {

@@ -47,6 +47,11 @@ impl Keys {
         format!("{}:s:{:x}", self.stem(partition), bucket & 15)
     }
 
+    /// The crash counter, no part of the state.
+    pub fn deaths(&self, partition: PartitionId) -> String {
+        format!("{}:x", self.stem(partition))
+    }
+
     /// Meta, timers, sequences and the sixteen buckets, in the order the scripts take them.
     pub fn all(&self, partition: PartitionId) -> Vec<String> {
         let mut keys = vec![self.meta(partition), self.timers(partition), self.sequences(partition)];
@@ -67,6 +72,7 @@ mod tests {
         assert_eq!(keys.meta(at(3)), "{t1.wp1:segmenter:0}:3:m");
         assert_eq!(keys.meta(at(4)), "{t1.wp1:segmenter:1x7}:4:m");
         assert_eq!(keys.bucket(at(15), 10), "{t1.wp1:segmenter:3}:15:s:a");
+        assert_eq!(keys.deaths(at(0)), "{t1.wp1:segmenter:0}:0:x");
         assert_eq!(keys.all(at(0)).len(), 19);
     }
 }

@@ -1,7 +1,7 @@
 //! From Redis' values to the port's replies.
 
 use redis::Value;
-use waypost_runtime::ports::{ClaimReply, Claimed, CommitReply, InitReply, Install, Meta, Offset, ReleaseReply, StoreError, Token};
+use waypost_runtime::ports::{ClaimReply, Claimed, CommitReply, Deaths, InitReply, Install, Meta, Offset, ReleaseReply, StoreError, Token};
 use waypost_types::Timestamp;
 
 /// Bytes of a string value.
@@ -27,6 +27,22 @@ fn number<T: std::str::FromStr>(values: &[Value], index: usize) -> Result<T, Sto
 fn odd(values: &[Value]) -> StoreError {
     let word = values.first().and_then(bytes).map(String::from_utf8_lossy).unwrap_or_default();
     StoreError::Refused(format!("unexpected reply `{}` of {} elements", word.chars().take(20).collect::<String>(), values.len()))
+}
+
+/// `offset count index processes`, with `-` for no index and commas between the processes.
+pub(crate) fn deaths_text(deaths: &Deaths) -> String {
+    let index = deaths.index.map_or_else(|| "-".to_owned(), |index| index.to_string());
+    let processes: Vec<String> = deaths.processes.iter().map(|process| format!("{process:x}")).collect();
+    format!("{} {} {index} {}", deaths.offset, deaths.count, processes.join(","))
+}
+
+/// The same, read.
+pub(crate) fn deaths(text: &str) -> Option<Deaths> {
+    let mut parts = text.split(' ');
+    let (offset, count) = (parts.next()?.parse().ok()?, parts.next()?.parse().ok()?);
+    let index = Some(parts.next()?).filter(|index| *index != "-").map(str::parse).transpose().ok()?;
+    let processes = parts.next()?.split(',').filter(|name| !name.is_empty());
+    Some(Deaths { offset, count, processes: processes.map(|name| u64::from_str_radix(name, 16)).collect::<Result<_, _>>().ok()?, index })
 }
 
 /// The text form of a token in `own`.

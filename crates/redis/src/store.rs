@@ -9,7 +9,8 @@ use waypost_runtime::{
     digest::{Digest, Part},
     finding::Finding,
     ports::{
-        Audit, AuditReply, ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError,
+        Token,
     },
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
@@ -126,6 +127,21 @@ impl Store for RedisStore {
             Part::Sequences => pipeline.cmd("HGETALL").arg(self.keys.sequences(partition)),
         };
         audit_reply(part, &self.patient.transaction(&pipeline).await?.map_err(|e| refusal(&e))?)
+    }
+
+    async fn deaths(&self, partition: PartitionId) -> Result<Option<Deaths>, StoreError> {
+        let answer = self.connection.query(redis::cmd("GET").arg(self.keys.deaths(partition))).await?.map_err(|e| refusal(&e))?;
+        // What nobody can read is no reason to stop: it is a hint.
+        Ok(reply::bytes(&answer).and_then(|text| reply::deaths(std::str::from_utf8(text).ok()?)))
+    }
+
+    async fn note_deaths(&self, partition: PartitionId, deaths: Option<Deaths>) -> Result<(), StoreError> {
+        let key = self.keys.deaths(partition);
+        let command = match deaths {
+            Some(deaths) => redis::cmd("SET").arg(key).arg(reply::deaths_text(&deaths)).clone(),
+            None => redis::cmd("DEL").arg(key).clone(),
+        };
+        self.connection.query(&command).await?.map_err(|e| refusal(&e)).map(drop)
     }
 }
 

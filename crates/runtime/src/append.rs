@@ -5,6 +5,7 @@ use bytes::Bytes;
 use crate::{
     machine::{Destination, Produced},
     ports::Append,
+    processor::DeadLetter,
 };
 
 /// The Kafka record of an output. `prefix` stands before every topic; `framed` puts the registry's schema
@@ -23,23 +24,32 @@ pub fn to_append(prefix: &str, destination: &Destination, produced: Produced, fr
             (Some(key), headers, framed(topic, version, &body))
         }
         Produced::Dead { letter, origin } => {
-            let workspace = letter.workspace.to_string();
-            let facts = [
-                ("reason", &letter.reason),
-                ("door", &letter.door),
-                ("detail", &letter.detail),
-                ("workspace", &workspace),
-                ("origin", &origin),
-            ];
-            (None, facts.iter().map(|(name, value)| text(name, value)).collect(), letter.bytes)
+            let (headers, payload) = dead(letter, origin);
+            (None, headers, payload)
         }
     };
     Append { topic: format!("{prefix}{topic}"), partition, key, headers, payload }
 }
 
+/// Bytes of an original that are kept; below the producer's limit. One that is larger than the topic takes would
+/// stop its partition for ever.
+const LETTER_MAX: usize = 900_000;
+
+/// A dead letter: the original bytes as value, what is known of them as headers. `origin` names the role, the
+/// partition and the position it had; `source` the partition it came from, where it came from one; `cut` the
+/// length of an original of which the end is missing.
+pub(crate) fn dead(letter: DeadLetter, origin: String) -> (Vec<(String, Bytes)>, Bytes) {
+    let DeadLetter { reason, door, detail, bytes, workspace, source } = letter;
+    let facts = [("reason", reason), ("door", door), ("detail", detail), ("workspace", workspace.to_string()), ("origin", origin)];
+    let cut = (bytes.len() > LETTER_MAX).then(|| ("cut", bytes.len().to_string()));
+    let all = facts.into_iter().chain(source.map(|source| ("source", source.to_string()))).chain(cut);
+    let headers = all.map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
+    (headers, bytes.slice(..bytes.len().min(LETTER_MAX)))
+}
+
 #[cfg(test)]
 mod tests {
-    use waypost_types::{PartitionId, Role};
+    use waypost_types::{PartitionId, Role, WorkspaceId};
 
     use super::*;
 
@@ -56,5 +66,29 @@ mod tests {
             [b"\0", &body[..]].concat().into()
         });
         assert_eq!(append.payload, Bytes::from_static(b"\0row"));
+    }
+
+    #[test]
+    fn a_letter_says_where_it_came_from_and_what_is_missing() {
+        let letter = |bytes: Vec<u8>, source| {
+            let letter = DeadLetter {
+                reason: "ENGINE_PANIC".into(),
+                door: "segmenter".into(),
+                detail: String::new(),
+                bytes: bytes.into(),
+                workspace: WorkspaceId::new(1),
+                source,
+            };
+            let (headers, payload) = dead(letter, "segmenter/0/7.1.0".into());
+            (headers.into_iter().skip(4).collect::<Vec<_>>(), payload.len())
+        };
+        let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
+        let origin = header("origin", "segmenter/0/7.1.0");
+        assert_eq!(letter(vec![1; 3], None), (vec![origin.clone()], 3));
+        let source = PartitionId { role: Role::Identity, index: 3 };
+        assert_eq!(
+            letter(vec![1; 900_001], Some(source)),
+            (vec![origin, header("source", "identity/3"), header("cut", "900001")], LETTER_MAX)
+        );
     }
 }

@@ -1,5 +1,7 @@
 //! Limits of the runtime, how each was chosen (PROTOCOL §12.2), and the switches of its rules.
 
+use std::ops::RangeInclusive;
+
 use waypost_types::Span;
 
 /// Limits and paces of one machine.
@@ -48,6 +50,8 @@ pub struct Config {
     pub cache_entities: usize,
     /// How far absent timers may run ahead of the upstream watermark (*fold*).
     pub slack: Span,
+    /// An absent timer fires so long after its due although the upstream watermark is behind (*fold*).
+    pub patience: Span,
     /// Partitions of each public topic (*fold*).
     pub public_partitions: u32,
     /// Partitions of the dead-letter topic (*fold*).
@@ -78,8 +82,10 @@ pub struct Config {
     pub record_bytes: usize,
     /// Most outputs of one record (*fold*).
     pub record_outputs: usize,
-    /// The engine this binary folds with (*fold*).
+    /// The engine that a new partition begins with (*fold*).
     pub engine: u32,
+    /// Engines that this binary can fold with; which one does stands in the log (PROTOCOL §9.2).
+    pub engines: RangeInclusive<u32>,
     /// Nothing received for so long, though more is known to be there: seek; again, and the consumer is made anew.
     pub silence: Span,
     /// Work is there and nothing was committed for τ and so long: the worker starts anew; the third time the process ends.
@@ -136,6 +142,10 @@ pub struct Rules {
     pub digest_check: bool,
     /// A worker that is too far ahead of its commits takes no more.
     pub run_ahead_limit: bool,
+    /// Absent timers wait for the upstream watermark.
+    pub wm_gate: bool,
+    /// A listed record is set aside in every life.
+    pub skip_list: bool,
 }
 
 // === impl Config ===
@@ -163,6 +173,7 @@ impl Default for Config {
             uncommitted_records: 500_000,
             cache_entities: 20_000,
             slack: Span::from_secs(2),
+            patience: Span::from_secs(15 * 60),
             public_partitions: 8,
             dead_partitions: 8,
             own_timers: 32,
@@ -179,6 +190,7 @@ impl Default for Config {
             record_bytes: 256 << 10,
             record_outputs: 512,
             engine: 1,
+            engines: 1..=2,
             silence: Span::from_secs(10),
             stall: Span::from_secs(30),
             watermarks_every: Span::from_secs(60),
@@ -220,6 +232,8 @@ impl Default for Rules {
             lastrec_check: true,
             digest_check: true,
             run_ahead_limit: true,
+            wm_gate: true,
+            skip_list: true,
         }
     }
 }

@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
-use waypost_types::{EntityId, PartitionId, Role, Span, Timestamp};
+use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp};
 
 use crate::{
     machine::{Command, Input, Machine},
@@ -112,6 +112,7 @@ pub type ReadAnswer = Option<(Option<Bytes>, Offset)>;
 enum Asked {
     Read(u32, EntityId, oneshot::Sender<ReadAnswer>),
     DefinitionsChanged,
+    Skips(BTreeSet<(PartitionId, Position)>),
     Drain,
 }
 
@@ -177,6 +178,11 @@ impl Handle {
     /// Definitions have arrived: partitions that wait for them try again.
     pub async fn definitions_changed(&self) {
         self.tell(Asked::DefinitionsChanged).await;
+    }
+
+    /// The skip list, as far as it has come; a partition that halted at a listed record begins again.
+    pub async fn skips(&self, skips: BTreeSet<(PartitionId, Position)>) {
+        self.tell(Asked::Skips(skips)).await;
     }
 
     /// Drain and end.
@@ -319,6 +325,7 @@ impl Driver {
                 self.feed(Input::Query(self.query, partition, entity));
             }
             Asked::DefinitionsChanged => self.feed(Input::DefinitionsChanged),
+            Asked::Skips(skips) => self.feed(Input::Skips(skips)),
             Asked::Drain => {
                 if self.deadline.is_none() {
                     self.deadline = Some(self.ports.clock.now().plus(self.settings.grace));

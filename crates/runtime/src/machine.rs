@@ -2,16 +2,16 @@
 //! life. No IO: inputs in, commands out, so that the same code runs over Kafka and Redis, embedded,
 //! and in the simulator, where it can be killed between any two of them.
 
-use std::fmt;
+use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
-use waypost_types::{EntityId, PartitionId, Role, Timestamp};
+use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp};
 
 use crate::{
     digest::Part,
     ports::{
-        AppendError, AuditReply, ClaimReply, Commit, CommitReply, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply, StoreError,
-        Token,
+        AppendError, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply,
+        StoreError, Token,
     },
     processor::{DeadLetter, Job, Proposal},
 };
@@ -82,6 +82,12 @@ pub enum Input {
     Loaded(u32, Token, u64, Result<ReadReply, StoreError>),
     /// Reply to `Command::Audit`.
     Audited(u32, Token, Part, Result<AuditReply, StoreError>),
+    /// Reply to `Command::Deaths`.
+    Deaths(u32, Token, Result<Option<Deaths>, StoreError>),
+    /// Reply to `Command::NoteDeaths`.
+    DeathsNoted(u32, Token, Result<(), StoreError>),
+    /// Records to be set aside, all that are listed by now; an entry is never taken back.
+    Skips(BTreeSet<(PartitionId, Position)>),
     /// Reply to `Command::Produce`, with its number.
     Produced(u64, Result<Offset, AppendError>),
     /// `Command::NewProducer` is done.
@@ -113,6 +119,10 @@ pub enum Command {
     Read(u32, u64, Box<Read>),
     /// `Store::audit`, in the background.
     Audit(u32, Token, Part),
+    /// `Store::deaths`.
+    Deaths(u32, Token),
+    /// `Store::note_deaths`; one under way a partition, but for the last of a life.
+    NoteDeaths(u32, Token, Option<Deaths>),
     /// `Consumer::seek`; also what starts an assigned partition.
     Seek(u32, Offset),
     /// Append in this order, numbered, under the current producer.
@@ -131,8 +141,43 @@ pub enum Command {
     Halted(u32, String),
     /// Leave the group with the present consumer and join it with a new one: every partition is lost meanwhile.
     Rejoin(String),
+    /// Something is wrong that stops nothing; say so, and where it asks for it, page somebody.
+    Alarm(u32, Alarm),
     /// Give up the process (watchdog, third time).
     Exit(String),
+}
+
+/// What a partition goes on with, and somebody should know of (PROTOCOL §7.3, §7.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Alarm {
+    /// A source's history differs from the one that was accepted.
+    #[error(
+        "what {from} sent as {first} to {end} differs from what it had sent: a fold of its log has given another result. \
+         Fold both partitions again and compare (`waypost refold`); profiles named by those records may be wrong"
+    )]
+    Diverged {
+        /// Whose.
+        from: PartitionId,
+        /// First number of the section that shows it.
+        first: u64,
+        /// Its last.
+        end: u64,
+    },
+    /// A gap in a partition channel has stayed.
+    #[error(
+        "{from} has sent {first}, and {expected} has not come for {age}: its owner is resending or missing. \
+         If it has committed past it, the log has lost records (`waypost repair`)"
+    )]
+    Gap {
+        /// Whose.
+        from: PartitionId,
+        /// The first number that is missing.
+        expected: u64,
+        /// The first number behind the gap.
+        first: u64,
+        /// How long it has been seen.
+        age: Span,
+    },
 }
 
 /// What `wp1.progress` says of one owned partition.
@@ -154,6 +199,10 @@ pub struct Progress {
     pub leading: bool,
     /// Why it is halted, if it is.
     pub halted: Option<String>,
+    /// Sources whose history was found to differ, since this process has the partition.
+    pub diverged: Vec<PartitionId>,
+    /// Since when the oldest open gap in a partition channel has been seen.
+    pub gap: Option<Timestamp>,
 }
 
 /// What a machine counts; monotone.
@@ -191,6 +240,8 @@ pub struct Counters {
     pub rejoins: u64,
     /// What a limit or a rule of a role did not allow: identifiers not joined.
     pub refusals: u64,
+    /// Records set aside because the skip list names them.
+    pub skipped: u64,
 }
 
 /// One role's machine, its processor type erased.

@@ -71,6 +71,20 @@ pub struct Commit {
     pub sequences: Vec<(String, [u8; 16])>,
 }
 
+/// How often a partition was taken at one committed offset without ever getting past it (PROTOCOL §12.1).
+/// Beside the partition's state and no part of the fold: a hint for the next life, written by plain commands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Deaths {
+    /// First offset that is not committed.
+    pub offset: Offset,
+    /// Lives that began to fold there, the present one included.
+    pub count: u32,
+    /// Random names of the processes whose lives these were, as far as they count: one that comes again lives.
+    pub processes: Vec<u64>,
+    /// Index of the record that is folded, where records are named before they are.
+    pub index: Option<u32>,
+}
+
 /// Answer of `init`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum InitReply {
@@ -211,6 +225,10 @@ pub trait Store: Send + Sync + 'static {
     async fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError>;
     /// Adds up one part as it is stored, whoever owns the partition. It may take long and must hold up no commit.
     async fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError>;
+    /// What was last noted of the partition's deaths.
+    async fn deaths(&self, partition: PartitionId) -> Result<Option<Deaths>, StoreError>;
+    /// Notes them, or forgets them; whoever owns the partition.
+    async fn note_deaths(&self, partition: PartitionId, deaths: Option<Deaths>) -> Result<(), StoreError>;
 }
 
 // ---- log ----------------------------------------------------------------------------------------

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt};
 
 use bytes::Bytes;
 use waypost_codec::frame::Record;
-use waypost_types::{EntityId, Position, Role, Span, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp, WorkspaceId};
 
 /// When an entity next wants to be woken. A **plain** timer fires at its due; an **absent** one rests
 /// on something not having happened, and waits for the upstream watermark (PROTOCOL §8.4).
@@ -23,6 +23,9 @@ pub struct Fireable {
     pub plain: Timestamp,
     /// Absent timers with due at or before this.
     pub absent: Timestamp,
+    /// Of these, the ones due after this fire only because what is upstream has been behind for too long: an
+    /// event that would have stopped them may still come.
+    pub proven: Timestamp,
     /// Only timers with due strictly before this (own timers first); none for a tick.
     pub before: Option<Timestamp>,
 }
@@ -146,6 +149,8 @@ pub struct DeadLetter {
     pub bytes: Bytes,
     /// Workspace, where known.
     pub workspace: WorkspaceId,
+    /// Whose partition channel brought it; none for a record of a door, of control, or of the partition's own.
+    pub source: Option<PartitionId>,
 }
 
 /// Work that only a leading owner starts, outside the fold: render and propose an attempt, call a
@@ -182,6 +187,7 @@ pub struct Fold<'a, E> {
     pub(crate) partition: u32,
     pub(crate) leader: u64,
     pub(crate) clk: Timestamp,
+    pub(crate) engine: u32,
     pub(crate) entities: &'a mut BTreeMap<EntityId, Option<E>>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) jobs: Vec<Job>,
@@ -200,6 +206,7 @@ impl<'a, E: Entity> Fold<'a, E> {
             partition: 0,
             leader: 0,
             clk: now,
+            engine: 1,
             entities,
             outputs: Vec::new(),
             jobs: Vec::new(),
@@ -213,6 +220,12 @@ impl<'a, E: Entity> Fold<'a, E> {
     #[must_use]
     pub fn placed(self, partition: u32, leader: u64, clock: Timestamp) -> Self {
         Self { partition, leader, clk: clock, ..self }
+    }
+
+    /// The same under this engine.
+    #[must_use]
+    pub fn under(self, engine: u32) -> Self {
+        Self { engine, ..self }
     }
 
     /// Log time of the record, or the due of the timer.
@@ -230,6 +243,10 @@ impl<'a, E: Entity> Fold<'a, E> {
     /// Offset of the last folded leader record, plus 1; 0: none.
     pub fn leader(&self) -> u64 {
         self.leader
+    }
+    /// The engine in force at this record: a fold that differs between engines asks for it (PROTOCOL §9.2).
+    pub fn engine(&self) -> u32 {
+        self.engine
     }
     /// The partition clock.
     pub fn clock(&self) -> Timestamp {

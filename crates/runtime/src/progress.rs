@@ -7,6 +7,7 @@
 use std::{
     collections::BTreeMap,
     fmt,
+    ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
@@ -18,6 +19,7 @@ use tracing::{debug, warn};
 use waypost_types::{PartitionId, Role, Span, Timestamp};
 
 use crate::{
+    config::Config,
     machine::Progress,
     ports::{Append, Clock, Log, LogError, Offset, Producer},
 };
@@ -38,6 +40,11 @@ struct Statement {
     address: String,
     #[prost(message, repeated, tag = "2")]
     partitions: Vec<Line>,
+    /// First and last engine that the process can fold with; 0 and 0 of a binary from before there were two.
+    #[prost(uint32, tag = "3")]
+    engines_from: u32,
+    #[prost(uint32, tag = "4")]
+    engines_to: u32,
 }
 
 #[derive(Clone, PartialEq, Eq, prost::Message)]
@@ -60,6 +67,12 @@ struct Line {
     leading: bool,
     #[prost(string, tag = "9")]
     halted: String,
+    /// `<role>/<partition>` of sources that diverged.
+    #[prost(string, repeated, tag = "10")]
+    diverged: Vec<String>,
+    /// Since when the oldest gap is open.
+    #[prost(int64, optional, tag = "11")]
+    gap: Option<i64>,
 }
 
 /// What somebody said last of a partition.
@@ -79,6 +92,8 @@ pub struct Directory {
     owners: Mutex<BTreeMap<PartitionId, Owner>>,
     /// Highest `through` ever said, by identity partition; an owner that goes away takes none back.
     through: Mutex<BTreeMap<u32, Timestamp>>,
+    /// What each process can fold with, and when it last said so.
+    engines: Mutex<BTreeMap<String, (RangeInclusive<u32>, Timestamp)>>,
     changed: watch::Sender<u64>,
 }
 
@@ -86,6 +101,7 @@ pub struct Directory {
 pub struct Speaker {
     topic: String,
     address: String,
+    engines: RangeInclusive<u32>,
     said: Mutex<BTreeMap<Role, (Bytes, Timestamp)>>,
     producer: Mutex<Option<Arc<dyn Producer>>>,
 }
@@ -94,7 +110,7 @@ pub struct Speaker {
 
 impl Default for Directory {
     fn default() -> Self {
-        Self { owners: Mutex::default(), through: Mutex::default(), changed: watch::Sender::new(0) }
+        Self { owners: Mutex::default(), through: Mutex::default(), engines: Mutex::default(), changed: watch::Sender::new(0) }
     }
 }
 
@@ -136,6 +152,8 @@ impl Directory {
             warn!("a record of the progress topic cannot be read");
             return;
         };
+        let has = statement.engines_from.max(1)..=statement.engines_to.max(1);
+        lock(&self.engines).insert(statement.address.clone(), (has, heard));
         for line in statement.partitions {
             let Some(role) = Role::from_number(line.role) else { continue };
             let progress = line.into_progress(role);
@@ -171,6 +189,12 @@ impl Directory {
         lock(&self.owners).values().filter(|o| now.since(o.heard) < FORGET).cloned().collect()
     }
 
+    /// Engines of every process that was heard lately, by its address.
+    pub fn engines(&self, now: Timestamp) -> Vec<(String, RangeInclusive<u32>)> {
+        let engines = lock(&self.engines);
+        engines.iter().filter(|(_, (_, heard))| now.since(*heard) < FORGET).map(|(a, (has, _))| (a.clone(), has.clone())).collect()
+    }
+
     /// Highest `through` of each identity partition that has said one.
     pub fn through(&self) -> Vec<(u32, Timestamp)> {
         lock(&self.through).iter().map(|(p, t)| (*p, *t)).collect()
@@ -188,13 +212,25 @@ impl Speaker {
     /// Speaks for the process whose private gRPC address is `address`.
     pub fn new(prefix: &str, address: impl Into<String>) -> Self {
         let (said, producer) = (Mutex::default(), Mutex::default());
-        Self { topic: format!("{prefix}{TOPIC}"), address: address.into(), said, producer }
+        let engines = Config::default().engines;
+        Self { topic: format!("{prefix}{TOPIC}"), address: address.into(), engines, said, producer }
+    }
+
+    /// For a process whose machines have these engines.
+    #[must_use]
+    pub fn with_engines(self, engines: RangeInclusive<u32>) -> Self {
+        Self { engines, ..self }
     }
 
     /// Says what a role owns, if it has changed or a second has passed. Nobody waits for it; what gets
     /// lost is said again.
     pub fn say(&self, log: &dyn Log, clock: &dyn Clock, role: Role, progress: Vec<Progress>) {
-        let statement = Statement { address: self.address.clone(), partitions: progress.into_iter().map(Line::from).collect() };
+        let statement = Statement {
+            address: self.address.clone(),
+            partitions: progress.into_iter().map(Line::from).collect(),
+            engines_from: *self.engines.start(),
+            engines_to: *self.engines.end(),
+        };
         let payload = Bytes::from(statement.encode_to_vec());
         let now = clock.now();
         {
@@ -240,6 +276,8 @@ impl From<Progress> for Line {
             defv: progress.defv,
             leading: progress.leading,
             halted: progress.halted.unwrap_or_default(),
+            diverged: progress.diverged.iter().map(ToString::to_string).collect(),
+            gap: progress.gap.map(Timestamp::millis),
         }
     }
 }
@@ -255,8 +293,16 @@ impl Line {
             defv: self.defv,
             leading: self.leading,
             halted: (!self.halted.is_empty()).then_some(self.halted),
+            diverged: self.diverged.iter().filter_map(|source| partition(source)).collect(),
+            gap: self.gap.map(Timestamp::from_millis),
         }
     }
+}
+
+/// `<role>/<partition>`.
+fn partition(text: &str) -> Option<PartitionId> {
+    let (role, index) = text.split_once('/')?;
+    Some(PartitionId { role: role.parse().ok()?, index: index.parse().ok()? })
 }
 
 #[cfg(test)]
@@ -273,11 +319,14 @@ mod tests {
             defv: "1:x".into(),
             leading,
             halted: None,
+            diverged: vec![PartitionId { role: Role::Sender, index: 2 }],
+            gap: Some(Timestamp::from_millis(7)),
         }
     }
 
     fn statement(address: &str, progress: Progress) -> Bytes {
-        Statement { address: address.into(), partitions: vec![Line::from(progress)] }.encode_to_vec().into()
+        let partitions = vec![Line::from(progress)];
+        Statement { address: address.into(), partitions, engines_from: 1, engines_to: 2 }.encode_to_vec().into()
     }
 
     #[test]

@@ -12,11 +12,13 @@ use crate::{
     ports::{Entropy, Install},
     processor::{Processor, Proposal},
     publisher::{Own, Publisher, Report},
-    worker::{Turn, Worker, draw},
+    worker::{Skips, Turn, Worker, draw},
 };
 
 /// All partitions of one role that a process owns.
 pub struct RoleMachine<P: Processor> {
+    /// A random name, new with every process.
+    process: u64,
     config: Config,
     install: Install,
     layout: Layout,
@@ -29,6 +31,7 @@ pub struct RoleMachine<P: Processor> {
     jobs: BTreeMap<u32, usize>,
     lives: u64,
     through: BTreeMap<u32, Timestamp>,
+    skips: Skips,
     draining: bool,
 }
 
@@ -36,8 +39,16 @@ pub struct RoleMachine<P: Processor> {
 
 impl<P: Processor> RoleMachine<P> {
     /// A machine without partitions; `make` brings the logic of one, anew for each of its lives.
-    pub fn new(config: Config, install: Install, layout: Layout, entropy: Box<dyn Entropy>, make: Box<dyn Fn(u32) -> P + Send>) -> Self {
+    pub fn new(
+        config: Config,
+        install: Install,
+        layout: Layout,
+        mut entropy: Box<dyn Entropy>,
+        make: Box<dyn Fn(u32) -> P + Send>,
+    ) -> Self {
+        let process = entropy.next();
         Self {
+            process,
             config,
             install,
             layout,
@@ -50,8 +61,17 @@ impl<P: Processor> RoleMachine<P> {
             jobs: BTreeMap::new(),
             lives: 0,
             through: BTreeMap::new(),
+            skips: Skips::new(),
             draining: false,
         }
+    }
+
+    /// With the skip list as it stands; later entries come as [`Input::Skips`]. To be given before any partition
+    /// is: a listed record is set aside in every life.
+    #[must_use]
+    pub fn skipping(mut self, skips: Skips) -> Self {
+        self.skips = skips;
+        self
     }
 
     /// Least `through` of all identity partitions, once each has told one.
@@ -76,6 +96,8 @@ impl<P: Processor> RoleMachine<P> {
             jobs: &mut self.jobs,
             lives: &mut self.lives,
             upstream,
+            process: self.process,
+            skips: &self.skips,
         };
         act(worker, &mut turn);
         // A life that was lost begins again, with a processor that knows nothing of the old one.
@@ -208,6 +230,16 @@ impl<P: Processor> Machine for RoleMachine<P> {
             }
             Input::Audited(partition, token, part, reply) => {
                 self.step(now, commands, partition, |worker, turn| worker.audited(turn, token, part, reply));
+            }
+            Input::Deaths(partition, token, reply) => self.step(now, commands, partition, |worker, turn| worker.deaths(turn, token, reply)),
+            Input::DeathsNoted(partition, token, reply) => {
+                self.step(now, commands, partition, |worker, turn| worker.deaths_noted(turn, token, &reply));
+            }
+            Input::Skips(skips) => {
+                self.skips.extend(skips);
+                for partition in self.workers.keys().copied().collect::<Vec<_>>() {
+                    self.step(now, commands, partition, |worker, turn| worker.skips_changed(turn));
+                }
             }
             Input::Produced(number, result) => {
                 let report = self.publisher.produced(now, &self.config, number, result);

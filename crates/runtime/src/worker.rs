@@ -10,28 +10,33 @@
 //! One file a concern: `claiming` takes and loses the partition, `queue` keeps frames dense, `folding`
 //! and `ticking` fold, `emitting` numbers outputs, `committing` freezes and commits batches, `loading`
 //! reads the store, `auditing` compares it with its digest, `watching` looks whether the log is whole and
-//! the work gets on, `proposing` appends ticks, `draining` gives back.
+//! the work gets on, `proposing` appends ticks, `draining` gives back; `dying` finds the record that kills
+//! the process, `poison` sets aside, `alarming` says what is wrong and stops nothing.
 
+mod alarming;
 mod auditing;
 mod claiming;
 mod committing;
 mod draining;
+mod dying;
 mod emitting;
 mod folding;
 mod loading;
+mod poison;
 mod proposing;
 mod queue;
 mod ticking;
 mod watching;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
 };
 
-use waypost_types::{Layout, PartitionId, Timestamp};
+use waypost_types::{Layout, PartitionId, Position, Timestamp};
 
 pub(crate) use claiming::draw;
+pub(crate) use poison::Skips;
 
 use crate::{
     cache::Cache,
@@ -64,6 +69,10 @@ pub(crate) struct Turn<'a> {
     pub(crate) pace: &'a mut Pace,
     /// Least `through` of all identity partitions, once each has one.
     pub(crate) upstream: Option<Timestamp>,
+    /// A random name of this process.
+    pub(crate) process: u64,
+    /// Records to be set aside.
+    pub(crate) skips: &'a Skips,
 }
 
 /// Where a worker stands.
@@ -135,6 +144,13 @@ pub(crate) struct Worker<P: Processor> {
     reads: loading::Reads,
     through: Timestamp,
     ticks: proposing::Ticks,
+    lives: dying::Lives,
+    /// The record it halted at, where the skip list can help.
+    stuck: Option<Position>,
+    set_aside: poison::SetAside,
+    gaps: alarming::Gaps,
+    /// Sources whose history was found to differ.
+    diverged: BTreeSet<PartitionId>,
 }
 
 // === impl Worker ===
@@ -178,6 +194,11 @@ impl<P: Processor> Worker<P> {
             reads: loading::Reads::default(),
             through: Timestamp::ZERO,
             ticks: proposing::Ticks::default(),
+            lives: dying::Lives::default(),
+            stuck: None,
+            set_aside: poison::SetAside::default(),
+            gaps: alarming::Gaps::new(),
+            diverged: BTreeSet::new(),
         }
     }
 
@@ -208,6 +229,7 @@ impl<P: Processor> Worker<P> {
         self.claim_due(turn);
         self.count_acknowledged(turn);
         self.retry_reads(turn);
+        self.note_due(turn);
         self.fold_ready(turn);
         self.load_timers(turn);
         self.commit_due(turn);
@@ -216,6 +238,8 @@ impl<P: Processor> Worker<P> {
         self.watch_silence(turn);
         self.audit_due(turn);
         self.watch_progress(turn);
+        self.watch_gaps(turn);
+        self.note_due(turn);
         self.drain_further(turn);
     }
 
@@ -270,7 +294,7 @@ impl<P: Processor> Worker<P> {
     /// When it wants a `Wake`.
     pub(crate) fn next_wake(&self, config: &Config, upstream: Option<Timestamp>, ready: bool) -> Option<Timestamp> {
         match &self.phase {
-            Phase::NotReady(at) => *at,
+            Phase::NotReady(at) => at.or(self.lives.next_wake()),
             Phase::Halted(_) | Phase::Gone => None,
             Phase::Releasing(until) => Some(*until),
             Phase::Draining(until) => [Some(*until), self.commit_wake(config), self.reads.next_wake()].into_iter().flatten().min(),
@@ -282,6 +306,8 @@ impl<P: Processor> Worker<P> {
                     self.timers_wake(config),
                     self.watch.next_wake(config, self.tempo.interval),
                     self.audits.next_wake(),
+                    self.lives.next_wake(),
+                    self.gaps_wake(),
                     if ready { self.tick_due(config, upstream) } else { None },
                 ];
                 wakes.into_iter().flatten().min()
@@ -299,6 +325,8 @@ impl<P: Processor> Worker<P> {
             defv: self.meta.defv.clone(),
             leading: self.phase == Phase::Leading,
             halted: if let Phase::Halted(why) = &self.phase { Some(why.clone()) } else { None },
+            diverged: self.diverged.iter().copied().collect(),
+            gap: self.gaps.values().map(alarming::Gap::since).min(),
         }
     }
 }

@@ -234,7 +234,7 @@ fn every_attempt_sends_the_same_bytes() {
     let id = entity::dispatch_id(WORKSPACE, &[1; 16]);
     bench.now = bench.entities[&id].as_ref().and_then(|e| e.wakeups().plain).unwrap();
     let mut fold = Fold::new(bench.now, Position { offset: 9, index: 0 }, &mut bench.entities);
-    let limit = Fireable { plain: bench.now, absent: bench.now, before: None };
+    let limit = Fireable { plain: bench.now, absent: bench.now, proven: bench.now, before: None };
     assert_eq!(bench.processor.fire(&mut fold, &id, Fireable { before: Some(bench.now), ..limit }), Ok(false));
     assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(true));
     assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(false));

@@ -103,11 +103,11 @@ pub fn fold<P: Processor>(role: P, index: u32, layout: Layout, config: &Config, 
         outputs: 0,
         trace: Bytes::new(),
     };
-    for delivery in log {
-        naive.frame(delivery).map_err(|why| format!("{id} at {}: {why}", naive.position))?;
-    }
     if !log.is_empty() {
         naive.folded.meta.eng = config.engine;
+    }
+    for delivery in log {
+        naive.frame(delivery).map_err(|why| format!("{id} at {}: {why}", naive.position))?;
     }
     for (field, (seq, chain)) in &naive.tips {
         let bytes = (u128::from(*seq) << 64 | u128::from(*chain)).to_be_bytes();
@@ -199,7 +199,10 @@ impl<P: Processor> Naive<'_, P> {
                     self.relay(kind::DEF_ACTIVATE, record.body.clone());
                 }
             }
-            kind::ENGINE_ACTIVATE => return Err("an engine is activated".to_owned()),
+            kind::ENGINE_ACTIVATE => {
+                let engine = inbox::EngineActivate::decode(body).map_err(unreadable)?.engine;
+                self.folded.meta.eng = self.folded.meta.eng.max(engine);
+            }
             _ => {
                 let ids = self.role.entities(record).map_err(|poison| poison.to_string())?;
                 self.own_timers(&ids)?;
@@ -228,7 +231,8 @@ impl<P: Processor> Naive<'_, P> {
 
     fn limit(&self) -> Fireable {
         let Meta { clk, wm, .. } = self.folded.meta;
-        Fireable { plain: clk, absent: clk.min(wm.plus(self.config.slack)), before: None }
+        let proven = clk.min(wm.plus(self.config.slack));
+        Fireable { plain: clk, absent: proven.max(clk.minus(self.config.patience)), proven, before: None }
     }
 
     /// Fires the earliest timer that may, if there is one.
@@ -292,7 +296,7 @@ impl<P: Processor> Naive<'_, P> {
     ) -> Result<R, Wrong> {
         let mut view: BTreeMap<EntityId, Option<P::Entity>> = ids.iter().map(|id| (id.clone(), self.entities.get(id).cloned())).collect();
         let meta = &self.folded.meta;
-        let mut fold = Fold::new(now, self.position, &mut view).placed(self.id.index, meta.leader, meta.clk);
+        let mut fold = Fold::new(now, self.position, &mut view).placed(self.id.index, meta.leader, meta.clk).under(meta.eng);
         let result = catch_unwind(AssertUnwindSafe(|| act(&self.role, &mut fold)));
         let outputs = fold.outputs().to_vec();
         let result = result.map_err(|_| "the fold panicked".to_owned())?.map_err(|poison| poison.to_string())?;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use waypost_runtime::{host::SystemClock, ports::Clock as _, progress::Directory};
+use waypost_runtime::{host::SystemClock, machine::Progress, ports::Clock as _, progress::Directory};
+use waypost_types::Timestamp;
 
 /// `/livez`, `/readyz`, `/partitions`.
 pub(super) fn router(directory: Arc<Directory>) -> Router {
@@ -15,12 +16,27 @@ pub(super) fn router(directory: Arc<Directory>) -> Router {
 }
 
 async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoResponse {
-    let lines = directory.owners(SystemClock.now()).into_iter().map(|owner| {
+    let now = SystemClock.now();
+    let lines = directory.owners(now).into_iter().map(|owner| {
         let p = &owner.progress;
         let active = if p.leading { "leading" } else { "replaying" };
         let state = p.halted.as_deref().map_or_else(|| active.to_owned(), |why| format!("halted: {why}"));
-        format!("{} at {} committed {} folded {} through {} {state}\n", p.partition, owner.address, p.off, p.next, p.through)
+        format!(
+            "{} at {} committed {} folded {} through {} {state}{}\n",
+            p.partition,
+            owner.address,
+            p.off,
+            p.next,
+            p.through,
+            channels(p, now)
+        )
     });
     let text: String = lines.collect();
     (StatusCode::OK, text)
+}
+
+/// What is wrong with what the partition receives.
+fn channels(p: &Progress, now: Timestamp) -> String {
+    let gap = p.gap.map(|since| format!(", a gap for {}", now.since(since))).unwrap_or_default();
+    p.diverged.iter().map(|source| format!(", {source} diverged")).collect::<String>() + &gap
 }

@@ -1,6 +1,10 @@
 //! `waypost serve`: read settings, check, build the roles of this process, run them, drain on a signal.
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    process::ExitCode,
+    sync::Arc,
+};
 
 use anyhow::{Context as _, bail, ensure};
 use async_trait::async_trait;
@@ -154,6 +158,7 @@ impl Process {
                 .context("private reads")
         });
         loops.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
+        loops.spawn(tell_skips(self.catalog.clone(), handles.values().cloned().collect()));
         if !config.admin.listen.is_empty() {
             let listener = tokio::net::TcpListener::bind(&config.admin.listen)
                 .await
@@ -374,6 +379,24 @@ async fn tell_definitions(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Res
         }
     }
     bail!("the catalog ended")
+}
+
+/// A partition that halted at a record is told when the skip list names it.
+async fn tell_skips(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Result<()> {
+    let mut journal = catalog.journal();
+    let mut told = 0;
+    loop {
+        let skips: BTreeSet<_> = journal.borrow_and_update().skipped().collect();
+        if skips.len() > told {
+            told = skips.len();
+            for handle in &handles {
+                handle.skips(skips.clone()).await;
+            }
+        }
+        if journal.changed().await.is_err() {
+            bail!("the catalog ended");
+        }
+    }
 }
 
 /// Providers by name.

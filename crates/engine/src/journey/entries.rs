@@ -31,6 +31,8 @@ struct Candidate<'j> {
 struct Refusal {
     code: &'static str,
     checks: Vec<Check>,
+    /// The run that stands in its way, where it is named.
+    earlier: Option<RunId>,
 }
 
 /// Considers every entry of every active journey that names this event, by priority, then name.
@@ -91,7 +93,7 @@ fn admitted(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result
             truth @ (Truth::No | Truth::Unknown) => {
                 let code = if truth == Truth::No { "ENTRY_FILTER" } else { "ENTRY_UNKNOWN" };
                 let seen = turn.check(format!("entry.{}.where", candidate.entry.id), filter, sight);
-                return Err(Refusal { code, checks: vec![seen] });
+                return Err(Refusal::seen(code, seen));
             }
         }
     }
@@ -101,7 +103,7 @@ fn admitted(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result
     let age = turn.now().since(Timestamp::from_millis(event.event_time));
     if age > candidate.journey.late_allow {
         let operand = format!("{age} old, {} allowed", candidate.journey.late_allow);
-        return Err(Refusal { code: "ENTRY_LATE", checks: vec![check("late".to_owned(), Truth::No, vec![operand], None)] });
+        return Err(Refusal::seen("ENTRY_LATE", check("late".to_owned(), Truth::No, vec![operand], None)));
     }
     Ok(())
 }
@@ -113,7 +115,7 @@ fn key(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<Stri
         Some(Value::Text(key)) if key.len() <= MAX_KEY => Ok(key),
         Some(_) | None => {
             let seen = turn.check(format!("entry.{}.key", candidate.entry.id), program, sight);
-            Err(Refusal { code: "KEY_INVALID", checks: vec![seen] })
+            Err(Refusal::seen("KEY_INVALID", seen))
         }
     }
 }
@@ -123,24 +125,18 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
     let journey = candidate.journey;
     let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
     if let Some(path) = missing(turn, journey, sight) {
-        return Err(Refusal {
-            code: "FIELD_MISSING",
-            checks: vec![check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)],
-        });
+        return Err(Refusal::seen("FIELD_MISSING", check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)));
     }
     // Only states: the entry event itself never exits.
     let states = journey.exit_on.iter().filter(|rule| !matches!(rule.on, Match::Event { .. }));
     for rule in states {
         if turn.matches(&rule.on, sight, false).truth.is_yes() {
-            return Err(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)] });
+            return Err(Refusal::seen("ENTRY_EXITS", turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)));
         }
     }
     let live = || runs.iter().filter(|r| is_live(r));
     if let Some(other) = journey.yields_to.iter().find(|name| live().any(|r| r.journey == **name)) {
-        return Err(Refusal {
-            code: "YIELDS",
-            checks: vec![check("yields_to".to_owned(), Truth::No, vec![format!("a run of {other} is live")], None)],
-        });
+        return Err(Refusal::seen("YIELDS", check("yields_to".to_owned(), Truth::No, vec![format!("a run of {other} is live")], None)));
     }
     reentry(turn, candidate, event)?;
     if let Some(stopped) = stopped_before(turn, candidate, event) {
@@ -154,7 +150,7 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
         (candidate.run.entry.len() > MAX_ENTRY, format!("entry over {MAX_ENTRY} bytes")),
     ];
     match limit.into_iter().find(|(over, _)| *over) {
-        Some((_, which)) => Err(Refusal { code: "RUN_LIMIT", checks: vec![check("limit".to_owned(), Truth::No, vec![which], None)] }),
+        Some((_, which)) => Err(Refusal::seen("RUN_LIMIT", check("limit".to_owned(), Truth::No, vec![which], None))),
         None => Ok(()),
     }
 }
@@ -170,10 +166,10 @@ fn stopped_before(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> 
         let sight = Sight { run, entry: event, event: Some(&fact) };
         let mut rules = journey.exit_on.iter().filter(|rule| matches!(rule.on, Match::Event { .. }));
         if let Some(rule) = rules.find(|rule| turn.matches(&rule.on, sight, true).truth.is_yes()) {
-            return Some(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)] });
+            return Some(Refusal::seen("ENTRY_EXITS", turn.explain(format!("exit_on.{}", rule.id), &rule.on, sight)));
         }
         if let Some(goal) = journey.goal.as_ref().filter(|_| goal::ends(turn, journey, run, event, &fact)) {
-            return Some(Refusal { code: "ENTRY_EXITS", checks: vec![turn.explain("goal".to_owned(), &goal.on, sight)] });
+            return Some(Refusal::seen("ENTRY_EXITS", turn.explain("goal".to_owned(), &goal.on, sight)));
         }
     }
     None
@@ -194,7 +190,8 @@ fn reentry(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<
     }
     let why = if twice { "this event has started a run before" } else { "it happened before the last run ended" };
     let operands = vec![why.to_owned(), format!("last run ended {} at {}", past.reason, Timestamp::from_millis(past.exited_at))];
-    Err(Refusal { code: "REENTRY", checks: vec![check("reentry".to_owned(), Truth::No, operands, None)] })
+    let earlier = RunId::from_slice(&past.id).ok().filter(|_| turn.cx.engine.names_the_earlier_run());
+    Err(Refusal { earlier, ..Refusal::seen("REENTRY", check("reentry".to_owned(), Truth::No, operands, None)) })
 }
 
 fn missing<'j>(turn: &Turn<'_>, journey: &'j Journey, sight: Sight<'_>) -> Option<&'j str> {
@@ -251,7 +248,8 @@ fn rearm(turn: &mut Turn<'_>, run: &mut Run, candidate: &Candidate<'_>, event: &
 
 fn refuse(turn: &mut Turn<'_>, candidate: &Candidate<'_>, refusal: Refusal) {
     let entry = Recorded { run: bytes::Bytes::new(), ..Recorded::of(&candidate.run) };
-    let note = format!("entry {}", candidate.entry.id);
+    let earlier = refusal.earlier.map(|run| format!(", earlier run {run}")).unwrap_or_default();
+    let note = format!("entry {}{earlier}", candidate.entry.id);
     trail::record(turn, What::Refused, entry.reason(refusal.code).checks(refusal.checks).note(note));
 }
 
@@ -259,6 +257,10 @@ fn refuse(turn: &mut Turn<'_>, candidate: &Candidate<'_>, refusal: Refusal) {
 
 impl Refusal {
     fn of(code: &'static str) -> Self {
-        Self { code, checks: Vec::new() }
+        Self { code, checks: Vec::new(), earlier: None }
+    }
+
+    fn seen(code: &'static str, check: Check) -> Self {
+        Self { code, checks: vec![check], earlier: None }
     }
 }

@@ -6,3 +6,4 @@ mod harness;
 mod merging;
 mod properties;
 mod stories;
+mod versions;

@@ -41,6 +41,8 @@ pub struct Limit {
     pub plain: Timestamp,
     /// Absent timers with due at or before this.
     pub absent: Timestamp,
+    /// Of these, the ones due after this fire although a stop may still be upstream (PROTOCOL §8.4).
+    pub proven: Timestamp,
     /// Only timers with due strictly before this.
     pub before: Option<Timestamp>,
 }
@@ -51,6 +53,8 @@ pub(crate) struct Due {
     pub(crate) run: bytes::Bytes,
     pub(crate) what: String,
     pub(crate) at: Timestamp,
+    /// A stop that happened before it may still come.
+    pub(crate) unproven: bool,
 }
 
 /// The earliest plain and the earliest absent timer of a profile.
@@ -94,7 +98,9 @@ pub(crate) fn earliest(state: &JourneyProfile, ws: &Workspace, limit: &Limit) ->
         let priority = version_of(ws, run).map_or(0, |j| j.priority);
         (timer.due, Reverse(priority), run.id.clone(), timer.what.clone())
     })?;
-    Some(Due { run: first.0.id.clone(), what: first.1.what.clone(), at: Timestamp::from_millis(first.1.due) })
+    let at = Timestamp::from_millis(first.1.due);
+    let unproven = first.1.kind() != TimerKind::Plain && at > limit.proven;
+    Some(Due { run: first.0.id.clone(), what: first.1.what.clone(), at, unproven })
 }
 
 /// Fires it. States are looked at first: a stop that came by time alone beats a send.

@@ -7,8 +7,8 @@ use bytes::Bytes;
 use waypost_runtime::{
     digest::{Digest, Part},
     ports::{
-        Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
-        Store, StoreError, Token,
+        Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, InitReply, Install, Meta, Offset, Read, ReadReply,
+        ReleaseReply, Store, StoreError, Token,
     },
     upkeep::{Snapshot, Upkeep, UpkeepReply},
 };
@@ -131,7 +131,7 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     claim_before_init(fixture, fresh()).await;
     installs_are_compared(fixture, fresh()).await;
     let mut cases = Vec::new();
-    for _ in 0..16 {
+    for _ in 0..17 {
         let case = Case { fixture, store: fixture.store(), partition: fresh() };
         assert_eq!(case.store.init(case.partition, &install()).await, Ok(InitReply::Created));
         assert_eq!(case.claim(A).await.previous, None);
@@ -152,7 +152,28 @@ pub async fn store_suite(fixture: &dyn StoreFixture, damaged: u32) {
     a_snapshot_comes_back(&next(), &next()).await;
     a_full_store_refuses_whole(&next()).await;
     parts_add_up(&next()).await;
+    deaths_are_noted_beside_the_state(&next()).await;
     damage_changes_nothing(&next(), damaged).await;
+}
+
+async fn deaths_are_noted_beside_the_state(case: &Case<'_>) {
+    let (store, p) = (&case.store, case.partition);
+    let before = case.dump().await;
+    assert_eq!(store.deaths(p).await, Ok(None));
+    let last = Deaths { offset: 999_999_999_999_999, count: 6, processes: vec![0, 1, u64::MAX], index: Some(999) };
+    for deaths in [Deaths { offset: 7, count: 1, processes: Vec::new(), index: None }, last] {
+        assert_eq!(store.note_deaths(p, Some(deaths.clone())).await, Ok(()));
+        assert_eq!(store.deaths(p).await, Ok(Some(deaths)));
+    }
+    let neighbour = PartitionId { index: p.index + 1_000, ..p };
+    assert_eq!(store.deaths(neighbour).await, Ok(None));
+    // Whoever owns it, and whatever becomes of the state.
+    assert_eq!(case.commit(&commit(0, 1, "v")).await, CommitReply::Ok);
+    assert!(store.deaths(p).await.is_ok_and(|deaths| deaths.is_some()));
+    assert_eq!(store.note_deaths(p, None).await, Ok(()));
+    assert_eq!(store.note_deaths(p, None).await, Ok(()));
+    assert_eq!(store.deaths(p).await, Ok(None));
+    assert_ne!(case.dump().await, before, "the commit");
 }
 
 async fn claim_before_init(fixture: &dyn StoreFixture, partition: PartitionId) {

@@ -3,7 +3,9 @@
 use async_trait::async_trait;
 use waypost_runtime::{
     digest::Part,
-    ports::{AuditReply, ClaimReply, Commit, CommitReply, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token},
+    ports::{
+        AuditReply, ClaimReply, Commit, CommitReply, Deaths, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError, Token,
+    },
     upkeep::{Head, Snapshot, Upkeep, UpkeepReply},
 };
 use waypost_types::PartitionId;
@@ -37,6 +39,14 @@ impl Store for MemoryStore {
 
     async fn audit(&self, partition: PartitionId, part: Part) -> Result<AuditReply, StoreError> {
         Self::audit(self, partition, part)
+    }
+
+    async fn deaths(&self, partition: PartitionId) -> Result<Option<Deaths>, StoreError> {
+        Self::deaths(self, partition)
+    }
+
+    async fn note_deaths(&self, partition: PartitionId, deaths: Option<Deaths>) -> Result<(), StoreError> {
+        Self::note_deaths(self, partition, deaths)
     }
 }
 

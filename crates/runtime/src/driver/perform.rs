@@ -8,7 +8,7 @@ use waypost_types::PartitionId;
 
 use super::{Done, Driver};
 use crate::{
-    machine::{Command, Input},
+    machine::{Alarm, Command, Input},
     ports::{Consumer, Log, LogError},
 };
 
@@ -60,6 +60,14 @@ impl Driver {
                 let partition = self.partition(index);
                 self.start(async move { Input::Audited(index, token, part, store.audit(partition, part).await) });
             }
+            Command::Deaths(index, token) => {
+                let partition = self.partition(index);
+                self.start(async move { Input::Deaths(index, token, store.deaths(partition).await) });
+            }
+            Command::NoteDeaths(index, token, deaths) => {
+                let partition = self.partition(index);
+                self.start(async move { Input::DeathsNoted(index, token, store.note_deaths(partition, deaths).await) });
+            }
             Command::Seek(index, offset) => {
                 if !self.membership.start(index, Some(offset))
                     && let Err(error) = consumer.seek(index, offset)
@@ -94,6 +102,12 @@ impl Driver {
             Command::Rejoin(reason) => {
                 warn!(role = %self.machine.role(), %reason, "leaving the group to join it anew");
                 self.rejoin = true;
+            }
+            Command::Alarm(index, alarm @ Alarm::Diverged { .. }) => {
+                error!(role = %self.machine.role(), partition = index, %alarm, "another history");
+            }
+            Command::Alarm(index, alarm @ Alarm::Gap { .. }) => {
+                warn!(role = %self.machine.role(), partition = index, %alarm, "a gap stays");
             }
             Command::Exit(reason) => {
                 error!(role = %self.machine.role(), %reason, "giving up");

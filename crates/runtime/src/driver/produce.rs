@@ -16,9 +16,9 @@ use tracing::warn;
 use waypost_types::{Span, Timestamp};
 
 use crate::{
+    append::dead,
     machine::{Destination, Produced},
     ports::{Append, AppendError, Offset, Producer},
-    processor::DeadLetter,
 };
 
 /// When a full queue, or a registry that did not answer, is tried again.
@@ -91,7 +91,7 @@ impl Outgoing {
         let mut append = Append { topic, partition, key: None, headers: Vec::new(), payload: Bytes::new() };
         match produced {
             Produced::Frame(frame) => append.payload = frame,
-            Produced::Dead { letter, origin } => dead(&mut append, letter, origin),
+            Produced::Dead { letter, origin } => (append.headers, append.payload) = dead(letter, origin),
             Produced::Public { key, headers, version, body } => {
                 append.key = Some(key);
                 append.headers = headers.into_iter().map(|(name, value)| (name, Bytes::from(value))).collect();
@@ -178,18 +178,6 @@ impl Outgoing {
         self.ask_at.values().copied().chain(self.full_until).min()
     }
 }
-
-/// A dead letter: the original bytes as value, what is known of them as headers.
-fn dead(append: &mut Append, letter: DeadLetter, origin: String) {
-    let DeadLetter { reason, door, detail, bytes, workspace } = letter;
-    let headers = [("reason", reason), ("door", door), ("detail", detail), ("workspace", workspace.to_string()), ("origin", origin)];
-    append.headers = headers.into_iter().map(|(name, value)| (name.to_owned(), Bytes::from(value))).collect();
-    // one that is larger than the topic takes would stop its partition for ever
-    append.payload = bytes.slice(..bytes.len().min(LETTER_MAX));
-}
-
-/// Bytes of an original that are kept; below the producer's limit.
-const LETTER_MAX: usize = 900_000;
 
 impl fmt::Debug for Outgoing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -8,7 +8,11 @@ use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{Span, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, auditing, committing, loading, proposing, queue, watching};
+use super::{
+    Phase, Turn, Worker, auditing, committing, loading,
+    poison::{SetAside, engines},
+    proposing, queue, watching,
+};
 use crate::{
     cache::Cache,
     channel_in::Receivers,
@@ -64,6 +68,10 @@ impl<P: Processor> Worker<P> {
         self.tempo = turn.pace.tempo(turn.now, turn.config);
         self.reads = loading::Reads::default();
         self.ticks = proposing::Ticks::default();
+        self.lives.reborn();
+        self.stuck = None;
+        self.set_aside = SetAside::default();
+        self.gaps.clear();
     }
 
     /// Whether the machine has to give it a new processor and a new life at the instant returned.
@@ -121,7 +129,7 @@ impl<P: Processor> Worker<P> {
             return;
         }
         match reply {
-            Ok(ClaimReply::Ok(claimed)) => self.replay(turn, *claimed),
+            Ok(ClaimReply::Ok(claimed)) => self.ask_deaths(turn, claimed),
             Ok(ClaimReply::Uninit) => self.halt(turn, "the store has no state of this partition; only `waypost init` creates it"),
             Ok(ClaimReply::Mismatch(there)) => {
                 self.halt(
@@ -138,7 +146,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Starts to fold from the committed offset; the own leader record will end the replay.
-    fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
+    pub(super) fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
         (self.off, self.folded, self.next) = (claimed.off, claimed.off, claimed.off);
         self.meta = claimed.meta;
         let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
@@ -148,8 +156,10 @@ impl<P: Processor> Worker<P> {
         if self.meta.eng == 0 {
             self.meta.eng = turn.config.engine;
         }
-        if self.meta.eng > turn.config.engine {
-            return self.halt(turn, format!("the state was folded by engine {}, this binary has {}", self.meta.eng, turn.config.engine));
+        if !turn.config.engines.contains(&self.meta.eng) {
+            let has = engines(turn.config);
+            return self
+                .halt(turn, format!("the state was folded by engine {}, this binary has {has}: run the one that has it", self.meta.eng));
         }
         let mut accepted = Vec::new();
         for (field, bytes) in claimed.sequences {
@@ -157,6 +167,8 @@ impl<P: Processor> Worker<P> {
             self.sequences.insert(field.clone(), tip);
             if let Some(source) = accepted_source(&field) {
                 accepted.push((source, tip));
+            } else if SetAside::is_slot(&field) {
+                self.set_aside.load(field, tip);
             } else {
                 self.stored_tips.insert(field, tip);
             }

@@ -229,7 +229,7 @@ impl<P: Processor> Worker<P> {
 
     /// When the next commit may go out, small or full.
     fn next_commit(&self, config: &Config, full: bool) -> Timestamp {
-        if self.is_far_ahead(config) || matches!(self.phase, Phase::Draining(_)) {
+        if self.is_far_ahead(config) || self.lives.is_bisecting() || matches!(self.phase, Phase::Draining(_)) {
             return Timestamp::ZERO;
         }
         self.committed_at.map_or(Timestamp::ZERO, |at| at.plus(if full { self.tempo.full } else { self.tempo.interval }))
@@ -318,6 +318,7 @@ impl<P: Processor> Worker<P> {
                 }
                 self.prune_timers();
                 self.got_on();
+                self.survived_commit();
                 if self.contested.is_some_and(|at| at < self.off) {
                     self.contested = None;
                     self.append_leader(turn);

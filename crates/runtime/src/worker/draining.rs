@@ -42,6 +42,7 @@ impl<P: Processor> Worker<P> {
                 let done = self.is_committed() && calls == 0 && !turn.publisher.own_pending(index);
                 if done || until <= turn.now {
                     self.phase = Phase::Releasing(turn.now.plus(RELEASE));
+                    self.note_release(turn);
                     turn.commands.push(Command::Release(index, self.token));
                 }
             }

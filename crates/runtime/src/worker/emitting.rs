@@ -27,13 +27,15 @@ pub(super) struct Scene {
     pub(super) trace: Bytes,
     /// Outputs so far; numbers the next one.
     pub(super) outputs: u32,
+    /// Whose partition channel brought it.
+    pub(super) source: Option<PartitionId>,
 }
 
 // === impl Scene ===
 
 impl Scene {
     pub(super) fn new(at: Timestamp, position: Position, trace: Bytes) -> Self {
-        Self { at, position, trace, outputs: 0 }
+        Self { at, position, trace, outputs: 0, source: None }
     }
 }
 
@@ -174,19 +176,28 @@ impl<P: Processor> Worker<P> {
     /// The record of this scene is set aside, or halts the partition where the role says so.
     pub(super) fn poisoned(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, record: &Record, poison: &Poison) {
         if P::HALTS.contains(&poison.reason) {
-            self.halt(turn, format!("record {}: {poison}", scene.position));
+            self.halt_at(turn, scene.position, format!("record {}: {poison}", scene.position));
             return;
         }
         let bytes = record.to_proto().encode_to_vec().into();
         self.dead_letter(turn, scene, poison.reason, &poison.detail, bytes, record.workspace, &record.key);
     }
 
-    /// The timer of this scene is set aside. The letter names it and its entity, and has no bytes: there is no record to send again.
+    /// The record of this scene is on the skip list.
+    pub(super) fn skip(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) {
+        turn.counters.skipped += 1;
+        self.begin_chain(scene.position);
+        let bytes = record.to_proto().encode_to_vec().into();
+        self.dead_letter(turn, scene, "SKIPPED", "the skip list names it", bytes, record.workspace, &record.key);
+    }
+
+    /// The timer of this scene is set aside, and not tried again. The letter names it and its entity, and has no bytes: there is no record to send again.
     pub(super) fn timer_poisoned(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, id: &EntityId, poison: &Poison) {
         if P::HALTS.contains(&poison.reason) {
             self.halt(turn, format!("timer at {}: {poison}", scene.position));
             return;
         }
+        self.set_aside(id, scene.at);
         let detail = format!("timer due {} of entity {}: {}", scene.at, hex::encode(id.as_bytes()), poison.detail);
         self.dead_letter(turn, scene, poison.reason, &detail, Bytes::new(), id.workspace(), id.key());
     }
@@ -203,7 +214,14 @@ impl<P: Processor> Worker<P> {
         key: &[u8],
     ) {
         turn.counters.dead_letters += 1;
-        let letter = DeadLetter { reason: reason.to_owned(), door: self.id.role.to_string(), detail: detail.to_owned(), bytes, workspace };
+        let letter = DeadLetter {
+            reason: reason.to_owned(),
+            door: self.id.role.to_string(),
+            detail: detail.to_owned(),
+            bytes,
+            workspace,
+            source: scene.source,
+        };
         self.emit_letter(scene, spread(turn.config.dead_partitions, workspace, key), letter);
     }
 }

@@ -14,9 +14,9 @@ use waypost_codec::{
     frame::{Frame, Record},
     inbox, kind,
 };
-use waypost_types::{EntityId, Position, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, emitting::Scene, queue::Queued, ticking::Tick, watching::lastrec};
+use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick, watching::lastrec};
 use crate::{
     channel_in::Verdict,
     ports::Offset,
@@ -47,6 +47,7 @@ pub(super) struct Work {
 struct Item {
     index: u32,
     record: Record,
+    source: Option<PartitionId>,
 }
 
 /// Whether a record, or a whole frame, is done.
@@ -70,7 +71,7 @@ impl<P: Processor> Worker<P> {
     pub(super) fn fold_ready(&mut self, turn: &mut Turn<'_>) {
         self.queue.seen();
         while self.is_folding() && self.define_missing() {
-            if self.work.is_none() && self.is_over_limits(turn.config, turn.publisher) {
+            if self.work.is_none() && (self.is_over_limits(turn.config, turn.publisher) || self.waits_for_commit()) {
                 break;
             }
             let Some(mut work) = self.work.take().or_else(|| self.next_work(turn)) else { break };
@@ -142,20 +143,26 @@ impl<P: Processor> Worker<P> {
         for section in frame.sections {
             let count = section.records.len();
             let mut skip = 0;
+            let from = section.source.map(|source| PartitionId { role: source.role, index: source.partition });
             if let Some(source) = section.source {
                 match self.received.judge(source, &section.records, &turn.config.rules) {
                     Verdict::Repeat { diverged } => {
                         turn.counters.repeats += count as u64;
-                        turn.counters.divergences += u64::from(diverged);
+                        if diverged {
+                            self.diverged(turn, source, count);
+                        }
                         skip = count;
                     }
                     Verdict::Gap => {
-                        turn.counters.gaps += 1;
+                        self.gapped(turn, source);
                         skip = count;
                     }
                     Verdict::Accept { skip: had, diverged } => {
                         turn.counters.repeats += had as u64;
-                        turn.counters.divergences += u64::from(diverged);
+                        if diverged {
+                            self.diverged(turn, source, count);
+                        }
+                        self.continued(source);
                         let tip = self.received.last(source.role, source.partition);
                         self.open.sequence(accepted_field(source.role, source.partition), tip);
                         skip = had;
@@ -165,7 +172,7 @@ impl<P: Processor> Worker<P> {
             for (i, record) in section.records.into_iter().enumerate() {
                 if i >= skip {
                     work.ends_batch |= matches!(record.kind, kind::TICK | kind::ENGINE_ACTIVATE);
-                    work.items.push_back(Item { index, record });
+                    work.items.push_back(Item { index, record, source: from });
                 }
                 index += 1;
             }
@@ -195,7 +202,8 @@ impl<P: Processor> Worker<P> {
         self.folded = work.offset + 1;
         self.meta.lastrec.clone_from(&work.lastrec);
         self.open.frame(work.appended, work.records, work.bytes);
-        if work.ends_batch || self.open.is_full(turn.config) {
+        self.survived_frame(work.offset);
+        if work.ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.config) {
             self.freeze(turn);
         }
     }
@@ -205,10 +213,25 @@ impl<P: Processor> Worker<P> {
         // A record enters with the earlier of two clocks: both must be fast to make it early.
         let at = record.at.unwrap_or_else(|| record.said.min(work.appended));
         let position = Position { offset: work.offset, index: item.index };
-        let mut scene = Scene { at, position, trace: record.trace.clone(), outputs: work.outputs };
-        if record.eng_min > self.meta.eng {
-            self.halt(turn, format!("record {position} asks for engine {}, this binary has {}", record.eng_min, turn.config.engine));
-            return Step::Done;
+        let mut scene = Scene { at, position, trace: record.trace.clone(), outputs: work.outputs, source: item.source };
+        // What has begun is gone on with.
+        if work.tick.is_none() {
+            if record.kind != kind::LEADER && self.is_skipped(turn, position) {
+                self.skip(turn, record, &mut scene);
+                return Step::Done;
+            }
+            if record.eng_min > *turn.config.engines.end() {
+                let has = engines(turn.config);
+                let why = format!("record {position} asks for engine {}, this binary has {has}: run one that has it", record.eng_min);
+                self.halt_at(turn, position, why);
+                return Step::Done;
+            }
+            if self.may_fold(turn, record, position) == Step::Blocked {
+                return Step::Blocked;
+            }
+            if !self.is_folding() {
+                return Step::Done;
+            }
         }
         let step = match record.kind {
             kind::TICK => return self.fold_tick(turn, work, record, &mut scene),
@@ -233,6 +256,7 @@ impl<P: Processor> Worker<P> {
             self.own_leader = Some(self.meta.leader);
             self.contested = None;
             self.phase = Phase::Leading;
+            self.lives.caught_up();
             self.ticks.begin(turn.now);
         } else if self.phase == Phase::Leading {
             // Of a claim before mine, or after it. The store knows: a commit behind it that goes through is
@@ -286,9 +310,11 @@ impl<P: Processor> Worker<P> {
     fn fold_engine(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
         self.begin_chain(scene.position);
         match inbox::EngineActivate::decode(record.body.clone()) {
-            Ok(activate) if activate.engine > turn.config.engine => {
-                self.halt(turn, format!("the log asks for engine {}, this binary has {}", activate.engine, turn.config.engine));
+            Ok(activate) if activate.engine > *turn.config.engines.end() => {
+                let has = engines(turn.config);
+                self.halt(turn, format!("the log activates engine {}, this binary has {has}: run one that has it", activate.engine));
             }
+            // One that is not above what is in force is dropped: control appends again whatever it is unsure of.
             Ok(activate) => self.meta.eng = self.meta.eng.max(activate.engine),
             Err(why) => self.poisoned(turn, scene, record, &unreadable(&why)),
         }
@@ -354,8 +380,12 @@ impl<P: Processor> Worker<P> {
 
     /// Up to which due timers may fire.
     pub(super) fn fireable(&self, turn: &Turn<'_>) -> Fireable {
-        let absent = self.meta.clk.min(self.meta.wm.plus(turn.config.slack));
-        Fireable { plain: self.meta.clk, absent, before: None }
+        let clk = self.meta.clk;
+        if !turn.config.rules.wm_gate {
+            return Fireable { plain: clk, absent: clk, proven: clk, before: None };
+        }
+        let proven = clk.min(self.meta.wm.plus(turn.config.slack));
+        Fireable { plain: clk, absent: proven.max(clk.minus(turn.config.patience)), proven, before: None }
     }
 
     /// The due of the entity's earliest timer that may fire.
@@ -363,7 +393,8 @@ impl<P: Processor> Worker<P> {
         let wakeups = self.cache.get(id)?.wakeups();
         let plain = wakeups.plain.filter(|due| *due <= limit.plain);
         let absent = wakeups.absent.filter(|due| *due <= limit.absent);
-        [plain, absent].into_iter().flatten().min().filter(|due| limit.before.is_none_or(|before| *due < before))
+        let due = [plain, absent].into_iter().flatten().min().filter(|due| limit.before.is_none_or(|before| *due < before))?;
+        (!self.is_set_aside(id, due)).then_some(due)
     }
 
     /// Fires the entity's earliest timer, if it has one that may; its log time is its due.
@@ -394,6 +425,7 @@ impl<P: Processor> Worker<P> {
             partition: self.id.index,
             leader: self.meta.leader,
             clk: self.meta.clk,
+            engine: self.meta.eng,
             entities: &mut entities,
             outputs: Vec::new(),
             jobs: Vec::new(),
@@ -446,6 +478,8 @@ impl<P: Processor> Worker<P> {
         // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
         let overdue = before.is_some_and(|before| before <= self.meta.clk);
         match after {
+            // Nothing wakes a timer that was set aside.
+            Some(due) if self.is_set_aside(id, due) => {}
             // What is held must show at once, and no longer than it is held.
             _ if P::HOLDS_FOR.is_some() && after != before => self.wake_at(id, after, offset),
             Some(due) if before.is_none_or(|before| due < before) || (changed && overdue) => self.wake_at(id, Some(due), offset),

@@ -58,7 +58,7 @@ impl<P: Processor> Worker<P> {
         let silence = if P::REPORTS_THROUGH { config.idle_tick } else { config.quiet_tick };
         let reasons = [
             self.timers.alarm().map(reached),
-            self.timers.asleep().filter(|due| *due <= free).map(reached),
+            self.timers.asleep().map(|due| reached(if due <= free { due } else { due.plus(config.patience) })),
             upstream.filter(|wm| P::WATERMARKED && *wm > self.meta.wm).map(|_| last.plus(config.watermark_tick)),
             Some(self.queue.received().max(last).plus(silence)),
         ];

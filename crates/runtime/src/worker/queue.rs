@@ -164,7 +164,11 @@ impl<P: Processor> Worker<P> {
             return false;
         }
         let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string());
-        let entities = frame.as_ref().map_or_else(|_| BTreeSet::new(), |frame| self.touched_by(turn, frame));
+        let entities = match &frame {
+            // Frame by frame nothing looks at a record before it is named.
+            Ok(frame) if !self.lives.is_bisecting() => self.touched_by(turn, frame),
+            Ok(_) | Err(_) => BTreeSet::new(),
+        };
         if !turn.config.rules.activations_in_log {
             self.define_early(frame.as_ref().ok());
         }

@@ -97,13 +97,17 @@ impl<P: Processor> Worker<P> {
                 Ok(false) => break,
                 Err(poison) => {
                     self.timer_poisoned(turn, scene, id, &poison);
-                    // It would be poison again at every tick: nothing wakes it until a record changes it.
+                    // It would be poison again at every tick.
                     self.wake_at(id, None, scene.position.offset);
                     return true;
                 }
             }
         }
         let (earliest, absent) = self.dues(id);
+        if earliest.is_some_and(|due| self.is_set_aside(id, due)) {
+            self.wake_at(id, None, scene.position.offset);
+            return fired;
+        }
         self.wake_at(id, earliest, scene.position.offset);
         if !fired && earliest.is_some_and(|due| due <= limit.plain) {
             self.timers.sleep(id, absent.unwrap_or(Timestamp::MAX));

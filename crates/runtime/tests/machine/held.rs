@@ -155,6 +155,14 @@ impl Bench {
                         inputs.push_back(Input::Produced(n, self.log.append(append)));
                     }
                     Command::NewProducer(life) => inputs.push_back(Input::ProducerReady(life)),
+                    Command::Watermarks(p) => {
+                        let (start, end) = self.log.watermarks(INBOX, 0).unwrap();
+                        inputs.push_back(Input::Watermarks(p, start, end));
+                    }
+                    Command::Deaths(p, token) => inputs.push_back(Input::Deaths(p, token, self.store.deaths(P))),
+                    Command::NoteDeaths(p, token, deaths) => {
+                        inputs.push_back(Input::DeathsNoted(p, token, self.store.note_deaths(P, deaths)));
+                    }
                     Command::Seek(_, offset) => self.position = Some(offset),
                     Command::Halted(_, why) => panic!("{why}"),
                     _ => {}

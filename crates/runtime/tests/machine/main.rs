@@ -4,10 +4,14 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot be set up fails")]
 #![expect(clippy::wildcard_enum_match_arm, reason = "a script names the few cases it is about")]
 
+mod channels;
+mod dying;
 mod embedded;
+mod engines;
 mod held;
 mod refolding;
 mod script;
+mod timing;
 mod toy;
 mod world;
 mod worlds;

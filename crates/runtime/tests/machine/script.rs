@@ -2,7 +2,7 @@
 //! Whatever happens, the entities and the accepted outputs are the same.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, atomic::AtomicU64},
 };
 
@@ -17,22 +17,25 @@ use waypost_runtime::{
     Command, Config, Input, Machine, RoleMachine, Rules,
     append::to_append,
     channel_in::{Receivers, Verdict},
+    machine::Alarm,
     ports::{Append, AppendError, ClaimReply, CommitReply, Install, LogError, Offset, ReadReply, StoreError, Token},
     processor::Job,
 };
-use waypost_types::{EntityId, Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, Layout, PartitionId, Position, Role, Span, Timestamp, WorkspaceId};
 
 use super::toy::{LAST, Toy, record};
 
 mod guards;
 
-const P: PartitionId = PartitionId { role: Role::Segmenter, index: 0 };
-const INBOX: &str = "wp1.segment";
-const OUT: &str = "wp1.journey";
+pub(super) const P: PartitionId = PartitionId { role: Role::Segmenter, index: 0 };
+pub(super) const INBOX: &str = "wp1.segment";
+pub(super) const OUT: &str = "wp1.journey";
+
+type Skips = BTreeSet<(PartitionId, Position)>;
 
 /// What goes wrong at one step.
 #[derive(Clone, Copy, Debug)]
-enum Fault {
+pub(super) enum Fault {
     None,
     /// The process dies before the step; another takes over.
     Killed,
@@ -50,43 +53,52 @@ enum Fault {
 
 /// What never comes back, from now on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Broken {
+pub(super) enum Broken {
     Nothing,
     Commits,
     Appends,
     Deliveries,
 }
 
-struct Bench {
-    machine: Box<dyn Machine>,
-    zombie: Option<(Box<dyn Machine>, Offset)>,
-    clock: VirtualClock,
-    log: MemoryLog,
-    store: MemoryStore,
-    pending: VecDeque<Command>,
-    position: Option<Offset>,
-    seed: u64,
-    config: Config,
-    jobs: Vec<Job>,
-    halted: Vec<String>,
-    gone: bool,
-    rejoins: usize,
-    exits: usize,
-    broken: Broken,
+pub(super) struct Bench {
+    pub(super) machine: Box<dyn Machine>,
+    pub(super) zombie: Option<(Box<dyn Machine>, Offset)>,
+    pub(super) clock: VirtualClock,
+    pub(super) log: MemoryLog,
+    pub(super) store: MemoryStore,
+    pub(super) pending: VecDeque<Command>,
+    pub(super) position: Option<Offset>,
+    pub(super) seed: u64,
+    pub(super) config: Config,
+    pub(super) partitions: u32,
+    pub(super) jobs: Vec<Job>,
+    pub(super) halted: Vec<String>,
+    pub(super) alarms: Vec<Alarm>,
+    pub(super) gone: bool,
+    /// The skip list that every machine begins with.
+    pub(super) skips: Skips,
+    pub(super) rejoins: usize,
+    pub(super) exits: usize,
+    pub(super) broken: Broken,
 }
 
-fn install() -> Install {
+pub(super) fn install() -> Install {
     Install { id: "00".repeat(16), layout: 1, format: 1 }
 }
 
-fn machine(seed: u64, config: &Config) -> Box<dyn Machine> {
-    let (layout, available) = (Layout { number: 1, partitions: 1 }, Arc::new(AtomicU64::new(u64::MAX)));
+fn machine(seed: u64, config: &Config, skips: &Skips, partitions: u32) -> Box<dyn Machine> {
+    let (layout, available) = (Layout { number: 1, partitions }, Arc::new(AtomicU64::new(u64::MAX)));
     let make = move |_| Toy::<1>::new(&available);
-    Box::new(RoleMachine::new(config.clone(), install(), layout, Box::new(Seeded::new(seed)), Box::new(make)))
+    Box::new(RoleMachine::new(config.clone(), install(), layout, Box::new(Seeded::new(seed)), Box::new(make)).skipping(skips.clone()))
 }
 
 impl Bench {
-    fn new(config: Config) -> Self {
+    pub(super) fn new(config: Config) -> Self {
+        Self::with_partitions(config, 1)
+    }
+
+    /// One worker of a layout of so many partitions.
+    pub(super) fn with_partitions(config: Config, partitions: u32) -> Self {
         let clock = VirtualClock::new(Timestamp::from_millis(1_000_000));
         let (log, store) = (MemoryLog::new(&clock), MemoryStore::new());
         for topic in [INBOX, OUT, "wp1.dead"] {
@@ -94,7 +106,7 @@ impl Bench {
         }
         store.init(P, &install()).unwrap();
         let mut bench = Self {
-            machine: machine(1, &config),
+            machine: machine(1, &config, &Skips::new(), partitions),
             zombie: None,
             clock,
             log,
@@ -103,22 +115,25 @@ impl Bench {
             position: None,
             seed: 1,
             config,
+            partitions,
             jobs: Vec::new(),
             halted: Vec::new(),
+            alarms: Vec::new(),
             gone: false,
             rejoins: 0,
             exits: 0,
             broken: Broken::Nothing,
+            skips: Skips::new(),
         };
         bench.handle(Input::Assigned(vec![0]));
         bench
     }
 
-    fn say(&self, key: &[u8], body: &[u8]) {
+    pub(super) fn say(&self, key: &[u8], body: &[u8]) {
         self.frame(vec![record(key, self.clock.now(), Bytes::copy_from_slice(body))]);
     }
 
-    fn frame(&self, records: Vec<Record>) {
+    pub(super) fn frame(&self, records: Vec<Record>) {
         self.log
             .append(Append {
                 topic: INBOX.into(),
@@ -130,23 +145,23 @@ impl Bench {
             .unwrap();
     }
 
-    fn handle(&mut self, input: Input) {
+    pub(super) fn handle(&mut self, input: Input) {
         let mut commands = Vec::new();
         self.machine.handle(self.clock.now(), input, &mut commands);
         self.pending.extend(commands);
     }
 
-    fn take_over(&mut self) -> Box<dyn Machine> {
+    pub(super) fn take_over(&mut self) -> Box<dyn Machine> {
         self.seed += 1;
         self.pending.clear();
         self.position = None;
-        let old = std::mem::replace(&mut self.machine, machine(self.seed, &self.config));
+        let old = std::mem::replace(&mut self.machine, machine(self.seed, &self.config, &self.skips, self.partitions));
         self.handle(Input::Assigned(vec![0]));
         old
     }
 
     /// Performs the next command, or delivers the next record, or lets time be looked at; false at rest.
-    fn step(&mut self, fault: Fault) -> bool {
+    pub(super) fn step(&mut self, fault: Fault) -> bool {
         match fault {
             Fault::Killed => drop(self.take_over()),
             Fault::Zombie => {
@@ -177,7 +192,7 @@ impl Bench {
     }
 
     /// The zombie reads on and publishes; its commits are refused, and it is told nothing.
-    fn haunt(&mut self) {
+    pub(super) fn haunt(&mut self) {
         let Some((machine, position)) = &mut self.zombie else { return };
         let mut commands = Vec::new();
         if let Ok(Some(delivery)) = self.log.read(INBOX, 0, *position) {
@@ -202,7 +217,7 @@ impl Bench {
         }
     }
 
-    fn perform(&mut self, command: Command, fault: Fault) {
+    pub(super) fn perform(&mut self, command: Command, fault: Fault) {
         let done = !matches!(fault, Fault::NotDone);
         let lost = matches!(fault, Fault::NotDone | Fault::NoAnswer);
         let unknown = || StoreError::Unknown("lost".to_owned());
@@ -250,6 +265,15 @@ impl Bench {
             }
             Command::Halted(_, why) => self.halted.push(why),
             Command::Gone(_) => self.gone = true,
+            Command::Deaths(p, token) => {
+                let reply = if lost { Err(unknown()) } else { self.store.deaths(P) };
+                self.handle(Input::Deaths(p, token, reply));
+            }
+            Command::NoteDeaths(p, token, deaths) => {
+                let reply = if done { self.store.note_deaths(P, deaths) } else { Err(unknown()) };
+                self.handle(Input::DeathsNoted(p, token, if lost { Err(unknown()) } else { reply }));
+            }
+            Command::Alarm(_, alarm) => self.alarms.push(alarm),
             Command::Rejoin(_) => self.rejoins += 1,
             Command::Exit(_) => self.exits += 1,
             Command::Answer(..) => {}
@@ -257,7 +281,7 @@ impl Bench {
     }
 
     /// Goes on until nothing is left to do for so long.
-    fn run_for(&mut self, ms: i64, mut fault: impl FnMut(usize) -> Fault) -> usize {
+    pub(super) fn run_for(&mut self, ms: i64, mut fault: impl FnMut(usize) -> Fault) -> usize {
         let (end, mut steps) = (self.clock.now().plus(Span::from_millis(ms)), 0);
         loop {
             while self.step(fault(steps)) {
@@ -272,12 +296,12 @@ impl Bench {
         }
     }
 
-    fn settle(&mut self) {
+    pub(super) fn settle(&mut self) {
         self.run_for(0, |_| Fault::None);
     }
 
     /// Bodies that a receiver accepts, in order.
-    fn accepted(&self) -> Vec<Bytes> {
+    pub(super) fn accepted(&self) -> Vec<Bytes> {
         let (mut receivers, mut bodies) = (Receivers::default(), Vec::new());
         for delivery in self.log.all(OUT, 0) {
             for section in Frame::decode(delivery.payload).unwrap().sections {
@@ -294,7 +318,7 @@ impl Bench {
         bodies
     }
 
-    fn outcome(&self) -> (BTreeMap<EntityId, Bytes>, Vec<Bytes>) {
+    pub(super) fn outcome(&self) -> (BTreeMap<EntityId, Bytes>, Vec<Bytes>) {
         let dump = self.store.dump(P).unwrap();
         assert_eq!(self.halted, [""; 0]);
         (dump.entities, self.accepted())

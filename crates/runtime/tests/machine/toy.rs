@@ -22,6 +22,8 @@ pub(crate) const LAST: u32 = 99;
 pub(crate) const TOPIC: &str = "waypost.decisions.v1";
 /// A timer due just then is poison; before every world begins.
 pub(crate) const POISONED: Timestamp = Timestamp::from_millis(500_000);
+/// A timer due just then panics.
+pub(crate) const KILLS: Timestamp = Timestamp::from_millis(500_001);
 pub(crate) const W: WorkspaceId = WorkspaceId::new(1);
 
 /// One stage: 0 identity, 1 segmenter, 2 orchestrator.
@@ -149,12 +151,17 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
         }
         counter.count += 1;
         counter.mix(&[fold.now().millis().cast_unsigned(), self.set, xxhash_rust::xxh3::xxh3_64(&record.body)]);
+        if fold.engine() > 1 {
+            // What the second engine of toys does otherwise.
+            counter.mix(&[u64::from(fold.engine())]);
+        }
         let after = |n: &[u8]| Some(fold.now().plus(Span::from_millis(i64::from(n[1]) * 100)));
         match *record.body {
             [b'p', ..] => counter.plain = after(&record.body),
             [b'a', ..] => counter.absent = after(&record.body),
             [b'c', ..] => (counter.plain, counter.absent) = (None, None),
             [b'z', ..] => counter.plain = Some(POISONED),
+            [b'k', ..] => counter.plain = Some(KILLS),
             [b'j', ..] => fold.start(1, record.key.clone()),
             [b'x', ..] if STAGE == 1 => panic!("toy"),
             [b'q', ..] if STAGE == 1 => return Err(Poison { reason: "TOY", detail: String::new() }),
@@ -184,6 +191,7 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
             fold.put(entity, counter);
             return Ok(false);
         };
+        assert_ne!(due, KILLS, "toy");
         if due == POISONED {
             return Err(Poison { reason: "TOY_TIMER", detail: "toy".to_owned() });
         }

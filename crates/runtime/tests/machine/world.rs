@@ -312,10 +312,12 @@ impl World {
                 | Command::Commit(..)
                 | Command::Read(..)
                 | Command::Audit(..)
+                | Command::Deaths(..)
+                | Command::NoteDeaths(..)
                 | Command::Watermarks(_)) => {
                     process.asked.push(asked);
                 }
-                Command::Rejoin(_) | Command::Answer(..) | Command::Exit(_) => {}
+                Command::Rejoin(_) | Command::Answer(..) | Command::Alarm(..) | Command::Exit(_) => {}
             }
         }
     }
@@ -385,6 +387,11 @@ impl World {
             }
             Command::Audit(p, token, part) => {
                 Input::Audited(p, token, part, if lost { Err(unanswered()) } else { self.store.audit(at(p), part) })
+            }
+            Command::Deaths(p, token) => Input::Deaths(p, token, if lost { Err(unanswered()) } else { self.store.deaths(at(p)) }),
+            Command::NoteDeaths(p, token, deaths) => {
+                let reply = if applied { self.store.note_deaths(at(p), deaths) } else { Err(unanswered()) };
+                Input::DeathsNoted(p, token, if lost { Err(unanswered()) } else { reply })
             }
             Command::Watermarks(p) => {
                 let (start, end) = self.log.watermarks(role.inbox().unwrap(), p).unwrap();
@@ -556,6 +563,10 @@ impl World {
                         Command::Claim(p, token) => inputs.push_back(Input::Claimed(p, token, store.claim(id, token, &install()))),
                         Command::Commit(p, commit) => inputs.push_back(Input::Committed(p, commit.token, store.commit(id, &commit))),
                         Command::Read(p, n, read) => inputs.push_back(Input::Loaded(p, read.token, n, store.read(id, &read))),
+                        Command::Deaths(p, token) => inputs.push_back(Input::Deaths(p, token, store.deaths(id))),
+                        Command::NoteDeaths(p, token, deaths) => {
+                            inputs.push_back(Input::DeathsNoted(p, token, store.note_deaths(id, deaths)));
+                        }
                         Command::Produce(n, destination, produced) => {
                             if let (Destination::Public { partition, .. }, Produced::Public { body, .. }) = (destination, produced) {
                                 public.entry(partition).or_default().push(body);
@@ -565,7 +576,7 @@ impl World {
                         Command::NewProducer(life) => inputs.push_back(Input::ProducerReady(life)),
                         Command::Watermarks(p) => inputs.push_back(Input::Watermarks(p, 0, end)),
                         Command::Audit(p, token, part) => inputs.push_back(Input::Audited(p, token, part, store.audit(id, part))),
-                        Command::Seek(..) => {}
+                        Command::Seek(..) | Command::Alarm(..) => {}
                         other => panic!("the auditor does not expect {other:?}"),
                     }
                 }

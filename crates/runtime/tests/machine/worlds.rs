@@ -25,6 +25,8 @@ const ON: Rules = Rules {
     lastrec_check: true,
     digest_check: true,
     run_ahead_limit: true,
+    wm_gate: true,
+    skip_list: true,
 };
 const CHECKED: Checks = Checks { commit_offset: true, commit_token: true, read_offset: true, read_token: true };
 

@@ -162,7 +162,7 @@ fn a_membership_ends_at_its_instant_and_not_before() {
     assert_eq!(fold.get(&entity).map(Profile::wakeups), Some(Wakeups { plain: None, absent: Some(due) }));
 
     let mut fold = Fold::new(due, Position { offset: 2, index: 0 }, &mut entities);
-    let until = |absent, before| Fireable { plain: due, absent, before };
+    let until = |absent, before| Fireable { plain: due, absent, proven: absent, before };
     for held in [until(due.minus(Span::from_millis(1)), None), until(due, Some(due))] {
         assert_eq!(processor.fire(&mut fold, &entity, held), Ok(false));
     }

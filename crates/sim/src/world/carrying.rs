@@ -49,12 +49,14 @@ impl World {
                 Command::Exit(why) => {
                     self.wrong.get_or_insert_with(|| format!("a process of {role} gives up: {why}"));
                 }
-                Command::Answer(..) => {}
+                Command::Answer(..) | Command::Alarm(..) => {}
                 asked @ (Command::Claim(..)
                 | Command::Release(..)
                 | Command::Commit(..)
                 | Command::Read(..)
                 | Command::Audit(..)
+                | Command::Deaths(..)
+                | Command::NoteDeaths(..)
                 | Command::Job(..)
                 | Command::Watermarks(_)) => process.asked.push(asked),
             }
@@ -222,6 +224,14 @@ impl World {
                 let reply = store.audit(at(p), part);
                 Input::Audited(p, token, part, if lost { Err(unknown()) } else { reply })
             }
+            Command::Deaths(p, token) => {
+                let reply = self.store.deaths(at(p));
+                Input::Deaths(p, token, if lost { Err(unknown()) } else { reply })
+            }
+            Command::NoteDeaths(p, token, deaths) => {
+                let reply = self.store.note_deaths(at(p), deaths);
+                Input::DeathsNoted(p, token, if lost { Err(unknown()) } else { reply })
+            }
             Command::Job(p, job) => {
                 let calls = self.processes[i].calls.clone();
                 // The provider of a world answers at once.
@@ -238,6 +248,7 @@ impl World {
             | Command::Gone(_)
             | Command::Halted(..)
             | Command::Rejoin(_)
+            | Command::Alarm(..)
             | Command::Exit(_) => return,
         };
         self.processes[i].answers.push(answer);

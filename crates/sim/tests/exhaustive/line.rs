@@ -106,7 +106,7 @@ impl Logic {
     pub(crate) fn fire(&self, line: &mut Line, partition: usize, now: Timestamp) -> Result<Vec<Record>, String> {
         line.fired = true;
         let store = &mut line.journeys[partition];
-        let limit = Fireable { plain: now, absent: now, before: None };
+        let limit = Fireable { plain: now, absent: now, proven: now, before: None };
         let mut sent = Vec::new();
         for id in store.keys().cloned().collect::<Vec<_>>() {
             for _ in 0..32 {

@@ -29,6 +29,7 @@ use crate::{
     journey::{Context, Effect, Input, Limit, erase, fire, fold, import},
     library::Library,
     manifest::parse_files,
+    version::Version,
 };
 
 const SHOP: WorkspaceId = WorkspaceId::new(1);
@@ -88,6 +89,9 @@ pub(super) struct World {
     pub(super) decisions: Vec<Decision>,
     /// Whether imports judge runs again.
     pub(super) rechecks: bool,
+    pub(super) engine: Version,
+    /// Up to when upstream is known to have told everything; none: it always has.
+    pub(super) proven: Option<Timestamp>,
 }
 
 /// A shop with these journeys: `name: spec…` each, the indented rest being the spec.
@@ -166,6 +170,8 @@ impl World {
             told: Vec::new(),
             decisions: Vec::new(),
             rechecks: true,
+            engine: Version::default(),
+            proven: None,
         }
     }
 
@@ -193,12 +199,19 @@ impl World {
 
     fn context(&mut self) -> Context {
         self.offset += 1;
-        Context { now: self.now, position: Position { offset: self.offset, index: 0 }, profile: self.profile, workspace: SHOP }
+        Context {
+            now: self.now,
+            position: Position { offset: self.offset, index: 0 },
+            profile: self.profile,
+            workspace: SHOP,
+            engine: self.engine,
+        }
     }
 
     /// Own timers first: those due before `until`.
     fn pass(&mut self, until: Timestamp) {
-        let limit = Limit { plain: until, absent: until, before: Some(until) };
+        let proven = self.proven.unwrap_or(until);
+        let limit = Limit { plain: until, absent: until, proven, before: Some(until) };
         loop {
             let (plain, absent) = crate::journey::wakeups(&self.state);
             let Some(due) = plain.into_iter().chain(absent).min().filter(|due| *due < until) else { break };

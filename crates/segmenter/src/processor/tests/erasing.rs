@@ -147,7 +147,7 @@ fn the_mark_goes_when_nothing_can_be_on_its_way_any_more() {
     let wakeups = |entities: &Entities| entities[&entity(&id(1))].as_ref().map(Profile::wakeups);
     assert_eq!(wakeups(&entities), Some(Wakeups { plain: Some(due), absent: None }));
     let mut fold = Fold::new(due, Position { offset: 9, index: 0 }, &mut entities);
-    let until = |plain| Fireable { plain, absent: Timestamp::MAX, before: None };
+    let until = |plain| Fireable { plain, absent: Timestamp::MAX, proven: Timestamp::MAX, before: None };
     assert_eq!(processor.fire(&mut fold, &entity(&id(1)), until(due.minus(Span::from_millis(1)))), Ok(false));
     assert_eq!(processor.fire(&mut fold, &entity(&id(1)), until(due)), Ok(true));
     let (kind, key, _, body) = journey(fold.outputs());
@@ -175,7 +175,7 @@ fn a_profile_drains_until_every_moved_node_has_flushed_or_settled() {
     run(&mut entities, &merge_state(1)).unwrap();
     let processor = SegmenterProcessor::new(Arc::new(Library::default()));
     let mut fold = Fold::new(due, Position { offset: 9, index: 0 }, &mut entities);
-    let limit = Fireable { plain: due, absent: Timestamp::ZERO, before: None };
+    let limit = Fireable { plain: due, absent: Timestamp::ZERO, proven: Timestamp::ZERO, before: None };
     assert_eq!(processor.fire(&mut fold, &entity(&id(1)), limit), Ok(true));
     assert_eq!(processor.fire(&mut fold, &entity(&id(1)), limit), Ok(false));
     assert_eq!(draining(&entities), Vec::<Bytes>::new());

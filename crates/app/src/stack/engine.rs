@@ -1,0 +1,28 @@
+//! `waypost engine activate`: a later engine for every partition, once every process has it.
+
+use std::{process::ExitCode, time::Duration};
+
+use anyhow::Context as _;
+use waypost_control::{activate_engine, check_engine};
+use waypost_runtime::{host::SystemClock, install, ports::Clock as _, progress::Directory};
+
+use super::{block_on, log};
+use crate::{config::Config, screen};
+
+/// Every process says once a second what it has.
+const LISTEN: Duration = Duration::from_secs(3);
+
+/// Listens to who runs, and activates where nothing stands in the way.
+pub(crate) fn activate(config: &Config, number: u32) -> anyhow::Result<ExitCode> {
+    block_on(async {
+        let (log, prefix) = (log(config)?, &config.install.prefix);
+        let layout = install::load_install(&*log, prefix).await?.layout();
+        let directory = Directory::follow(log.clone(), prefix);
+        tokio::time::sleep(LISTEN).await;
+        let now = SystemClock.now();
+        check_engine(&directory, layout, number, now).context("nothing was activated")?;
+        activate_engine(&log, prefix, layout, number, now).await?;
+        screen(&format!("engine {number} is activated; each partition changes where its log says so"), false);
+        Ok(ExitCode::SUCCESS)
+    })
+}
