@@ -238,7 +238,7 @@ impl<P: Processor> Machine for RoleMachine<P> {
             Input::Skips(skips) => {
                 self.skips.extend(skips);
                 for partition in self.workers.keys().copied().collect::<Vec<_>>() {
-                    self.step(now, commands, partition, |worker, turn| worker.skips_changed(turn));
+                    self.step(now, commands, partition, Worker::skips_changed);
                 }
             }
             Input::Produced(number, result) => {

@@ -37,6 +37,7 @@ async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoRespons
 
 /// What is wrong with what the partition receives.
 fn channels(p: &Progress, now: Timestamp) -> String {
-    let gap = p.gap.map(|since| format!(", a gap for {}", now.since(since))).unwrap_or_default();
-    p.diverged.iter().map(|source| format!(", {source} diverged")).collect::<String>() + &gap
+    let mut wrong: Vec<String> = p.diverged.iter().map(|source| format!(", {source} diverged")).collect();
+    wrong.extend(p.gap.map(|since| format!(", a gap for {}", now.since(since))));
+    wrong.concat()
 }

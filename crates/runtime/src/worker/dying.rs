@@ -38,11 +38,15 @@ pub(super) struct Lives {
     passed: bool,
     stored: Option<Deaths>,
     wanted: Option<Deaths>,
-    under_way: Option<Option<Deaths>>,
+    under_way: Option<Note>,
     attempts: u32,
     /// When to ask, or to note, again.
     again: Option<Timestamp>,
 }
+
+/// What the store is being told.
+#[derive(Debug)]
+struct Note(Option<Deaths>);
 
 // === impl Lives ===
 
@@ -126,7 +130,7 @@ impl<P: Processor> Worker<P> {
         if token != self.token {
             return;
         }
-        let Some(noted) = self.lives.under_way.take() else { return };
+        let Some(Note(noted)) = self.lives.under_way.take() else { return };
         match reply {
             Ok(()) => {
                 self.lives.stored = noted;
@@ -153,7 +157,7 @@ impl<P: Processor> Worker<P> {
             }
         } else if self.is_folding() && self.lives.under_way.is_none() && self.lives.wanted != self.lives.stored {
             let wanted = self.lives.wanted.clone();
-            self.lives.under_way = Some(wanted.clone());
+            self.lives.under_way = Some(Note(wanted.clone()));
             turn.commands.push(Command::NoteDeaths(self.id.index, self.token, wanted));
         }
     }
