@@ -1,5 +1,7 @@
 //! What people do in a world: few of them, with few identifiers, so that they meet often.
 
+use std::collections::BTreeMap;
+
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
@@ -171,11 +173,20 @@ fn act(chance: &mut Chance, person: &mut Person, (storm, deaf): (bool, bool), nu
     }
 }
 
-/// Everybody touches many carts within a moment: many timers come due at once.
+/// Carts of one person: a profile keeps five, and there are two more names for them.
+const MOST_CARTS: usize = 3;
+
+/// Everybody touches some carts within a moment: many timers come due at once.
 fn burst(chance: &mut Chance, people: &[Person], events: usize, start: Timestamp, appends: &mut Vec<Append>) {
     let mut at = start.plus(chance.span(2_500, 12_000));
+    let mut touched = BTreeMap::<usize, usize>::new();
     for number in 0..chance.small(10) {
         let Some(person) = chance.pick(people) else { return };
+        let carts = touched.entry(person.name).or_default();
+        *carts += 1;
+        if *carts > MOST_CARTS {
+            continue;
+        }
         let text = |name: &str, value: String| (name.to_owned(), Value::text(value));
         let cart = vec![text("cart_id", format!("b{number}")), text("product_id", "p0".to_owned())];
         let traits = vec![text("email", format!("u{}@people.example", person.name))];

@@ -164,10 +164,6 @@ impl Bench {
                         inputs.push_back(Input::DeathsNoted(p, token, self.store.note_deaths(P, deaths)));
                     }
                     Command::Seek(_, offset) => self.position = Some(offset),
-                    Command::Watermarks(p) => {
-                        let (start, end) = self.log.watermarks(INBOX, 0).unwrap();
-                        inputs.push_back(Input::Watermarks(p, start, end));
-                    }
                     Command::Halted(_, why) => panic!("{why}"),
                     _ => {}
                 }

@@ -152,7 +152,7 @@ fn at_rest(scenario: &Scenario, line: &Line) -> Result<(), String> {
         .collect();
     let root = |mut id: Vec<u8>| {
         for _ in 0..nodes.len() {
-            id = nodes.get(&id).map_or(id.clone(), |n| n.parent.to_vec());
+            id = nodes.get(&id).map_or_else(|| id.clone(), |n| n.parent.to_vec());
         }
         id
     };

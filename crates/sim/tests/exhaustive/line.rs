@@ -96,7 +96,9 @@ impl Logic {
         let outputs = match role {
             Role::Identity => fold(&self.identity, &mut line.identity[partition], partition, &record),
             Role::Segmenter => fold(&self.segmenter, &mut line.segments[partition], partition, &record),
-            _ => fold(&self.orchestrator, &mut line.journeys[partition], partition, &record),
+            Role::Orchestrator | Role::Ingest | Role::Sender | Role::Control => {
+                fold(&self.orchestrator, &mut line.journeys[partition], partition, &record)
+            }
         }
         .map_err(|why| format!("{role}/{partition} could not fold kind {}: {why}", record.kind))?;
         self.publish(line, seat, &record, outputs)
