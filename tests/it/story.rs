@@ -239,9 +239,8 @@ fn a_refused_recipient_and_a_busy_server_end_as_they_should() {
     assert_eq!((bounced["reason"].as_str(), bounced["spec_name"].as_str()), (Some("PROVIDER_RECIPIENT"), Some("Email Bounced")));
     // the address is known to be dead from now on
     shop.touch(&user("nobody"), "k-nobody");
-    let run = run_of(shop, "k-nobody");
-    let row = shop.message("the suppression", |row| row["run"] == run && row["step"] == "remind");
-    assert_eq!((row["name"].as_str(), row["reason"].as_str()), (Some("Message Failed"), Some("SUPPRESSED_HARD_BOUNCE")));
+    let stopped = shop.decision("the stop", |row| row["key"] == "k-nobody" && row["what"] == "STOPPED");
+    assert_eq!(stopped["reason"], "SUPPRESSED_HARD_BOUNCE");
     // 451 means again, half a minute later
     shop.mail(&busy, "greet Ann");
     assert_eq!(shop.sink.to(&busy).len(), 1);

@@ -1,3 +1,4 @@
+//! Target `mail` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| waypost_fuzz::run("mail", data));

@@ -1,3 +1,4 @@
+//! Target `state` under libFuzzer.
 #![no_main]
 
 libfuzzer_sys::fuzz_target!(|data: &[u8]| waypost_fuzz::run("state", data));

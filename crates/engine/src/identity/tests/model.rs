@@ -415,7 +415,6 @@ fn every_event_is_folded_in_the_state_of_those_before_it() {
 fn without_flush_or_hold_some_world_goes_wrong() {
     for rules in [Rules { flush: false, ..Rules::default() }, Rules { hold: false, ..Rules::default() }] {
         let (wrong, _) = first_wrong(0..2_000, rules);
-        println!("{rules:?}: {wrong:?}");
         assert!(wrong.is_some(), "{rules:?}");
     }
 }
