@@ -11,6 +11,7 @@ mod dev;
 mod doors;
 mod http;
 mod public;
+mod rebalancing;
 mod shop;
 mod smtp_sink;
 mod stack;

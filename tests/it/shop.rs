@@ -128,9 +128,19 @@ impl Shop {
 
     /// Starts a role that does not run.
     pub(crate) fn start(&self, role: &'static str) {
-        let process = self.launch.start(role, &["serve", "--role", role]);
-        let before = self.lock().insert(role, process);
-        assert!(before.is_none(), "{role} runs already");
+        self.start_as(role, role);
+    }
+
+    /// Starts a further process of a role under a name of its own.
+    pub(crate) fn start_as(&self, name: &'static str, role: &str) {
+        let process = self.launch.start(name, &["serve", "--role", role]);
+        let before = self.lock().insert(name, process);
+        assert!(before.is_none(), "{name} runs already");
+    }
+
+    /// What a process has logged so far.
+    pub(crate) fn log(&self, name: &str) -> String {
+        fs::read_to_string(self.launch.logs.join(format!("{name}.log"))).unwrap()
     }
 
     /// `kill -9`.

@@ -15,7 +15,7 @@ use waypost_runtime::{
     driver::{Driver, Exit, Handle, NoJobs, Ports, SchemaIds, Settings},
     host::{OsEntropy, SystemClock},
     install::{InitSettings, InstallRecord, doctor, init, load_install},
-    ports::{Append, Clock, Log, Offset, Store},
+    ports::{Append, ClaimReply, Clock, Log, Offset, Store, Token},
     progress::{Directory, Speaker},
 };
 use waypost_types::{PartitionId, Role, Span};
@@ -205,6 +205,40 @@ pub(crate) async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Stri
     let running: Vec<Running> = roles.map(|role| rig.start(role)).into();
     rig.say(said, said + 20).await;
     rig.await_public(said + 20).await;
+    for (handle, task) in running {
+        handle.drain().await;
+        assert_eq!(task.await.expect("no panic"), Exit::Drained);
+    }
+}
+
+/// Somebody keeps claiming what a running process owns, until it has left its group and joined it again, which `joins` counts.
+#[allow(dead_code, reason = "not every adapter shows it")]
+pub(crate) async fn duel(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: String, joins: Arc<AtomicU64>) {
+    let settings = InitSettings::new(prefix.clone(), 4, 1);
+    let record = init(&*log, &*store, &mut OsEntropy, &settings).await.expect("initialised").record;
+    let directory = Directory::follow(Arc::clone(&log), &prefix);
+    let rig = Rig { log, store, prefix, record, directory };
+    let running: Vec<Running> = [Role::Identity, Role::Segmenter, Role::Orchestrator].map(|role| rig.start(role)).into();
+    let mut said = 20;
+    rig.say(0, said).await;
+    rig.await_public(said).await;
+    let before = joins.load(std::sync::atomic::Ordering::SeqCst);
+    for round in 0_u8.. {
+        assert!(round < 100, "the duel does not end");
+        for index in 0..4 {
+            let partition = PartitionId { role: Role::Segmenter, index };
+            let claimed = rig.store.claim(partition, Token([round; 16]), &rig.record.install()).await;
+            assert!(matches!(claimed, Ok(ClaimReply::Ok(_))), "{claimed:?}");
+        }
+        rig.say(said, said + 7).await;
+        said += 7;
+        tokio::time::sleep(Duration::from_millis(600)).await;
+        if joins.load(std::sync::atomic::Ordering::SeqCst) > before {
+            break;
+        }
+    }
+    rig.await_public(said).await;
+    assert_eq!(rig.counts(&running[1], Role::Segmenter).await.0, said);
     for (handle, task) in running {
         handle.drain().await;
         assert_eq!(task.await.expect("no panic"), Exit::Drained);
