@@ -205,7 +205,7 @@ P
     kafka.Kafka "$DIR/kafka/server.properties" >>"$log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$DIR/kafka/pid"
-  wait_for Kafka 60 "$pid" "$log" listens "$kp"
+  wait_for Kafka 180 "$pid" "$log" listens "$kp"
 }
 
 redis_up() {
