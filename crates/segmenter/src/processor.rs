@@ -2,7 +2,7 @@
 
 mod erasing;
 
-use std::{borrow::Cow, collections::BTreeMap, sync::Arc};
+use std::{borrow::Cow, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
@@ -17,7 +17,7 @@ use waypost_codec::{
     state::SegmentProfile,
 };
 use waypost_engine::{
-    definitions::{DefinitionSet, Policy, Workspace},
+    definitions::{DefinitionSet, Workspace},
     drain,
     library::Library,
     record_id,
@@ -70,7 +70,10 @@ impl SegmenterProcessor {
 
     /// A workspace's definitions; without any in force, those of an empty one.
     fn workspace(&self, id: WorkspaceId) -> Cow<'_, Workspace> {
-        self.set.as_ref().and_then(|set| set.workspaces.get(&id)).map_or_else(|| Cow::Owned(empty(id)), |w| Cow::Borrowed(w.as_ref()))
+        self.set
+            .as_ref()
+            .and_then(|set| set.workspaces.get(&id))
+            .map_or_else(|| Cow::Owned(Workspace::empty(id)), |w| Cow::Borrowed(w.as_ref()))
     }
 
     fn item(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
@@ -359,21 +362,6 @@ const fn word(truth: Truth) -> &'static str {
         Truth::No => "no",
         Truth::Yes => "yes",
         Truth::Unknown => "unknown",
-    }
-}
-
-fn empty(id: WorkspaceId) -> Workspace {
-    Workspace {
-        id,
-        name: String::new(),
-        policy: Policy::default(),
-        topics: BTreeMap::new(),
-        channels: BTreeMap::new(),
-        segments: BTreeMap::new(),
-        segment_order: Vec::new(),
-        templates: BTreeMap::new(),
-        journeys: BTreeMap::new(),
-        sources: BTreeMap::new(),
     }
 }
 

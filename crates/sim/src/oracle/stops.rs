@@ -26,9 +26,22 @@ struct Known {
     merged: bool,
 }
 
+/// When the log of its identifier took an event, by the broker's clock. That is what a watermark speaks of: `at`
+/// may be older by as much as the broker is ahead of the door.
+pub(super) fn acknowledged(folded: &Partitions) -> BTreeMap<[u8; 16], Timestamp> {
+    let mut times = BTreeMap::new();
+    for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Identity) {
+        for accepted in meaning.accepted.iter().filter(|accepted| accepted.record.kind == kind::EVENT) {
+            times.entry(accepted.record.id).or_insert(accepted.appended);
+        }
+    }
+    times
+}
+
 /// No send is decided for what an order ended that stands before it in the log of the same profile; and, where
 /// no profiles were joined, none against an order that was acknowledged before the timer was due.
 pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
+    let times = acknowledged(folded);
     let mut orders: BTreeMap<Bytes, Vec<(Timestamp, i64)>> = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         for accepted in &meaning.accepted {
@@ -37,7 +50,7 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
                 // By a joined identifier's old road it may come too late; only the direct one is promised.
                 && accepted.record.via == 0
             {
-                let at = accepted.record.at.unwrap_or(accepted.appended);
+                let at = times.get(&accepted.record.id).copied().unwrap_or(accepted.appended);
                 orders.entry(accepted.record.key.clone()).or_default().push((at, event.event_time));
             }
         }

@@ -6,12 +6,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use bytes::Bytes;
 use waypost_codec::kind;
 use waypost_types::{Role, Span, Timestamp};
 
 use super::{
     Partitions, Wrong,
-    stops::{event_of, send_of, text_of},
+    stops::{acknowledged, event_of, send_of, text_of},
 };
 use crate::world::World;
 
@@ -22,14 +23,26 @@ const PATIENCE: Span = Span::from_secs(3);
 struct Token {
     /// Log time of the ticket, or the pledge; none while no definitions were in force where it was folded.
     asked: Option<Timestamp>,
+    /// When its keeping was acknowledged.
     kept: Option<Timestamp>,
+    /// Where its events were folded.
+    profiles: BTreeSet<Bytes>,
     /// Its profile was reached by an old road, or joined meanwhile.
     travelled: bool,
+}
+
+impl Token {
+    /// Its events stayed with one profile: neither was it joined, nor did its identifier, a cookie that two user
+    /// ids claimed, become somebody else's in between.
+    fn stayed(&self) -> bool {
+        !self.travelled && self.profiles.len() == 1
+    }
 }
 
 /// Every token has the messages it must have. Returns how many were foreseen.
 pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
     let mut tokens: BTreeMap<(&str, String), Token> = BTreeMap::new();
+    let times = acknowledged(folded);
     let mut sent: BTreeMap<(String, String), u64> = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         let mut open = false;
@@ -47,8 +60,9 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
             };
             let token = tokens.entry((journey, token)).or_default();
             token.travelled |= travelled;
+            token.profiles.insert(accepted.record.key.clone());
             if event.name == "Pledge Kept" {
-                token.kept = Some(at);
+                token.kept = Some(times.get(&accepted.record.id).copied().unwrap_or(accepted.appended));
             } else {
                 token.asked = open.then_some(at);
             }
@@ -71,7 +85,7 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
         let due = asked.plus(PATIENCE);
         let (must, may) = match (*journey, token.kept) {
             ("ticket", _) | (_, None) => (!deaf, true),
-            (_, Some(kept)) => (false, token.travelled || kept.plus(world.config.slack) >= due),
+            (_, Some(kept)) => (false, !token.stayed() || kept.plus(world.config.slack) >= due),
         };
         foreseen += u64::from(must || !may);
         if sent > 1 || (must && sent == 0) || (!may && sent > 0) {
