@@ -1,5 +1,6 @@
 //! Worlds, and holes in them.
 
 mod common;
+mod regressions;
 mod switches;
 mod worlds;

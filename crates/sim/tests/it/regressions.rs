@@ -1,0 +1,34 @@
+//! Worlds that showed something wrong once, each under the name of what it was: they hold, and stay so.
+
+use crate::common::on_all_cores;
+use waypost_sim::{Scenario, Switches, run};
+
+/// A scenario as `waypost-sim` prints it, and what was wrong in it.
+const ONCE_WRONG: &[(&str, &str)] = &[
+    ("1396", "an order's time was that of its record, or a token was thought to stay with one profile"),
+    ("1580", "an order's time was that of its record, or a token was thought to stay with one profile"),
+    ("1596", "an order's time was that of its record, or a token was thought to stay with one profile"),
+    ("2466", "the broker's clock ahead of the door's: an order counted as acknowledged before it was appended"),
+    ("2853", "a cookie became shared between a pledge and its keeping"),
+    (
+        "2466/process-clocks,zombie,repacked,append-lost,append-late,overtaken,silent-after,kill.1,stuck.2-7,skip.0,m0-24,m26,m28-31,m33-52",
+        "the same, with nothing else about",
+    ),
+];
+
+#[test]
+fn what_was_wrong_once_holds() {
+    let wrong = on_all_cores(ONCE_WRONG.to_vec(), |(text, once)| {
+        let scenario: Scenario = text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
+        run(&scenario, Switches::default(), false).wrong.map(|wrong| format!("world {text} ({once}): {wrong}"))
+    });
+    let wrong: Vec<String> = wrong.into_iter().flatten().collect();
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn each_is_named_once() {
+    for (at, (text, _)) in ONCE_WRONG.iter().enumerate() {
+        assert!(ONCE_WRONG[..at].iter().all(|(other, _)| other != text), "{text}");
+    }
+}
