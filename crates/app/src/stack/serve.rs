@@ -19,7 +19,7 @@ use waypost_providers::{
     smtp::{self, Smtp, SmtpSettings, Tls},
 };
 use waypost_runtime::{
-    Config as Limits, Machine,
+    Config as Limits,
     door::LogDoor,
     driver::{Driver, Exit, Handle, Jobs, LocalOwners, NoJobs, Ports, Settings},
     host::{OsEntropy, SystemClock},
@@ -74,7 +74,7 @@ struct Process {
 }
 
 /// The sender's work, on the ports of this process.
-struct SenderJobs(Calls);
+struct SenderJobs(Arc<Calls>);
 
 #[async_trait]
 impl Jobs for SenderJobs {
@@ -124,8 +124,13 @@ impl Process {
         let mut handles = BTreeMap::new();
         let mut drivers = Vec::new();
         let keyed = roles.iter().filter(|r| r.inbox().is_some()).count();
+        let calls = roles.contains(&Role::Sender).then(|| self.calls(config)).transpose()?;
         for role in roles.iter().filter(|r| r.inbox().is_some()) {
-            let (machine, jobs) = self.machine(config, *role, keyed)?;
+            let machine = machines::machine(&self.record, &self.catalog, *role, Self::limits(config, *role, keyed))?;
+            let jobs: Arc<dyn Jobs> = match &calls {
+                Some(calls) if *role == Role::Sender => Arc::new(SenderJobs(Arc::clone(calls))),
+                Some(_) | None => Arc::new(NoJobs),
+            };
             let ports = Ports {
                 log: Arc::clone(&self.log),
                 store: Arc::clone(&self.store),
@@ -163,7 +168,7 @@ impl Process {
             let listener = tokio::net::TcpListener::bind(&config.admin.listen)
                 .await
                 .with_context(|| format!("admin.listen {}", config.admin.listen))?;
-            let router = admin::router(Arc::clone(&self.directory));
+            let router = admin::router(Arc::clone(&self.directory), calls);
             loops.spawn(async move { axum::serve(listener, router).await.context("admin") });
         }
         if roles.contains(&Role::Ingest) {
@@ -220,15 +225,10 @@ impl Process {
         }
     }
 
-    fn machine(&self, config: &Config, role: Role, keyed: usize) -> anyhow::Result<(Box<dyn Machine>, Arc<dyn Jobs>)> {
-        let machine = machines::machine(&self.record, &self.catalog, role, Self::limits(config, role, keyed))?;
-        let jobs: Arc<dyn Jobs> = if role == Role::Sender {
-            let library = Arc::clone(self.catalog.library());
-            Arc::new(SenderJobs(Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock))))
-        } else {
-            Arc::new(NoJobs)
-        };
-        Ok((machine, jobs))
+    /// The calls of all the sender's partitions here.
+    fn calls(&self, config: &Config) -> anyhow::Result<Arc<Calls>> {
+        let library = Arc::clone(self.catalog.library());
+        Ok(Arc::new(Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock))))
     }
 
     async fn ingest(
