@@ -7,6 +7,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     error::RDKafkaErrorCode,
+    metadata::MetadataPartition,
 };
 use waypost_runtime::ports::{LogError, Offset, TopicSpec};
 use waypost_types::Timestamp;
@@ -24,6 +25,11 @@ const LOOKS: usize = 100;
 /// What brokers say of a partition while its leader moves.
 const MOVING: [RDKafkaErrorCode; 3] =
     [RDKafkaErrorCode::NotLeaderForPartition, RDKafkaErrorCode::LeaderNotAvailable, RDKafkaErrorCode::FencedLeaderEpoch];
+
+/// The same, or that a new partition has not been heard of.
+fn is_on_its_way(code: RDKafkaErrorCode) -> bool {
+    MOVING.contains(&code) || matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition)
+}
 
 /// A client for questions and one for administration.
 pub(crate) struct Admin {
@@ -111,12 +117,26 @@ impl Admin {
         Ok(created)
     }
 
+    /// Until every partition has a leader that knows of it: one broker may tell of a topic that another one has not
+    /// heard of yet.
     async fn await_leaders(&self, spec: &TopicSpec) -> Result<(), LogError> {
         for _ in 0..LOOKS {
             let (name, partitions) = (spec.name.clone(), spec.partitions as usize);
             let led = self.ask(move |client| {
                 let metadata = client.fetch_metadata(Some(&name), LIMIT).map_err(|e| log_error(&e))?;
-                Ok(metadata.topics().first().is_some_and(|t| t.partitions().iter().filter(|p| p.leader() >= 0).count() == partitions))
+                let Some(topic) = metadata.topics().first() else { return Ok(false) };
+                let led: Vec<i32> = topic.partitions().iter().filter(|p| p.leader() >= 0).map(MetadataPartition::id).collect();
+                let knows = |partition: &i32| match client.fetch_watermarks(&name, *partition, LIMIT) {
+                    Ok(_) => Ok(true),
+                    Err(error) if error.rdkafka_error_code().is_some_and(is_on_its_way) => Ok(false),
+                    Err(error) => Err(log_error(&error)),
+                };
+                for partition in &led {
+                    if !knows(partition)? {
+                        return Ok(false);
+                    }
+                }
+                Ok(led.len() == partitions)
             });
             if led.await? {
                 return Ok(());
