@@ -125,6 +125,35 @@ async fn a_log_folds_to_what_is_stored_whatever_the_batches() {
     assert!(entities > 0);
 }
 
+/// Committed and taken up again behind any frame, in batches and commits of any size.
+#[tokio::test]
+async fn a_log_that_is_cut_anywhere_folds_to_the_same_bytes() {
+    let mut rig = Rig::new(1);
+    rig.story();
+    let mut cuts = 0;
+    for partition in rig.heads().await.into_keys() {
+        let stored = rig.snapshot(partition).await;
+        for cut in 0..=stored.off {
+            let size = 1 + usize::try_from(cut % 7).unwrap();
+            let small = Config {
+                batch_records: size,
+                batch_bytes: 40 * size,
+                commit_entities: size,
+                cache_entities: size,
+                commit_interval: Span::ZERO,
+                ..Config::default()
+            };
+            let before = rig.refold(&small, partition, Snapshot::empty(install()), cut).await.unwrap();
+            assert_eq!(before.off, cut, "{partition}");
+            let whole = rig.refold(&Config::default(), partition, before, stored.off).await.unwrap();
+            assert_eq!(differences(&whole, &stored), [], "{partition} cut at {cut}");
+            assert_eq!(whole, stored, "{partition} cut at {cut}");
+            cuts += 1;
+        }
+    }
+    assert!(cuts > 60, "only {cuts} cuts");
+}
+
 #[tokio::test]
 async fn what_was_lost_in_silence_is_named() {
     let mut rig = Rig::new(1);
