@@ -94,7 +94,7 @@ const fn kind(name: &'static str, weight: u64, run: Run) -> Kind {
     Kind { name, weight, run }
 }
 
-const KINDS: [Kind; 28] = [
+const KINDS: [Kind; 31] = [
     kind("kill", 20, Run::Seat(AtSeat::Kill)),
     kind("pause", 5, Run::Seat(AtSeat::Stop { least: 1_000, most: 6_000 })),
     // past the session timeout of 10 s: it wakes up as a zombie
@@ -114,9 +114,12 @@ const KINDS: [Kind; 28] = [
     kind("smtp-silent", 3, Run::Smtp(sink::Manner::Silent)),
     kind("smtp-dies", 4, Run::Smtp(sink::Manner::DiesAfterData)),
     kind("smtp-mute", 3, Run::Smtp(sink::Manner::SilentAfterData)),
+    kind("smtp-slow", 2, Run::Smtp(sink::Manner::Slow)),
+    kind("smtp-resets", 2, Run::Smtp(sink::Manner::Closed)),
     kind("smtp-busy", 2, Run::Smtp(sink::Manner::Busy)),
     kind("smtp-429", 2, Run::Smtp(sink::Manner::Throttles)),
     kind("smtp-refuses", 2, Run::Smtp(sink::Manner::Refuses)),
+    kind("http-slow", 2, Run::Http(relay::Manner::Slow)),
     kind("http-429", 2, Run::Http(relay::Manner::Throttles)),
     kind("http-503", 2, Run::Http(relay::Manner::Fails)),
     kind("http-502", 2, Run::Http(relay::Manner::Unsure)),

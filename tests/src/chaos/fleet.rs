@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, bail, ensure};
 use tokio::sync::Mutex;
-use waypost_types::Role;
+use waypost_types::{PartitionId, Role};
 
 use super::{
     kafka::SeatLinks,
@@ -207,6 +207,25 @@ impl Fleet {
         let done = Command::new(&self.tools.waypostctl).args(["--server", &server]).args(arguments).output()?;
         ensure!(done.status.success(), "waypostctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
         Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+    }
+
+    /// Folds the recorded log of one partition again and compares it with what the store holds (`waypost refold`), beside
+    /// whoever owns it. What it said, where the two differ.
+    ///
+    /// # Errors
+    /// If it cannot be asked.
+    pub async fn refold(&self, partition: PartitionId) -> anyhow::Result<Result<String, String>> {
+        let seat = self.of(partition.role).next().context("a seat of that role")?;
+        let (role, index) = (partition.role.as_str(), partition.index.to_string());
+        let mut command = tokio::process::Command::from(self.command(seat, &["refold", "--role", role, "--partition", &index]));
+        let done = command.output().await?;
+        let told = String::from_utf8_lossy(&done.stdout).trim().to_owned();
+        let last = told.lines().last().unwrap_or_default().to_owned();
+        match done.status.code() {
+            Some(0) => Ok(Ok(last)),
+            Some(1) => Ok(Err(told)),
+            _ => bail!("waypost refold of {partition}: {}", String::from_utf8_lossy(&done.stderr)),
+        }
     }
 
     fn start(&self, seat: &Seat) -> anyhow::Result<Process> {

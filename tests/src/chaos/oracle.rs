@@ -1,13 +1,16 @@
 //! Compares what went in, as acknowledged at the door, with what every partition holds, what was decided and what
-//! the mail server received. It knows the plots, not the product.
+//! each provider received. It knows the plots, not the product.
 
+pub mod doubts;
 pub mod fence;
 mod journeys;
+pub mod senders;
 
 use std::{collections::BTreeMap, fmt};
 
 use waypost_codec::public::{Decision, Message};
 
+use self::doubts::Doubts;
 use super::{
     holdings::Holdings,
     people::{Person, What},
@@ -52,7 +55,7 @@ pub struct Evidence {
     pub decisions: Vec<Decision>,
     /// What became of messages.
     pub messages: Vec<Message>,
-    /// What the mail server received.
+    /// What the providers received.
     pub mails: Vec<Mail>,
     /// What was broken.
     pub faults: Vec<Fault>,
@@ -60,10 +63,23 @@ pub struct Evidence {
     pub missing: Vec<String>,
     /// Attempts behind an opt-out.
     pub unfenced: Vec<String>,
+    /// Attempts in doubt, by message.
+    pub doubts: BTreeMap<String, Doubts>,
     /// What the run itself saw and should not have seen.
     pub complaints: Vec<String>,
     /// Letters set aside.
     pub letters: usize,
+}
+
+/// A message whose outcome nobody knows, and why.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unknown {
+    /// Step and key.
+    pub message: String,
+    /// When its call began, milliseconds since 1970.
+    pub since: i64,
+    /// The fault that cost its answer: kind and number.
+    pub fault: (&'static str, usize),
 }
 
 /// What the oracle says.
@@ -75,8 +91,10 @@ pub struct Verdict {
     pub events: usize,
     /// Sends decided.
     pub sends: usize,
-    /// Messages whose outcome nobody knows, by the kind of fault that can have caused it.
-    pub unknown: BTreeMap<&'static str, usize>,
+    /// Messages whose outcome nobody knows, each with the fault that caused it.
+    pub unknown: Vec<Unknown>,
+    /// Messages that must arrive: how many, and how often one of them went out again in doubt.
+    pub tickets: (usize, usize),
     /// Runs judged, and those of them that a stop came in time for.
     pub runs: (usize, usize),
     /// People of two halves that are one profile now.
@@ -125,7 +143,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
     if evidence.letters > 0 {
         verdict.findings.push(general(Wrong::Unexplained, format!("{} dead letters", evidence.letters)));
     }
-    let journeys = journeys::Journeys::of(&evidence.decisions, &evidence.messages, &evidence.mails, &evidence.faults);
+    let journeys = journeys::Journeys::of(&evidence.decisions, &evidence.messages, &evidence.mails, (&evidence.faults, &evidence.doubts));
     for person in &evidence.people {
         verdict.events += person.said.iter().filter(|s| s.acknowledged.is_some()).count();
         let profile = kept(&mut verdict, evidence, person);
@@ -187,7 +205,7 @@ fn kept(verdict: &mut Verdict, evidence: &Evidence, person: &Person) -> Option<S
                 What::Touched(cart) => of.is_some_and(|p| p.carts.iter().any(|c| c.cart_id == *cart)),
                 What::Ordered(order) => of.is_some_and(|p| p.orders.iter().any(|o| o.order_id == *order)),
                 What::Subscribed | What::OptedOut | What::Pressed => of.is_some_and(|p| !p.consents.is_empty()),
-                What::Looked | What::Identified | What::Joined(_) => true,
+                What::Looked | What::Identified | What::Joined(_) | What::Asked(_) => true,
             };
             if !there {
                 verdict.wrong(Wrong::Lost, number, format!("{:?} is not in the {stage}'s state of {}", said.what, found.profile));

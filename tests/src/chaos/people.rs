@@ -20,6 +20,8 @@ pub enum What {
     Touched(String),
     /// A run of the greetings journey begins.
     Joined(String),
+    /// A ticket, which must be answered.
+    Asked(String),
     /// Everything bought.
     Ordered(String),
     /// No more reminders of carts.

@@ -61,18 +61,12 @@ impl Recovery {
         }
     }
 
-    /// Median and longest, with how many were measured.
-    pub fn summary(&self) -> String {
+    /// Median, 99th percentile and longest, with how many were measured.
+    pub fn line(&self) -> String {
         let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner).clone();
         took.sort();
         let at = |part: usize| took.get((took.len() * part / 100).min(took.len().saturating_sub(1))).map_or(0.0, Duration::as_secs_f64);
-        format!(
-            "partition back after kill -9 (first commit by another owner or life): p50 {:.1} s, p99 {:.1} s, max {:.1} s of {}",
-            at(50),
-            at(99),
-            at(100),
-            took.len()
-        )
+        format!("back after kill -9 p50 {:.1} s p99 {:.1} s max {:.1} s of {} partitions", at(50), at(99), at(100), took.len())
     }
 }
 

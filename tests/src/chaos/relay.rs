@@ -1,4 +1,5 @@
-//! A relay that takes mail over HTTP, honours idempotency keys, keeps what it did and misbehaves when told to.
+//! A relay that takes mail over HTTP, keeps what it did and misbehaves when told to. At `/send` it honours
+//! idempotency keys; at `/plain` it knows none, and what comes twice is two messages.
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +14,7 @@ use tokio::{
 };
 
 use super::{
-    sink::{Mail, Told},
+    sink::{Mail, SLOW, Told},
     story::now,
 };
 
@@ -36,6 +37,8 @@ pub enum Manner {
     Unsure,
     /// 422: not this one.
     Refuses,
+    /// Does it and takes its time to say so.
+    Slow,
 }
 
 /// The relay; it ends with the runner.
@@ -44,8 +47,20 @@ pub struct Relay {
     /// Where it listens.
     pub port: u16,
     manner: watch::Sender<Manner>,
+    taken: Arc<Mutex<Taken>>,
+}
+
+#[derive(Debug, Default)]
+struct Taken {
     // By key: a repeat of one is no second message.
-    taken: Arc<Mutex<BTreeMap<String, Mail>>>,
+    keyed: BTreeMap<String, Mail>,
+    plain: Vec<Mail>,
+}
+
+struct Request {
+    path: String,
+    key: String,
+    body: Json,
 }
 
 // === impl Relay ===
@@ -59,7 +74,7 @@ impl Relay {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
         let port = listener.local_addr()?.port();
         let manner = watch::Sender::new(Manner::Well);
-        let taken: Arc<Mutex<BTreeMap<String, Mail>>> = Arc::default();
+        let taken: Arc<Mutex<Taken>> = Arc::default();
         let (watched, kept) = (manner.subscribe(), Arc::clone(&taken));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
@@ -78,25 +93,29 @@ impl Relay {
 
     /// Everything that was taken, each key once.
     pub fn mails(&self) -> Vec<Mail> {
-        self.taken.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        taken.keyed.values().chain(&taken.plain).cloned().collect()
     }
 }
 
-async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, taken: &Mutex<BTreeMap<String, Mail>>) -> std::io::Result<()> {
+async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, taken: &Mutex<Taken>) -> std::io::Result<()> {
     let mut stream = BufReader::new(stream);
-    let Some((key, body)) = request(&mut stream).await? else { return Ok(()) };
+    let Some(request) = request(&mut stream).await? else { return Ok(()) };
     let now_is = *manner.borrow_and_update();
     let told = match now_is {
         Manner::Throttles | Manner::Fails | Manner::Resets => None,
-        Manner::Well => Some(Told::Accepted),
+        Manner::Well | Manner::Slow => Some(Told::Accepted),
         Manner::DiesAfterwards | Manner::Mute | Manner::Unsure => Some(Told::Nothing),
         Manner::Refuses => Some(Told::Refused),
     };
     if let Some(told) = told {
-        take(taken, key, &body, told);
+        taken.lock().unwrap_or_else(PoisonError::into_inner).take(request, told);
+    }
+    if now_is == Manner::Slow {
+        tokio::time::sleep(SLOW).await;
     }
     let answer = match now_is {
-        Manner::Well => "200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"id\": \"r1\"}",
+        Manner::Well | Manner::Slow => "200 OK\r\ncontent-length: 12\r\nconnection: close\r\n\r\n{\"id\": \"r1\"}",
         Manner::Throttles => "429 Too Many Requests\r\nretry-after: 2\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         Manner::Fails => "503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
         Manner::Unsure => "502 Bad Gateway\r\ncontent-length: 0\r\nconnection: close\r\n\r\n",
@@ -110,22 +129,27 @@ async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, taken: &M
     stream.write_all(format!("HTTP/1.1 {answer}").as_bytes()).await
 }
 
-/// Notes a message under its key. What was taken once stays taken; that it was refused holds only until it is taken.
-fn take(taken: &Mutex<BTreeMap<String, Mail>>, key: String, body: &Json, told: Told) {
-    let text = |name: &str| body[name].as_str().unwrap_or_default().to_owned();
-    let mut taken = taken.lock().unwrap_or_else(PoisonError::into_inner);
-    match taken.get_mut(&key) {
-        Some(mail) if told != Told::Refused => mail.told = if mail.told == Told::Accepted { Told::Accepted } else { told },
-        Some(_) => {}
-        None => {
-            let mail = Mail { at: now(), to: text("to"), subject: text("subject"), unsubscribe: String::new(), told };
-            taken.insert(key, mail);
+// === impl Taken ===
+
+impl Taken {
+    /// Notes a message. Under a key what was taken once stays taken; that it was refused holds only until it is taken.
+    fn take(&mut self, request: Request, told: Told) {
+        let text = |name: &str| request.body[name].as_str().unwrap_or_default().to_owned();
+        let mail = Mail { at: now(), to: text("to"), subject: text("subject"), unsubscribe: String::new(), told };
+        if request.path == "/plain" {
+            self.plain.push(mail);
+            return;
+        }
+        match self.keyed.get_mut(&request.key) {
+            Some(mail) if told != Told::Refused => mail.told = if mail.told == Told::Accepted { Told::Accepted } else { told },
+            Some(_) => {}
+            None => drop(self.keyed.insert(request.key, mail)),
         }
     }
 }
 
-async fn request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<(String, Json)>> {
-    let (mut key, mut length) = (String::new(), 0);
+async fn request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<Request>> {
+    let (mut path, mut key, mut length) = (String::new(), String::new(), 0);
     loop {
         let mut line = String::new();
         if stream.read_line(&mut line).await? == 0 {
@@ -135,6 +159,7 @@ async fn request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<(S
             if line.trim().is_empty() {
                 break;
             }
+            line.split(' ').nth(1).unwrap_or_default().clone_into(&mut path);
             continue;
         };
         match name.to_ascii_lowercase().as_str() {
@@ -145,5 +170,5 @@ async fn request(stream: &mut BufReader<TcpStream>) -> std::io::Result<Option<(S
     }
     let mut body = vec![0; length];
     stream.read_exact(&mut body).await?;
-    Ok(serde_json::from_slice(&body).ok().map(|body| (key, body)))
+    Ok(serde_json::from_slice(&body).ok().map(|body| Request { path, key, body }))
 }

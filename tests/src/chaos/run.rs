@@ -16,7 +16,7 @@ use waypost_runtime::{
     ports::{Clock as _, Log},
     progress::Directory,
 };
-use waypost_types::Role;
+use waypost_types::{PartitionId, Role};
 
 use super::{
     chance::Chance,
@@ -25,12 +25,12 @@ use super::{
     fleet::{self, Fleet},
     holdings::{self, Holdings},
     kafka::Kafka,
-    oracle::{self, Evidence, Verdict},
+    oracle::{self, Evidence, Unknown, Verdict},
     people::People,
     recovery::Recovery,
     redis::Redis,
     relay::Relay,
-    settings::Settings,
+    settings::{PARTITIONS, Settings},
     sink::{Mail, Sink},
     story::{Diary, now, say},
     told::Told,
@@ -266,6 +266,8 @@ impl Ground {
         let (decisions, mut missing) = self.told.decisions();
         let (messages, more) = self.told.messages();
         missing.extend(more);
+        self.refold().await?;
+        let senders = oracle::senders::read(&self.log).await.context("reading the senders' inboxes")?;
         let evidence = Evidence {
             people: self.people.all(),
             holdings: self.holdings().await.context("reading the store")?,
@@ -274,21 +276,36 @@ impl Ground {
             mails: self.mails(),
             faults: self.diary.faults(),
             missing,
-            unfenced: oracle::fence::broken(&self.log).await.context("reading the senders' inboxes")?,
+            unfenced: oracle::fence::broken(&senders)?,
+            doubts: oracle::doubts::of(&senders)?,
             complaints: self.diary.complaints(),
             letters: self.told.dead.count(),
         };
         let verdict = oracle::judge(&evidence);
         self.report(&evidence, &verdict, recovery, rested);
         let line = format!(
-            "chaos: {} faults, {} min, {} events, {} sends: {verdict}",
+            "chaos: {} faults, {} min, {} events, {} sends, {}: {verdict}",
             evidence.faults.len(),
             self.settings.lasts.as_secs().div_ceil(60),
             verdict.events,
-            verdict.sends
+            verdict.sends,
+            recovery.line()
         );
         say(&line);
         Ok(Outcome { verdict, line })
+    }
+
+    /// A partition of each role, folded anew from its log, must be what the store holds.
+    async fn refold(&self) -> anyhow::Result<()> {
+        let mut chance = Chance::new(self.settings.seed).fork();
+        for role in Role::KEYED {
+            let partition = PartitionId { role, index: u32::try_from(chance.below(PARTITIONS.into()))? };
+            match self.fleet.refold(partition).await? {
+                Ok(same) => self.diary.note(&format!("{partition} folded again from its log: {same}")),
+                Err(told) => self.diary.complain(&format!("{partition} folded again from its log is not what the store holds: {told}")),
+            }
+        }
+        Ok(())
     }
 
     fn report(&self, evidence: &Evidence, verdict: &Verdict, recovery: &Recovery, rested: bool) {
@@ -298,7 +315,7 @@ impl Ground {
         }
         let list = |counts: &BTreeMap<&str, usize>| counts.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
         say(&format!("faults: {}", list(&kinds)));
-        say(&recovery.summary());
+        say(&format!("{}: until the first commit by another owner or life", recovery.line()));
         say(&format!(
             "{} people ({} of two halves), {} runs judged, {} sends that a stop came in time for, {} mails received",
             evidence.people.len(),
@@ -307,8 +324,15 @@ impl Ground {
             verdict.runs.1,
             evidence.mails.len()
         ));
-        let unknown: usize = verdict.unknown.values().sum();
-        say(&format!("{unknown} messages whose outcome nobody knows, by what can have caused it: {}", list(&verdict.unknown)));
+        say(&format!("{} messages that must arrive, sent {} times more in doubt", verdict.tickets.0, verdict.tickets.1));
+        let mut causes: BTreeMap<&str, usize> = BTreeMap::new();
+        for unknown in &verdict.unknown {
+            *causes.entry(unknown.fault.0).or_default() += 1;
+        }
+        say(&format!("{} messages whose outcome nobody knows, by the fault that caused it: {}", verdict.unknown.len(), list(&causes)));
+        for Unknown { message, since, fault: (kind, number) } in &verdict.unknown {
+            say(&format!("  {message}, called at {} s: fault {number}, {kind}", self.diary.seconds_at(*since)));
+        }
         say(&format!("{} processes ended by themselves", self.fleet.ended_by_themselves.load(Ordering::Relaxed)));
         if !rested {
             say("the run did not come to rest");

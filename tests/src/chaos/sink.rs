@@ -1,6 +1,9 @@
 //! A mail server that keeps what it is given and misbehaves when told to.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader},
@@ -29,7 +32,12 @@ pub enum Manner {
     Refuses,
     /// Closes connections at once.
     Closed,
+    /// Takes its time with each answer.
+    Slow,
 }
+
+/// A slow provider's time for an answer.
+pub(super) const SLOW: Duration = Duration::from_millis(1_500);
 
 /// What the client was told of a message that was handed over whole.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -106,7 +114,13 @@ async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, kept: &Mu
     match at_first {
         Manner::Closed => return Ok(()),
         Manner::Silent => {}
-        Manner::Well | Manner::DiesAfterData | Manner::SilentAfterData | Manner::Busy | Manner::Throttles | Manner::Refuses => {
+        Manner::Well
+        | Manner::DiesAfterData
+        | Manner::SilentAfterData
+        | Manner::Busy
+        | Manner::Throttles
+        | Manner::Refuses
+        | Manner::Slow => {
             stream.write_all(b"220 sink.example ESMTP\r\n").await?;
         }
     }
@@ -130,9 +144,13 @@ async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, kept: &Mu
             match now_is {
                 Manner::Busy => b"451 4.3.0 come again\r\n",
                 Manner::Throttles => b"421 4.7.0 too much at once\r\n",
-                Manner::Well | Manner::Silent | Manner::DiesAfterData | Manner::SilentAfterData | Manner::Refuses | Manner::Closed => {
-                    b"250 2.1.5 ok\r\n"
-                }
+                Manner::Well
+                | Manner::Silent
+                | Manner::DiesAfterData
+                | Manner::SilentAfterData
+                | Manner::Refuses
+                | Manner::Closed
+                | Manner::Slow => b"250 2.1.5 ok\r\n",
             }
         } else if word == "DATA" {
             stream.write_all(b"354 go on\r\n").await?;
@@ -142,7 +160,7 @@ async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, kept: &Mu
             let told = match at_last {
                 Manner::DiesAfterData | Manner::SilentAfterData => Told::Nothing,
                 Manner::Refuses => Told::Refused,
-                Manner::Well | Manner::Silent | Manner::Busy | Manner::Throttles | Manner::Closed => Told::Accepted,
+                Manner::Well | Manner::Silent | Manner::Busy | Manner::Throttles | Manner::Closed | Manner::Slow => Told::Accepted,
             };
             kept.lock().unwrap_or_else(PoisonError::into_inner).push(Mail::parse(&to, &raw, told));
             match told {
@@ -160,6 +178,9 @@ async fn serve(stream: TcpStream, mut manner: watch::Receiver<Manner>, kept: &Mu
         } else {
             b"250 2.0.0 ok\r\n"
         };
+        if now_is == Manner::Slow {
+            tokio::time::sleep(SLOW).await;
+        }
         stream.write_all(answer).await?;
     }
 }

@@ -55,7 +55,12 @@ impl Diary {
 
     /// Seconds since the run began.
     pub fn seconds(&self) -> i64 {
-        (now() - self.began) / 1_000
+        self.seconds_at(now())
+    }
+
+    /// Seconds from the beginning of the run to an instant.
+    pub const fn seconds_at(&self, instant: i64) -> i64 {
+        (instant - self.began) / 1_000
     }
 
     /// A line with its time.

@@ -51,11 +51,12 @@ pub async fn run(world: World, mut chance: Chance, rate: u64, until: Instant) {
 
 fn plot(chance: &mut Chance) -> &'static str {
     match chance.below(100) {
-        0..30 => "cart",
-        30..52 => "merge",
-        52..67 => "join",
-        67..77 => "opt-out",
-        77..87 => "press",
+        0..28 => "cart",
+        28..48 => "merge",
+        48..61 => "join",
+        61..73 => "ask",
+        73..82 => "opt-out",
+        82..91 => "press",
         _ => "browse",
     }
 }
@@ -68,6 +69,7 @@ impl Actor {
             "cart" => self.cart().await,
             "merge" => self.merge().await,
             "join" => self.join().await,
+            "ask" => self.ask().await,
             "opt-out" => self.opt_out().await,
             "press" => self.press().await,
             _ => self.browse().await,
@@ -206,13 +208,32 @@ impl Actor {
         }
     }
 
+    /// A ticket, and perhaps another. Some have opted out of reminders, which is no reason not to answer them.
+    async fn ask(&mut self) {
+        self.known().await;
+        let user = self.user();
+        if self.chance.one_in(3) {
+            self.no_more(&user).await;
+        }
+        for letter in ['t', 'v'].into_iter().take(if self.chance.one_in(3) { 2 } else { 1 }) {
+            let key = self.key(letter);
+            self.track(What::Asked(key.clone()), std::slice::from_ref(&user), "Ticket Asked", json!({"ticket_id": key})).await;
+            self.sleep(0, 4_000).await;
+        }
+    }
+
+    async fn no_more(&mut self, user: &Name) {
+        let what = json!({"channel": "email", "topic": "cart-reminders"});
+        self.track(What::OptedOut, std::slice::from_ref(user), "Unsubscribed", what).await;
+    }
+
     /// A cart, and no more reminders.
     async fn opt_out(&mut self) {
         self.known().await;
         let (user, key) = (self.user(), self.key('k'));
         self.touch(&user, &key).await;
         self.sleep(100, 13_000).await;
-        self.track(What::OptedOut, &[user], "Unsubscribed", json!({"channel": "email", "topic": "cart-reminders"})).await;
+        self.no_more(&user).await;
     }
 
     /// A cart; the link in the reminder is pressed; another cart.

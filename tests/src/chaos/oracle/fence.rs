@@ -1,23 +1,16 @@
 //! The fence of an opt-out, read from the senders' inboxes alone: no attempt that stands behind a suppression of its
 //! address has an outcome, because nothing was called for it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::collections::{BTreeMap, BTreeSet};
 
-use anyhow::Context as _;
 use prost::Message as _;
 use waypost_codec::{
-    frame::{Frame, Record},
+    frame::Record,
     inbox::{Attempt, AttemptOutcome, Dispatch, Outcome, Suppress, Unsuppress},
     kind,
 };
-use waypost_kafka::KafkaLog;
-use waypost_runtime::ports::Log as _;
-use waypost_types::{PartitionId, Role};
 
-use crate::chaos::settings::PARTITIONS;
+use super::senders::Accepted;
 
 /// What one sender partition accepted, folded as far as the fence needs it.
 #[derive(Debug, Default)]
@@ -26,33 +19,18 @@ struct Folded {
     fences: BTreeMap<Vec<u8>, BTreeSet<(String, String)>>,
     dispatches: BTreeMap<Vec<u8>, Dispatch>,
     behind: BTreeSet<(Vec<u8>, u32)>,
-    // Last accepted number of each source.
-    last: BTreeMap<(Role, u32), u64>,
 }
 
-/// Reads all senders' inboxes; attempts that were called although the address had been suppressed before.
+/// Attempts that were called although the address had been suppressed before.
 ///
 /// # Errors
-/// If a broker does not answer, or a record cannot be read.
-pub async fn broken(log: &Arc<KafkaLog>) -> anyhow::Result<Vec<String>> {
+/// If a record cannot be read.
+pub fn broken(partitions: &[Vec<Accepted>]) -> anyhow::Result<Vec<String>> {
     let mut broken = Vec::new();
-    for index in 0..PARTITIONS {
-        let topic = Role::Sender.inbox().context("an inbox")?;
-        let (start, end) = log.watermarks(topic, index).await?;
-        if start == end {
-            continue;
-        }
-        let mut tail = log.tail(topic, index, start).await?;
+    for (index, accepted) in partitions.iter().enumerate() {
         let mut folded = Folded::default();
-        loop {
-            let Some(delivery) = tail.next().await? else { continue };
-            let frame = Frame::decode(delivery.payload.clone()).context("a frame of a sender's inbox")?;
-            for what in folded.take(frame)? {
-                broken.push(format!("{} offset {}: {what}", PartitionId { role: Role::Sender, index }, delivery.offset));
-            }
-            if delivery.offset + 1 >= end {
-                break;
-            }
+        for Accepted { offset, record, .. } in accepted {
+            broken.extend(folded.fold(record)?.map(|what| format!("sender/{index} offset {offset}: {what}")));
         }
     }
     Ok(broken)
@@ -61,29 +39,6 @@ pub async fn broken(log: &Arc<KafkaLog>) -> anyhow::Result<Vec<String>> {
 // === impl Folded ===
 
 impl Folded {
-    fn take(&mut self, frame: Frame) -> anyhow::Result<Vec<String>> {
-        let mut broken = Vec::new();
-        for section in frame.sections {
-            let mut number = section.source.map(|source| source.first);
-            for record in section.records {
-                let accepted = match (section.source, &mut number) {
-                    (Some(source), Some(number)) => {
-                        let last = self.last.entry((source.role, source.partition)).or_default();
-                        let next = *number == *last + 1;
-                        *last = if next { *number } else { *last };
-                        *number += 1;
-                        next
-                    }
-                    _ => true,
-                };
-                if accepted {
-                    broken.extend(self.fold(&record)?);
-                }
-            }
-        }
-        Ok(broken)
-    }
-
     fn fold(&mut self, record: &Record) -> anyhow::Result<Option<String>> {
         let key = record.key.to_vec();
         match record.kind {

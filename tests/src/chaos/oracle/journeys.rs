@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use waypost_codec::public::{Decision, Message};
 
-use super::{Verdict, Wrong};
+use super::{Unknown, Verdict, Wrong, doubts::Doubts};
 use crate::chaos::{
     people::{Person, Said, What},
     sink::{Mail, Told},
@@ -16,9 +16,31 @@ const SLACK: i64 = 2_000;
 /// A clock in milliseconds says so much too little.
 const TICK: i64 = 2;
 
-/// Steps of the journeys of the run, with the delay before each.
-const CART: [(&str, i64); 2] = [("remind", 6_000), ("again", 14_000)];
-const GREETINGS: [(&str, i64); 2] = [("greet", 0), ("follow", 8_000)];
+/// A call or its answer can be on its way for so long: a fault that came later did not cost it.
+const CALL: i64 = 10_000;
+
+/// A journey of the run, as its file has it.
+struct Plan {
+    name: &'static str,
+    // With the delay before each.
+    steps: &'static [(&'static str, i64)],
+    way: Way,
+}
+
+/// How its messages go out, which decides what may become of them (PROTOCOL §1).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// Marketing, no key: once at most, and a call without an answer is unknown.
+    Smtp,
+    /// Marketing under a key whose window is longer than any run: once, and known.
+    Keyed,
+    /// Transactional, no key: once at least, and again only after a doubt.
+    Plain,
+}
+
+const CART: Plan = Plan { name: "cart-recovery", steps: &[("remind", 6_000), ("again", 14_000)], way: Way::Smtp };
+const GREETINGS: Plan = Plan { name: "greetings", steps: &[("greet", 0), ("follow", 8_000)], way: Way::Keyed };
+const TICKETS: Plan = Plan { name: "tickets", steps: &[("answer", 0)], way: Way::Plain };
 
 /// What, befalling a sender, can cost the answer to a call under way. To leave or join in order does not (PROTOCOL §11.5).
 const OF_A_SENDER: [&str; 6] = ["kill", "zombie", "pause", "cut-redis", "cut-kafka", "slow"];
@@ -29,13 +51,13 @@ pub(super) struct Journeys<'a> {
     messages: BTreeMap<&'a str, Vec<&'a Message>>,
     mails: BTreeMap<&'a str, Vec<&'a Mail>>,
     faults: &'a [Fault],
+    doubts: &'a BTreeMap<String, Doubts>,
 }
 
 /// One run as its person's words make it.
 struct Run<'p> {
-    journey: &'static str,
+    plan: &'static Plan,
     key: &'p str,
-    steps: &'static [(&'static str, i64)],
     // What began it and began it anew.
     touches: Vec<&'p Said>,
     stops: Vec<&'p Said>,
@@ -47,21 +69,23 @@ impl<'p> Run<'p> {
     fn of(person: &'p Person) -> Vec<Self> {
         let mut runs: Vec<Self> = Vec::new();
         for said in &person.said {
-            let (journey, key, steps): (_, _, &[(&str, i64)]) = match &said.what {
-                What::Touched(key) => ("cart-recovery", key, &CART),
-                What::Joined(key) => ("greetings", key, &GREETINGS),
+            let (plan, key) = match &said.what {
+                What::Touched(key) => (&CART, key),
+                What::Joined(key) => (&GREETINGS, key),
+                What::Asked(key) => (&TICKETS, key),
                 What::Looked | What::Identified | What::Subscribed | What::Ordered(_) | What::OptedOut | What::Pressed => continue,
             };
             match runs.iter_mut().find(|run| run.key == key) {
                 Some(run) => run.touches.push(said),
-                None => runs.push(Self { journey, key, steps, touches: vec![said], stops: Vec::new() }),
+                None => runs.push(Self { plan, key, touches: vec![said], stops: Vec::new() }),
             }
         }
         for run in &mut runs {
+            let way = run.plan.way;
             let ends = |said: &&Said| match said.what {
-                What::Ordered(_) => true,
-                What::OptedOut | What::Pressed => run.journey == "cart-recovery",
-                What::Looked | What::Identified | What::Subscribed | What::Touched(_) | What::Joined(_) => false,
+                What::Ordered(_) => way != Way::Plain,
+                What::OptedOut | What::Pressed => way == Way::Smtp,
+                What::Looked | What::Identified | What::Subscribed | What::Touched(_) | What::Joined(_) | What::Asked(_) => false,
             };
             run.stops = person.said.iter().filter(ends).collect();
         }
@@ -70,7 +94,10 @@ impl<'p> Run<'p> {
 
     /// How the kinds of its provider's faults begin.
     fn provider(&self) -> &'static str {
-        if self.journey == "cart-recovery" { "smtp" } else { "http" }
+        match self.plan.way {
+            Way::Smtp => "smtp",
+            Way::Keyed | Way::Plain => "http",
+        }
     }
 
     /// Whether a stop under the name that began the run was acknowledged in time to prevent a send after `delay`.
@@ -99,8 +126,13 @@ impl<'p> Run<'p> {
 // === impl Journeys ===
 
 impl<'a> Journeys<'a> {
-    pub(super) fn of(decisions: &'a [Decision], messages: &'a [Message], mails: &'a [Mail], faults: &'a [Fault]) -> Self {
-        let mut all = Self { decisions: BTreeMap::new(), messages: BTreeMap::new(), mails: BTreeMap::new(), faults };
+    pub(super) fn of(
+        decisions: &'a [Decision],
+        messages: &'a [Message],
+        mails: &'a [Mail],
+        (faults, doubts): (&'a [Fault], &'a BTreeMap<String, Doubts>),
+    ) -> Self {
+        let mut all = Self { decisions: BTreeMap::new(), messages: BTreeMap::new(), mails: BTreeMap::new(), faults, doubts };
         for row in decisions {
             all.decisions.entry((&row.journey, &row.key)).or_default().push(row);
         }
@@ -120,9 +152,9 @@ impl<'a> Journeys<'a> {
                 continue;
             }
             verdict.runs.0 += 1;
-            let rows = self.decisions.get(&(run.journey, run.key)).map_or(&[][..], Vec::as_slice);
+            let rows = self.decisions.get(&(run.plan.name, run.key)).map_or(&[][..], Vec::as_slice);
             Self::judge_run(verdict, person, run, rows);
-            for &(step, delay) in run.steps {
+            for &(step, delay) in run.plan.steps {
                 self.judge_step(verdict, person, profile, run, rows, step, delay);
             }
         }
@@ -131,7 +163,7 @@ impl<'a> Journeys<'a> {
     fn judge_run(verdict: &mut Verdict, person: &Person, run: &Run<'_>, rows: &[&Decision]) {
         let number = person.number;
         let count = |what: &str| rows.iter().filter(|row| row.what == what).count();
-        let name = format!("run {} {}", run.journey, run.key);
+        let name = format!("run {} {}", run.plan.name, run.key);
         // A stop that was there before the touch leaves nothing to enter: an order is a thing of the past for later carts.
         match count("ENTERED") {
             0 => verdict.wrong(Wrong::Lost, number, format!("{name} was never entered")),
@@ -170,8 +202,14 @@ impl<'a> Journeys<'a> {
             verdict.wrong(Wrong::Doubled, number, format!("{name} was decided {} times", sent.len()));
         }
         let taken = mails.iter().filter(|mail| mail.told != Told::Refused).count();
-        if taken > 1 {
-            verdict.wrong(Wrong::Doubled, number, format!("{name} went out {taken} times"));
+        let doubts = self.doubts.get(&name).map_or(0, |doubts| doubts.followed);
+        let most = if run.plan.way == Way::Plain { 1 + doubts } else { 1 };
+        if taken > most {
+            verdict.wrong(Wrong::Doubled, number, format!("{name} went out {taken} times, with {doubts} attempts in doubt"));
+        }
+        if run.plan.way == Way::Plain {
+            verdict.tickets.0 += 1;
+            verdict.tickets.1 += taken.saturating_sub(1);
         }
         let not_before = run.not_before(delay);
         for at in mails.iter().map(|mail| mail.at).chain(sent.iter().map(|row| row.at.millis())) {
@@ -215,10 +253,20 @@ impl<'a> Journeys<'a> {
                     verdict.wrong(Wrong::Lost, number, format!("{name} is reported accepted and never arrived"));
                 }
             }
-            "Message Unknown" => match self.cause(run, sent.at.millis() - 1_000, last.at.millis()) {
-                Some(kind) => *verdict.unknown.entry(kind).or_default() += 1,
-                None => verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown and no fault was near: {}", last.reason)),
-            },
+            "Message Unknown" if run.plan.way == Way::Plain => {
+                verdict.wrong(Wrong::Unexplained, number, format!("{name} must arrive, and nobody knows whether it did"));
+            }
+            // A recall that meets a doubt: it must not be sent again, and so nobody learns what came of it.
+            "Message Unknown" if run.plan.way == Way::Keyed && (run.stops.is_empty() || !last.detail.contains("\"raced\":true")) => {
+                verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown, and its provider would have known its key"));
+            }
+            "Message Unknown" => {
+                let since = self.doubts.get(name).and_then(|doubts| doubts.since).map_or(sent.at.millis(), |since| since.millis());
+                match self.cause(run, since, last.at.millis()) {
+                    Some(fault) => verdict.unknown.push(Unknown { message: name.to_owned(), since, fault: (fault.kind, fault.number) }),
+                    None => verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown and no fault was near: {}", last.reason)),
+                }
+            }
             // Recalled, or the address was told to be left alone: there was a stop.
             "Message Failed" if !run.stops.is_empty() && mails.iter().all(|mail| mail.told != Told::Accepted) => {}
             "Message Failed" if mails.iter().any(|mail| mail.told == Told::Refused) => {}
@@ -226,15 +274,20 @@ impl<'a> Journeys<'a> {
         }
     }
 
-    /// A fault that lasted at some moment between the decision and the report, and can have cost the answer.
-    fn cause(&self, run: &Run<'_>, from: i64, until: i64) -> Option<&'static str> {
-        let near = self.faults.iter().filter(|fault| fault.touches(from, until));
-        let causes = near.filter(|fault| {
+    /// The fault that cost the answer to a call begun at `since` and reported as unknown at `until`. Of those that can
+    /// have: its provider's or its sender's, whichever was there first, and its provider's where both were; else one of
+    /// a server, which as such costs no answer, but may end the process that waits for it.
+    fn cause(&self, run: &Run<'_>, since: i64, until: i64) -> Option<&Fault> {
+        let near = self.faults.iter().filter(|fault| fault.touches(since - SLACK, until.min(since + CALL)));
+        let rank = |fault: &&Fault| {
             let of_sender = fault.target.starts_with("sender") && OF_A_SENDER.contains(&fault.kind);
             let of_server = fault.kind.starts_with("redis") || fault.kind == "broker";
-            of_sender || of_server || fault.kind.starts_with(run.provider())
-        });
-        causes.map(|fault| fault.kind).next()
+            let of_provider = fault.kind.starts_with(run.provider());
+            let can = of_provider || of_sender || of_server;
+            let rank = (!of_provider && !of_sender, (fault.from - since).max(0), !of_provider, fault.number);
+            can.then_some(rank)
+        };
+        near.filter(|fault| rank(fault).is_some()).min_by_key(rank)
     }
 }
 

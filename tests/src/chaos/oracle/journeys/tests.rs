@@ -13,6 +13,7 @@ struct Story {
     messages: Vec<Message>,
     mails: Vec<Mail>,
     faults: Vec<Fault>,
+    doubts: BTreeMap<String, Doubts>,
 }
 
 fn said(what: What, at: i64) -> Said {
@@ -52,12 +53,13 @@ fn left_alone() -> Story {
         messages: vec![message("Message Accepted", "remind", 7_100), message("Message Accepted", "again", 15_100)],
         mails: vec![mail("remind k0", 7_050), mail("again k0", 15_050)],
         faults: Vec::new(),
+        doubts: BTreeMap::new(),
     }
 }
 
 fn verdict(story: &Story) -> (Vec<Wrong>, Verdict) {
     let mut verdict = Verdict::default();
-    Journeys::of(&story.decisions, &story.messages, &story.mails, &story.faults).judge(&mut verdict, &story.person, Some("root"));
+    Journeys::of(&story.decisions, &story.messages, &story.mails, (&story.faults, &story.doubts)).judge(&mut verdict, &story.person, Some("root"));
     (verdict.findings.iter().map(|f| f.wrong).collect(), verdict)
 }
 
@@ -122,7 +124,75 @@ fn an_unknown_outcome_needs_a_fault_that_can_have_caused_it() {
         verdict(&story)
     };
     let (wrong, verdict) = with(fault("kill", "sender-1", 7_000, 7_500));
-    assert_eq!((wrong, verdict.unknown.get("kill")), (Vec::new(), Some(&1)));
+    assert_eq!((wrong, verdict.unknown), (Vec::new(), vec![Unknown { message: "remind k0".into(), since: 7_001, fault: ("kill", 1) }]));
     assert_eq!(with(fault("kill", "identity-1", 7_000, 7_500)).0, [Wrong::Unexplained], "of somebody who calls nobody");
     assert_eq!(with(fault("smtp-dies", "", 9_000, 9_500)).0, [Wrong::Unexplained], "afterwards");
+    assert_eq!(with(fault("http-dies", "", 7_000, 7_500)).0, [Wrong::Unexplained], "of another provider");
+}
+
+#[test]
+fn of_several_faults_the_one_that_was_there_first_is_the_cause() {
+    let mut story = left_alone();
+    story.messages[0] = message("Message Unknown", "remind", 60_000);
+    story.doubts.insert("remind k0".into(), Doubts { followed: 0, since: Some(Timestamp::from_millis(7_010)) });
+    let fault = |number, kind, target: &str, from, until| Fault { number, kind, target: target.to_owned(), from, until };
+    story.faults = vec![fault(1, "smtp-mute", "", 12_000, 15_000), fault(2, "kill", "sender-1", 7_020, 9_000)];
+    assert_eq!(verdict(&story).1.unknown[0].fault, ("kill", 2));
+    story.faults = vec![fault(1, "kill", "sender-1", 2_000, 8_000), fault(2, "smtp-mute", "", 6_000, 9_000)];
+    assert_eq!(verdict(&story).1.unknown[0].fault, ("smtp-mute", 2));
+    story.faults = vec![fault(1, "redis-failover", "", 6_000, 9_000), fault(2, "smtp-mute", "", 7_100, 9_000)];
+    assert_eq!(verdict(&story).1.unknown[0].fault, ("smtp-mute", 2));
+    story.faults = vec![fault(1, "kill", "sender-1", 20_000, 28_000)];
+    assert_eq!(verdict(&story).0, [Wrong::Unexplained], "long after the call");
+}
+
+/// One message of another journey, and what became of it.
+fn single(what: What, plan: &Plan, (step, delay): (&str, i64), came: &str) -> Story {
+    let person = Person { number: 0, plot: "", said: vec![said(what, 1_000)], done: true, refused: None };
+    let at = 1_001 + delay;
+    let rows = [("ENTERED", "", 1_001), ("SENT", step, at), ("EXITED", "", at)];
+    let of = |row: Decision| Decision { journey: plan.name.into(), ..row };
+    Story {
+        person,
+        decisions: rows.map(|(what, step, at)| of(decision(what, step, at))).into(),
+        messages: vec![message(came, step, at + 100)],
+        mails: vec![mail(&format!("{step} k0"), at + 50)],
+        faults: vec![Fault { number: 1, kind: "http-dies", target: String::new(), from: 0, until: 0 }],
+        doubts: BTreeMap::new(),
+    }
+}
+
+#[test]
+fn under_a_key_nothing_is_unknown_unless_it_was_recalled() {
+    let story = |came| {
+        let mut story = single(What::Joined("k0".into()), &GREETINGS, ("greet", 0), came);
+        story.decisions.insert(2, Decision { journey: "greetings".into(), ..decision("STOPPED", "follow", 1_500) });
+        story.person.said.push(said(What::Ordered("o".into()), 1_400));
+        story
+    };
+    assert_eq!(verdict(&story("Message Accepted")).0, []);
+    assert_eq!(verdict(&story("Message Unknown")).0, [Wrong::Unexplained]);
+    let mut recalled = story("Message Unknown");
+    recalled.messages[0].detail = r#"{"outcome":"unknown","raced":true}"#.into();
+    assert_eq!(verdict(&recalled).0, []);
+    recalled.person.said.pop();
+    assert!(verdict(&recalled).0.contains(&Wrong::Unexplained), "nobody stopped it");
+}
+
+#[test]
+fn what_must_arrive_arrives_and_again_only_after_a_doubt() {
+    let story = |came| single(What::Asked("k0".into()), &TICKETS, ("answer", 0), came);
+    let again = |doubts: usize| {
+        let mut story = story("Message Accepted");
+        story.mails.push(mail("answer k0", 1_900));
+        story.doubts.insert("answer k0".into(), Doubts { followed: doubts, since: None });
+        verdict(&story)
+    };
+    assert_eq!(verdict(&story("Message Accepted")).0, []);
+    assert_eq!(verdict(&story("Message Unknown")).0, [Wrong::Unexplained], "it must be sent again");
+    assert_eq!(again(0).0, [Wrong::Doubled]);
+    assert_eq!((again(1).0, again(1).1.tickets), (Vec::new(), (1, 1)));
+    let mut silent = story("Message Accepted");
+    silent.mails.clear();
+    assert_eq!(verdict(&silent).0, [Wrong::Lost]);
 }
