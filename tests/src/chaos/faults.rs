@@ -129,8 +129,8 @@ const KINDS: [Kind; 31] = [
     kind("http-refuses", 1, Run::Http(relay::Manner::Refuses)),
 ];
 
-/// How soon a lost field must be noticed after a claim.
-const DETECTED_WITHIN: Duration = Duration::from_mins(1);
+/// How soon a lost field must be noticed after a claim, on a machine that is busy with other things too.
+const DETECTED_WITHIN: Duration = Duration::from_mins(4);
 
 /// How many faults follow each other before everything may come to rest.
 const BETWEEN_CALMS: usize = 5;

@@ -35,6 +35,9 @@ const GRACE: Duration = Duration::from_secs(40);
 /// How long the control API may take to come up.
 const PATIENCE: Duration = Duration::from_mins(2);
 
+/// What a panic makes of a process.
+const PANIC: i32 = 101;
+
 /// A place for a process.
 #[derive(Debug)]
 pub struct Seat {
@@ -292,6 +295,10 @@ impl Fleet {
                 if state.wanted {
                     self.ended_by_themselves.fetch_add(1, Ordering::Relaxed);
                     self.diary.note(&format!("{} ended by itself ({status}), starting it again", seat.name));
+                    // To give up is its right, where a server was gone; to crash is not.
+                    if status.code().is_none_or(|code| code == PANIC) {
+                        self.diary.complain(&format!("{} crashed ({status})", seat.name));
+                    }
                     match self.start(seat) {
                         Ok(process) => state.process = Some(process),
                         Err(error) => self.diary.note(&format!("{} does not start: {error:#}", seat.name)),

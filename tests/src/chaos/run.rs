@@ -42,8 +42,8 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How often a backup is taken.
 const BACKUPS: Duration = Duration::from_secs(15);
 /// How long everything may take to come to rest. A message that was refused in passing is tried again after half a
-/// minute, then after a whole one.
-const REST: Duration = Duration::from_mins(5);
+/// minute, then after a whole one. A busy machine takes its time; only what never comes to rest is wrong.
+const REST: Duration = Duration::from_mins(10);
 
 /// A whole installation under fire.
 struct Ground {

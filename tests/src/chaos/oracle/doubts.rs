@@ -65,9 +65,8 @@ pub fn of(partitions: &[Vec<Accepted>]) -> anyhow::Result<BTreeMap<String, Doubt
                     let outcome = AttemptOutcome::decode(record.body.clone())?;
                     let Some((_, attempts)) = messages.get_mut(outcome.dispatch.as_ref()) else { continue };
                     let known = !matches!(outcome.outcome(), Outcome::Unknown | Outcome::Unspecified);
-                    let of = |(number, leader): &(u32, u64)| {
-                        *number == outcome.number && (outcome.leader == 0 || *leader == outcome.leader)
-                    };
+                    let of =
+                        |(number, leader): &(u32, u64)| *number == outcome.number && (outcome.leader == 0 || *leader == outcome.leader);
                     attempts.iter_mut().filter(|(key, _)| known && of(key)).for_each(|(_, said)| said.answered = true);
                 }
                 _ => {}
@@ -101,7 +100,13 @@ mod tests {
             let number = |at: usize| word[at..=at].parse().unwrap();
             let leader = || u64::from(number(2));
             let outcome = |outcome: Outcome| {
-                let outcome = AttemptOutcome { dispatch: ID, number: number(0), leader: leader(), outcome: outcome.into(), ..AttemptOutcome::default() };
+                let outcome = AttemptOutcome {
+                    dispatch: ID,
+                    number: number(0),
+                    leader: leader(),
+                    outcome: outcome.into(),
+                    ..AttemptOutcome::default()
+                };
                 record(kind::OUTCOME, outcome.encode_to_vec())
             };
             records.push(match word.as_bytes().get(1) {

@@ -62,7 +62,8 @@ impl Folded {
             }
             kind::OUTCOME => {
                 let outcome = AttemptOutcome::decode(record.body.clone())?;
-                let called = !matches!(outcome.outcome(), Outcome::Stopped | Outcome::Unspecified);
+                // A partition that is given back says of which attempts it has made no call.
+                let called = !matches!(outcome.outcome(), Outcome::Stopped | Outcome::Unspecified) && outcome.reason != "NOT_BEGUN";
                 if called && self.behind.contains(&(outcome.dispatch.to_vec(), outcome.number)) {
                     let of = self.dispatches.get(outcome.dispatch.as_ref());
                     return Ok(Some(of.map_or_else(String::new, |d| format!("{} {} was attempted behind an opt-out", d.step, d.run_key))));
@@ -98,6 +99,8 @@ mod tests {
         let dispatch = Dispatch { dispatch: id.clone(), topic: "t".into(), class: "marketing".into(), ..Dispatch::default() };
         let attempt = Attempt { dispatch: id.clone(), number: 1, ..Attempt::default() };
         let outcome = AttemptOutcome { dispatch: id, number: 1, outcome: Outcome::Accepted.into(), ..AttemptOutcome::default() };
+        let given_back = AttemptOutcome { outcome: Outcome::Transient.into(), reason: "NOT_BEGUN".into(), ..outcome.clone() };
+        let given_back = record(kind::OUTCOME, given_back.encode_to_vec());
         let dispatch = record(kind::DISPATCH, dispatch.encode_to_vec());
         let (attempt, outcome) = (record(kind::ATTEMPT, attempt.encode_to_vec()), record(kind::OUTCOME, outcome.encode_to_vec()));
         let found = |order: [&Record; 4]| {
@@ -106,5 +109,6 @@ mod tests {
         };
         assert_eq!(found([&dispatch, &attempt, &suppress, &outcome]), 0);
         assert_eq!(found([&dispatch, &suppress, &attempt, &outcome]), 1);
+        assert_eq!(found([&dispatch, &suppress, &attempt, &given_back]), 0);
     }
 }

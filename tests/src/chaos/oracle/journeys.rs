@@ -261,7 +261,7 @@ impl<'a> Journeys<'a> {
                 verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown, and its provider would have known its key"));
             }
             "Message Unknown" => {
-                let since = self.doubts.get(name).and_then(|doubts| doubts.since).map_or(sent.at.millis(), |since| since.millis());
+                let since = self.doubts.get(name).and_then(|doubts| doubts.since).unwrap_or(sent.at).millis();
                 match self.cause(run, since, last.at.millis()) {
                     Some(fault) => verdict.unknown.push(Unknown { message: name.to_owned(), since, fault: (fault.kind, fault.number) }),
                     None => verdict.wrong(Wrong::Unexplained, number, format!("{name} is unknown and no fault was near: {}", last.reason)),

@@ -59,7 +59,11 @@ fn left_alone() -> Story {
 
 fn verdict(story: &Story) -> (Vec<Wrong>, Verdict) {
     let mut verdict = Verdict::default();
-    Journeys::of(&story.decisions, &story.messages, &story.mails, (&story.faults, &story.doubts)).judge(&mut verdict, &story.person, Some("root"));
+    Journeys::of(&story.decisions, &story.messages, &story.mails, (&story.faults, &story.doubts)).judge(
+        &mut verdict,
+        &story.person,
+        Some("root"),
+    );
     (verdict.findings.iter().map(|f| f.wrong).collect(), verdict)
 }
 
