@@ -5,6 +5,7 @@
 //! small mutations of these, without any tool. Beyond "does not panic", each asserts what must hold of
 //! whatever was taken in: what was decoded encodes to bytes that decode to the same.
 
+mod caught;
 mod doors;
 mod folds;
 mod mail;
@@ -34,6 +35,7 @@ pub const TARGETS: &[Target] = &[
     Target { name: "manifest", run: sources::manifest },
     Target { name: "template", run: sources::template },
     Target { name: "mail", run: mail::mail },
+    Target { name: "caught", run: caught::caught },
 ];
 
 /// Feeds the target of that name.

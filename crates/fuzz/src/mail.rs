@@ -10,7 +10,13 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::executor::block_on;
 use prost::Message as _;
-use waypost_codec::{frame::Record, inbox::Dispatch, kind, unsubscribe::TokenKey, value};
+use waypost_codec::{
+    frame::Record,
+    inbox::Dispatch,
+    kind,
+    unsubscribe::{self, TokenKey},
+    value,
+};
 use waypost_providers::catcher::Catcher;
 use waypost_runtime::{
     ports::Clock,
@@ -40,13 +46,14 @@ const HEADERS: &[&str] = &[
     "content-type",
     "content-transfer-encoding",
 ];
+const KEY: [u8; 32] = [7; 32];
 const PARTITION: PartitionId = PartitionId { role: Role::Sender, index: 0 };
 
 static CATCHER: LazyLock<Arc<Catcher>> = LazyLock::new(|| Arc::new(Catcher::in_memory()));
 
 static CALLS: LazyLock<Calls> = LazyLock::new(|| {
     let providers = BTreeMap::from([("catcher".to_owned(), Arc::clone(&*CATCHER) as Arc<dyn Provider>)]);
-    let links = Links { public_url: "https://shop.example".to_owned(), key: TokenKey::new([7; 32]) };
+    let links = Links { public_url: "https://shop.example".to_owned(), key: TokenKey::new(KEY) };
     Calls::new(Arc::clone(&PUBLISHED.0) as Arc<_>, providers, links, Arc::new(Stopped))
 });
 
@@ -89,6 +96,9 @@ pub(crate) fn mail(data: &[u8]) {
     };
     for message in sent(&dispatch) {
         well_formed(&message);
+        if dispatch.class != "transactional" {
+            leads_out(&message, &dispatch);
+        }
     }
 }
 
@@ -130,6 +140,16 @@ fn well_formed(message: &OutgoingEmail) {
         let name = line.split_once(':').map(|(name, _)| name.to_ascii_lowercase()).unwrap_or_default();
         assert!(HEADERS.contains(&name.as_str()), "a header that nobody wrote: {name:?}");
     }
+}
+
+/// The link in the header is one URL of ours, and its token names this profile and topic.
+fn leads_out(message: &OutgoingEmail, dispatch: &Dispatch) {
+    let raw = String::from_utf8_lossy(&message.raw).replace("\r\n ", "");
+    let line = raw.lines().find_map(|line| line.strip_prefix("List-Unsubscribe: "));
+    let token = line.and_then(|line| line.strip_prefix("<https://shop.example/u/")).and_then(|rest| rest.strip_suffix('>'));
+    let opened = token.and_then(|token| unsubscribe::open(&KEY, token).ok());
+    let opened = opened.unwrap_or_else(|| panic!("no way out in {line:?}"));
+    assert_eq!(opened.profile.as_bytes()[..], dispatch.profile[..], "somebody else's link");
 }
 
 #[cfg(test)]

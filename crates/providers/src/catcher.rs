@@ -55,6 +55,31 @@ const PAGE_HEAD: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\
 border-bottom:1px solid #ddd}</style><h1>Caught messages</h1><p>Nothing here was sent to anybody.</p>\
 <table><tr><th>#<th>Decided<th>To<th>Subject<th>Read\n";
 
+// === impl Caught ===
+
+impl Caught {
+    /// Of a message, with the names of the files that it has in a folder.
+    pub fn of(number: u64, message: &OutgoingEmail) -> Self {
+        Self {
+            number,
+            at: message.at.to_string(),
+            dispatch: message.dispatch.clone(),
+            from: message.from.clone(),
+            to: message.to.clone(),
+            subject: message.subject.clone(),
+            file: file_name(number, message),
+        }
+    }
+
+    /// Its row of the page, with links to its files.
+    pub fn row(&self) -> String {
+        let [number, at, to, subject] = [&self.number.to_string(), &self.at, &self.to, &self.subject].map(|cell: &String| escaped(cell));
+        let file = &self.file;
+        let links = format!("<a href=\"{file}.html\">page</a> <a href=\"{file}.txt\">text</a> <a href=\"{file}.eml\">source</a>");
+        format!("<tr><td>{number}<td>{at}<td>{to}<td>{subject}<td>{links}\n")
+    }
+}
+
 // === impl Catcher ===
 
 impl Catcher {
@@ -114,23 +139,17 @@ impl Catcher {
     fn catch(&self, message: &OutgoingEmail) -> io::Result<u64> {
         let mut state = self.lock();
         let number = state.list.last().map_or(0, |caught| caught.number) + 1;
-        let file = self.folder.as_ref().map(|_| file_name(number, message)).unwrap_or_default();
-        let caught = Caught {
-            number,
-            at: message.at.to_string(),
-            dispatch: message.dispatch.clone(),
-            from: message.from.clone(),
-            to: message.to.clone(),
-            subject: message.subject.clone(),
-            file,
-        };
+        let mut caught = Caught::of(number, message);
+        if self.folder.is_none() {
+            caught.file.clear();
+        }
         match &self.folder {
             None => state.messages.push(message.clone()),
             Some(folder) => {
                 fs::write(folder.join(format!("{}.eml", caught.file)), &message.raw)?;
                 fs::write(folder.join(format!("{}.html", caught.file)), &message.html)?;
                 fs::write(folder.join(format!("{}.txt", caught.file)), readable(message))?;
-                append(&folder.join(PAGE), &row(&caught))?;
+                append(&folder.join(PAGE), &caught.row())?;
                 let line = serde_json::to_string(&caught).map_err(io::Error::other)?;
                 // Last: what is in the list has its files.
                 append(&folder.join(INDEX), &format!("{line}\n"))?;
@@ -179,14 +198,6 @@ fn file_name(number: u64, message: &OutgoingEmail) -> String {
 fn readable(message: &OutgoingEmail) -> String {
     let OutgoingEmail { from, to, subject, at, text, .. } = message;
     format!("From:    {from}\nTo:      {to}\nSubject: {subject}\nDecided: {at}\n\n{text}")
-}
-
-fn row(caught: &Caught) -> String {
-    let [number, at, to, subject] =
-        [&caught.number.to_string(), &caught.at, &caught.to, &caught.subject].map(|cell: &String| escaped(cell));
-    let file = &caught.file;
-    let links = format!("<a href=\"{file}.html\">page</a> <a href=\"{file}.txt\">text</a> <a href=\"{file}.eml\">source</a>");
-    format!("<tr><td>{number}<td>{at}<td>{to}<td>{subject}<td>{links}\n")
 }
 
 fn escaped(text: &str) -> String {
