@@ -102,6 +102,9 @@ fn class(wrong: &str) -> &str {
         "closed form",
         "came in",
         "without its send",
+        "is erased",
+        "not buried",
+        "ought to be",
     ];
     CLASSES.iter().find(|class| wrong.contains(**class)).copied().unwrap_or(wrong)
 }

@@ -2,6 +2,7 @@
 
 mod calls;
 mod causal;
+mod erased;
 mod folds;
 mod kept;
 mod rest;
@@ -15,11 +16,12 @@ use prost::Message as _;
 use waypost_codec::{kind, state, stored};
 use waypost_memory::store::Dump;
 use waypost_runtime::ports::Delivery;
-use waypost_types::{PartitionId, Role, Span};
+use waypost_types::{Node, PartitionId, Position, Role, Span};
 
+use self::folds::Ghosts;
 use crate::{
     faults::Fault,
-    naive::{Folded, Out, fold},
+    naive::{Accepted, Folded, Out, fold},
     shop::Shop,
     world::{PUBLIC, World},
 };
@@ -42,9 +44,11 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
         no_timer_forgotten(world, *partition, &dump)?;
     }
     channels(world, &folded)?;
-    nothing_lost(world, &folded)?;
-    folds::knew_what_they_should(&folded)?;
+    comes_once(world, &folded)?;
+    let ghosts = folds::knew_what_they_should(&folded)?;
+    nothing_lost(world, &folded, &ghosts)?;
     rest::rests(&folded)?;
+    erased::nothing_is_left(&folded, &ghosts)?;
     // A false acknowledgement makes a watermark false: until the repair a timer may fire against a stop.
     if !world.dice.has_struck(Fault::FalselyAcknowledged) {
         stops::stops_beat_sends(world, &folded)?;
@@ -160,32 +164,60 @@ fn read_public(log: &[Delivery], source: PartitionId) -> Result<Vec<Out>, Wrong>
     Ok(accepted)
 }
 
-/// Every event that a door appended was folded into one profile, once, at both stages.
-fn nothing_lost(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let (mut events, mut items) = (BTreeSet::new(), BTreeSet::new());
-    let mut in_profiles = 0;
+/// No event is folded twice.
+fn comes_once(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
+    let mut items = BTreeSet::new();
     for (id, meaning) in folded {
         for accepted in &meaning.accepted {
             match accepted.record.kind {
-                kind::EVENT => drop(events.insert(accepted.record.id)),
                 kind::MERGE_BEGIN => world.tally.merges += 1,
-                kind::ERASED => world.tally.erases += 1,
                 kind::RECALL => world.tally.recalls += 1,
+                kind::DETACH => world.tally.detaches += u64::from(began_a_life(meaning, accepted)?),
                 kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() && !items.insert(accepted.record.id) => {
                     return Err(format!("{id}: an event comes twice, at {} again", accepted.position));
                 }
                 _ => {}
             }
         }
-        for bytes in meaning.entities.values().filter(|_| id.role == Role::Segmenter) {
-            let (_, body) = stored::open(bytes).map_err(|e| format!("{id}: {e}"))?;
-            in_profiles += state::SegmentProfile::decode(body).map_err(|e| e.to_string())?.events;
+    }
+    Ok(())
+}
+
+/// Whether a node is named after this record of its identifier.
+fn began_a_life(meaning: &Folded, accepted: &Accepted) -> Result<bool, Wrong> {
+    let state = meaning.entities.iter().find(|(entity, _)| entity.kind() == b'i' && entity.key() == &accepted.record.key[..]);
+    let Some((_, bytes)) = state else { return Ok(false) };
+    let (_, body) = stored::open(bytes).map_err(|e| e.to_string())?;
+    let nodes = state::IdentifierState::decode(body).map_err(|e| e.to_string())?.generations;
+    let Position { offset, index } = accepted.position;
+    let begun = |node: &state::Node| Node::from_slice(&node.id).is_ok_and(|n| (n.generation.offset, n.generation.index) == (offset, index));
+    Ok(nodes.iter().any(begun))
+}
+
+/// Every event that a door appended was folded into one profile, at both stages; or it came to somebody who was
+/// erased, and was answered, or it waited at a node that went with its person.
+fn nothing_lost(world: &mut World, folded: &Partitions, ghosts: &Ghosts) -> Result<(), Wrong> {
+    let (mut events, mut items) = (BTreeSet::new(), BTreeSet::new());
+    for accepted in folded.values().flat_map(|meaning| &meaning.accepted) {
+        match accepted.record.kind {
+            kind::EVENT => drop(events.insert(accepted.record.id)),
+            kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() => drop(items.insert(accepted.record.id)),
+            _ => {}
         }
     }
     world.tally.events += events.len() as u64;
-    if events == items && events.len() as u64 == in_profiles {
+    (world.tally.erases, world.tally.expires, world.tally.buries) = ghosts.counts;
+    world.tally.answered += ghosts.answered.len() as u64;
+    let fallen = erased::fallen(folded, &items)?;
+    world.tally.fallen += fallen.len() as u64;
+    let explained: BTreeSet<_> = ghosts.answered.union(&fallen).copied().collect();
+    if let Some(both) = explained.intersection(&items).next() {
+        return Err(format!("event {} came in, was folded, and went with somebody who was erased before", hex::encode(both)));
+    }
+    if events == items.union(&explained).copied().collect() {
         Ok(())
     } else {
-        Err(format!("{} events came in, {in_profiles} are in profiles, {} at the orchestrator", events.len(), items.len()))
+        let (gone, there) = (explained.len(), items.len());
+        Err(format!("{} events came in, {there} are at the orchestrator, {gone} came to nobody who is there", events.len()))
     }
 }

@@ -48,8 +48,18 @@ pub struct Tally {
     pub audits: u64,
     /// Commits applied.
     pub commits: u64,
-    /// Profiles erased.
+    /// Profiles erased, their addresses suppressed.
     pub erases: u64,
+    /// Profiles that expired: the same without suppression.
+    pub expires: u64,
+    /// Identifiers that began a new life because they were detached.
+    pub detaches: u64,
+    /// Tombstones buried with the profile they lead to.
+    pub buries: u64,
+    /// Events that came to somebody who was erased, and were answered.
+    pub answered: u64,
+    /// Events that fell with the node at which they waited.
+    pub fallen: u64,
     /// Sends taken back after they were decided.
     pub recalls: u64,
     /// Sends that went out although they were taken back.
@@ -166,6 +176,11 @@ impl Tally {
         self.audits += audits;
         self.merges += merges;
         self.erases += erases;
+        self.expires += other.expires;
+        self.detaches += other.detaches;
+        self.buries += other.buries;
+        self.answered += other.answered;
+        self.fallen += other.fallen;
         self.sends += sends;
         self.recalls += recalls;
         self.raced += raced;
@@ -185,7 +200,12 @@ impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { worlds, steps, events, merges, erases, sends, recalls, raced, kept, calls, known_keys, unknowns, .. } = self;
         writeln!(f, "{worlds} worlds, {steps} steps")?;
-        writeln!(f, "people: {events} events, {merges} merges, {erases} erases")?;
+        writeln!(f, "people: {events} events, {merges} merges")?;
+        let Self { expires, detaches, buries, answered, fallen, .. } = self;
+        writeln!(
+            f,
+            "privacy: {erases} erases, {expires} expires, {detaches} detaches, {buries} tombstones buried, {answered} events answered, {fallen} fallen"
+        )?;
         writeln!(
             f,
             "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {known_keys} known by key, {unknowns} unknown"

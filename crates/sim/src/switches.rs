@@ -87,6 +87,8 @@ const UNNOTICED: &[&str] = &["unnoticed", "come to rest"];
 /// What shows that a person's events and state went different ways, or that an event counted twice.
 const MERGED: &[&str] = &["state at fold", "comes twice", "closed form", "stop", "came in", "halts", "draining"];
 const STOP: &[&str] = &["acknowledged stop", "closed form"];
+/// What shows that something of an erased person went elsewhere, or is left.
+const ERASED: &[&str] = &["came in", "state at fold", "ought to be", "who is erased", "not buried", "receipt"];
 
 macro_rules! switches {
     ($($rule:literal: wrong from $first:literal by $found:expr, $off:expr;)* ; $($kept:literal: right because $why:literal, $kept_off:expr;)*) => {
@@ -120,6 +122,9 @@ switches! {
     "a message id counts once in the window": wrong from 100 by MERGED, |s| s.identity.window = false;
     "lastrec vouches for the log": wrong from 102 by UNNOTICED, |s| s.rules.lastrec_check = false;
     "stored state is compared with its digest": wrong from 120 by UNNOTICED, |s| s.rules.digest_check = false;
+    "an erased profile never moves": wrong from 29 by ERASED,
+        |s| (s.segmenter.erased_never_moves, s.orchestrator.erased_never_moves) = (false, false);
+    "what comes to an erased profile is answered": wrong from 25 by ERASED, |s| s.segmenter.answer_erased = false;
     ;
     "the run-ahead limit": right because "it bounds memory, and what a crash repeats", |s| s.rules.run_ahead_limit = false;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",

@@ -1,5 +1,7 @@
 //! What people do in a world: few of them, with few identifiers, so that they meet often.
 
+mod privacy;
+
 use std::collections::BTreeMap;
 
 use bytes::Bytes;
@@ -28,7 +30,7 @@ pub struct Append {
     pub partition: Option<u32>,
     /// What.
     pub record: Record,
-    /// The events of people are numbered.
+    /// The events of people are numbered, and behind them the privacy acts.
     pub number: Option<u32>,
     /// For the story.
     pub says: String,
@@ -65,9 +67,16 @@ impl Person {
 type Named = (IdentifierClass, String);
 
 const INSTALL_KEY: [u8; 32] = [7; 32];
+/// What the privacy acts are drawn from.
+const PRIVACY: u64 = 0x7072;
+
+fn hash(class: IdentifierClass, value: &str) -> Bytes {
+    Bytes::copy_from_slice(IdentifierHash::of(&INSTALL_KEY, WORKSPACE, class, "", value).as_bytes())
+}
 
 /// Everything that comes in from `start` on, in order of time.
 pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Append> {
+    let mut privacy = chance.at(PRIVACY);
     let mut appends = Vec::new();
     for set in 0..Shop::get().sets.len() {
         // The others come when people are at it already; in some worlds close together, so that they overtake.
@@ -114,9 +123,13 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
         burst(chance, &people, events, start, &mut appends);
     }
     appends.sort_by_key(|append| append.at);
+    let told: Vec<Append> = appends.iter().filter(|append| append.is_of_people()).cloned().collect();
+    // Theirs are the last numbers, so that a scenario means the same events with them.
+    appends.extend(privacy::draw(&mut privacy, &told));
     for (append, number) in appends.iter_mut().filter(|append| append.is_of_people()).zip(0..) {
         append.number = Some(number);
     }
+    appends.sort_by_key(|append| append.at);
     appends
 }
 
@@ -233,7 +246,7 @@ fn event(
         class: class.number(),
         custom: String::new(),
         value: value.clone(),
-        hash: Bytes::copy_from_slice(IdentifierHash::of(&INSTALL_KEY, WORKSPACE, *class, "", value).as_bytes()),
+        hash: hash(*class, value),
     };
     let identifiers: Vec<inbox::Identifier> = names.iter().map(identifier).collect();
     let object = |entries: Vec<(String, Value)>| {

@@ -63,14 +63,15 @@ pub fn unsuppress(address: &mut AddressState, unsuppress: &Unsuppress, now: Time
 }
 
 /// A profile that had this address is erased: what the address knew is forgotten, or, where it is to stay suppressed,
-/// everything but that. What is still to go here for that profile is stopped.
+/// everything but that. What is still to go here for that profile is stopped. That an address is never to be used
+/// again outlasts everybody who has it.
 pub fn erase(address: &mut AddressState, erase: &EraseAddress, now: Timestamp) {
     address.now = now.millis();
     address.last_sends.clear();
     if erase.suppress {
         suppress(address, &Suppress { reason: "ERASED".to_owned(), ..Suppress::default() }, now);
     } else {
-        address.suppressions.clear();
+        address.suppressions.retain(|suppression| suppression.reason == "ERASED");
     }
     address.erasures.retain(|known| known.profile != erase.profile);
     address.erasures.push(Erasure { profile: erase.profile.clone(), at: now.millis() });
@@ -236,6 +237,16 @@ mod tests {
             assert_eq!(is_empty(&address), !suppressed);
             assert_eq!(address.suppressions.len(), if suppressed { 2 } else { 0 }, "what was known stays with the word");
         }
+    }
+
+    #[test]
+    fn who_expires_does_not_give_free_what_another_left_suppressed() {
+        let mut address = AddressState::default();
+        let at = Timestamp::from_millis(1_000);
+        let word = |n, suppress| EraseAddress { suppress, profile: dispatch(n, "", "").profile, channel: "email".to_owned() };
+        erase(&mut address, &word(1, true), at);
+        erase(&mut address, &word(2, false), at);
+        assert_eq!(refusal(&address, &dispatch(3, "transactional", "t"), at).as_deref(), Some("ERASED"));
     }
 
     #[test]

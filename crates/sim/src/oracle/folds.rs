@@ -3,57 +3,90 @@
 //! Beside the state, which the roles keep, the logs are told again to ghosts that know only of whom they have heard
 //! what: which events of which identifier, and which sends. Wherever an event of an identifier is folded, all its
 //! earlier ones are known, and no later one; the orchestrator decides on exactly the events that its segments were
-//! computed from; and what became of a send is told to a profile that knows of the send.
+//! computed from; and what became of a send is told to a profile that knows of the send. Who is erased knows nothing
+//! from then on and stays where they are; what still comes to them is answered, and nobody else ever is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
+use prost::Message as _;
 use waypost_codec::{
-    inbox::{JourneyItem, JourneyMergeState, MergeState, SegmentItem, segment_item::Body},
+    inbox::{Erased, Event, Gone, JourneyItem, JourneyMergeState, MergeBegin, MergeState, SegmentItem, segment_item::Body},
     kind,
 };
-use waypost_types::{PartitionId, Position, Role};
+use waypost_types::{IdentifierClass, PartitionId, Position, Role};
 
-use super::{Partitions, Wrong, causal, stops::send_of};
-use crate::naive::Accepted;
+use super::{
+    Partitions, Wrong, causal,
+    stops::{send_of, trait_of},
+};
+use crate::naive::{Accepted, Out};
+
+/// What became of a profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Standing {
+    #[default]
+    Live,
+    Moved,
+    Erased,
+}
 
 /// What one profile has heard at one stage.
 #[derive(Clone, Debug, Default)]
-struct Ghost {
+pub(super) struct Ghost {
+    pub(super) standing: Standing,
+    /// Where it moved, whatever became of that.
+    pub(super) moved_to: Bytes,
+    /// It was erased, and its addresses are never to be used again.
+    suppress: bool,
+    pub(super) events: u64,
     /// Number of the last event, by node.
     heard: BTreeMap<Bytes, u64>,
-    events: u64,
-    /// Dispatches decided here, or by a half that joined.
-    sends: BTreeSet<Bytes>,
-    moved: bool,
+    /// Dispatches decided here, or by a half that joined; those that nothing was heard of.
+    sends: BTreeMap<Bytes, bool>,
+    addresses: BTreeSet<String>,
 }
 
 /// The profiles of one stage, and those on their way to another.
 #[derive(Debug, Default)]
-struct Stage {
-    profiles: BTreeMap<Bytes, Ghost>,
-    moving: BTreeMap<Bytes, Ghost>,
+pub(super) struct Stage {
+    pub(super) profiles: BTreeMap<Bytes, Ghost>,
+    pub(super) moving: BTreeMap<Bytes, Ghost>,
 }
 
+/// All there is to know of a world's people.
 #[derive(Debug, Default)]
-struct Ghosts {
+pub(super) struct Ghosts {
+    pub(super) segmenter: Stage,
+    pub(super) orchestrator: Stage,
+    /// Events that came to somebody who was erased.
+    pub(super) answered: BTreeSet<[u8; 16]>,
+    /// Sends of erased people that nothing had been heard of.
+    pub(super) open_sends: BTreeSet<Bytes>,
+    /// Erased profiles with each address they had, and whether it is never to be used again.
+    pub(super) addresses: BTreeMap<(Bytes, String), bool>,
+    /// Profiles erased with suppression, and without; tombstones buried.
+    pub(super) counts: (u64, u64, u64),
     /// Of each event at its identifier: the how-manieth.
     numbers: BTreeMap<(Bytes, [u8; 16]), u64>,
     last: BTreeMap<Bytes, u64>,
-    segmenter: Stage,
-    orchestrator: Stage,
     /// Nodes that any stage has heard of.
     known: [BTreeSet<Bytes>; 2],
     /// How many events a segmenter's item was computed from.
     computed: BTreeMap<(u32, Position), u64>,
+    /// Records that a segmenter's partition answered as those of an erased profile.
+    answers: BTreeSet<(u32, Position)>,
 }
 
 /// Goes through all folds of a world.
 ///
 /// # Errors
 /// A fold that knew too much, too little, or something else than the stage before it.
-pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<(), Wrong> {
+pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<Ghosts, Wrong> {
     let mut ghosts = Ghosts::default();
+    for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Segmenter) {
+        ghosts.answers.extend(meaning.put_out.values().flatten().filter_map(answer_of).map(|cause| (id.index, cause)));
+    }
     let mut decided: BTreeMap<(u32, Position), Vec<(Bytes, Bytes)>> = BTreeMap::new();
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         let outputs = meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:sender:")).flat_map(|(_, outputs)| outputs);
@@ -65,12 +98,19 @@ pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<(), Wrong> {
         if id.role == Role::Orchestrator {
             // Timers go before the record that finds them due, which may be the one that takes the profile away.
             for (profile, dispatch) in decided.remove(&(id.index, accepted.position)).into_iter().flatten() {
-                ghosts.orchestrator.profiles.entry(profile).or_default().sends.insert(dispatch);
+                ghosts.orchestrator.profiles.entry(profile).or_default().sends.insert(dispatch, true);
             }
         }
         ghosts.fold(id, accepted).map_err(|why| format!("{id} at {}: {why}", accepted.position))?;
     }
-    Ok(())
+    Ok(ghosts)
+}
+
+/// What a segmenter's output answers, if it says that a profile is gone for somebody.
+fn answer_of(out: &Out) -> Option<Position> {
+    let Out::Record(record) = out else { return None };
+    let names_any = record.kind == kind::GONE && !Gone::decode(record.body.clone()).ok()?.nodes.is_empty();
+    names_any.then_some(record.cause)
 }
 
 // === impl Ghosts ===
@@ -78,6 +118,12 @@ pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<(), Wrong> {
 impl Ghosts {
     fn fold(&mut self, id: PartitionId, accepted: &Accepted) -> Result<(), Wrong> {
         let record = &accepted.record;
+        if id.role == Role::Segmenter
+            && self.answers.contains(&(id.index, accepted.position))
+            && self.segmenter.standing(&record.key) != Standing::Erased
+        {
+            return Err("state at fold: somebody is answered as if erased, and is not".to_owned());
+        }
         match (id.role, record.kind) {
             (Role::Identity, kind::EVENT) => {
                 // A repeat is not a new event.
@@ -88,35 +134,94 @@ impl Ghosts {
                 }
             }
             (Role::Segmenter, kind::ITEM) => {
-                let item = decode::<SegmentItem>(&record.body)?;
-                if self.segmenter.is_live(&record.key) && matches!(item.body, Some(Body::Event(_))) {
-                    self.hear(0, &record.key, record.id, &item)?;
-                }
+                self.item(accepted)?;
                 let events = self.segmenter.profiles.get(&record.key).map_or(0, |ghost| ghost.events);
                 self.computed.insert((id.index, accepted.position), events);
             }
-            (Role::Segmenter, kind::MERGE_BEGIN) => self.segmenter.leave(&record.key),
-            (Role::Segmenter, kind::MERGE_STATE) => self.segmenter.arrive(&record.key, &decode::<MergeState>(&record.body)?.loser),
-            (Role::Orchestrator, kind::JOURNEY_MERGE_BEGIN) => self.orchestrator.leave(&record.key),
+            (Role::Segmenter, kind::MERGE_BEGIN) => self.segmenter.leave(&record.key, &decode::<MergeBegin>(&record.body)?.winner),
+            (Role::Segmenter, kind::MERGE_STATE) => {
+                if let Some(late) = self.segmenter.arrive(&record.key, &decode::<MergeState>(&record.body)?.loser) {
+                    let suppress = self.segmenter.profiles.get(&record.key).is_some_and(|ghost| ghost.suppress);
+                    self.forget_addresses(&record.key, late, suppress);
+                }
+            }
+            (Role::Segmenter, kind::BURY) => self.bury(&record.key),
+            (Role::Orchestrator, kind::JOURNEY_MERGE_BEGIN) => {
+                let winner = self.segmenter.profiles.get(&record.key).map(|ghost| ghost.moved_to.clone()).unwrap_or_default();
+                self.orchestrator.leave(&record.key, &winner);
+            }
             (Role::Orchestrator, kind::JOURNEY_MERGE_STATE) => {
-                self.orchestrator.arrive(&record.key, &decode::<JourneyMergeState>(&record.body)?.loser);
+                drop(self.orchestrator.arrive(&record.key, &decode::<JourneyMergeState>(&record.body)?.loser));
             }
             (Role::Orchestrator, kind::JOURNEY_ITEM) => self.journey_item(id, accepted)?,
+            (Role::Orchestrator, kind::ERASED) => self.erased(&record.key, &decode::<Erased>(&record.body)?),
             _ => {}
         }
         Ok(())
     }
 
+    fn item(&mut self, accepted: &Accepted) -> Result<(), Wrong> {
+        let record = &accepted.record;
+        let item = decode::<SegmentItem>(&record.body)?;
+        match (self.segmenter.standing(&record.key), &item.body) {
+            (Standing::Live, Some(Body::Event(bytes))) => {
+                self.hear(0, &record.key, record.id, &item)?;
+                let ghost = self.segmenter.profiles.entry(record.key.clone()).or_default();
+                ghost.addresses.extend(addresses(&decode::<Event>(bytes)?));
+            }
+            (Standing::Live, Some(Body::Erase(erase))) => {
+                if erase.suppress {
+                    self.counts.0 += 1
+                } else {
+                    self.counts.1 += 1
+                }
+                let was = self.segmenter.erase(&record.key, erase.suppress);
+                self.forget_addresses(&record.key, was, erase.suppress);
+            }
+            (Standing::Erased, Some(Body::Event(_))) => {
+                self.answered.insert(record.id);
+                // Nobody folds anything of it any more.
+                self.known[0].insert(item.node);
+            }
+            (Standing::Live | Standing::Erased | Standing::Moved, _) => {}
+        }
+        Ok(())
+    }
+
+    /// A tombstone goes with the profile at the end of its road, and as that one went.
+    fn bury(&mut self, loser: &Bytes) {
+        if self.segmenter.standing(loser) == Standing::Moved {
+            self.counts.2 += 1;
+            let end = self.segmenter.end(loser);
+            let suppress = self.segmenter.profiles.get(&end).is_some_and(|ghost| ghost.suppress);
+            self.segmenter.erase(loser, suppress);
+        }
+    }
+
+    fn forget_addresses(&mut self, profile: &Bytes, was: Ghost, suppress: bool) {
+        for address in was.addresses {
+            *self.addresses.entry((profile.clone(), address)).or_default() |= suppress;
+        }
+    }
+
+    fn erased(&mut self, profile: &Bytes, erased: &Erased) {
+        let late = erased.losers.iter().filter_map(|loser| self.orchestrator.moving.remove(loser)).collect::<Vec<_>>();
+        for was in late.into_iter().chain([self.orchestrator.erase(profile, erased.suppress)]) {
+            self.open_sends.extend(was.sends.into_iter().filter(|(_, open)| *open).map(|(dispatch, _)| dispatch));
+        }
+    }
+
     fn journey_item(&mut self, id: PartitionId, accepted: &Accepted) -> Result<(), Wrong> {
         let record = &accepted.record;
         let item = decode::<JourneyItem>(&record.body)?.item.unwrap_or_default();
+        if self.orchestrator.standing(&record.key) == Standing::Erased {
+            return Err("state at fold: an item of somebody who is erased".to_owned());
+        }
         match &item.body {
             Some(Body::Event(_)) => self.hear(1, &record.key, record.id, &item)?,
             Some(Body::Receipt(receipt)) => {
-                let knows = self.orchestrator.profiles.get(&record.key).is_some_and(|ghost| ghost.sends.contains(&receipt.dispatch));
-                if !knows {
-                    return Err(format!("a receipt without its send: {}", hex::encode(&receipt.dispatch)));
-                }
+                let send = self.orchestrator.profiles.get_mut(&record.key).and_then(|ghost| ghost.sends.get_mut(&receipt.dispatch));
+                *send.ok_or_else(|| format!("a receipt without its send: {}", hex::encode(&receipt.dispatch)))? = false;
             }
             Some(Body::Settled(_) | Body::Erase(_)) | None => {}
         }
@@ -151,28 +256,61 @@ impl Ghosts {
 // === impl Stage ===
 
 impl Stage {
-    fn is_live(&self, profile: &Bytes) -> bool {
-        self.profiles.get(profile).is_none_or(|ghost| !ghost.moved)
+    pub(super) fn standing(&self, profile: &Bytes) -> Standing {
+        self.profiles.get(profile).map_or(Standing::Live, |ghost| ghost.standing)
     }
 
-    fn leave(&mut self, loser: &Bytes) {
-        if self.is_live(loser) {
-            let ghost = self.profiles.insert(loser.clone(), Ghost { moved: true, ..Ghost::default() });
+    /// Where the road from a profile ends.
+    pub(super) fn end(&self, from: &Bytes) -> Bytes {
+        let mut at = from;
+        while let Some(ghost) = self.profiles.get(at).filter(|ghost| !ghost.moved_to.is_empty()) {
+            at = &ghost.moved_to;
+        }
+        at.clone()
+    }
+
+    fn leave(&mut self, loser: &Bytes, winner: &Bytes) {
+        if self.standing(loser) == Standing::Live {
+            let tombstone = Ghost { standing: Standing::Moved, moved_to: winner.clone(), ..Ghost::default() };
+            let ghost = self.profiles.insert(loser.clone(), tombstone);
             self.moving.insert(loser.clone(), ghost.unwrap_or_default());
         }
     }
 
-    /// Only where it is at home; a tombstone passes it on.
-    fn arrive(&mut self, winner: &Bytes, loser: &Bytes) {
-        if !self.is_live(winner) {
-            return;
+    /// Only where it is at home; a tombstone passes it on. Returned where it comes too late.
+    fn arrive(&mut self, winner: &Bytes, loser: &Bytes) -> Option<Ghost> {
+        match self.standing(winner) {
+            Standing::Moved => None,
+            Standing::Erased => self.moving.remove(loser),
+            Standing::Live => {
+                let arrived = self.moving.remove(loser)?;
+                let ghost = self.profiles.entry(winner.clone()).or_default();
+                ghost.events += arrived.events;
+                for (dispatch, open) in arrived.sends {
+                    *ghost.sends.entry(dispatch).or_insert(open) &= open;
+                }
+                ghost.heard.extend(arrived.heard);
+                ghost.addresses.extend(arrived.addresses);
+                None
+            }
         }
-        let Some(arrived) = self.moving.remove(loser) else { return };
-        let ghost = self.profiles.entry(winner.clone()).or_default();
-        ghost.events += arrived.events;
-        ghost.sends.extend(arrived.sends);
-        ghost.heard.extend(arrived.heard);
     }
+
+    /// Nothing is left of a profile but what became of it.
+    fn erase(&mut self, profile: &Bytes, suppress: bool) -> Ghost {
+        let ghost = self.profiles.entry(profile.clone()).or_default();
+        if ghost.standing == Standing::Erased {
+            return Ghost::default();
+        }
+        let mark = Ghost { standing: Standing::Erased, suppress, moved_to: ghost.moved_to.clone(), ..Ghost::default() };
+        std::mem::replace(ghost, mark)
+    }
+}
+
+/// Where an event says that its person can be written to.
+fn addresses(event: &Event) -> impl Iterator<Item = String> {
+    let named = event.identifiers.iter().filter(|i| i.class == IdentifierClass::Email.number()).map(|i| i.value.clone());
+    named.chain([trait_of(event, "email")]).filter(|address| !address.is_empty()).collect::<Vec<_>>().into_iter()
 }
 
 fn decode<M: prost::Message + Default>(body: &Bytes) -> Result<M, Wrong> {

@@ -37,6 +37,8 @@ struct Person {
     order: Option<Timestamp>,
     unsubscribed: bool,
     merged: bool,
+    /// Before its time or behind it: what was due just before may or may not have been decided.
+    erased: bool,
 }
 
 type Sent = BTreeSet<(Bytes, String, String, Timestamp)>;
@@ -49,6 +51,7 @@ pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
         for accepted in &meaning.accepted {
             let person = people.entry(accepted.record.key.clone()).or_default();
             person.merged |= matches!(accepted.record.kind, kind::JOURNEY_MERGE_BEGIN | kind::JOURNEY_MERGE_STATE);
+            person.erased |= accepted.record.kind == kind::ERASED;
             let Some(event) = event_of(accepted) else { continue };
             let at = Timestamp::from_millis(event.event_time);
             if event.traits.is_some() || event.identifiers.iter().any(|i| i.value.contains('@')) {
@@ -63,7 +66,7 @@ pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
         }
         let sends = meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:sender:")).flat_map(|(_, outs)| outs);
         let sent: Sent = sends.filter_map(send_of).map(|(_, at, d)| (d.profile, d.run_key, d.step, at)).collect();
-        for (profile, person) in people.iter().filter(|(_, person)| !person.merged && !person.unsubscribed) {
+        for (profile, person) in people.iter().filter(|(_, person)| !person.merged && !person.unsubscribed && !person.erased) {
             for (cart, touches) in &person.touches {
                 let Some(last) = one_visit(person, touches) else { continue };
                 let (step, after) = REMINDER;

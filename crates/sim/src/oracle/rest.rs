@@ -33,9 +33,6 @@ pub(super) fn rests(folded: &Partitions) -> Result<(), Wrong> {
             }
         }
     }
-    if let Some(node) = nodes.values().find(|node| node.holding) {
-        return Err(format!("node {} still holds items back at rest", hex::encode(&node.id[..4])));
-    }
     components(&nodes, &seen_together(folded)?)
 }
 
@@ -108,8 +105,10 @@ impl Linked {
 struct Component {
     roots: BTreeSet<Bytes>,
     users: BTreeSet<Bytes>,
-    /// Some node of it is gone or shared, so that halves may be apart for good.
+    /// Some node of it is gone, shared or detached, so that halves may be apart for good.
     apart: bool,
+    nodes: usize,
+    hashes: BTreeSet<Bytes>,
 }
 
 fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Result<(), Wrong> {
@@ -124,6 +123,8 @@ fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Res
         of.insert(name.clone());
         let component = components.entry(name).or_default();
         component.apart |= node.gone || node.shared;
+        component.nodes += 1;
+        component.hashes.insert(hash.clone());
         component.roots.insert(root);
         if node.id.first() == Some(&(IdentifierClass::UserId as u8)) {
             component.users.insert(hash.clone());
@@ -140,7 +141,8 @@ fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Res
         }
     }
     // With two user ids the halves stay apart, and which half an identifier is in depends on who came first.
-    match components.values().find(|component| component.users.len() <= 1 && component.roots.len() > 1 && !component.apart) {
+    let is_apart = |component: &Component| component.apart || component.nodes > component.hashes.len();
+    match components.values().find(|component| component.users.len() <= 1 && component.roots.len() > 1 && !is_apart(component)) {
         Some(component) => Err(format!("identifiers that were seen together are {} people", component.roots.len())),
         None => Ok(()),
     }

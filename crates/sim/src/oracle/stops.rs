@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
-    inbox::{Dispatch, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, segment_item::Body},
+    inbox::{Dispatch, Event, JourneyItem, JourneyMergeBegin, JourneyMergeState, Object, segment_item::Body},
     kind,
 };
 use waypost_types::{PartitionId, Position, Role, Timestamp};
@@ -24,6 +24,7 @@ struct Known {
     /// Event time of the latest order.
     order: i64,
     merged: bool,
+    erased: bool,
 }
 
 /// When the log of its identifier took an event, by the broker's clock. That is what a watermark speaks of: `at`
@@ -122,6 +123,8 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
         };
         let at = profile.entries.entry(entry).or_default();
         *at = event.event_time.max(*at);
+    } else if record.kind == kind::ERASED {
+        known.insert(record.key.clone(), Known { erased: true, ..Known::default() });
     } else if record.kind == kind::JOURNEY_MERGE_BEGIN {
         if let Some(begin) = JourneyMergeBegin::decode(record.body.clone()).ok().and_then(|moved| moved.begin) {
             moving.insert((begin.loser.clone(), begin.winner), known.remove(&begin.loser).unwrap_or_default());
@@ -142,8 +145,16 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
 }
 
 pub(super) fn text_of(event: &Event, name: &str) -> String {
-    let property = event.properties.iter().flat_map(|object| &object.entries).find(|property| property.name == name);
-    match property.and_then(|property| property.value.as_ref()).and_then(|value| value.kind.as_ref()) {
+    text(event.properties.as_ref(), name)
+}
+
+pub(super) fn trait_of(event: &Event, name: &str) -> String {
+    text(event.traits.as_ref(), name)
+}
+
+fn text(object: Option<&Object>, name: &str) -> String {
+    let entry = object.into_iter().flat_map(|object| &object.entries).find(|entry| entry.name == name);
+    match entry.and_then(|entry| entry.value.as_ref()).and_then(|value| value.kind.as_ref()) {
         Some(waypost_codec::inbox::value::Kind::Text(text)) => text.clone(),
         Some(_) | None => String::new(),
     }
@@ -157,11 +168,14 @@ fn against(
     dispatch: &Dispatch,
     orders: &BTreeMap<Bytes, Vec<(Timestamp, i64)>>,
 ) -> Result<(), Wrong> {
+    let profile = known.get(&dispatch.profile).cloned().unwrap_or_default();
+    if profile.erased {
+        return Err(format!("a send to somebody who is erased: {id}: {} {} at {at}", dispatch.journey, dispatch.step));
+    }
     if !matches!(dispatch.journey.as_str(), "cart" | "welcome") {
         // Orders do not stop it.
         return Ok(());
     }
-    let profile = known.get(&dispatch.profile).cloned().unwrap_or_default();
     let key = if dispatch.journey == "cart" { dispatch.run_key.as_str() } else { "" };
     let entered = profile.entries.get(key).copied().unwrap_or(0);
     let name = || format!("{id}: {} {} at {at}", dispatch.journey, dispatch.step);

@@ -29,6 +29,8 @@ struct Token {
     profiles: BTreeSet<Bytes>,
     /// Its profile was reached by an old road, or joined meanwhile.
     travelled: bool,
+    /// Its profile, or the one that moved into, is erased: a reminder may have been decided before.
+    erased: bool,
 }
 
 impl Token {
@@ -73,6 +75,12 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
             *sent.entry((dispatch.journey, dispatch.run_key)).or_default() += 1;
         }
     }
+    // A tombstone goes with the profile that it leads to.
+    let accepted = folded.values().flat_map(|meaning| &meaning.accepted);
+    let erased: BTreeSet<&Bytes> = accepted.filter(|a| a.record.kind == kind::ERASED).map(|a| &a.record.key).collect();
+    for token in tokens.values_mut() {
+        token.erased = token.profiles.iter().any(|profile| erased.contains(profile));
+    }
     let mut foreseen = 0;
     let deaf = folded
         .values()
@@ -84,7 +92,8 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
         let Some(asked) = token.asked else { continue };
         let due = asked.plus(PATIENCE);
         let (must, may) = match (*journey, token.kept) {
-            ("ticket", _) | (_, None) => (!deaf, true),
+            ("ticket", _) => (!deaf, true),
+            (_, None) => (!deaf && !token.erased, true),
             (_, Some(kept)) => (false, !token.stayed() || kept.plus(world.config.slack) >= due),
         };
         foreseen += u64::from(must || !may);

@@ -14,6 +14,7 @@ const ONCE_WRONG: &[(&str, &str)] = &[
         "2466/process-clocks,zombie,repacked,append-lost,append-late,overtaken,silent-after,kill.1,stuck.2-7,skip.0,m0-24,m26,m28-31,m33-52",
         "the same, with nothing else about",
     ),
+    ("222", "who expired gave free an address that another's erase had suppressed for good"),
 ];
 
 #[test]

@@ -19,6 +19,11 @@ fn two_thousand_worlds_hold() {
     // What never happens proves nothing.
     for (what, count) in [
         ("merges", sum.merges),
+        ("erases", sum.erases),
+        ("expires", sum.expires),
+        ("detaches", sum.detaches),
+        ("tombstones buried", sum.buries),
+        ("events answered for the erased", sum.answered),
         ("sends", sum.sends),
         ("sends foreseen", sum.kept),
         ("recalls", sum.recalls),
