@@ -206,7 +206,9 @@ fn nothing_lost(world: &mut World, folded: &Partitions, ghosts: &Ghosts) -> Resu
         }
     }
     world.tally.events += events.len() as u64;
-    (world.tally.erases, world.tally.expires, world.tally.buries) = ghosts.counts;
+    world.tally.erases += ghosts.erases;
+    world.tally.expires += ghosts.expires;
+    world.tally.buries += ghosts.buries;
     world.tally.answered += ghosts.answered.len() as u64;
     let fallen = erased::fallen(folded, &items)?;
     world.tally.fallen += fallen.len() as u64;

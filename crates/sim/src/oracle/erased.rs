@@ -3,19 +3,18 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
-use prost::Message;
 use waypost_codec::{
-    inbox::{Dispatch, EraseAddress, EraseNode, Recall, SegmentItem, Unsuppress, segment_item::Body},
+    inbox::{Dispatch, EraseAddress, EraseNode, Flush, Recall, SegmentItem, Unsuppress, segment_item::Body},
     kind,
     state::{AddressState, IdentifierState, JourneyProfile, Node, SegmentProfile},
-    stored,
 };
 use waypost_engine::address;
-use waypost_types::{PartitionId, Position, Role};
+use waypost_types::{EntityId, Position, Role};
 
 use super::{
     Partitions, Wrong,
-    folds::{Ghosts, Stage, Standing},
+    folds::{Ghost, Ghosts, Stage, Standing, decode},
+    rest::open,
 };
 use crate::naive::{Accepted, Out};
 
@@ -64,7 +63,7 @@ pub(super) fn fallen(folded: &Partitions, known: &BTreeSet<[u8; 16]>) -> Result<
             if record.kind == kind::ITEM && matches!(decode::<SegmentItem>(&record.body)?.body, Some(Body::Event(_))) {
                 sent.insert(record.id);
             } else if record.kind == kind::FLUSH {
-                let node = decode::<waypost_codec::inbox::Flush>(&record.body)?.node;
+                let node = decode::<Flush>(&record.body)?.node;
                 flushed.entry(node).and_modify(|first| *first = record.cause.min(*first)).or_insert(record.cause);
             }
         }
@@ -139,7 +138,7 @@ fn leads_nowhere(node: &Node, stage: &Stage) -> bool {
     stage.standing(&stage.end(&node.route)) == Standing::Erased
 }
 
-fn is_tombstone(ghost: &super::folds::Ghost) -> bool {
+fn is_tombstone(ghost: &Ghost) -> bool {
     ghost.standing == Standing::Moved
 }
 
@@ -160,8 +159,8 @@ fn agrees(key: &Bytes, there: Standing, stage: &Stage) -> Result<(), Wrong> {
 fn marks_stand(folded: &Partitions, ghosts: &Ghosts) -> Result<(), Wrong> {
     for (role, stage) in [(Role::Segmenter, &ghosts.segmenter), (Role::Orchestrator, &ghosts.orchestrator)] {
         let entities = || folded.iter().filter(|(id, _)| id.role == role).flat_map(|(_, meaning)| meaning.entities.keys());
-        let there: BTreeSet<&[u8]> = entities().filter(|entity| entity.kind() == b'p').map(waypost_types::EntityId::key).collect();
-        let missing = |(profile, ghost): &(&Bytes, &super::folds::Ghost)| ghost.standing != Standing::Live && !there.contains(&profile[..]);
+        let there: BTreeSet<&[u8]> = entities().filter(|entity| entity.kind() == b'p').map(EntityId::key).collect();
+        let missing = |(profile, ghost): &(&Bytes, &Ghost)| ghost.standing != Standing::Live && !there.contains(&profile[..]);
         if let Some((profile, _)) = stage.profiles.iter().find(missing) {
             return Err(format!("{role}: nothing says what became of {}", short(profile)));
         }
@@ -247,15 +246,6 @@ fn addresses_are_forgotten(folded: &Partitions, ghosts: &Ghosts) -> Result<(), W
         }
     }
     Ok(())
-}
-
-fn open<M: Message + Default>(id: PartitionId, bytes: &Bytes) -> Result<M, Wrong> {
-    let (_, body) = stored::open(bytes).map_err(|e| format!("{id}: {e}"))?;
-    M::decode(body).map_err(|e| format!("{id}: {e}"))
-}
-
-fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Wrong> {
-    M::decode(body.clone()).map_err(|e| e.to_string())
 }
 
 fn short(id: &[u8]) -> String {

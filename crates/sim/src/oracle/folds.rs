@@ -65,8 +65,11 @@ pub(super) struct Ghosts {
     pub(super) open_sends: BTreeSet<Bytes>,
     /// Erased profiles with each address they had, and whether it is never to be used again.
     pub(super) addresses: BTreeMap<(Bytes, String), bool>,
-    /// Profiles erased with suppression, and without; tombstones buried.
-    pub(super) counts: (u64, u64, u64),
+    /// Profiles erased with suppression of their addresses, and without.
+    pub(super) erases: u64,
+    pub(super) expires: u64,
+    /// Tombstones that went with the profile they lead to.
+    pub(super) buries: u64,
     /// Of each event at its identifier: the how-manieth.
     numbers: BTreeMap<(Bytes, [u8; 16]), u64>,
     last: BTreeMap<Bytes, u64>,
@@ -170,11 +173,8 @@ impl Ghosts {
                 ghost.addresses.extend(addresses(&decode::<Event>(bytes)?));
             }
             (Standing::Live, Some(Body::Erase(erase))) => {
-                if erase.suppress {
-                    self.counts.0 += 1
-                } else {
-                    self.counts.1 += 1
-                }
+                let count = if erase.suppress { &mut self.erases } else { &mut self.expires };
+                *count += 1;
                 let was = self.segmenter.erase(&record.key, erase.suppress);
                 self.forget_addresses(&record.key, was, erase.suppress);
             }
@@ -191,7 +191,7 @@ impl Ghosts {
     /// A tombstone goes with the profile at the end of its road, and as that one went.
     fn bury(&mut self, loser: &Bytes) {
         if self.segmenter.standing(loser) == Standing::Moved {
-            self.counts.2 += 1;
+            self.buries += 1;
             let end = self.segmenter.end(loser);
             let suppress = self.segmenter.profiles.get(&end).is_some_and(|ghost| ghost.suppress);
             self.segmenter.erase(loser, suppress);
@@ -313,6 +313,6 @@ fn addresses(event: &Event) -> impl Iterator<Item = String> {
     named.chain([trait_of(event, "email")]).filter(|address| !address.is_empty()).collect::<Vec<_>>().into_iter()
 }
 
-fn decode<M: prost::Message + Default>(body: &Bytes) -> Result<M, Wrong> {
+pub(super) fn decode<M: prost::Message + Default>(body: &Bytes) -> Result<M, Wrong> {
     M::decode(body.clone()).map_err(|e| e.to_string())
 }

@@ -36,7 +36,7 @@ pub(super) fn rests(folded: &Partitions) -> Result<(), Wrong> {
     components(&nodes, &seen_together(folded)?)
 }
 
-fn open<M: Message + Default>(id: PartitionId, bytes: &Bytes) -> Result<M, Wrong> {
+pub(super) fn open<M: Message + Default>(id: PartitionId, bytes: &Bytes) -> Result<M, Wrong> {
     let (_, body) = stored::open(bytes).map_err(|e| format!("{id}: {e}"))?;
     M::decode(body).map_err(|e| format!("{id}: {e}"))
 }
