@@ -16,7 +16,7 @@ if [ $# -gt 0 ]; then
 else
   cargo test --workspace --exclude waypost-tests
   # Two minutes of faults, on servers of their own.
-  MINUTES=2 SEED=${CHAOS_SEED:-4} BROKERS=1 deploy/local/chaos.sh
+  MINUTES=2 SEED=${CHAOS_SEED:-2198} BROKERS=1 deploy/local/chaos.sh
   # The whole-process tests last, so that their summary closes the run.
   cargo test -p waypost-tests --test it
 fi

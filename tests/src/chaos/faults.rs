@@ -366,41 +366,34 @@ impl Breakable {
         let mut redis = self.redis.lock().await;
         let pause = Duration::from_millis(chance.between(200, 4_000));
         let begin = |detail: &str| self.diary.begin(kind, "", detail);
-        let fault = match what {
+        let (fault, gone) = match what {
             AtRedis::Restart => {
                 let fault = begin(&format!("away for {}", seconds(pause)));
                 redis.restart(pause).await?;
-                fault
+                (fault, 0)
             }
             AtRedis::Tail => {
                 let bytes = chance.between(200, 60_000);
-                let fault = begin(&format!("loses {bytes} bytes of its log"));
-                redis.lose_tail(bytes, pause).await?;
-                fault
+                (begin(&format!("loses {bytes} bytes of its log")), redis.lose_tail(bytes, pause).await?)
             }
             AtRedis::Failover => {
                 let deaf = Duration::from_millis(chance.between(300, 4_000));
-                let fault = begin(&format!("loses what it acknowledged in {}", seconds(deaf)));
-                redis.failover(deaf, pause).await?;
-                fault
+                (begin(&format!("loses what it acknowledged in {}", seconds(deaf))), redis.failover(deaf, pause).await?)
             }
             AtRedis::Split => {
                 let lasts = Duration::from_millis(chance.between(500, 6_000));
                 let there: Vec<usize> = (0..self.fleet.seats.len()).filter(|_| chance.one_in(2)).collect();
-                let fault = begin(&format!("two masters for {}", seconds(lasts)));
-                redis.split(&there, lasts, pause).await?;
-                fault
+                (begin(&format!("two masters for {}", seconds(lasts))), redis.split(&there, lasts, pause).await?)
             }
             AtRedis::Restore => {
                 let back = chance.index(3);
-                let fault = begin(&format!("an older backup, {back} before the latest"));
-                redis.restore(back).await?;
-                fault
+                (begin(&format!("an older backup, {back} before the latest")), redis.restore(back).await?)
             }
             AtRedis::Drop => return self.drop_field(kind, redis).await,
         };
         drop(redis);
         self.diary.end(fault);
+        self.diary.lose(gone);
         Ok(())
     }
 }
@@ -432,7 +425,8 @@ impl Breakable {
             Some(why) => self.diary.note(&format!("{partition} has halted: {why}; restoring a backup")),
             None => self.diary.complain(&format!("{partition} lost a field and nobody noticed within {} s", DETECTED_WITHIN.as_secs())),
         }
-        redis.restore(0).await?;
+        let gone = redis.restore(0).await?;
+        self.diary.lose(gone);
         for seat in self.fleet.of(partition.role) {
             if self.fleet.is_taken(seat).await {
                 self.fleet.kill(seat).await;

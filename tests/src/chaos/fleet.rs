@@ -25,9 +25,9 @@ use super::{
     story::Diary,
 };
 
-/// Every role but control in two processes; the keyed ones have a third seat, for rebalances.
+/// Every role in two processes; the keyed ones have a third seat, for rebalances.
 const SEATS: [(Role, usize); 6] =
-    [(Role::Ingest, 2), (Role::Identity, 3), (Role::Segmenter, 3), (Role::Orchestrator, 3), (Role::Sender, 3), (Role::Control, 1)];
+    [(Role::Ingest, 2), (Role::Identity, 3), (Role::Segmenter, 3), (Role::Orchestrator, 3), (Role::Sender, 3), (Role::Control, 2)];
 
 /// How long a process may take to end after SIGTERM: its grace, and a bit.
 const GRACE: Duration = Duration::from_secs(40);

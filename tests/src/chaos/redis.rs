@@ -25,6 +25,8 @@ pub struct Redis {
     seats: Vec<Arc<Link>>,
     backups: Vec<PathBuf>,
     folder: PathBuf,
+    // Of each partition, where its offset stands.
+    metas: Vec<String>,
 }
 
 #[derive(Debug)]
@@ -54,10 +56,30 @@ impl Redis {
             links.push(Arc::new(Link::open(nodes[0].port).await?));
         }
         let server = settings.tools.redis.clone();
-        let mut redis = Self { server, nodes, master: 0, following, seats: links, backups: Vec::new(), folder };
+        let mut redis = Self { server, nodes, master: 0, following, seats: links, backups: Vec::new(), folder, metas: Vec::new() };
         redis.run(0, true, false).await?;
         redis.replicate().await?;
         Ok(redis)
+    }
+
+    /// From now on commits that are lost are counted, by these keys of the partitions.
+    pub fn watch(&mut self, metas: Vec<String>) {
+        self.metas = metas;
+    }
+
+    /// Offsets of all partitions, as the master has them.
+    async fn offsets(&self) -> anyhow::Result<Vec<u64>> {
+        let mut offsets = Vec::new();
+        for meta in &self.metas {
+            offsets.push(resp::ask(self.port(), &["HGET", meta, "off"]).await?.text().parse().unwrap_or(0));
+        }
+        Ok(offsets)
+    }
+
+    /// How many partitions do not stand where they did.
+    async fn went_back(&self, before: &[u64]) -> anyhow::Result<usize> {
+        let after = self.offsets().await?;
+        Ok(before.iter().zip(after).filter(|(before, after)| after < *before).count())
     }
 
     /// Links of the seats.
@@ -149,11 +171,12 @@ impl Redis {
     }
 
     /// The server is killed, its append-only file loses its last bytes, and it starts again: what it had
-    /// acknowledged last is gone.
+    /// acknowledged last is gone. How many partitions went back.
     ///
     /// # Errors
     /// If it does not come up.
-    pub async fn lose_tail(&mut self, bytes: u64, pause: Duration) -> anyhow::Result<u64> {
+    pub async fn lose_tail(&mut self, bytes: u64, pause: Duration) -> anyhow::Result<usize> {
+        let before = self.offsets().await?;
         self.kill(self.master);
         let folder = self.nodes[self.master].folder.join("appendonlydir");
         let mut growing = None;
@@ -165,38 +188,41 @@ impl Redis {
         }
         let file = fs::OpenOptions::new().write(true).open(growing.context("no append-only file")?)?;
         let length = file.metadata()?.len();
-        let lost = bytes.min(length);
-        file.set_len(length - lost)?;
+        file.set_len(length - bytes.min(length))?;
         tokio::time::sleep(pause).await;
         self.run(self.master, true, false).await?;
+        let gone = self.went_back(&before).await?;
         self.in_step().await?;
-        Ok(lost)
+        Ok(gone)
     }
 
     /// The replica hears nothing for a while, then the master dies and the replica is promoted: what the master
-    /// acknowledged meanwhile is gone. The old one comes back as a replica after a pause.
+    /// acknowledged meanwhile is gone. The old one comes back as a replica after a pause. How many partitions went back.
     ///
     /// # Errors
     /// If a server does not come up.
-    pub async fn failover(&mut self, deaf: Duration, pause: Duration) -> anyhow::Result<()> {
+    pub async fn failover(&mut self, deaf: Duration, pause: Duration) -> anyhow::Result<usize> {
         self.following.set(Mode::Silent);
         tokio::time::sleep(deaf).await;
+        let before = self.offsets().await?;
         let old = self.master;
         self.kill(old);
         self.promote().await?;
+        let gone = self.went_back(&before).await?;
         for seat in &self.seats {
             seat.lead_to(self.nodes[self.master].port);
         }
         tokio::time::sleep(pause).await;
-        self.replicate().await
+        self.replicate().await?;
+        Ok(gone)
     }
 
     /// Both are masters for a while: `there` of the seats go over to the promoted one, the others write to the old
-    /// one until it is shut down.
+    /// one until it is shut down. How many partitions went back by that.
     ///
     /// # Errors
     /// If a server does not come up.
-    pub async fn split(&mut self, there: &[usize], lasts: Duration, pause: Duration) -> anyhow::Result<()> {
+    pub async fn split(&mut self, there: &[usize], lasts: Duration, pause: Duration) -> anyhow::Result<usize> {
         let old = self.master;
         self.promote().await?;
         // The promoted one may write without a replica while this lasts, or only one of the two would.
@@ -207,6 +233,10 @@ impl Redis {
             self.seats[*seat].lead_to(self.nodes[self.master].port);
         }
         tokio::time::sleep(lasts).await;
+        let new = std::mem::replace(&mut self.master, old);
+        let before = self.offsets().await;
+        self.master = new;
+        let gone = self.went_back(&before?).await?;
         self.kill(old);
         for seat in &self.seats {
             seat.lead_to(self.nodes[self.master].port);
@@ -214,7 +244,7 @@ impl Redis {
         tokio::time::sleep(pause).await;
         self.replicate().await?;
         resp::ask(self.port(), &["CONFIG", "SET", "min-replicas-to-write", "1"]).await?;
-        Ok(())
+        Ok(gone)
     }
 
     async fn promote(&mut self) -> anyhow::Result<()> {
@@ -240,13 +270,14 @@ impl Redis {
         Ok(())
     }
 
-    /// The master loses everything and starts from the backup before the latest `back`; which one it was.
+    /// The master loses everything and starts from the backup before the latest `back`. How many partitions went back.
     ///
     /// # Errors
     /// If there is none, or the server does not come up.
     pub async fn restore(&mut self, back: usize) -> anyhow::Result<usize> {
         let chosen = self.backups.len().saturating_sub(1 + back);
         let Some(backup) = self.backups.get(chosen).cloned() else { bail!("no backup yet") };
+        let before = self.offsets().await?;
         let master = self.master;
         self.kill(master);
         self.wipe(master)?;
@@ -254,6 +285,7 @@ impl Redis {
         fs::copy(backup, self.nodes[master].folder.join("dump.rdb"))?;
         // With an append-only file asked for, the server would not read the dump.
         self.run(master, false, false).await?;
+        let gone = self.went_back(&before).await?;
         resp::ask(self.port(), &["CONFIG", "SET", "appendonly", "yes"]).await?;
         let port = self.port();
         wait("the append-only file", || async move {
@@ -262,7 +294,7 @@ impl Redis {
         })
         .await?;
         self.in_step().await?;
-        Ok(chosen)
+        Ok(gone)
     }
 
     /// Deletes a field of a hash, behind everybody's back.

@@ -10,6 +10,7 @@ use std::{
 use anyhow::Context as _;
 use tokio::{sync::Mutex, task::JoinSet, time::Instant};
 use waypost_kafka::KafkaLog;
+use waypost_redis::Keys;
 use waypost_runtime::{
     host::SystemClock,
     install::{self, InstallRecord},
@@ -105,6 +106,8 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
 
     let log = Arc::new(KafkaLog::new(&kafka.addresses(), Vec::new())?);
     let install = install::load_install(&*log, "").await?;
+    let keys = Keys::new("", &install.tags);
+    redis.lock().await.watch(holdings::partitions().map(|partition| keys.meta(partition)).collect());
     let directory = Directory::follow(Arc::clone(&log) as Arc<dyn Log>, "");
     let people = People::default();
     let ground = Ground {
@@ -315,6 +318,8 @@ impl Ground {
         }
         let list = |counts: &BTreeMap<&str, usize>| counts.iter().map(|(kind, n)| format!("{kind} {n}")).collect::<Vec<_>>().join(", ");
         say(&format!("faults: {}", list(&kinds)));
+        let (times, partitions) = self.diary.losses();
+        say(&format!("Redis lost acknowledged commits {times} times, of {partitions} partitions in all"));
         say(&format!("{}: until the first commit by another owner or life", recovery.line()));
         say(&format!(
             "{} people ({} of two halves), {} runs judged, {} sends that a stop came in time for, {} mails received",

@@ -28,6 +28,8 @@ pub struct Diary {
     began: i64,
     faults: Mutex<Vec<Fault>>,
     wrong: Mutex<Vec<String>>,
+    // Times that a store lost commits, and partitions that it lost some of.
+    losses: Mutex<(usize, usize)>,
 }
 
 /// Milliseconds since 1970, as the processes under test see them.
@@ -44,7 +46,7 @@ pub fn say(line: &str) {
 
 impl Default for Diary {
     fn default() -> Self {
-        Self { began: now(), faults: Mutex::default(), wrong: Mutex::default() }
+        Self { began: now(), faults: Mutex::default(), wrong: Mutex::default(), losses: Mutex::default() }
     }
 }
 
@@ -85,6 +87,20 @@ impl Diary {
         if let Some(fault) = self.lock().get_mut(number - 1) {
             fault.until = now();
         }
+    }
+
+    /// The store has lost acknowledged commits of so many partitions.
+    pub fn lose(&self, partitions: usize) {
+        if partitions > 0 {
+            self.note(&format!("{partitions} partitions lost commits"));
+            let mut losses = self.losses.lock().unwrap_or_else(PoisonError::into_inner);
+            *losses = (losses.0 + 1, losses.1 + partitions);
+        }
+    }
+
+    /// How often the store lost commits, and of how many partitions in all.
+    pub fn losses(&self) -> (usize, usize) {
+        *self.losses.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Something that should not have happened; it counts as unexplained, once.
