@@ -4,7 +4,7 @@
 
 use waypost_codec::{state, stored};
 use waypost_runtime::ports::{Owners, OwnersError};
-use waypost_types::{EntityId, IdentifierHash, Layout, Node, PartitionId, ProfileId, Role, WorkspaceId};
+use waypost_types::{EntityId, IdentifierHash, Layout, Node, PartitionId, ProfileId, Role, Timestamp, WorkspaceId};
 
 /// Joined profiles to follow at most; chains end because parents only rise, and they are short.
 const HOPS_MAX: usize = 16;
@@ -32,6 +32,9 @@ pub enum LookupError {
     /// No event ever carried that identifier.
     #[error("no profile has this identifier")]
     Unknown,
+    /// Somebody was, and was erased or let expire.
+    #[error("the person with this identifier was forgotten at {0}; whoever brings it again is somebody new")]
+    Forgotten(Timestamp),
     /// Its owner does not answer.
     #[error(transparent)]
     Owners(#[from] OwnersError),
@@ -90,6 +93,9 @@ pub(crate) async fn by_profile(
             joined_from.push(profile);
             profile = ProfileId::from_slice(&moved.moved_to).map_err(|e| LookupError::Stored(e.to_string()))?;
             continue;
+        }
+        if let Some(mark) = segment.as_ref().filter(|s| s.erased) {
+            return Err(LookupError::Forgotten(Timestamp::from_millis(mark.erased_at)));
         }
         let (journey, journey_offset) = read::<state::JourneyProfile>(owners, layout, workspace, Role::Orchestrator, profile).await?;
         if segment.is_none() && journey.is_none() {

@@ -74,8 +74,10 @@ impl Control {
         let place = self.place(workspace, identifier)?;
         // A typing error should not be answered as done.
         let known: Option<state::IdentifierState> = lookup::identifier(&*self.owners, self.layout, workspace, place.hash).await?;
-        if known.is_none_or(|state| state.generations.is_empty()) {
-            return Err(Refusal::NotFound("no event ever carried this identifier".to_owned()));
+        match known.as_ref().and_then(|state| state.generations.last()) {
+            None => return Err(Refusal::NotFound("no event ever carried this identifier".to_owned())),
+            Some(node) if node.gone => return Err(Refusal::NotFound("whoever had this identifier is forgotten already".to_owned())),
+            Some(_) => {}
         }
         let mut id = [0; 16];
         id.copy_from_slice(&(self.secret)()[..16]);

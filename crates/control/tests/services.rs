@@ -208,6 +208,9 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let erase = |who| by(who, pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:ana".to_owned() });
     let (empty, _following) = control(&port, &clock).await;
     assert_eq!(empty.erase_profile(erase("ben")).await.unwrap_err().code(), Code::NotFound, "nobody is called that");
+    let forgotten = state::IdentifierState { generations: vec![state::Node { gone: true, ..Default::default() }], ..Default::default() };
+    let (after, _following) = control_over(&port, &clock, Some(stored::seal(1, &forgotten.encode_to_vec()))).await;
+    assert!(after.erase_profile(erase("ben")).await.unwrap_err().message().contains("forgotten already"));
     assert!(audit(&log).is_empty());
     let known = state::IdentifierState { generations: vec![state::Node::default()], ..state::IdentifierState::default() };
     let (control, _following) = control_over(&port, &clock, Some(stored::seal(1, &known.encode_to_vec()))).await;
