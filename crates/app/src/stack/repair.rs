@@ -28,19 +28,18 @@ pub(crate) fn repair(config: &Config, args: &cli::Repair) -> anyhow::Result<Exit
         let prefix = &config.install.prefix;
         let (log, store) = (log(config)?, store(config)?);
         let record = install::load_install(&*log, prefix).await?;
+        let named = named(args, &record)?;
         let survey = survey(&*log, &store, prefix, &record).await?;
         for partition in &survey.behind {
             screen(&format!("{partition} has not read its log to the end within {} s: not judged", CATCH_UP.as_secs()), false);
         }
-        let (Some(role), Some(index), Some(channel)) = (args.role, args.partition, &args.channel) else {
+        let Some((source, receiver)) = named else {
             for gap in &survey.gaps {
                 screen(&gap.to_string(), false);
             }
             screen(&format!("{} gaps that stay", survey.gaps.len()), false);
             return Ok(ExitCode::from(u8::from(!survey.gaps.is_empty())));
         };
-        let source = PartitionId { role, index };
-        let receiver = partition_of(channel)?;
         let Some(gap) = survey.gaps.iter().find(|gap| gap.source == source && gap.receiver == receiver) else {
             ensure!(
                 !survey.behind.contains(&receiver),
@@ -51,7 +50,7 @@ pub(crate) fn repair(config: &Config, args: &cli::Repair) -> anyhow::Result<Exit
         };
         screen(&gap.to_string(), false);
         let (catalog, _following) = Catalog::follow(&log, prefix).await.context("reading definitions")?;
-        let machine = machines::machine(&record, &catalog, role, waypost_runtime::Config::default())?;
+        let machine = machines::machine(&record, &catalog, source.role, waypost_runtime::Config::default())?;
         let from = refold::begin(args.from.as_deref(), source, &record)?;
         let to = survey.heads.get(&source).map_or(0, |head| head.off);
         let line = Line::new(&cli::who(args.who.as_deref()), Act::Repair, format!("channels/{source}/{receiver}"));
@@ -101,6 +100,17 @@ async fn heads(store: &dyn Upkeep, partitions: &[PartitionId]) -> anyhow::Result
         heads.insert(*partition, head.with_context(|| format!("{partition} has no state in Redis; `waypost doctor` says more"))?);
     }
     Ok(heads)
+}
+
+/// Source and receiver of the partition channel that the arguments name; none where they name none.
+fn named(args: &cli::Repair, record: &InstallRecord) -> anyhow::Result<Option<(PartitionId, PartitionId)>> {
+    let (Some(role), Some(index), Some(channel)) = (args.role, args.partition, &args.channel) else { return Ok(None) };
+    let (source, receiver) = (PartitionId { role, index }, partition_of(channel)?);
+    ensure!(Role::KEYED.contains(&role), "--role {role}: it owns no partitions; roles that do are identity segmenter orchestrator sender");
+    for (flag, partition) in [("--partition", source), ("--channel", receiver)] {
+        ensure!(partition.index < record.partitions, "{flag} {}: partitions are 0 to {}", partition.index, record.partitions - 1);
+    }
+    Ok(Some((source, receiver)))
 }
 
 fn partition_of(text: &str) -> anyhow::Result<PartitionId> {
