@@ -15,7 +15,8 @@ use waypost_runtime::ports::{Append, Delivery, Log as _};
 
 use crate::{http::Request, stack};
 
-static RUNTIME: LazyLock<Runtime> =
+/// For the little that is asynchronous here.
+pub(crate) static RUNTIME: LazyLock<Runtime> =
     LazyLock::new(|| tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap());
 
 const PARTITIONS: u32 = 8;
@@ -38,6 +39,12 @@ pub(crate) struct Reader {
 pub(crate) struct Writer {
     log: KafkaLog,
     topic: String,
+}
+
+/// Any topic, as it lies there.
+pub(crate) struct Topic {
+    log: KafkaLog,
+    name: String,
 }
 
 // === impl Registry ===
@@ -72,10 +79,29 @@ impl Registry {
         plain(value)
     }
 
+    /// The newest schema of `waypost.events.v1`: its id, and its text.
+    pub(crate) fn of_events(&self) -> (u32, String) {
+        let newest = self.get(&format!("/subjects/{}waypost.events.v1-value/versions/latest", self.prefix));
+        (u32::try_from(newest["id"].as_u64().unwrap()).unwrap(), newest["schema"].as_str().unwrap().to_owned())
+    }
+
+    /// The id that the next new schema will have.
+    pub(crate) fn next_id(&self) -> u32 {
+        let is_there = |id: &u32| Request::get(&format!("/schemas/ids/{id}")).send(self.port).unwrap().status == 200;
+        (1..1_000).find(|id| !is_there(id)).unwrap()
+    }
+
+    /// Registers a schema; its id.
+    pub(crate) fn register(&self, subject: &str, schema: &str) -> u32 {
+        let answer =
+            Request::post(&format!("/subjects/{subject}/versions"), json!({"schema": schema}).to_string()).send(self.port).unwrap();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        u32::try_from(answer.json()["id"].as_u64().unwrap()).unwrap()
+    }
+
     /// An event for `waypost.events.v1`, framed, by the newest schema of its subject.
     pub(crate) fn event(&self, event: &Event<'_>) -> Bytes {
-        let newest = self.get(&format!("/subjects/{}waypost.events.v1-value/versions/latest", self.prefix));
-        let id = u32::try_from(newest["id"].as_u64().unwrap()).unwrap();
+        let (id, _) = self.of_events();
         let schema = self.schema(id);
         let text = |t: &str| Avro::String(t.to_owned());
         let identifiers = event
@@ -189,6 +215,39 @@ impl Writer {
             let append = Append { topic: self.topic.clone(), partition: 0, key: None, headers: Vec::new(), payload };
             RUNTIME.block_on(producer.append(append)).unwrap();
         }
+    }
+}
+
+// === impl Topic ===
+
+impl Topic {
+    pub(crate) fn of(name: &str) -> Self {
+        Self { log: KafkaLog::new(&stack::variable("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap(), name: name.to_owned() }
+    }
+
+    /// Offset of the record to come.
+    pub(crate) fn end(&self, partition: u32) -> u64 {
+        // a broker that has just come back does not answer at once
+        stack::eventually("the log", || RUNTIME.block_on(self.log.watermarks(&self.name, partition)).ok()).1
+    }
+
+    /// What lies there from an offset to the present end.
+    pub(crate) fn rows(&self, partition: u32, from: u64) -> Vec<Delivery> {
+        let end = self.end(partition);
+        let mut rows = Vec::new();
+        RUNTIME.block_on(async {
+            let mut tail = self.log.tail(&self.name, partition, from).await.unwrap();
+            while rows.last().map_or(from, |row: &Delivery| row.offset + 1) < end {
+                rows.extend(tail.next().await.unwrap());
+            }
+        });
+        rows
+    }
+
+    /// Appends bytes.
+    pub(crate) fn append(&self, partition: u32, payload: Bytes) {
+        let append = Append { topic: self.name.clone(), partition, key: None, headers: Vec::new(), payload };
+        RUNTIME.block_on(self.log.producer().unwrap().append(append)).unwrap();
     }
 }
 

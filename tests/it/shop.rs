@@ -6,7 +6,7 @@ mod role;
 use std::{
     collections::BTreeMap,
     fs,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     path::PathBuf,
     process::{self, Command, ExitStatus, Output},
     sync::{
@@ -18,14 +18,15 @@ use std::{
 };
 
 use serde_json::{Value as Json, json};
+use waypost_tests::process::{Process, free_port};
 
 use crate::{
     http::{Answer, Request},
-    public::{Reader, Registry, Writer},
+    public::{RUNTIME, Reader, Registry, Topic, Writer},
     smtp_sink::{Mail, Sink},
     stack::{self, PATIENCE, eventually, now},
 };
-use role::{Launch, Process};
+use role::Launch;
 
 /// In the order in which they are started.
 pub(crate) const ROLES: [&str; 6] = ["identity", "segmenter", "orchestrator", "sender", "control", "ingest"];
@@ -151,8 +152,8 @@ impl Shop {
 
     /// SIGTERM, and how it ended.
     pub(crate) fn stop(&self, role: &str) -> ExitStatus {
-        let process = self.lock().remove(role);
-        process.expect("it runs").stop(role)
+        let process = self.lock().remove(role).expect("it runs");
+        RUNTIME.block_on(process.terminate(PATIENCE)).unwrap_or_else(|| panic!("{role} does not end after SIGTERM"))
     }
 
     /// Runs a command of `waypost` to its end, in the folder of the logs.
@@ -187,7 +188,7 @@ impl Shop {
                 return found;
             }
             for (role, process) in self.lock().iter_mut() {
-                assert!(process.is_running(), "{role} ended by itself:\n{}", role::tail(&self.launch.logs, role));
+                assert!(process.ended().is_none(), "{role} ended by itself:\n{}", role::tail(&self.launch.logs, role));
             }
             assert!(began.elapsed() < PATIENCE, "waited {} s for {what}; logs are in {}", PATIENCE.as_secs(), self.launch.logs.display());
             thread::sleep(Duration::from_millis(100));
@@ -273,6 +274,24 @@ impl Shop {
         Writer::of(&format!("{}waypost.events.v1", self.prefix))
     }
 
+    // ---- what lies below ------------------------------------------------------------------------
+
+    /// Before every topic and key.
+    pub(crate) fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
+    /// The log of a role's partitions, or any other topic.
+    pub(crate) fn topic(&self, name: &str) -> Topic {
+        Topic::of(&format!("{}{name}", self.prefix))
+    }
+
+    /// What was done and by whom, oldest first.
+    pub(crate) fn audit(&self) -> Vec<Json> {
+        let lines = self.topic("wp1.audit").rows(0, 0);
+        lines.iter().map(|line| serde_json::from_slice(&line.payload).unwrap()).collect()
+    }
+
     // ---- what came of it ------------------------------------------------------------------------
 
     /// Waits for the mail with this subject to this address.
@@ -313,16 +332,4 @@ fn fixtures() -> String {
 /// How a command ended and what it said, for a test that fails.
 pub(crate) fn said(output: &Output) -> String {
     format!("{} {}{}", output.status, String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
-}
-
-/// A port nobody uses; below 32768, where the kernel takes none for outgoing connections while a role is down.
-fn free_port() -> u16 {
-    static NEXT: AtomicU64 = AtomicU64::new(0);
-    loop {
-        let step = NEXT.fetch_add(1, Ordering::Relaxed);
-        let port = u16::try_from(10_000 + (u64::from(process::id()) * 37 + step) % 9_000).unwrap();
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
-            return port;
-        }
-    }
 }

@@ -80,6 +80,11 @@ impl Sink {
         self.lock().slow = slow;
     }
 
+    /// Whether this address was told 451.
+    pub(crate) fn was_busy(&self, address: &str) -> bool {
+        self.lock().told_busy.contains(address)
+    }
+
     pub(crate) fn mails(&self) -> Vec<Mail> {
         self.lock().mails.clone()
     }

@@ -74,10 +74,19 @@ pub(crate) fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> 
 
 /// `kill -9` of a server of the stack.
 pub(crate) fn fell(server: &str) {
+    end(server, "KILL");
+}
+
+/// Stops a server of the stack as its owner would.
+pub(crate) fn shut_down(server: &str) {
+    end(server, "TERM");
+}
+
+fn end(server: &str, by: &str) {
     let folder = root().join(variable("STACK_DIR"));
     assert!(!folder.join("docker").exists(), "a container engine's stack cannot be killed by pid: run without STACK_DOCKER");
     let pid = fs::read_to_string(folder.join(server).join("pid")).unwrap();
-    signal("KILL", pid.trim());
+    signal(by, pid.trim());
     let proc = format!("/proc/{}/stat", pid.trim());
     eventually("the server's end", || {
         // gone, or waiting for a parent that may never ask

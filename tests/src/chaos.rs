@@ -12,7 +12,6 @@ pub mod kafka;
 pub mod link;
 pub mod oracle;
 pub mod people;
-pub mod process;
 pub mod recovery;
 pub mod redis;
 pub mod relay;
@@ -23,3 +22,5 @@ pub mod sink;
 pub mod story;
 pub mod told;
 pub mod workload;
+
+use crate::process;

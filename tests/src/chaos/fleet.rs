@@ -272,7 +272,7 @@ impl Fleet {
             state.process.take()
         };
         match process {
-            Some(process) => process.terminate(GRACE).await,
+            Some(process) => process.terminate(GRACE).await.is_some_and(|ended| ended.success()),
             None => true,
         }
     }

@@ -47,18 +47,33 @@ impl Reply {
 
 /// Asks the server on a port of this machine once.
 pub async fn ask<A: AsRef<[u8]>>(port: u16, words: &[A]) -> io::Result<Reply> {
+    ask_in(port, "0", words).await
+}
+
+/// The same of another database than the first.
+pub async fn ask_in<A: AsRef<[u8]>>(port: u16, database: &str, words: &[A]) -> io::Result<Reply> {
     let asking = async {
         let mut stream = BufReader::new(TcpStream::connect(("127.0.0.1", port)).await?);
-        let mut request = format!("*{}\r\n", words.len()).into_bytes();
-        for word in words {
-            request.extend_from_slice(format!("${}\r\n", word.as_ref().len()).as_bytes());
-            request.extend_from_slice(word.as_ref());
-            request.extend_from_slice(b"\r\n");
+        if database != "0" {
+            stream.get_mut().write_all(&request(&["SELECT", database])).await?;
+            if let Reply::Error(error) = read(&mut stream).await? {
+                return Ok(Reply::Error(error));
+            }
         }
-        stream.get_mut().write_all(&request).await?;
+        stream.get_mut().write_all(&request(words)).await?;
         read(&mut stream).await
     };
     tokio::time::timeout(PATIENCE, asking).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+}
+
+fn request<A: AsRef<[u8]>>(words: &[A]) -> Vec<u8> {
+    let mut request = format!("*{}\r\n", words.len()).into_bytes();
+    for word in words {
+        request.extend_from_slice(format!("${}\r\n", word.as_ref().len()).as_bytes());
+        request.extend_from_slice(word.as_ref());
+        request.extend_from_slice(b"\r\n");
+    }
+    request
 }
 
 async fn read(stream: &mut BufReader<TcpStream>) -> io::Result<Reply> {

@@ -1,4 +1,4 @@
-//! A process of the run, and a watchdog that ends it if the runner ends without doing so.
+//! A process that a test started, and a watchdog that ends it if the test ends without doing so.
 
 use std::{
     fs::OpenOptions,
@@ -49,17 +49,17 @@ impl Process {
         self.end();
     }
 
-    /// SIGTERM; waits so long, then kills. Whether it ended by itself, well.
-    pub async fn terminate(mut self, patience: Duration) -> bool {
+    /// SIGTERM; waits so long, then kills. How it ended by itself; none where it had to be killed.
+    pub async fn terminate(mut self, patience: Duration) -> Option<ExitStatus> {
         self.signal("TERM");
         let until = tokio::time::Instant::now() + patience;
         while tokio::time::Instant::now() < until {
             if let Some(status) = self.ended() {
-                return status.success();
+                return Some(status);
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
         }
-        false
+        None
     }
 
     fn end(&mut self) {
