@@ -1,9 +1,14 @@
 //! The promises while things are killed: every expected message once, or reported unknown where a call was
 //! under way; none after a stop that came in time.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use prost::Message as _;
 use serde_json::{Value as Json, json};
+use waypost_codec::{frame::Frame, inbox::AttemptOutcome, kind};
 
 use crate::{
     http::Request,
@@ -235,6 +240,32 @@ fn a_clean_restart_of_each_role_leaves_no_doubt() {
         assert!(status.success(), "{role}: {status}");
         shop.start(role);
     }
+    stopped_in_mid_call(shop, &mut crowd);
     crowd.settle();
     assert_eq!(crowd.judge(), Vec::<String>::new());
+}
+
+/// A sender that is stopped while a slow server has its messages hears the answers and appends them before it goes: the
+/// next one asks nobody again.
+fn stopped_in_mid_call(shop: &Shop, crowd: &mut Crowd<'_>) {
+    let outcomes = || -> usize {
+        let frames = (0..4).flat_map(|partition| shop.topic("wp1.send").rows(partition, 0));
+        let sections = frames.filter_map(|row| Frame::decode(row.payload).ok()).flat_map(|frame| frame.sections);
+        let records = sections.flat_map(|section| section.records).filter(|record| record.kind == kind::OUTCOME);
+        let told = records.map(|record| AttemptOutcome::decode(record.body).unwrap());
+        // one may be appended twice, and counts once
+        told.map(|outcome| (outcome.dispatch, outcome.number)).collect::<BTreeSet<_>>().len()
+    };
+    shop.sink.answer_after(Duration::from_secs(2));
+    let carts = [(); 4].map(|()| crowd.touch());
+    crowd.reminded(carts[0]);
+    let (calls, before) = (shop.sink.mails().len(), outcomes());
+    let asked = stack::now();
+    assert!(shop.stop("sender").success());
+    assert!(stack::now() - asked > 500, "no call was under way: nothing was shown");
+    let known = outcomes();
+    assert!(known > before, "the outcome was not appended: {before} of {calls} before, {known} after");
+    assert_eq!(known, shop.sink.mails().len(), "every call that was begun is answered for in the log");
+    shop.sink.answer_after(Duration::from_millis(200));
+    shop.start("sender");
 }
