@@ -123,7 +123,7 @@ pub fn event(state: &mut IdentifierState, here: &Here, event: &IdentityEvent) ->
     }
     // Looked for before the window is touched, so that a refused record leaves no trace.
     let at = if by_generation { nodes::known(state, primary)? } else { nodes::current(state, here, primary)? };
-    if state.generations[at].gone || here.rules.window && !window::admit(&mut state.seen, here.now, &here.record) {
+    if state.generations[at].gone || here.rules.window && !window::admit(&mut state.seen, here.now, &here.record, here.limits.seen) {
         return Ok(Vec::new());
     }
     state.now = state.now.max(here.now.millis());

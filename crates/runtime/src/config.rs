@@ -112,6 +112,8 @@ pub struct Rules {
     pub void_discarded_acknowledgements: bool,
     /// A write set is what the end of its batch left behind.
     pub frozen_write_sets: bool,
+    /// What a batch has deleted is deleted where write sets become one.
+    pub coalesced_deletions: bool,
     /// What an uncommitted batch has touched stays in memory.
     pub keep_uncommitted: bool,
     /// `through` waits for acknowledgements.
@@ -217,6 +219,7 @@ impl Default for Rules {
             contiguous_acknowledgements: true,
             void_discarded_acknowledgements: true,
             frozen_write_sets: true,
+            coalesced_deletions: true,
             keep_uncommitted: true,
             through_behind_acknowledgements: true,
             held_in_through: true,

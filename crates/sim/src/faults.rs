@@ -96,6 +96,12 @@ faults! {
     Transient "transient", 1_000;
     /// At a call: the provider says "too many" (429), and when to come again.
     Throttled "throttled", 1_000;
+    /// At a look-up: the provider does not answer.
+    LookUpFails "look-up-fails", 6_000;
+    /// At an event: it kills every process that folds it.
+    Deadly "deadly", 500;
+    /// At an event: its fold panics.
+    Poison "poison", 200;
 }
 
 impl Fault {
@@ -107,6 +113,8 @@ impl Fault {
             Self::FieldLost | Self::LogCut | Self::LogTrimmed | Self::LogRecreated => 30,
             // The oracle has less to say.
             Self::FalselyAcknowledged => 15,
+            // Six processes die of it.
+            Self::Deadly => 6,
             _ => 2,
         }
     }

@@ -6,6 +6,7 @@
 //! runtime folds every log again from its start and compares. [`run::run`] does it all for one seed.
 
 pub mod chance;
+mod fatal;
 pub mod faults;
 pub mod naive;
 pub mod oracle;

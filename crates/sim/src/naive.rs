@@ -52,6 +52,8 @@ pub enum Out {
     Record(Record),
     /// To a public topic: key, headers, body.
     Public(Bytes, Vec<(String, Bytes)>, Bytes),
+    /// To the dead letters: origin, reason, the record.
+    Dead(String, String, Bytes),
 }
 
 /// One record that was folded.
@@ -65,6 +67,17 @@ pub struct Accepted {
     pub source: Option<(Role, u32)>,
     /// What.
     pub record: Record,
+    /// It changed nothing and is a dead letter.
+    pub aside: bool,
+}
+
+/// Why a record is set aside in every life.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Aside {
+    /// The skip list names it.
+    Skipped,
+    /// Its fold panics.
+    Panics,
 }
 
 struct Naive<'a, P: Processor> {
@@ -72,6 +85,7 @@ struct Naive<'a, P: Processor> {
     id: PartitionId,
     layout: Layout,
     config: &'a Config,
+    aside: BTreeMap<Position, Aside>,
     entities: BTreeMap<EntityId, P::Entity>,
     tips: BTreeMap<String, (u64, u64)>,
     folded: Folded,
@@ -88,13 +102,21 @@ type Wrong = String;
 ///
 /// # Errors
 /// What ought not to be there: a frame that is none, a record that is poison, a chain that differs.
-pub fn fold<P: Processor>(role: P, index: u32, layout: Layout, config: &Config, log: &[Delivery]) -> Result<Folded, Wrong> {
+pub fn fold<P: Processor>(
+    role: P,
+    index: u32,
+    layout: Layout,
+    config: &Config,
+    aside: impl IntoIterator<Item = (Position, Aside)>,
+    log: &[Delivery],
+) -> Result<Folded, Wrong> {
     let id = PartitionId { role: P::ROLE, index };
     let mut naive = Naive {
         role,
         id,
         layout,
         config,
+        aside: aside.into_iter().collect(),
         entities: BTreeMap::new(),
         tips: BTreeMap::new(),
         folded: Folded::default(),
@@ -149,7 +171,8 @@ impl<P: Processor> Naive<'_, P> {
                     accepted_any = true;
                     self.tips.insert(field, (number, chain(before, record.kind, &record.key, &record.body)));
                 }
-                let accepted = Accepted { position: self.position, appended: delivery.appended, source: from, record };
+                let aside = self.aside.contains_key(&self.position);
+                let accepted = Accepted { position: self.position, appended: delivery.appended, source: from, record, aside };
                 self.record(&accepted)?;
                 self.folded.accepted.push(accepted);
             }
@@ -176,6 +199,11 @@ impl<P: Processor> Naive<'_, P> {
         hasher.update(&self.position.offset.to_be_bytes());
         hasher.update(&self.position.index.to_be_bytes());
         self.folded.meta.ochain = hasher.digest();
+        let aside = self.aside.get(&self.position).copied();
+        if aside == Some(Aside::Skipped) {
+            self.letter(record, "SKIPPED");
+            return Ok(());
+        }
         let unreadable = |e: prost::DecodeError| e.to_string();
         match record.kind {
             kind::LEADER => self.folded.meta.leader = self.position.offset + 1,
@@ -206,6 +234,10 @@ impl<P: Processor> Naive<'_, P> {
             _ => {
                 let ids = self.role.entities(record).map_err(|poison| poison.to_string())?;
                 self.own_timers(&ids)?;
+                if aside == Some(Aside::Panics) {
+                    self.letter(record, "ENGINE_PANIC");
+                    return Ok(());
+                }
                 let now = self.at;
                 self.act(&ids, now, |role, fold| role.fold(fold, record))?;
             }
@@ -361,6 +393,16 @@ impl<P: Processor> Naive<'_, P> {
             Output::Dead(letter) => return Err(format!("a dead letter: {} {}", letter.reason, letter.detail)),
         }
         Ok(())
+    }
+
+    /// The record changes nothing, and is kept whole where somebody may look at it.
+    fn letter(&mut self, record: &Record, reason: &str) {
+        let spread = Layout { number: 0, partitions: self.config.dead_partitions };
+        let field = format!("x:wp1.dead:{}", spread.partition(record.workspace, &record.key));
+        let origin = format!("{}/{}/{}.{}", self.id.role, self.id.index, self.position, self.outputs);
+        let bytes = Bytes::from(record.to_proto().encode_to_vec());
+        self.number(&field, 0, reason.as_bytes(), &bytes);
+        self.folded.put_out.entry(field).or_default().push(Out::Dead(origin, reason.to_owned(), bytes));
     }
 
     fn send_on(&mut self, role: Role, index: u32, record: Record) {

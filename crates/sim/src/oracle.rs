@@ -5,9 +5,11 @@ mod causal;
 mod erased;
 mod folds;
 mod kept;
+mod overflows;
 mod rest;
 mod stops;
 mod tokens;
+mod window;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,12 +20,12 @@ use waypost_memory::store::Dump;
 use waypost_runtime::ports::Delivery;
 use waypost_types::{Node, PartitionId, Position, Role, Span};
 
-use self::folds::Ghosts;
+use self::{folds::Ghosts, window::Counted};
 use crate::{
     faults::Fault,
     naive::{Accepted, Folded, Out, fold},
     shop::Shop,
-    world::{PUBLIC, World},
+    world::{PUBLIC, World, set_aside},
 };
 
 /// So long after its due, a timer has fired in a world at rest.
@@ -44,11 +46,14 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
         no_timer_forgotten(world, *partition, &dump)?;
     }
     channels(world, &folded)?;
-    comes_once(world, &folded)?;
-    let ghosts = folds::knew_what_they_should(&folded)?;
-    nothing_lost(world, &folded, &ghosts)?;
-    rest::rests(&folded)?;
+    let counted = window::counted(&folded, world.roles.limits.seen);
+    comes_once(world, &folded, &counted)?;
+    let ghosts = folds::knew_what_they_should(&folded, &counted)?;
+    nothing_lost(world, &folded, &counted, &ghosts)?;
+    rest::rests(world, &folded)?;
     erased::nothing_is_left(&folded, &ghosts)?;
+    world.tally.overflows += overflows::overflows(&folded);
+    world.tally.engines += folded.values().filter(|meaning| meaning.meta.eng > world.config.engine).count() as u64;
     // A false acknowledgement makes a watermark false: until the repair a timer may fire against a stop.
     if !world.dice.has_struck(Fault::FalselyAcknowledged) {
         stops::stops_beat_sends(world, &folded)?;
@@ -69,11 +74,12 @@ pub(crate) fn fold_all(world: &World) -> Result<Partitions, Wrong> {
     let mut folded = Partitions::new();
     for id in all(world) {
         let log: Vec<Delivery> = world.whole_log(id);
+        let aside = set_aside(world, id);
         let meaning = match id.role {
-            Role::Identity => fold(world.roles.identity(), id.index, layout, config, &log),
-            Role::Segmenter => fold(world.roles.segmenter(library), id.index, layout, config, &log),
-            Role::Orchestrator => fold(world.roles.orchestrator(library), id.index, layout, config, &log),
-            Role::Sender => fold(world.roles.sender(), id.index, layout, config, &log),
+            Role::Identity => fold(world.roles.identity(), id.index, layout, config, aside, &log),
+            Role::Segmenter => fold(world.roles.segmenter(library), id.index, layout, config, aside, &log),
+            Role::Orchestrator => fold(world.roles.orchestrator(library), id.index, layout, config, aside, &log),
+            Role::Sender => fold(world.roles.sender(), id.index, layout, config, aside, &log),
             Role::Ingest | Role::Control => continue,
         };
         folded.insert(id, meaning?);
@@ -125,6 +131,7 @@ fn channels(world: &World, folded: &Partitions) -> Result<(), Wrong> {
             let accepted: Vec<Out> = receiver.accepted.iter().filter(|a| a.source == from).map(|a| Out::Record(a.record.clone())).collect();
             same_outputs(&format!("{source} → {to}"), put_out, &accepted)?;
         }
+        letters(world, *source, meaning)?;
         for topic in PUBLIC {
             for partition in 0..world.config.public_partitions {
                 let put_out = meaning.put_out.get(&format!("x:{topic}:{partition}")).map_or(&[][..], Vec::as_slice);
@@ -164,17 +171,46 @@ fn read_public(log: &[Delivery], source: PartitionId) -> Result<Vec<Out>, Wrong>
     Ok(accepted)
 }
 
-/// No event is folded twice.
-fn comes_once(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let mut items = BTreeSet::new();
+/// What was set aside is in the dead letters, whole, and nothing else is. Where, whoever reads them knows by name:
+/// a letter that comes again is the same.
+fn letters(world: &World, source: PartitionId, meaning: &Folded) -> Result<(), Wrong> {
+    let prefix = format!("{}/{}/", source.role, source.index);
+    let mut there = BTreeMap::new();
+    for delivery in (0..world.config.dead_partitions).flat_map(|partition| world.log.all("wp1.dead", partition)) {
+        let header = |wanted: &str| delivery.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
+        let text = |wanted: &str| header(wanted).map_or_else(String::new, |value| String::from_utf8_lossy(&value).into_owned());
+        if text("origin").starts_with(&prefix) {
+            there.insert(text("origin"), (text("reason"), delivery.payload.clone()));
+        }
+    }
+    let put_out = meaning.put_out.iter().filter(|(field, _)| field.starts_with("x:wp1.dead:")).flat_map(|(_, outs)| outs);
+    let named = |out: &Out| match out {
+        Out::Dead(origin, reason, bytes) => Some((origin.clone(), (reason.clone(), bytes.clone()))),
+        Out::Record(_) | Out::Public(..) => None,
+    };
+    let put_out: BTreeMap<_, _> = put_out.filter_map(named).collect();
+    if there == put_out {
+        Ok(())
+    } else {
+        Err(format!("accepted ≠ put out: {source}: the dead letters are {there:?}, ought to be {put_out:?}"))
+    }
+}
+
+/// No event is folded more often than it counts.
+fn comes_once(world: &mut World, folded: &Partitions, counted: &Counted) -> Result<(), Wrong> {
+    let (events, mut items) = (times(folded, counted), BTreeMap::<_, u64>::new());
     for (id, meaning) in folded {
         for accepted in &meaning.accepted {
             match accepted.record.kind {
                 kind::MERGE_BEGIN => world.tally.merges += 1,
                 kind::RECALL => world.tally.recalls += 1,
                 kind::DETACH => world.tally.detaches += u64::from(began_a_life(meaning, accepted)?),
-                kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() && !items.insert(accepted.record.id) => {
-                    return Err(format!("{id}: an event comes twice, at {} again", accepted.position));
+                kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() => {
+                    let times = items.entry(accepted.record.id).or_default();
+                    *times += 1;
+                    if *times > events.get(&accepted.record.id).copied().unwrap_or(0) {
+                        return Err(format!("{id}: an event comes twice, at {} again", accepted.position));
+                    }
                 }
                 _ => {}
             }
@@ -194,32 +230,42 @@ fn began_a_life(meaning: &Folded, accepted: &Accepted) -> Result<bool, Wrong> {
     Ok(nodes.iter().any(begun))
 }
 
-/// Every event that a door appended was folded into one profile, at both stages; or it came to somebody who was
-/// erased, and was answered, or it waited at a node that went with its person.
-fn nothing_lost(world: &mut World, folded: &Partitions, ghosts: &Ghosts) -> Result<(), Wrong> {
-    let (mut events, mut items) = (BTreeSet::new(), BTreeSet::new());
-    for accepted in folded.values().flat_map(|meaning| &meaning.accepted) {
-        match accepted.record.kind {
-            kind::EVENT => drop(events.insert(accepted.record.id)),
-            kind::JOURNEY_ITEM if stops::event_of(accepted).is_some() => drop(items.insert(accepted.record.id)),
-            _ => {}
+/// How often each event counts.
+fn times(folded: &Partitions, counted: &Counted) -> BTreeMap<[u8; 16], u64> {
+    let mut times = BTreeMap::new();
+    for (id, meaning) in folded {
+        for accepted in meaning.accepted.iter().filter(|accepted| counted.contains(&(*id, accepted.position))) {
+            *times.entry(accepted.record.id).or_default() += 1;
         }
     }
+    times
+}
+
+/// Every event that counts was folded into one profile, at both stages; or it came to somebody who was erased, and
+/// was answered, or it waited at a node that went with its person.
+fn nothing_lost(world: &mut World, folded: &Partitions, counted: &Counted, ghosts: &Ghosts) -> Result<(), Wrong> {
+    let (events, mut items) = (times(folded, counted), BTreeMap::<_, u64>::new());
+    for accepted in folded.values().flat_map(|meaning| &meaning.accepted).filter(|accepted| stops::event_of(accepted).is_some()) {
+        *items.entry(accepted.record.id).or_default() += 1;
+    }
+    let there: BTreeSet<_> = items.keys().copied().collect();
     world.tally.events += events.len() as u64;
+    world.tally.forgotten_ids += events.values().map(|times| times - 1).sum::<u64>();
     world.tally.erases += ghosts.erases;
     world.tally.expires += ghosts.expires;
     world.tally.buries += ghosts.buries;
     world.tally.answered += ghosts.answered.len() as u64;
-    let fallen = erased::fallen(folded, &items)?;
+    let fallen = erased::fallen(folded, &there)?;
     world.tally.fallen += fallen.len() as u64;
     let explained: BTreeSet<_> = ghosts.answered.union(&fallen).copied().collect();
-    if let Some(both) = explained.intersection(&items).next() {
+    if let Some(both) = explained.intersection(&there).next() {
         return Err(format!("event {} came in, was folded, and went with somebody who was erased before", hex::encode(both)));
     }
-    if events == items.union(&explained).copied().collect() {
+    let arrived = |(id, times): (&[u8; 16], &u64)| explained.contains(id) || items.get(id) == Some(times);
+    if events.iter().all(arrived) {
         Ok(())
     } else {
-        let (gone, there) = (explained.len(), items.len());
+        let (gone, there) = (explained.len(), there.len());
         Err(format!("{} events came in, {there} are at the orchestrator, {gone} came to nobody who is there", events.len()))
     }
 }

@@ -17,7 +17,10 @@ use waypost_segmenter::SegmenterProcessor;
 use waypost_sender::{Calls, SenderProcessor};
 use waypost_types::{Layout, Role, Span, Timestamp};
 
-use crate::switches::Switches;
+use crate::{
+    fatal::{Fatal, Mortal, Place},
+    switches::Switches,
+};
 
 pub(crate) struct Process {
     /// Never used again.
@@ -30,6 +33,12 @@ pub(crate) struct Process {
     pub(crate) store: MemoryStore,
     /// That is not the one that others talk to, until this instant.
     pub(crate) split_until: Option<Timestamp>,
+    /// Died in the middle of something; nobody has noticed yet.
+    pub(crate) is_dead: bool,
+    /// Of the release before: it has engine 1 only.
+    pub(crate) is_old: bool,
+    /// And makes room for a newer one at this instant.
+    pub(crate) replaced_at: Option<Timestamp>,
     /// Its clock is so much off.
     pub(crate) skew: Span,
     /// Where its consumer stands, by partition.
@@ -81,19 +90,39 @@ impl Roles {
     }
 }
 
+/// Records to be set aside, by place.
+pub(crate) type Skips = BTreeSet<Place>;
+
+/// What a process begins with that no other has.
+#[derive(Debug)]
+pub(crate) struct Life {
+    pub(crate) number: u64,
+    pub(crate) entropy: Seeded,
+    pub(crate) fatal: Fatal,
+    pub(crate) skips: Skips,
+}
+
 /// A machine of this role.
 ///
 /// # Panics
 /// For a role without an inbox.
-pub(crate) fn machine(role: Role, config: Config, roles: Roles, entropy: Seeded, library: Arc<Library>) -> Box<dyn Machine> {
-    fn of<P: Processor>(config: Config, layout: Layout, entropy: Seeded, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
-        Box::new(RoleMachine::new(config, install(), layout, Box::new(entropy), Box::new(make)))
+pub(crate) fn machine(role: Role, config: Config, roles: Roles, life: Life, library: Arc<Library>) -> Box<dyn Machine> {
+    fn of<P: Processor>(
+        config: Config,
+        layout: Layout,
+        life: (Seeded, Skips),
+        make: impl Fn(u32) -> P + Send + 'static,
+    ) -> Box<dyn Machine> {
+        let (entropy, skips) = life;
+        Box::new(RoleMachine::new(config, install(), layout, Box::new(entropy), Box::new(make)).skipping(skips))
     }
+    let Life { number, entropy, fatal, skips } = life;
+    let life = (entropy, skips);
     match role {
-        Role::Identity => of(config, roles.layout, entropy, move |_| roles.identity()),
-        Role::Segmenter => of(config, roles.layout, entropy, move |_| roles.segmenter(&library)),
-        Role::Orchestrator => of(config, roles.layout, entropy, move |_| roles.orchestrator(&library)),
-        Role::Sender => of(config, roles.layout, entropy, move |_| roles.sender()),
+        Role::Identity => of(config, roles.layout, life, move |_| Mortal { processor: roles.identity(), fatal: fatal.clone(), number }),
+        Role::Segmenter => of(config, roles.layout, life, move |_| roles.segmenter(&library)),
+        Role::Orchestrator => of(config, roles.layout, life, move |_| roles.orchestrator(&library)),
+        Role::Sender => of(config, roles.layout, life, move |_| roles.sender()),
         Role::Ingest | Role::Control => panic!("{role} has no machine"),
     }
 }
@@ -110,6 +139,9 @@ impl Process {
             calls,
             store,
             split_until: None,
+            is_dead: false,
+            is_old: false,
+            replaced_at: None,
             skew,
             positions: BTreeMap::new(),
             assigned: BTreeSet::new(),
@@ -138,6 +170,11 @@ impl Process {
 
     pub(crate) fn is_zombie(&self) -> bool {
         self.zombie_until.is_some()
+    }
+
+    /// Takes partitions, as far as anybody knows.
+    pub(crate) fn is_live(&self) -> bool {
+        !self.is_zombie() && !self.is_dead
     }
 
     pub(crate) fn is_asleep(&self, now: Timestamp) -> bool {

@@ -82,6 +82,30 @@ pub struct Tally {
     pub divergences: u64,
     /// Dead letters.
     pub dead_letters: u64,
+    /// Partitions that changed to another engine.
+    pub engines: u64,
+    /// Times a partition halted because its process lacked an engine.
+    pub barriers: u64,
+    /// People kept in parts because together they would have too many identifiers.
+    pub limited: u64,
+    /// People kept in parts because they have two user ids.
+    pub two_users: u64,
+    /// Holds given up because too much waited.
+    pub overflows: u64,
+    /// Events that counted again because their id had fallen out of the window.
+    pub forgotten_ids: u64,
+    /// Look-ups of what became of a call.
+    pub look_ups: u64,
+    /// Messages that went out again because their key was forgotten.
+    pub forgotten_keys: u64,
+    /// Processes that died of a record.
+    pub deaths: u64,
+    /// Times a partition halted at the record that kills, and named it.
+    pub killers: u64,
+    /// Records set aside by an operator.
+    pub skips: u64,
+    /// Skips refused, because somebody had folded the record.
+    pub refused_skips: u64,
     /// Injected faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -190,6 +214,18 @@ impl Tally {
         self.timers += timers;
         self.divergences += divergences;
         self.dead_letters += dead_letters;
+        self.engines += other.engines;
+        self.barriers += other.barriers;
+        self.limited += other.limited;
+        self.two_users += other.two_users;
+        self.overflows += other.overflows;
+        self.forgotten_ids += other.forgotten_ids;
+        self.look_ups += other.look_ups;
+        self.forgotten_keys += other.forgotten_keys;
+        self.deaths += other.deaths;
+        self.killers += other.killers;
+        self.skips += other.skips;
+        self.refused_skips += other.refused_skips;
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -215,6 +251,18 @@ impl fmt::Display for Tally {
         writeln!(f, "survived: {takeovers} takeovers, {rewinds} rewinds, {gaps} gaps, {repeats} repeats")?;
         let Self { producer_resets, rejoins, audits, halts, .. } = self;
         writeln!(f, "also: {producer_resets} producers discarded, {rejoins} rejoins, {audits} audits, {halts} halts over what was lost")?;
+        let Self { limited, two_users, overflows, forgotten_ids, look_ups, forgotten_keys, engines, barriers, .. } = self;
+        writeln!(
+            f,
+            "limits: {limited} people in parts, {two_users} by two user ids, {overflows} holds given up, {forgotten_ids} ids forgotten"
+        )?;
+        writeln!(f, "providers: {look_ups} look-ups, {forgotten_keys} keys forgotten")?;
+        writeln!(f, "engines: {engines} partitions changed, {barriers} halts at the barrier")?;
+        let Self { deaths, killers, skips, refused_skips, dead_letters, .. } = self;
+        writeln!(
+            f,
+            "poison: {deaths} deaths, {killers} halts at who kills, {skips} skipped, {refused_skips} not, {dead_letters} dead letters"
+        )?;
         let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })
     }

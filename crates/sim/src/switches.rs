@@ -23,6 +23,8 @@ pub struct Switches {
     pub sender: waypost_engine::dispatch::Rules,
     /// What the log has lost after it was acknowledged is put back.
     pub repair: bool,
+    /// A record is skipped only where nobody has folded it.
+    pub look: bool,
 }
 
 impl Default for Switches {
@@ -35,6 +37,7 @@ impl Default for Switches {
             orchestrator: waypost_orchestrator::Rules::default(),
             sender: waypost_engine::dispatch::Rules::default(),
             repair: true,
+            look: true,
         }
     }
 }
@@ -125,11 +128,14 @@ switches! {
     "an erased profile never moves": wrong from 29 by ERASED,
         |s| (s.segmenter.erased_never_moves, s.orchestrator.erased_never_moves) = (false, false);
     "what comes to an erased profile is answered": wrong from 25 by ERASED, |s| s.segmenter.answer_erased = false;
+    "a deletion stays where write sets become one": wrong from 0 by FOLD, |s| s.rules.coalesced_deletions = false;
+    "a panic is caught": wrong from 0 by &["panic"], |s| s.rules.catch_unwind = false;
+    "a listed record is set aside in every life": wrong from 8 by FOLD, |s| s.rules.skip_list = false;
+    "a record is skipped only where nobody has folded it": wrong from 14 by FOLD, |s| s.look = false;
     ;
     "the run-ahead limit": right because "it bounds memory, and what a crash repeats", |s| s.rules.run_ahead_limit = false;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
-    "a panic is caught": right because "no fold of these worlds panics", |s| s.rules.catch_unwind = false;
 }
 
 // === impl Switch ===

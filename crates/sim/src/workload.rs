@@ -1,5 +1,7 @@
 //! What people do in a world: few of them, with few identifiers, so that they meet often.
 
+pub mod engines;
+pub mod hurry;
 mod privacy;
 
 use std::collections::BTreeMap;

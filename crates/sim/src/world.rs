@@ -6,8 +6,11 @@ mod breaking;
 mod carrying;
 mod clearing;
 mod damaging;
+mod narrowing;
+mod renewing;
 mod repacking;
 mod repairing;
+mod skipping;
 mod staffing;
 mod telling;
 
@@ -18,20 +21,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use waypost_codec::frame::Frame;
-use waypost_engine::{identity::Limits, library::Library};
+use waypost_codec::{frame::Frame, kind};
+use waypost_engine::library::Library;
 use waypost_memory::{MemoryLog, MemoryStore, VirtualClock, store::Dump};
 use waypost_runtime::{
     Config, Input,
     ports::{Append, Commit, Delivery, Offset, Token},
 };
-use waypost_types::{Layout, PartitionId, Role, Span, Timestamp};
+use waypost_types::{Layout, PartitionId, Position, Role, Span, Timestamp};
 
 use crate::{
     chance::Chance,
+    fatal::Fatal,
     faults::{Dice, Fault, Faults},
-    process::{Process, Roles, install},
-    provider::SimProvider,
+    process::{Process, Roles, Skips, install},
+    provider::{Offers, SimProvider},
     scenario::{Part, Scenario, Without},
     shop::Shop,
     story::{Story, Tally},
@@ -39,15 +43,19 @@ use crate::{
     workload,
 };
 
+pub(crate) use skipping::set_aside;
+
 /// Public topics of every world.
 pub const PUBLIC: [&str; 3] = ["waypost.segment-changes.v1", "waypost.decisions.v1", "waypost.messages.v1"];
+/// Partitions of the dead-letter topic.
+const DEAD: u32 = 2;
 /// When every world begins.
 pub const START: Timestamp = Timestamp::from_millis(1_800_000_000_000);
 /// A world of more steps than this does not come to rest.
 const MOST_STEPS: u64 = 600_000;
-/// How long after the last event every timer has fired that is to fire in this world: a transactional call may be in
-/// doubt for over ten minutes.
-const TAIL: Span = Span::from_secs(1_500);
+/// How long after the last event every timer has fired that is to fire in this world: a call may be in doubt for over
+/// fourteen minutes, and its provider asked for ten more.
+const TAIL: Span = Span::from_secs(2_000);
 /// Timers further away than this are those of ledgers and retention: nobody waits for them.
 const FAR: Span = Span::from_hours(1);
 
@@ -97,6 +105,12 @@ pub struct World {
     processes_so_far: u64,
     /// Something is lost that must be noticed.
     pub(crate) damage: Option<(Fault, PartitionId)>,
+    /// Records that nobody should fold, who sees to what comes of that, and what is set aside.
+    pub(crate) fatal: Fatal,
+    operator: skipping::Operator,
+    pub(crate) skips: Skips,
+    /// One process of the release before.
+    old: Option<renewing::Old>,
     /// Why a partition has halted, where something was lost.
     pub(crate) noticed: Option<String>,
     /// What logs have lost at their beginning.
@@ -129,10 +143,18 @@ impl World {
                 drop(store.init(PartitionId { role, index }, &install()));
             }
         }
-        for topic in PUBLIC.into_iter().chain(["wp1.dead"]) {
+        for topic in PUBLIC {
             log.create_plain(topic, 2);
         }
-        let workload = workload::draw(&mut chance.at(2), START, layout.partitions);
+        log.create_plain("wp1.dead", DEAD);
+        let mut workload = workload::draw(&mut chance.at(2), START, layout.partitions);
+        let engines = workload::engines::draw(&mut chance.at(5), START, layout.partitions);
+        let old = if engines.is_empty() { None } else { renewing::Old::draw(chance.at(6)) };
+        let forgets = workload.iter().any(|append| matches!(append.record.kind, kind::ERASE | kind::EXPIRE | kind::DETACH));
+        let hurried = workload::hurry::draw(&mut chance.at(9), &workload);
+        workload.extend(engines);
+        workload.extend(hurried);
+        workload.sort_by_key(|append| append.at);
         let ends = workload.last().map_or(START, |append| append.at);
         let workload: VecDeque<_> = workload.into_iter().filter(|append| append.number.is_none_or(|n| !without.event(n))).collect();
         let numbers = workload.iter().filter_map(|append| append.number).collect();
@@ -153,21 +175,22 @@ impl World {
         };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
         let repacked = dice.may(Fault::Repacked);
-        let mut tiny = chance.at(4);
-        let held_items = if tiny.index(2) == 0 { tiny.small(3) } else { Limits::default().held_items };
-        let roles = Roles { layout, limits: Limits { held_items, ..Limits::default() }, switches };
-        let provider = SimProvider::new(dice.clone(), chance.at(3).index(3) == 0);
+        let limits = narrowing::limits(&mut chance.at(4), &mut chance.at(7), forgets);
+        let roles = Roles { layout, limits, switches };
+        let offers = Offers::draw(&mut chance.at(3), &mut chance.at(8));
+        let provider = SimProvider::new(dice.clone(), offers, clock.clone());
         let config = Config {
             tick_entities: chance.small(2),
             own_timers: 32,
             public_partitions: 2,
-            dead_partitions: 2,
+            dead_partitions: DEAD,
             slack: if chance.index(2) == 0 { Span::ZERO } else { Span::from_millis(500) },
             idle_tick: chance.span(2_500, 8_000),
             watermark_tick: Span::from_secs(1),
             rules: switches.rules,
             ..Config::default()
         };
+        let operator = skipping::Operator::new(chance.at(10), switches.look);
         let mut world = Self {
             chance,
             dice,
@@ -197,6 +220,10 @@ impl World {
             weights,
             processes_so_far: 0,
             damage: None,
+            fatal: Fatal::default(),
+            operator,
+            skips: Skips::new(),
+            old,
             noticed: None,
             trimmed: BTreeMap::new(),
             ends_of: BTreeMap::new(),
@@ -264,6 +291,7 @@ impl World {
                 let span = self.chance.span(1, 15);
                 self.advance_to(self.clock.now().plus(span));
             }
+            self.bury_the_dead();
             if self.step() {
                 continue;
             }
@@ -318,13 +346,17 @@ impl World {
                 records.push(next.record);
             }
             self.story.tell(self.clock.now(), || says);
-            self.append(PartitionId { role, index }, Frame::unsourced(records).encode());
+            let (to, kinds) = (PartitionId { role, index }, records.iter().map(|record| record.kind).collect::<Vec<_>>());
+            let offset = self.append(to, Frame::unsourced(records).encode());
+            for (index, _) in (0..).zip(kinds).filter(|(_, kind)| *kind == kind::EVENT) {
+                self.curse((to, Position { offset, index }));
+            }
         }
     }
 
-    fn append(&mut self, to: PartitionId, payload: Bytes) {
+    fn append(&mut self, to: PartitionId, payload: Bytes) -> Offset {
         let topic = to.role.inbox().unwrap_or_default().to_owned();
-        self.put("a door", Append { topic, partition: to.index, key: None, headers: Vec::new(), payload });
+        self.put("a door", Append { topic, partition: to.index, key: None, headers: Vec::new(), payload })
     }
 
     /// Appends to the log, which takes everything.
@@ -466,10 +498,13 @@ impl World {
             let wake = process.machine.next_wake()?;
             Some(Timestamp::from_millis(wake.millis() - process.skew.millis()))
         });
-        let processes =
-            self.processes.iter().flat_map(|process| [process.asleep_until, process.zombie_until, process.stuck_until]).flatten();
+        let processes = self
+            .processes
+            .iter()
+            .flat_map(|process| [process.asleep_until, process.zombie_until, process.stuck_until, process.replaced_at])
+            .flatten();
         let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
-        let others = [self.refused_until, self.bodies_at, self.workload.front().map(|append| append.at)];
+        let others = [self.refused_until, self.bodies_at, self.operator.next_instant(), self.workload.front().map(|append| append.at)];
         let soon = self.starved.is_some().then(|| now.plus(Span::from_millis(20)));
         wakes
             .chain(processes)

@@ -17,6 +17,8 @@ pub struct Limits {
     pub by_class: [u32; 6],
     /// Lives of one identifier that are remembered.
     pub generations: usize,
+    /// Message ids that one identifier remembers.
+    pub seen: usize,
     /// Items of one node that wait for a flush.
     pub held_items: usize,
     /// And their bytes.
@@ -27,7 +29,15 @@ pub struct Limits {
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { links: 8, identifiers: 200, by_class: [1, 3, 3, 20, 100, 200], generations: 32, held_items: 64, held_bytes: 256 << 10 }
+        Self {
+            links: 8,
+            identifiers: 200,
+            by_class: [1, 3, 3, 20, 100, 200],
+            generations: 32,
+            seen: 1_024,
+            held_items: 64,
+            held_bytes: 256 << 10,
+        }
     }
 }
 

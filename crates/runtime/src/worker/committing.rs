@@ -278,7 +278,9 @@ impl<P: Processor> Worker<P> {
         for batch in self.frozen.iter().take(count) {
             for (id, bytes) in &batch.entities {
                 let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).cloned() };
-                entities.insert(id.clone(), bytes);
+                if bytes.is_some() || config.rules.coalesced_deletions {
+                    entities.insert(id.clone(), bytes);
+                }
             }
             timers.extend(batch.timers.iter().map(|(id, due)| (id.clone(), *due)));
             sequences.extend(batch.sequences.iter().map(|(field, tip)| (field.clone(), tip.to_bytes())));

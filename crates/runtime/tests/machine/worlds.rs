@@ -10,6 +10,7 @@ const ON: Rules = Rules {
     contiguous_acknowledgements: true,
     void_discarded_acknowledgements: true,
     frozen_write_sets: true,
+    coalesced_deletions: true,
     keep_uncommitted: true,
     through_behind_acknowledgements: true,
     held_in_through: true,

@@ -8,25 +8,44 @@ use waypost_codec::{
     inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
     kind, state, stored,
 };
-use waypost_types::{DispatchId, Role};
+use waypost_types::{DispatchId, Position, Role};
 
 use super::{Partitions, Wrong};
-use crate::{naive::Accepted, world::World};
+use crate::{
+    naive::Accepted,
+    provider::{Done, Offers},
+    world::World,
+};
+
+/// So many look-ups without an answer, and a provider is taken for one that cannot be asked.
+const ASKS: u32 = 5;
 
 /// What the sender's log says of one dispatch.
 #[derive(Debug, Default)]
 struct History {
     transactional: bool,
-    /// Whether each attempt has had an answer that leaves no doubt, by number.
-    attempts: BTreeMap<u32, bool>,
+    /// By number.
+    attempts: BTreeMap<u32, Tried>,
+    /// Whoever had begun an attempt lost the partition before anybody had answered for it.
+    interrupted: bool,
+}
+
+/// One attempt.
+#[derive(Debug, Default)]
+struct Tried {
+    at: Position,
+    /// It has had an answer that leaves no doubt.
+    sure: bool,
 }
 
 /// Marketing goes out once at most; what is transactional once at least, and again only where an attempt was in
-/// doubt; and nobody knows nothing without a reason.
+/// doubt and the provider could not help; and nobody knows nothing without a reason.
 pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let sent = world.provider.sent();
-    world.tally.calls += world.provider.calls().0;
-    world.tally.known_keys += world.provider.repeats();
+    let (done, offers) = (world.provider.done(), world.provider.offers());
+    let (calls, repeats, look_ups) = world.provider.counts();
+    world.tally.calls += calls;
+    world.tally.known_keys += repeats;
+    world.tally.look_ups += look_ups;
     let mut known = 0;
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Sender) {
         let histories = histories(&meaning.accepted)?;
@@ -34,54 +53,74 @@ pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
             let (_, body) = stored::open(bytes).map_err(|e| format!("{id}: {e}"))?;
             let dispatch = state::DispatchState::decode(body).map_err(|e| e.to_string())?;
             let name = DispatchId::from_slice(entity.key()).map_err(|e| e.to_string())?.to_string();
-            let count = sent.get(&name).copied().unwrap_or(0);
-            known += count;
-            world.tally.raced += u64::from(dispatch.raced && count > 0);
+            let done = done.get(&name).copied().unwrap_or_default();
+            known += done.sent;
+            world.tally.raced += u64::from(dispatch.raced && done.sent > 0);
+            world.tally.forgotten_keys += u64::from(done.forgotten);
             let nothing = History::default();
-            if count > 1 && world.provider.knows_keys() {
-                return Err(format!("provider count: dispatch {name} went out {count} times under one key"));
-            }
-            fits(&name, dispatch.phase(), count, histories.get(entity.key()).unwrap_or(&nothing))?;
+            let history = histories.get(entity.key()).unwrap_or(&nothing);
+            no_more_than_promised(&name, done, offers)?;
+            fits(&name, dispatch.phase(), done.sent, history)?;
             if dispatch.phase() == state::DispatchPhase::Unknown {
                 world.tally.unknowns += 1;
-                if !world.something_hid_an_answer() {
+                if done.silent == 0 && !(history.interrupted && world.something_hid_an_answer()) {
                     return Err(format!("dispatch {name} is unknown, and nothing was broken"));
                 }
             }
         }
     }
-    let all: u32 = sent.values().sum();
+    let all: u32 = done.values().map(|done| done.sent).sum();
     if known == all { Ok(()) } else { Err(format!("{all} messages went out, the sender knows of {known}")) }
+}
+
+/// A provider that knows a repeat, or can be asked, sends nothing twice while it does.
+fn no_more_than_promised(name: &str, done: Done, offers: Offers) -> Result<(), Wrong> {
+    let Done { sent, forgotten, unheard, .. } = done;
+    if offers.key() && sent > 1 + forgotten {
+        return Err(format!("provider count: dispatch {name} went out {sent} times under one key"));
+    }
+    if offers.lookup() && sent > 1 && unheard < ASKS {
+        return Err(format!("provider count: dispatch {name} went out {sent} times, and whoever asked was told so"));
+    }
+    Ok(())
 }
 
 fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
     let mut histories: BTreeMap<Bytes, History> = BTreeMap::new();
-    for Accepted { record, .. } in accepted {
+    let mut led_at = Position::default();
+    for Accepted { record, position, .. } in accepted {
         let unreadable = |e: prost::DecodeError| e.to_string();
         match record.kind {
+            kind::LEADER => led_at = *position,
             kind::DISPATCH => {
                 let dispatch = Dispatch::decode(record.body.clone()).map_err(unreadable)?;
                 histories.entry(dispatch.dispatch).or_default().transactional = dispatch.class == "transactional";
             }
             kind::ATTEMPT => {
                 let attempt = Attempt::decode(record.body.clone()).map_err(unreadable)?;
-                histories.entry(attempt.dispatch).or_default().attempts.entry(attempt.number).or_insert(false);
+                let attempts = &mut histories.entry(attempt.dispatch).or_default().attempts;
+                attempts.entry(attempt.number).or_insert(Tried { at: *position, sure: false });
             }
             kind::OUTCOME => {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
                 let sure = outcome.outcome() != Outcome::Unknown;
-                let answered = histories.entry(outcome.dispatch).or_default().attempts.entry(outcome.number).or_default();
-                *answered |= sure;
+                let history = histories.entry(outcome.dispatch).or_default();
+                let tried = history.attempts.entry(outcome.number).or_default();
+                history.interrupted |= !tried.sure && tried.at < led_at;
+                tried.sure |= sure;
             }
             _ => {}
         }
+    }
+    for history in histories.values_mut() {
+        history.interrupted |= history.attempts.values().any(|tried| !tried.sure && tried.at < led_at);
     }
     Ok(histories)
 }
 
 fn fits(name: &str, phase: state::DispatchPhase, count: u32, history: &History) -> Result<(), Wrong> {
     // The last attempt of all is no extra, in doubt or not; those before it are, where nobody answered for them.
-    let doubts = u32::try_from(history.attempts.values().filter(|sure| !**sure).count()).unwrap_or(u32::MAX);
+    let doubts = u32::try_from(history.attempts.values().filter(|tried| !tried.sure).count()).unwrap_or(u32::MAX);
     let most = if history.transactional { doubts + 1 } else { 1 };
     if count > most {
         return Err(format!("provider count: dispatch {name} went out {count} times, with {doubts} attempts in doubt"));

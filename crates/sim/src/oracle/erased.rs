@@ -70,7 +70,11 @@ pub(super) fn fallen(folded: &Partitions, known: &BTreeSet<[u8; 16]>) -> Result<
         let mut waits: BTreeMap<Bytes, Vec<&Accepted>> = BTreeMap::new();
         for accepted in &meaning.accepted {
             let identifier = &accepted.record.key;
-            if accepted.record.kind == kind::EVENT && !sent.contains(&accepted.record.id) && !known.contains(&accepted.record.id) {
+            if accepted.record.kind == kind::EVENT
+                && !accepted.aside
+                && !sent.contains(&accepted.record.id)
+                && !known.contains(&accepted.record.id)
+            {
                 waits.entry(identifier.clone()).or_default().push(accepted);
             } else if accepted.record.kind == kind::ERASE_NODE {
                 let node = decode::<EraseNode>(&accepted.record.body)?.node;

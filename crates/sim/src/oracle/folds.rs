@@ -6,7 +6,7 @@
 //! computed from; and what became of a send is told to a profile that knows of the send. Who is erased knows nothing
 //! from then on and stays where they are; what still comes to them is answered, and nobody else ever is.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -19,6 +19,7 @@ use waypost_types::{IdentifierClass, PartitionId, Position, Role};
 use super::{
     Partitions, Wrong, causal,
     stops::{send_of, trait_of},
+    window::Counted,
 };
 use crate::naive::{Accepted, Out};
 
@@ -54,6 +55,9 @@ pub(super) struct Stage {
     pub(super) moving: BTreeMap<Bytes, Ghost>,
 }
 
+/// By identifier and event.
+type Numbers = BTreeMap<(Bytes, [u8; 16]), VecDeque<u64>>;
+
 /// All there is to know of a world's people.
 #[derive(Debug, Default)]
 pub(super) struct Ghosts {
@@ -70,8 +74,8 @@ pub(super) struct Ghosts {
     pub(super) expires: u64,
     /// Tombstones that went with the profile they lead to.
     pub(super) buries: u64,
-    /// Of each event at its identifier: the how-manieth.
-    numbers: BTreeMap<(Bytes, [u8; 16]), u64>,
+    /// Of each event at its identifier, the how-manieth it is, each time that it counts: what either stage has not heard.
+    numbers: [Numbers; 2],
     last: BTreeMap<Bytes, u64>,
     /// Nodes that any stage has heard of.
     known: [BTreeSet<Bytes>; 2],
@@ -85,7 +89,7 @@ pub(super) struct Ghosts {
 ///
 /// # Errors
 /// A fold that knew too much, too little, or something else than the stage before it.
-pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<Ghosts, Wrong> {
+pub(super) fn knew_what_they_should(folded: &Partitions, counted: &Counted) -> Result<Ghosts, Wrong> {
     let mut ghosts = Ghosts::default();
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Segmenter) {
         ghosts.answers.extend(meaning.put_out.values().flatten().filter_map(answer_of).map(|cause| (id.index, cause)));
@@ -98,6 +102,10 @@ pub(super) fn knew_what_they_should(folded: &Partitions) -> Result<Ghosts, Wrong
         }
     }
     for (id, accepted) in causal::order(folded)? {
+        if accepted.record.kind == kind::EVENT && !counted.contains(&(id, accepted.position)) {
+            // A repeat is not a new event.
+            continue;
+        }
         if id.role == Role::Orchestrator {
             // Timers go before the record that finds them due, which may be the one that takes the profile away.
             for (profile, dispatch) in decided.remove(&(id.index, accepted.position)).into_iter().flatten() {
@@ -129,11 +137,10 @@ impl Ghosts {
         }
         match (id.role, record.kind) {
             (Role::Identity, kind::EVENT) => {
-                // A repeat is not a new event.
-                if let std::collections::btree_map::Entry::Vacant(entry) = self.numbers.entry((record.key.clone(), record.id)) {
-                    let last = self.last.entry(record.key.clone()).or_default();
-                    *last += 1;
-                    entry.insert(*last);
+                let last = self.last.entry(record.key.clone()).or_default();
+                *last += 1;
+                for numbers in &mut self.numbers {
+                    numbers.entry((record.key.clone(), record.id)).or_default().push_back(*last);
                 }
             }
             (Role::Segmenter, kind::ITEM) => {
@@ -237,7 +244,8 @@ impl Ghosts {
     /// An event is folded at a live profile, whose ghost hears it.
     fn hear(&mut self, stage: usize, profile: &Bytes, id: [u8; 16], item: &SegmentItem) -> Result<(), Wrong> {
         let Some(identifier) = item.node.get(1..17) else { return Err("an item without node".to_owned()) };
-        let number = self.numbers.get(&(Bytes::copy_from_slice(identifier), id)).copied().ok_or("an event that never came in")?;
+        let numbers = self.numbers[stage].get_mut(&(Bytes::copy_from_slice(identifier), id));
+        let number = numbers.and_then(VecDeque::pop_front).ok_or("an event that never came in")?;
         let profiles = if stage == 0 { &mut self.segmenter.profiles } else { &mut self.orchestrator.profiles };
         let ghost = profiles.entry(profile.clone()).or_default();
         let first_of_all = self.known[stage].insert(item.node.clone());

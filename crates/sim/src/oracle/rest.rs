@@ -10,15 +10,17 @@ use waypost_codec::{
     state::{IdentifierState, JourneyProfile, Node, SegmentProfile},
     stored,
 };
+use waypost_engine::identity::Limits;
 use waypost_types::{IdentifierClass, PartitionId, Role};
 
 use super::{Partitions, Wrong};
+use crate::world::World;
 
 /// The identity graph and the profiles, as all partitions together have them.
 ///
 /// # Errors
 /// A cycle, strangers in one person, one person in two, two user ids, or a tombstone with something in it.
-pub(super) fn rests(folded: &Partitions) -> Result<(), Wrong> {
+pub(super) fn rests(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
     let mut nodes: BTreeMap<Bytes, Node> = BTreeMap::new();
     for (id, meaning) in folded {
         for (entity, bytes) in &meaning.entities {
@@ -33,7 +35,7 @@ pub(super) fn rests(folded: &Partitions) -> Result<(), Wrong> {
             }
         }
     }
-    components(&nodes, &seen_together(folded)?)
+    components(world, &nodes, &seen_together(folded)?)
 }
 
 pub(super) fn open<M: Message + Default>(id: PartitionId, bytes: &Bytes) -> Result<M, Wrong> {
@@ -55,7 +57,7 @@ fn empty_journeys(id: PartitionId, profile: &JourneyProfile) -> Result<(), Wrong
 fn seen_together(folded: &Partitions) -> Result<Vec<(Bytes, Bytes)>, Wrong> {
     let mut pairs = Vec::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Identity) {
-        for accepted in meaning.accepted.iter().filter(|a| a.record.kind == kind::EVENT) {
+        for accepted in meaning.accepted.iter().filter(|a| a.record.kind == kind::EVENT && !a.aside) {
             let event = IdentityEvent::decode(accepted.record.body.clone()).map_err(|e| e.to_string())?;
             let first = event.identifiers.first().map(|node| node.hash.clone()).unwrap_or_default();
             pairs.extend(event.identifiers.into_iter().skip(1).map(|node| (first.clone(), node.hash)));
@@ -105,13 +107,25 @@ impl Linked {
 struct Component {
     roots: BTreeSet<Bytes>,
     users: BTreeSet<Bytes>,
+    /// Class and hash.
+    identifiers: BTreeSet<(u8, Bytes)>,
     /// Some node of it is gone, shared or detached, so that halves may be apart for good.
     apart: bool,
     nodes: usize,
-    hashes: BTreeSet<Bytes>,
 }
 
-fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Result<(), Wrong> {
+// === impl Component ===
+
+impl Component {
+    /// Whether all of it may be one person, so that nothing was refused.
+    fn fits(&self, limits: Limits) -> bool {
+        let of = |class: u8| self.identifiers.iter().filter(|(of, _)| *of == class).count() as u64;
+        let by_class = IdentifierClass::ALL.into_iter().zip(limits.by_class).all(|(class, most)| of(class as u8) <= u64::from(most));
+        by_class && self.identifiers.len() as u64 <= u64::from(limits.identifiers)
+    }
+}
+
+fn components(world: &mut World, nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Result<(), Wrong> {
     let linked = Linked::new(together);
     let mut people: BTreeMap<Bytes, (BTreeSet<Bytes>, BTreeSet<Bytes>)> = BTreeMap::new();
     let mut components: BTreeMap<Bytes, Component> = BTreeMap::new();
@@ -124,7 +138,7 @@ fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Res
         let component = components.entry(name).or_default();
         component.apart |= node.gone || node.shared;
         component.nodes += 1;
-        component.hashes.insert(hash.clone());
+        component.identifiers.insert((node.id[0], hash.clone()));
         component.roots.insert(root);
         if node.id.first() == Some(&(IdentifierClass::UserId as u8)) {
             component.users.insert(hash.clone());
@@ -141,8 +155,13 @@ fn components(nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Res
         }
     }
     // With two user ids the halves stay apart, and which half an identifier is in depends on who came first.
-    let is_apart = |component: &Component| component.apart || component.nodes > component.hashes.len();
-    match components.values().find(|component| component.users.len() <= 1 && component.roots.len() > 1 && !is_apart(component)) {
+    let is_apart = |component: &Component| component.apart || component.nodes > component.identifiers.len();
+    let limits = world.roles.limits;
+    let in_parts = components.values().filter(|component| component.roots.len() > 1 && !is_apart(component));
+    let (two_users, others): (Vec<_>, Vec<_>) = in_parts.partition(|component| component.users.len() > 1);
+    world.tally.two_users += two_users.len() as u64;
+    world.tally.limited += others.iter().filter(|component| !component.fits(limits)).count() as u64;
+    match others.into_iter().find(|component| component.fits(limits)) {
         Some(component) => Err(format!("identifiers that were seen together are {} people", component.roots.len())),
         None => Ok(()),
     }

@@ -104,7 +104,7 @@ pub(super) fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
         Out::Record(record) if record.kind == kind::DISPATCH => {
             Some((record.cause, record.at?, Dispatch::decode(record.body.clone()).ok()?))
         }
-        Out::Record(_) | Out::Public(..) => None,
+        Out::Record(_) | Out::Public(..) | Out::Dead(..) => None,
     }
 }
 

@@ -62,6 +62,8 @@ impl World {
         while let Some(i) = self.processes.iter().position(|process| process.zombie_until.is_some_and(|until| until <= now)) {
             self.bury(i);
         }
+        self.renew();
+        self.operate();
         for process in &mut self.processes {
             if process.split_until.is_some_and(|until| until <= now) {
                 process.split_until = None;

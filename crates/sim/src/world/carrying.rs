@@ -19,10 +19,15 @@ impl World {
     pub(crate) fn handle(&mut self, i: usize, input: Input) {
         let mut commands = Vec::new();
         let process = &mut self.processes[i];
+        if process.is_dead {
+            return;
+        }
         let (role, now) = (process.role, process.clock(&self.clock));
         process.machine.handle(now, input, &mut commands);
+        if self.has_died(i) {
+            return;
+        }
         let (mut gone, mut rejoins) = (Vec::new(), None);
-        let has_lost = self.has_lost_something();
         for command in commands {
             let process = &mut self.processes[i];
             match command {
@@ -38,13 +43,7 @@ impl World {
                         gone.push(p);
                     }
                 }
-                Command::Halted(p, why) if has_lost => {
-                    self.story.tell(self.clock.now(), || format!("{role}/{p} halts: {why}"));
-                    self.noticed.get_or_insert(why);
-                }
-                Command::Halted(p, why) => {
-                    self.wrong.get_or_insert_with(|| format!("{role}/{p} halts: {why}"));
-                }
+                Command::Halted(p, why) => self.halts(i, p, why),
                 Command::Rejoin(why) => rejoins = Some(why),
                 Command::Exit(why) => {
                     self.wrong.get_or_insert_with(|| format!("a process of {role} gives up: {why}"));
@@ -66,6 +65,20 @@ impl World {
         }
         if let Some(why) = rejoins {
             self.rejoin(i, &why);
+        }
+    }
+
+    /// A partition halts: where that was to be expected, or is to be, the world goes on or ends.
+    fn halts(&mut self, i: usize, partition: u32, why: String) {
+        let role = self.processes[i].role;
+        self.story.tell(self.clock.now(), || format!("{role}/{partition} halts: {why}"));
+        if self.is_barrier(i, &why) || self.is_killer(PartitionId { role, index: partition }, &why) {
+            return;
+        }
+        if self.has_lost_something() {
+            self.noticed.get_or_insert(why);
+        } else {
+            self.wrong.get_or_insert_with(|| format!("{role}/{partition} halts: {why}"));
         }
     }
 
@@ -129,6 +142,7 @@ impl World {
         } else {
             process.answers.push(Input::Produced(number, result));
         }
+        self.has_sent(i);
     }
 
     /// In order to each partition; what goes to another one may go first.

@@ -42,6 +42,9 @@ impl World {
             Fault::Skip,
             Fault::Transient,
             Fault::Throttled,
+            Fault::LookUpFails,
+            Fault::Deadly,
+            Fault::Poison,
         ];
         let provider = self.provider.dice();
         self.dice.counts().chain(provider.counts()).any(|(fault, _)| !harmless.contains(&fault))

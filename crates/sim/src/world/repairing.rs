@@ -52,7 +52,7 @@ fn tail(meaning: &Folded, field: &str, last: u64, source: impl Fn(u64, u64) -> S
         .skip(usize::try_from(last).ok()?)
         .filter_map(|out| match out {
             Out::Record(record) => Some(record.clone()),
-            Out::Public(..) => None,
+            Out::Public(..) | Out::Dead(..) => None,
         })
         .collect();
     (!records.is_empty()).then(|| Section { source: Some(source(last + 1, *chain)), records })

@@ -8,7 +8,7 @@ use waypost_sender::{Calls, Links, Provider};
 use waypost_types::{Role, Span};
 
 use super::{START, World};
-use crate::process::{Process, machine};
+use crate::process::{Life, Process, machine};
 
 // === impl World ===
 
@@ -28,8 +28,10 @@ impl World {
 
     /// A new process of this role, with limits of its own: none of these may change what is folded.
     pub(crate) fn hire(&mut self, role: Role) -> usize {
+        let is_old = self.old.as_mut().is_some_and(|old| old.hires(role));
         let chance = &mut self.chance;
         let config = Config {
+            engines: if is_old { 1..=1 } else { self.config.engines.clone() },
             batch_records: chance.small(4),
             frame_records: chance.small(6),
             frames_in_flight: chance.small(4),
@@ -48,23 +50,25 @@ impl World {
             .skews
             .as_mut()
             .map_or(Span::ZERO, |skews| if skews.index(6) == 0 { skews.span(-2_500, 2_500) } else { skews.span(-80, 80) });
-        let machine = machine(role, config, self.roles, chance.fork(), self.library.clone());
+        self.processes_so_far += 1;
+        let number = self.processes_so_far;
+        let life = Life { number, entropy: chance.fork(), fatal: self.fatal.clone(), skips: self.skips.clone() };
+        let machine = machine(role, config, self.roles, life, self.library.clone());
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
         let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
         let providers = [("catcher".to_owned(), provider)].into();
         let calls = Arc::new(Calls::new(self.library.clone(), providers, links, Arc::new(self.clock.clone())));
-        self.processes_so_far += 1;
-        let number = self.processes_so_far;
-        self.processes.push(Process::new(number, role, machine, calls, self.store.clone(), skew));
+        self.processes.push(Process { is_old, ..Process::new(number, role, machine, calls, self.store.clone(), skew) });
         let off = if skew == Span::ZERO { String::new() } else { format!(", its clock {} ms off", skew.millis()) };
-        self.story.tell(self.clock.now(), || format!("{role} process {number} starts{off}"));
+        let old = if is_old { ", of the release before" } else { "" };
+        self.story.tell(self.clock.now(), || format!("{role} process {number} starts{old}{off}"));
         self.processes.len() - 1
     }
 
     /// Gives a partition to one of the role's live processes, or to a new one.
     pub(crate) fn assign_anew(&mut self, role: Role, index: u32) {
         let live: Vec<usize> =
-            (0..self.processes.len()).filter(|i| self.processes[*i].role == role && !self.processes[*i].is_zombie()).collect();
+            (0..self.processes.len()).filter(|i| self.processes[*i].role == role && self.processes[*i].is_live()).collect();
         let process = match self.chance.pick(&live) {
             Some(process) if live.len() > 1 || self.chance.index(3) > 0 => *process,
             Some(_) | None => self.hire(role),

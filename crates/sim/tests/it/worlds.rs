@@ -37,8 +37,19 @@ fn two_thousand_worlds_hold() {
         ("timers", sum.timers),
         ("audits", sum.audits),
         ("halts over losses", sum.halts),
+        ("engines changed", sum.engines),
+        ("halts at the barrier", sum.barriers),
+        ("people in parts by a limit", sum.limited),
+        ("ids forgotten", sum.forgotten_ids),
+        ("look-ups", sum.look_ups),
     ] {
         assert!(count > WORLDS / 100, "only {count} {what} in {WORLDS} worlds");
+    }
+    // Rare ones.
+    for (what, count) in
+        [("people in parts by two user ids", sum.two_users), ("holds given up", sum.overflows), ("keys forgotten", sum.forgotten_keys)]
+    {
+        assert!(count > 0, "no {what} in {WORLDS} worlds");
     }
     for fault in Fault::ALL {
         let count = sum.faults.get(fault.name()).copied().unwrap_or(0);
