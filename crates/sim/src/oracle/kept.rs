@@ -90,8 +90,11 @@ fn trail(meaning: &Folded, profile: &[u8]) -> String {
     trail.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-/// The last touch of a cart, if all belong to one visit and nothing came in between or after.
+/// The last touch of a cart, if all belong to one visit and nothing came in between or after. One whose id was
+/// forgotten may come again, behind later ones.
 fn one_visit(person: &Person, touches: &[Timestamp]) -> Option<Timestamp> {
+    let mut touches = touches.to_vec();
+    touches.sort_unstable();
     let (first, last) = (*touches.first()?, *touches.last()?);
     let together = touches.windows(2).all(|pair| pair[1].since(pair[0]) < VISIT);
     let ordered = person.order.is_some_and(|order| order >= first);
