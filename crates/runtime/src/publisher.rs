@@ -92,7 +92,7 @@ pub(crate) struct Report {
     /// Workers whose acknowledged prefix may have moved.
     pub(crate) workers: BTreeSet<u32>,
     /// A frame to the own inbox stands at this offset.
-    pub(crate) appended: Option<(u32, Offset)>,
+    pub(crate) appended: Option<(u32, Own, Offset)>,
     /// Ticks that must be taken for lost.
     pub(crate) lost_ticks: Vec<(u32, u64)>,
     /// Workers that put out what no producer takes.
@@ -261,7 +261,7 @@ impl Publisher {
                         }
                         self.acknowledge(&destination, &parts, &mut report);
                     }
-                    Flight::Own(own) => report.appended = Some((own.partition, offset)),
+                    Flight::Own(own) => report.appended = Some((own.partition, own.what, offset)),
                 }
             }
             Err(error) => {

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
+use waypost_codec::frame::Frame;
 use waypost_types::{PartitionId, Span, Timestamp};
 
 use crate::{
@@ -161,6 +162,12 @@ struct Sandbox<'a> {
     now: Timestamp,
 }
 
+/// Whether it is of no partition channel: a leader record, a tick, what a job brought.
+fn proposes(produced: &Produced) -> bool {
+    let Produced::Frame(payload) = produced else { return false };
+    Frame::decode(payload.clone()).is_ok_and(|frame| frame.sections.iter().all(|section| section.source.is_none()))
+}
+
 // === impl Sandbox ===
 
 impl Sandbox<'_> {
@@ -251,8 +258,8 @@ impl Sandbox<'_> {
             }
             Command::Produce(number, destination, produced) => {
                 sink(&destination, &produced);
-                // An offset that no frame waits for: what it appends to its own inbox never comes back.
-                Some(Input::Produced(number, Ok(0)))
+                // What it proposes to itself never comes back, so the log must not say that it has it.
+                (!proposes(&produced)).then_some(Input::Produced(number, Ok(0)))
             }
             Command::NewProducer(life) => Some(Input::ProducerReady(life)),
             Command::Watermarks(p) => Some(Input::Watermarks(p, self.marks.0, self.marks.1)),

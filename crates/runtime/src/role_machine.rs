@@ -150,8 +150,8 @@ impl<P: Processor> RoleMachine<P> {
         for (partition, why) in report.refused {
             self.with(now, commands, partition, |worker, turn| worker.halt(turn, format!("an output cannot be appended: {why}")));
         }
-        if let Some((partition, offset)) = report.appended {
-            self.step(now, commands, partition, |worker, turn| worker.appended(turn, offset));
+        if let Some((partition, what, offset)) = report.appended {
+            self.step(now, commands, partition, |worker, turn| worker.appended(turn, what, offset));
         }
         for partition in report.workers {
             self.step(now, commands, partition, |_, _| {});

@@ -110,6 +110,10 @@ pub(crate) struct Worker<P: Processor> {
     next: Offset,
     /// Offset, plus 1, of the own leader record of this life.
     own_leader: Option<u64>,
+    /// Where the log says that it stands.
+    leader_at: Option<Offset>,
+    /// What was folded when it was appended: it stands there or later, or the log has lost its tail.
+    leader_behind: Offset,
     /// Offset of a leader record of somebody else, folded while this one led.
     contested: Option<Offset>,
     meta: Meta,
@@ -169,6 +173,8 @@ impl<P: Processor> Worker<P> {
             folded: 0,
             next: 0,
             own_leader: None,
+            leader_at: None,
+            leader_behind: 0,
             contested: None,
             meta: Meta::default(),
             received: Receivers::default(),

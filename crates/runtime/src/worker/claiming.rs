@@ -5,6 +5,7 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use tracing::warn;
 use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{Span, Timestamp, WorkspaceId};
 
@@ -48,6 +49,7 @@ impl<P: Processor> Worker<P> {
         self.processor = processor;
         self.phase = Phase::NotReady(Some(at));
         self.own_leader = None;
+        self.leader_at = None;
         self.contested = None;
         self.stored_tips.clear();
         self.sequences.clear();
@@ -190,5 +192,17 @@ impl<P: Processor> Worker<P> {
         let body = inbox::Leader { token: Bytes::copy_from_slice(&self.token.0) }.encode_to_vec().into();
         let record = Record::new(kind::LEADER, WorkspaceId::new(0), self.token.0, Bytes::new(), turn.now, body);
         turn.publisher.append_own(self.id.index, Own::Leader(self.life), vec![record]);
+        self.leader_behind = self.folded;
+    }
+
+    /// Appends the leader record again where the log has acknowledged it and does not have it: without it nobody
+    /// would lead this partition.
+    pub(super) fn miss_leader(&mut self, turn: &mut Turn<'_>) {
+        let Some(at) = self.leader_at.filter(|at| *at < self.folded) else { return };
+        self.leader_at = None;
+        if self.own_leader <= Some(at) && self.is_folding() {
+            warn!(partition = %self.id, offset = at, "the log acknowledged a leader record and does not have it");
+            self.append_leader(turn);
+        }
     }
 }

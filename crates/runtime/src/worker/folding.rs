@@ -203,6 +203,7 @@ impl<P: Processor> Worker<P> {
         self.meta.lastrec.clone_from(&work.lastrec);
         self.open.frame(work.appended, work.records, work.bytes);
         self.survived_frame(work.offset);
+        self.miss_leader(turn);
         if work.ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.config) {
             self.freeze(turn);
         }

@@ -11,6 +11,7 @@ use crate::{
     config::Config,
     ports::{Delivery, Offset},
     processor::Processor,
+    publisher::Own,
 };
 
 /// Frames in order, not folded yet.
@@ -199,8 +200,12 @@ impl<P: Processor> Worker<P> {
     }
 
     /// A frame of this worker stands at `offset` of its own inbox.
-    pub(crate) fn appended(&mut self, turn: &mut Turn<'_>, offset: Offset) {
+    pub(crate) fn appended(&mut self, turn: &mut Turn<'_>, what: Own, offset: Offset) {
         self.queue.knows_of(offset + 1);
         self.queue.listens(turn.now, self.next);
+        if what == Own::Leader(self.life) && offset >= self.leader_behind {
+            self.leader_at = Some(offset);
+            self.miss_leader(turn);
+        }
     }
 }

@@ -58,6 +58,8 @@ pub(super) enum Broken {
     Commits,
     Appends,
     Deliveries,
+    /// Appends are acknowledged and not done.
+    Acknowledgements,
 }
 
 pub(super) struct Bench {
@@ -239,7 +241,13 @@ impl Bench {
             Command::Produce(n, destination, produced) => {
                 let append = to_append("", &destination, produced, |_, _, body| body.clone());
                 let failed = || AppendError::Failed("lost".to_owned());
-                let reply = if done { self.log.append(append) } else { Err(failed()) };
+                let reply = if self.broken == Broken::Acknowledgements {
+                    Ok(self.log.watermarks(INBOX, 0).unwrap().1)
+                } else if done {
+                    self.log.append(append)
+                } else {
+                    Err(failed())
+                };
                 self.handle(Input::Produced(n, if lost { Err(failed()) } else { reply }));
             }
             Command::NewProducer(life) => {
@@ -446,6 +454,20 @@ fn a_foreign_leader_record_ends_the_lead_until_the_own_is_written_again() {
     bench.say(b"a", b"j");
     bench.settle();
     assert_eq!(bench.jobs.len(), 1, "and this one behind the own");
+}
+
+#[test]
+fn a_leader_record_that_the_log_acknowledged_and_lost_is_written_again() {
+    let mut bench = Bench::new(Config::default());
+    bench.broken = Broken::Acknowledgements;
+    bench.settle();
+    bench.broken = Broken::Nothing;
+    bench.say(b"a", b"j");
+    bench.settle();
+    assert_eq!(bench.jobs, [], "where the leader record ought to stand, this one does");
+    bench.say(b"a", b"j");
+    bench.settle();
+    assert_eq!(bench.jobs.len(), 1);
 }
 
 #[test]
