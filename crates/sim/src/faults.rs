@@ -184,7 +184,9 @@ impl Dice {
     /// Whether a fault strikes here; if so, what its particulars are drawn from.
     pub fn strike(&mut self, fault: Fault) -> Option<Chance> {
         let odds = self.faults.of(fault);
-        if odds == 0 || self.over || !self.chances[fault as usize].hits(odds) {
+        // Who looks up what became of a call does so when all else is over.
+        let over = self.over && fault != Fault::LookUpFails;
+        if odds == 0 || over || !self.chances[fault as usize].hits(odds) {
             return None;
         }
         let occasion = self.struck[fault as usize];

@@ -67,9 +67,11 @@ impl Offers {
         let longest_call = if more.index(2) == 0 { Span::from_secs(30) } else { Capabilities::NONE.longest_call };
         let capabilities = Capabilities { longest_call, ..Capabilities::NONE };
         if key.index(3) == 0 {
-            // A short one may have ended before the doubt has.
-            let window = if more.index(2) == 0 { Span::from_hours(24) } else { Span::from_secs(110) };
+            let long = more.index(2) == 0;
             let on_repeat = if more.index(2) == 0 { OnRepeat::Replay } else { OnRepeat::Error };
+            // A short one may have ended before the doubt has; one below its margin always has.
+            let short = Span::from_secs(if more.index(2) == 0 { 110 } else { 20 });
+            let window = if long { Span::from_hours(24) } else { short };
             return Self { capabilities: Capabilities { key: Some(Idempotency { window, on_repeat }), ..capabilities }, deaf: false };
         }
         let lookup = more.index(2) == 0;

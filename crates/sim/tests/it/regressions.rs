@@ -10,6 +10,7 @@ const ONCE_WRONG: &[(&str, &str)] = &[
     ("1596", "an order's time was that of its record, or a token was thought to stay with one profile"),
     ("2466", "the broker's clock ahead of the door's: an order counted as acknowledged before it was appended"),
     ("2853", "a cookie became shared between a pledge and its keeping"),
+    ("1126", "a touch of a cart whose id was forgotten came again: the last to come was taken for the latest"),
     (
         "2466/process-clocks,zombie,repacked,append-lost,append-late,overtaken,silent-after,kill.1,stuck.2-7,skip.0,m0-24,m26,m28-31,m33-52",
         "the same, with nothing else about",
