@@ -97,7 +97,7 @@ faults! {
     /// At a call: the provider says "too many" (429), and when to come again.
     Throttled "throttled", 1_000;
     /// At a look-up: the provider does not answer.
-    LookUpFails "look-up-fails", 6_000;
+    LookUpFails "look-up-fails", 15_000;
     /// At an event: it kills every process that folds it.
     Deadly "deadly", 500;
     /// At an event: its fold panics.
