@@ -51,6 +51,20 @@ pub struct Here {
 pub struct Rules {
     /// A doubt ends only when the call in question cannot be under way any more.
     pub in_doubt_wait: bool,
+    /// Where a receipt goes.
+    pub receipts: Receipts,
+}
+
+/// Where a receipt goes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Receipts {
+    /// To the node that its profile began with: it takes that identifier's roads.
+    #[default]
+    ToNode,
+    /// Off: to the profile itself, wherever that has moved.
+    ToProfile,
+    /// Off: to whoever the address belongs to.
+    ToAddress,
 }
 
 /// What is to be done.
@@ -416,7 +430,7 @@ fn end(state: &mut DispatchState, phase: Phase, outcome: Outcome, reason: &str, 
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { in_doubt_wait: true }
+        Self { in_doubt_wait: true, receipts: Receipts::ToNode }
     }
 }
 

@@ -148,6 +148,12 @@ pub struct Rules {
     pub wm_gate: bool,
     /// A listed record is set aside in every life.
     pub skip_list: bool,
+    /// A producer that failed once is thrown away whole, for all destinations.
+    pub whole_producer: bool,
+    /// A call does not wait for the commit of its attempt.
+    pub calls_ahead_of_commits: bool,
+    /// `through` does not wait for the commit.
+    pub through_ahead_of_commits: bool,
 }
 
 // === impl Config ===
@@ -237,6 +243,9 @@ impl Default for Rules {
             run_ahead_limit: true,
             wm_gate: true,
             skip_list: true,
+            whole_producer: true,
+            calls_ahead_of_commits: true,
+            through_ahead_of_commits: true,
         }
     }
 }

@@ -268,8 +268,12 @@ impl Publisher {
                 if let (AppendError::TooLarge { .. }, Flight::Outputs(_, parts)) = (&error, &flight) {
                     report.refused = parts.iter().map(|part| (part.worker, error.to_string())).collect();
                 }
-                self.flights.insert(number, flight);
-                self.reset(now, config, &mut report);
+                if let (false, Flight::Outputs(destination, _)) = (config.rules.whole_producer, &flight) {
+                    self.resend(now, config, &destination.clone());
+                } else {
+                    self.flights.insert(number, flight);
+                    self.reset(now, config, &mut report);
+                }
             }
         }
         report
@@ -280,6 +284,14 @@ impl Publisher {
         for part in parts {
             lane.acknowledge(*part);
             report.workers.insert(part.worker);
+        }
+    }
+
+    /// Only what is in flight to one destination is given up; the producer goes on.
+    fn resend(&mut self, now: Timestamp, config: &Config, failed: &Destination) {
+        self.flights.retain(|_, flight| !matches!(flight, Flight::Outputs(destination, _) if destination == failed));
+        if let Some(lane) = self.lanes.get_mut(failed) {
+            lane.rewind(now, config.rules.contiguous_acknowledgements);
         }
     }
 

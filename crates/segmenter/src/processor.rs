@@ -184,7 +184,7 @@ impl Processor for SegmenterProcessor {
             }
             (kind::BURY, Standing::Erased | Standing::Unknown) => Ok(()),
             (_, Standing::Moved) => {
-                pass(fold, record);
+                self.pass(fold, &id, record);
                 Ok(())
             }
             (kind::MERGE_BEGIN, Standing::Erased) if !self.rules.erased_never_moves => merge_begin(fold, &id, record),
@@ -226,6 +226,16 @@ impl SegmenterProcessor {
     /// Unless the rule is off: then what comes too late falls.
     fn answer(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
         if self.rules.answer_erased { erasing::answer(fold, id, record) } else { Ok(()) }
+    }
+
+    /// On the one road; unless the rule is off: then the short way, to where the profile moved.
+    fn pass(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) {
+        if self.rules.one_road {
+            return pass(fold, record);
+        }
+        let to = fold.get(id).map(|profile| profile.0.moved_to.clone()).unwrap_or_default();
+        let Record { workspace, kind, body, id, via, at, .. } = record.clone();
+        fold.emit(Output::Inbox { role: Role::Segmenter, workspace, key: to, kind, body, id, via: via.saturating_add(1), at });
     }
 
     /// Memberships that time alone has changed.

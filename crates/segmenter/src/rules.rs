@@ -9,12 +9,14 @@ pub struct Rules {
     pub answer_erased: bool,
     /// An erased profile does not move into another.
     pub erased_never_moves: bool,
+    /// What meets a tombstone goes by the orchestrator, behind the state that went before it.
+    pub one_road: bool,
 }
 
 // === impl Rules ===
 
 impl Default for Rules {
     fn default() -> Self {
-        Self { drain: true, answer_erased: true, erased_never_moves: true }
+        Self { drain: true, answer_erased: true, erased_never_moves: true, one_road: true }
     }
 }

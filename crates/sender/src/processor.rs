@@ -4,12 +4,12 @@ use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
-    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Recall, Receipt, Suppress, Unsuppress},
+    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Recall, Receipt, SegmentItem, Suppress, Unsuppress, segment_item},
     kind,
     public::Message,
     state::{AddressState, DispatchState},
 };
-use waypost_engine::dispatch::{self, Effect, Here, Rules, address};
+use waypost_engine::dispatch::{self, Effect, Here, Receipts, Rules, address};
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
 use waypost_types::{EntityId, Role, Timestamp, WorkspaceId};
 
@@ -58,7 +58,10 @@ impl SenderProcessor {
                     fold.start(job::CALL, job::Body { render_hash, until, ..self.job(workspace, &state) }.to_bytes());
                 }
                 Effect::LookUp => fold.start(job::LOOK_UP, self.job(workspace, &state).to_bytes()),
-                Effect::Report(report) => report_out(fold, workspace, &report.0, &report.1),
+                Effect::Report(report) => {
+                    self.receipt_out(fold, id, &state, &report.0);
+                    row_out(fold, &report.0.profile, &report.1);
+                }
                 Effect::Tell(told) => row_out(fold, &told.0, &told.1),
                 Effect::Forget => forget = true,
             }
@@ -68,6 +71,22 @@ impl SenderProcessor {
         } else {
             fold.put(id, SenderEntity::Dispatch(Box::new(state)));
         }
+    }
+
+    // To identity: the profile id is a node there, and its hash is the identifier that this node belongs to.
+    fn receipt_out(&self, fold: &mut Fold<'_, SenderEntity>, id: &EntityId, state: &DispatchState, receipt: &Receipt) {
+        let Some(node) = receipt.profile.get(1..17) else { return };
+        let (key, body) = (Bytes::copy_from_slice(node), receipt.encode_to_vec());
+        let (role, key, kind, body) = match self.rules.receipts {
+            Receipts::ToNode => (Role::Identity, key, kind::RECEIPT, body),
+            Receipts::ToAddress => (Role::Identity, state.address_key.clone(), kind::RECEIPT, body),
+            Receipts::ToProfile => {
+                let item = SegmentItem { node: receipt.profile.clone(), body: Some(segment_item::Body::Receipt(receipt.clone())), first: false };
+                (Role::Segmenter, receipt.profile.clone(), kind::ITEM, item.encode_to_vec())
+            }
+        };
+        let (workspace, id) = (id.workspace(), receipt_id(receipt));
+        fold.emit(Output::Inbox { role, workspace, key, kind, body: body.into(), id, via: 0, at: None });
     }
 
     fn job(&self, workspace: WorkspaceId, state: &DispatchState) -> job::Body {
@@ -209,22 +228,6 @@ impl Processor for SenderProcessor {
         }
         Ok(true)
     }
-}
-
-fn report_out(fold: &mut Fold<'_, SenderEntity>, workspace: WorkspaceId, receipt: &Receipt, row: &Message) {
-    // The profile id is a node of identity; its hash is the identifier that this node belongs to.
-    let Some(node) = receipt.profile.get(1..17) else { return };
-    fold.emit(Output::Inbox {
-        role: Role::Identity,
-        workspace,
-        key: Bytes::copy_from_slice(node),
-        kind: kind::RECEIPT,
-        body: receipt.encode_to_vec().into(),
-        id: receipt_id(receipt),
-        via: 0,
-        at: None,
-    });
-    row_out(fold, &receipt.profile, row);
 }
 
 fn row_out(fold: &mut Fold<'_, SenderEntity>, profile: &Bytes, row: &Message) {

@@ -5,7 +5,12 @@ mod many;
 use std::{io::Write as _, process::ExitCode};
 
 use clap::Parser;
-use waypost_sim::{Scenario, Switches, run, scenario::Without, shop::Shop};
+use waypost_sim::{
+    Scenario, Switches, run,
+    scenario::Without,
+    shop::Shop,
+    switches::{ALL, Switch},
+};
 
 /// Seeded worlds of the whole pipeline under faults.
 ///
@@ -31,6 +36,9 @@ struct Cli {
     /// Switches off one rule after the other and counts the worlds that go wrong.
     #[arg(long, conflicts_with = "seed")]
     switches: bool,
+    /// Only the rule, or the first, whose name contains this; with a seed, the world without that rule.
+    #[arg(long)]
+    off: Option<String>,
     /// Threads; as many as there are cores unless given.
     #[arg(long)]
     threads: Option<usize>,
@@ -43,16 +51,19 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|_| ()));
     let cli = Cli::parse();
     let seeds = cli.from..cli.from.saturating_add(cli.seeds);
+    let off = cli.off.as_deref().unwrap_or_default();
     let Some(seed) = cli.seed else {
-        return if cli.switches { many::switches(&seeds, cli.threads) } else { many::run(&seeds, cli.threads) };
+        return if cli.switches { many::table(&seeds, cli.threads, off) } else { many::run(&seeds, cli.threads) };
     };
+    let without = ALL.iter().find(|switch| cli.off.is_some() && switch.rule.contains(off));
+    let switches = without.map_or_else(Switches::default, Switch::switches);
     let scenario = Scenario { seed, without: cli.without };
-    let shrunk = if cli.shrink { many::smaller(&scenario) } else { None };
-    one(&shrunk.unwrap_or(scenario))
+    let shrunk = if cli.shrink { many::smaller(&scenario, switches) } else { None };
+    one(&shrunk.unwrap_or(scenario), switches)
 }
 
-fn one(scenario: &Scenario) -> ExitCode {
-    let report = run(scenario, Switches::default(), true);
+fn one(scenario: &Scenario, switches: Switches) -> ExitCode {
+    let report = run(scenario, switches, true);
     let mut out = std::io::stdout().lock();
     for line in report.story.lines() {
         // A closed pipe ends the story.

@@ -52,7 +52,7 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
         drop(writeln!(out, "WRONG: seed {seed}: {wrong}"));
     }
     for (seed, _) in failed.iter().take(MOST_SHRUNK) {
-        if let Some(Scenario { seed, without }) = smaller(&Scenario::new(*seed)) {
+        if let Some(Scenario { seed, without }) = smaller(&Scenario::new(*seed), Switches::default()) {
             drop(writeln!(out, "smaller: waypost-sim --seed {seed} --without {without}"));
         }
     }
@@ -60,12 +60,12 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// The table of PROTOCOL §16.4 as it is for this code.
-pub(crate) fn switches(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
+/// The table of PROTOCOL §16.4 as it is for this code; only the rows of rules with this in their name.
+pub(crate) fn table(seeds: &Range<u64>, threads: Option<usize>, rule: &str) -> ExitCode {
     let threads = threads_of(threads);
     let mut out = std::io::stdout().lock();
     drop(writeln!(out, "| switched off | worlds wrong of {} | first seed | found by |\n|---|---|---|---|", seeds.end - seeds.start));
-    for switch in ALL {
+    for switch in ALL.iter().filter(|switch| switch.rule.contains(rule)) {
         let Sum { failed, .. } = all(seeds, threads, switch.switches(), &stopwatch());
         let mut by: BTreeMap<&str, u64> = BTreeMap::new();
         for (_, wrong) in &failed {
@@ -166,14 +166,14 @@ fn tell_progress(seeds: u64, done: &AtomicU64, elapsed: &dyn Fn() -> Duration) {
 }
 
 /// A smaller world that is wrong too; none if this one is right.
-pub(crate) fn smaller(scenario: &Scenario) -> Option<Scenario> {
+pub(crate) fn smaller(scenario: &Scenario, switches: Switches) -> Option<Scenario> {
     let progress = std::io::stderr().is_terminal();
     let mut seen = |shrunk: &waypost_sim::shrink::Shrunk| {
         if progress {
             say(&format!("\r{} worlds: still wrong without {:.100}  ", shrunk.runs, shrunk.scenario.without.to_string()));
         }
     };
-    let shrunk = shrink(scenario, Switches::default(), MOST_RUNS, &mut seen);
+    let shrunk = shrink(scenario, switches, MOST_RUNS, &mut seen);
     if progress {
         say("\n");
     }

@@ -263,6 +263,9 @@ impl<P: Processor> Naive<'_, P> {
 
     fn limit(&self) -> Fireable {
         let Meta { clk, wm, .. } = self.folded.meta;
+        if !self.config.rules.wm_gate {
+            return Fireable { plain: clk, absent: clk, proven: clk, before: None };
+        }
         let proven = clk.min(wm.plus(self.config.slack));
         Fireable { plain: clk, absent: proven.max(clk.minus(self.config.patience)), proven, before: None }
     }

@@ -3,6 +3,7 @@
 //! A rule that no world needs is either not needed, or the worlds are too tame to show it: so each switch says which
 //! of the two it is, and a test holds it to that.
 
+use waypost_engine::dispatch::Receipts;
 use waypost_memory::store::Checks;
 use waypost_runtime::Rules;
 
@@ -25,6 +26,12 @@ pub struct Switches {
     pub repair: bool,
     /// A record is skipped only where nobody has folded it.
     pub look: bool,
+    /// What one producer sends to one partition lands in the order in which it was sent.
+    pub order: bool,
+    /// A leader record has a frame of its own.
+    pub leaders_alone: bool,
+    /// In milliseconds: a record that a door appends is said so much later with each place in its frame.
+    pub later_by_place: i64,
 }
 
 impl Default for Switches {
@@ -38,6 +45,9 @@ impl Default for Switches {
             sender: waypost_engine::dispatch::Rules::default(),
             repair: true,
             look: true,
+            order: true,
+            leaders_alone: true,
+            later_by_place: 0,
         }
     }
 }
@@ -88,8 +98,10 @@ const LOST: &[&str] = &["independent fold", "accepted ≠ put out", "come to res
 const TWICE: &[&str] = &["provider count", "went out"];
 const UNNOTICED: &[&str] = &["unnoticed", "come to rest"];
 /// What shows that a person's events and state went different ways, or that an event counted twice.
-const MERGED: &[&str] = &["state at fold", "comes twice", "closed form", "stop", "came in", "halts", "draining"];
-const STOP: &[&str] = &["acknowledged stop", "closed form"];
+const MERGED: &[&str] = &["state at fold", "comes twice", "closed form", "stop", "came in", "halts", "draining", "without its send"];
+const STOP: &[&str] = &["acknowledged stop", "closed form", "a stop the state knew"];
+/// What shows that a receipt met somebody else, or nobody.
+const STRANGER: &[&str] = &["no such node", "without its send"];
 /// What shows that something of an erased person went elsewhere, or is left.
 const ERASED: &[&str] = &["came in", "state at fold", "ought to be", "who is erased", "not buried", "receipt"];
 
@@ -121,6 +133,12 @@ switches! {
     "every claim draws a fresh token": wrong from 8 by TWICE, |s| s.rules.fresh_token = false;
     "attempts are checked against the leader": wrong from 8 by TWICE, |s| s.rules.leader_check = false;
     "own timers go first": wrong from 0 by FOLD, |s| s.rules.own_timers_first = false;
+    "what one producer sends lands in order": wrong from 0 by FOLD, |s| s.order = false;
+    "absent timers wait for the upstream watermark": wrong from 11 by STOP, |s| s.rules.wm_gate = false;
+    "what meets a tombstone goes the one road": wrong from 5 by MERGED, |s| s.segmenter.one_road = false;
+    "a route is switched behind a flush": wrong from 25 by MERGED, |s| s.identity.flush = false;
+    "exits are judged again at an import": wrong from 211 by STOP, |s| s.orchestrator.recheck_at_import = false;
+    "receipts go to the node of their profile": wrong from 0 by STRANGER, |s| s.sender.receipts = Receipts::ToAddress;
     "what was falsely acknowledged is repaired": wrong from 29 by LOST, |s| s.repair = false;
     "a message id counts once in the window": wrong from 100 by MERGED, |s| s.identity.window = false;
     "lastrec vouches for the log": wrong from 102 by UNNOTICED, |s| s.rules.lastrec_check = false;
@@ -134,6 +152,18 @@ switches! {
     "a record is skipped only where nobody has folded it": wrong from 14 by FOLD, |s| s.look = false;
     ;
     "the run-ahead limit": right because "it bounds memory, and what a crash repeats", |s| s.rules.run_ahead_limit = false;
+    "reads are checked by token": right because "the offset says all: a token only tells who asks", |s| s.checks.read_token = false;
+    "calls do not wait for the commit": right because "neither waiting nor not is a rule: whether an attempt counts is a function of the log",
+        |s| s.rules.calls_ahead_of_commits = false;
+    "`through` does not wait for the commit": right because "neither waiting nor not is a rule: it speaks about logs",
+        |s| s.rules.through_ahead_of_commits = false;
+    "receipts go by identity": right because "the one road takes them behind their sends too; by their node they go straight",
+        |s| s.sender.receipts = Receipts::ToProfile;
+    "a producer that failed is thrown away whole": right because "the other destinations' acknowledgements stand on their own",
+        |s| s.rules.whole_producer = false;
+    "leaders have frames of their own": right because "how records fall into frames is chance", |s| s.leaders_alone = false;
+    "a door's records are said earlier by place": right because "how records fall into frames is chance", |s| s.later_by_place = -3;
+    "a door's records are said later by place": right because "how records fall into frames is chance", |s| s.later_by_place = 3;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
 }

@@ -118,8 +118,9 @@ pub struct World {
     /// The next offset of each inbox that has anything.
     ends_of: BTreeMap<PartitionId, Offset>,
     ends: Timestamp,
-    /// What the log has lost is put back (PROTOCOL §7.3).
-    repairs: bool,
+    switches: Switches,
+    /// Other ways of chance that a switch asks for are drawn from this.
+    other: Chance,
 }
 
 // === impl World ===
@@ -208,7 +209,7 @@ impl World {
             wrong: None,
             workload,
             backups: Vec::new(),
-            channels: repacking::Channels::new(repacked),
+            channels: repacking::Channels::new(repacked || !switches.leaders_alone),
             refused_until: None,
             library,
             bodies_at,
@@ -228,7 +229,8 @@ impl World {
             trimmed: BTreeMap::new(),
             ends_of: BTreeMap::new(),
             ends,
-            repairs: switches.repair,
+            switches,
+            other: Chance::new(seed).at(90),
         };
         world.found();
         world
@@ -260,7 +262,7 @@ impl World {
 
     /// Appends what is missing between partitions, and goes on, until nothing is.
     fn repaired(&mut self) -> Result<(), String> {
-        while self.dice.has_struck(Fault::FalselyAcknowledged) && self.noticed.is_none() && self.repairs && self.repair()? {
+        while self.dice.has_struck(Fault::FalselyAcknowledged) && self.noticed.is_none() && self.switches.repair && self.repair()? {
             self.ends = self.clock.now();
             self.go_on()?;
         }
@@ -346,6 +348,9 @@ impl World {
                 records.push(next.record);
             }
             self.story.tell(self.clock.now(), || says);
+            for (record, place) in records.iter_mut().zip(0..) {
+                record.said = Timestamp::from_millis(record.said.millis() + place * self.switches.later_by_place);
+            }
             let (to, kinds) = (PartitionId { role, index }, records.iter().map(|record| record.kind).collect::<Vec<_>>());
             let offset = self.append(to, Frame::unsourced(records).encode());
             for (index, _) in (0..).zip(kinds).filter(|(_, kind)| *kind == kind::EVENT) {

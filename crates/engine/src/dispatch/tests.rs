@@ -539,7 +539,7 @@ fn what_a_former_leader_did_not_begin_says_nothing_of_its_successors_call() {
 fn without_the_wait_a_doubt_ends_at_once() {
     let (mut state, mut address) = (fresh(Class::Transactional), AddressState::default());
     attempted(&mut state, &mut address, &attempt(1, 5), here(T0, 5));
-    let hasty = Here { rules: Rules { in_doubt_wait: false }, ..here(T0, 9) };
+    let hasty = Here { rules: Rules { in_doubt_wait: false, ..Rules::default() }, ..here(T0, 9) };
     settled(&mut state, &mut address, &outcome(7, Outcome::Accepted), hasty);
     assert_eq!((state.phase(), state.due), (Phase::InDoubt, T0.millis()));
 }

@@ -50,6 +50,8 @@ pub(super) struct Frozen {
     ends: BTreeMap<Destination, u64>,
     bytes: usize,
     records: usize,
+    /// Those that wait for the commit; none unless the switch says so.
+    jobs: Vec<Job>,
 }
 
 /// Changed entities and wake-ups, as they are by now.
@@ -134,6 +136,7 @@ impl<P: Processor> Worker<P> {
         let bytes = blobs + 32 * (timers.len() + open.sequences.len());
         self.held = (self.held.0 + bytes, self.held.1 + open.records);
         let proves = self.proven(turn.config, open.appended);
+        let (now, later) = if turn.config.rules.calls_ahead_of_commits { (open.jobs, Vec::new()) } else { (Vec::new(), open.jobs) };
         self.frozen.push_back(Frozen {
             next: self.folded,
             proves,
@@ -144,16 +147,21 @@ impl<P: Processor> Worker<P> {
             sequences: open.sequences,
             ends,
             records: open.records,
+            jobs: later,
         });
         if !turn.config.rules.through_behind_acknowledgements {
             self.through = self.through.max(proves);
         }
-        for job in open.jobs {
+        self.start(turn, now);
+        self.cache.evict(turn.config.cache_entities, self.off, turn.config.rules.keep_uncommitted);
+        self.count_acknowledged(turn);
+    }
+
+    fn start(&self, turn: &mut Turn<'_>, jobs: Vec<Job>) {
+        for job in jobs {
             *turn.jobs.entry(self.id.index).or_default() += 1;
             turn.commands.push(Command::Job(self.id.index, job));
         }
-        self.cache.evict(turn.config.cache_entities, self.off, turn.config.rules.keep_uncommitted);
-        self.count_acknowledged(turn);
     }
 
     /// Brings the digest to the end of the batch: what it replaced goes out, what it leaves comes in.
@@ -202,7 +210,9 @@ impl<P: Processor> Worker<P> {
             if !batch.ends.iter().all(stands) {
                 break;
             }
-            self.through = self.through.max(batch.proves);
+            if turn.config.rules.through_ahead_of_commits {
+                self.through = self.through.max(batch.proves);
+            }
             self.acknowledged += 1;
         }
     }
@@ -317,6 +327,11 @@ impl<P: Processor> Worker<P> {
                 while let Some(batch) = self.frozen.pop_front_if(|batch| batch.next <= self.off) {
                     self.held = (self.held.0 - batch.bytes, self.held.1 - batch.records);
                     self.acknowledged = self.acknowledged.saturating_sub(1);
+                    self.through = self.through.max(batch.proves);
+                    // What is given back begins nothing more.
+                    if self.is_folding() {
+                        self.start(turn, batch.jobs);
+                    }
                 }
                 self.prune_timers();
                 self.got_on();

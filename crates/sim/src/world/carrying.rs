@@ -133,8 +133,10 @@ impl World {
     /// Appends the next record that a process has queued.
     pub(super) fn send(&mut self, i: usize) {
         let Some((number, append)) = self.next_to_send(i) else { return };
+        let (append, with_it) = self.packed(i, append);
         let result = self.appended(i, append);
         let process = &mut self.processes[i];
+        process.answers.extend(with_it.into_iter().map(|number| Input::Produced(number, result.clone())));
         if result.is_err() && self.chance.index(2) == 0 {
             // What is queued behind it goes on meanwhile.
             let at = self.clock.now().plus(self.chance.span(1, 60));
@@ -153,7 +155,7 @@ impl World {
         {
             let to = |at: usize| queue.get(at).map(|(_, append)| (&append.topic, append.partition));
             let picked = chance.index(queue.len());
-            let first = (0..queue.len()).find(|at| to(*at) == to(picked)).unwrap_or(0);
+            let first = (0..queue.len()).find(|at| *at == picked || self.switches.order && to(*at) == to(picked)).unwrap_or(0);
             return queue.remove(first);
         }
         queue.pop_front()

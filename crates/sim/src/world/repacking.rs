@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use waypost_codec::frame::{Frame, Record, Section, Source, chain};
+use waypost_codec::{
+    frame::{Frame, Record, Section, Source, chain},
+    kind,
+};
 use waypost_runtime::ports::Append;
 use waypost_types::Role;
 
@@ -50,6 +53,12 @@ impl Channels {
         }
     }
 
+    /// Any run that has gone to this partition.
+    fn run_to(&self, chance: &mut Chance, topic: &str, partition: u32) -> Option<Section> {
+        let ways: Vec<_> = self.sent.iter().filter(|((to, p, ..), _)| to == topic && *p == partition).collect();
+        run(chance, &ways)
+    }
+
     /// A frame of one to four runs to one destination.
     fn draw(&self, chance: &mut Chance) -> Option<Append> {
         let nth = chance.index(self.sent.len());
@@ -57,21 +66,46 @@ impl Channels {
         let ways: Vec<_> = self.sent.iter().filter(|((to, p, ..), _)| to == topic && p == partition).collect();
         let mut sections = Vec::new();
         for _ in 0..chance.small(4) {
-            let Some(((_, _, role, from), sent)) = chance.pick(&ways) else { break };
-            let start = chance.index(sent.len());
-            let run = &sent[start..(start + chance.small(6)).min(sent.len())];
-            let Some((_, chain)) = run.last() else { continue };
-            let source = Source { role: *role, partition: *from, first: start as u64 + 1, chain: *chain };
-            sections.push(Section { source: Some(source), records: run.iter().map(|(record, _)| record.clone()).collect() });
+            sections.extend(run(chance, &ways));
         }
         let payload = Frame { sections }.encode();
         Some(Append { topic: topic.clone(), partition: *partition, key: None, headers: Vec::new(), payload })
     }
 }
 
+/// A run of one of these partition channels.
+fn run(chance: &mut Chance, ways: &[(&Channel, &Vec<(Record, u64)>)]) -> Option<Section> {
+    let ((_, _, role, from), sent) = chance.pick(ways)?;
+    let start = chance.index(sent.len());
+    let run = &sent[start..(start + chance.small(6)).min(sent.len())];
+    let (_, chain) = run.last()?;
+    let source = Source { role: *role, partition: *from, first: start as u64 + 1, chain: *chain };
+    Some(Section { source: Some(source), records: run.iter().map(|(record, _)| record.clone()).collect() })
+}
+
 // === impl World ===
 
 impl World {
+    /// If a switch says so: a leader record goes in one frame with what is queued behind it, between copies of what
+    /// was sent before. Returns the frame, and which other sends it carries out.
+    pub(super) fn packed(&mut self, i: usize, append: Append) -> (Append, Vec<u64>) {
+        let leads = |frame: &Frame| frame.sections.iter().flat_map(|section| &section.records).any(|record| record.kind == kind::LEADER);
+        let frame = if self.switches.leaders_alone { None } else { Frame::decode(append.payload.clone()).ok().filter(leads) };
+        let Some(mut frame) = frame else { return (append, Vec::new()) };
+        let mut with_it = Vec::new();
+        self.processes[i].sending.retain(|(number, other)| {
+            let there = (&other.topic, other.partition) == (&append.topic, append.partition);
+            let Some(other) = Frame::decode(other.payload.clone()).ok().filter(|_| there) else { return true };
+            frame.sections.extend(other.sections);
+            with_it.push(*number);
+            false
+        });
+        let (topic, partition) = (append.topic.clone(), append.partition);
+        let [before, behind] = [(); 2].map(|()| self.channels.run_to(&mut self.other, &topic, partition));
+        frame.sections = before.into_iter().chain(frame.sections).chain(behind).collect();
+        (Append { payload: frame.encode(), ..append }, with_it)
+    }
+
     pub(super) fn repack(&mut self, chance: &mut Chance) -> bool {
         let Some(append) = self.channels.draw(chance) else { return false };
         self.story.tell(self.clock.now(), || {
