@@ -2,6 +2,7 @@
 
 /// All on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is the switch of one independent rule")]
 pub struct Rules {
     /// After a merge, what rests on something not having happened waits for what is on the old road.
     pub drain: bool,

@@ -81,7 +81,8 @@ impl SenderProcessor {
             Receipts::ToNode => (Role::Identity, key, kind::RECEIPT, body),
             Receipts::ToAddress => (Role::Identity, state.address_key.clone(), kind::RECEIPT, body),
             Receipts::ToProfile => {
-                let item = SegmentItem { node: receipt.profile.clone(), body: Some(segment_item::Body::Receipt(receipt.clone())), first: false };
+                let item =
+                    SegmentItem { node: receipt.profile.clone(), body: Some(segment_item::Body::Receipt(receipt.clone())), first: false };
                 (Role::Segmenter, receipt.profile.clone(), kind::ITEM, item.encode_to_vec())
             }
         };

@@ -9,6 +9,7 @@ use waypost_runtime::Rules;
 
 /// The rules that are on; by default all are.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::struct_excessive_bools, reason = "each is the switch of one independent rule")]
 pub struct Switches {
     /// Of the machines.
     pub rules: Rules,

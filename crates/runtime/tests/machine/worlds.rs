@@ -28,6 +28,9 @@ const ON: Rules = Rules {
     run_ahead_limit: true,
     wm_gate: true,
     skip_list: true,
+    whole_producer: true,
+    calls_ahead_of_commits: true,
+    through_ahead_of_commits: true,
 };
 const CHECKED: Checks = Checks { commit_offset: true, commit_token: true, read_offset: true, read_token: true };
 

@@ -2,7 +2,7 @@
 
 mod erasing;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_codec::{
     inbox::{CartStatus, Person},
@@ -10,7 +10,7 @@ use waypost_codec::{
 };
 use waypost_engine::{
     condition::{Scope, compile},
-    definitions::Segment,
+    definitions::{Policy, Segment},
 };
 use waypost_runtime::processor::{Entity as _, Wakeups};
 use waypost_types::{ContentHash, Generation, IdentifierClass, IdentifierHash, Node, Position, Span, Timestamp, Value};
@@ -142,7 +142,7 @@ fn with_segment() -> SegmenterProcessor {
     let scope = Scope::segment(Policy::default().currency, BTreeSet::default());
     let condition = Arc::new(compile(r#"within(profile.last_order_at, "7d")"#, &scope).unwrap());
     let segment = Segment { name: "fresh".to_owned(), describe: String::new(), version: 2, condition };
-    let mut workspace = empty(WorkspaceId::new(1));
+    let mut workspace = Workspace::empty(WorkspaceId::new(1));
     workspace.segments.insert("fresh".to_owned(), segment);
     workspace.segment_order.push("fresh".to_owned());
     let workspaces = BTreeMap::from([(WorkspaceId::new(1), Arc::new(workspace))]);

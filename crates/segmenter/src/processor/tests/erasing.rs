@@ -192,7 +192,7 @@ fn a_flush_that_meets_a_tombstone_goes_on() {
 
 #[test]
 fn every_rule_of_it_has_a_switch() {
-    let off = Rules { drain: false, answer_erased: false, erased_never_moves: false };
+    let off = Rules { drain: false, answer_erased: false, erased_never_moves: false, one_road: true };
     let processor = SegmenterProcessor::new(Arc::new(Library::default())).with_rules(off);
     let mut entities = Entities::new();
     let fold = |entities: &mut Entities, record: &Record| {
