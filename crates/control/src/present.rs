@@ -76,6 +76,7 @@ fn entry(decided: Decided) -> pb::ExplainEntry {
         cause: decided.cause,
         checks: checks.collect(),
         send: decided.send.map_or_else(String::new, |s| s.to_string()),
+        note: decided.note,
     }
 }
 

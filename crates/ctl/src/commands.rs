@@ -295,10 +295,9 @@ fn explanation_text(answer: &pb::ExplainProfileResponse) -> String {
     for entry in &answer.entries {
         let step = if entry.step.is_empty() { String::new() } else { format!(" step {}", entry.step) };
         let key = if entry.key.is_empty() { String::new() } else { format!(" key {}", entry.key) };
-        lines.push(
-            format!("{}  {}{}{} {} {}  (by {})", output::time(entry.at), entry.journey, key, step, entry.what, entry.reason, entry.cause)
-                .replace("  (by )", ""),
-        );
+        let cause = if entry.cause.is_empty() { String::new() } else { format!("  (by {})", entry.cause) };
+        let note = if entry.note.is_empty() { String::new() } else { format!("  {}", entry.note) };
+        lines.push(format!("{}  {}{key}{step} {} {}{note}{cause}", output::time(entry.at), entry.journey, entry.what, entry.reason));
         for check in &entry.checks {
             let until = if check.valid_until == 0 { String::new() } else { format!("  until {}", output::time(check.valid_until)) };
             lines.push(format!("    {:<28} {:<8} {}{until}", check.what, check.truth, check.operands.join("; ")));

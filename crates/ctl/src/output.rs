@@ -88,7 +88,7 @@ pub(crate) fn explanation(answer: &pb::ExplainProfileResponse) -> Value {
                 .map(|c| json!({"what": c.what, "truth": c.truth, "operands": c.operands, "validUntil": time(c.valid_until)}))
                 .collect();
             json!({"at": time(e.at), "journey": e.journey, "version": e.version, "run": e.run, "key": e.key, "what": e.what,
-                "step": e.step, "reason": e.reason, "cause": e.cause, "send": e.send, "checks": checks})
+                "step": e.step, "reason": e.reason, "cause": e.cause, "send": e.send, "note": e.note, "checks": checks})
         })
         .collect();
     json!({"profile": answer.profile, "verdict": answer.verdict, "entries": entries, "journeyOffset": answer.journey_offset})

@@ -290,6 +290,9 @@ pub struct ExplainEntry {
     pub checks: ::prost::alloc::vec::Vec<ExplainCheck>,
     #[prost(string, tag = "11")]
     pub send: ::prost::alloc::string::String,
+    /// Further words, as the trail has them.
+    #[prost(string, tag = "12")]
+    pub note: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExplainCheck {
