@@ -175,10 +175,7 @@ impl Processor for SegmenterProcessor {
             (kind::MERGE_BEGIN, Standing::Moved) => {
                 Err(Poison { reason: "ALREADY_MOVED", detail: "a profile moves once; this one has moved before".to_owned() })
             }
-            (kind::BURY, Standing::Moved) => {
-                erasing::bury(fold, &id, record);
-                Ok(())
-            }
+            (kind::BURY, Standing::Moved) => erasing::bury(fold, &id, record),
             (kind::BURY, Standing::Live) => {
                 Err(Poison { reason: "BURIED_ALIVE", detail: "only what has moved is buried with where it moved to".to_owned() })
             }

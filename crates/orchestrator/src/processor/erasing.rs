@@ -32,7 +32,7 @@ pub(super) fn erased(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Recor
         erase_node(fold, record, node);
     }
     for loser in erased.losers {
-        let body = Bury { profile: loser.clone() };
+        let body = Bury { profile: loser.clone(), suppress: erased.suppress };
         to_inbox(fold, Role::Segmenter, record, loser, kind::BURY, body.encode_to_vec());
     }
     for address in &erased.addresses {

@@ -345,6 +345,9 @@ pub struct Flush {
 pub struct Bury {
     #[prost(bytes = "bytes", tag = "1")]
     pub profile: ::prost::bytes::Bytes,
+    /// A half that arrives later is suppressed too.
+    #[prost(bool, tag = "2")]
+    pub suppress: bool,
 }
 /// From an orchestrator: the loser's two states on their way to the winner (the record's key).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]

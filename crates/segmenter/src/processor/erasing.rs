@@ -4,7 +4,7 @@
 use bytes::Bytes;
 use waypost_codec::{
     frame::Record,
-    inbox::{Erased, Flush, Gone, MergeBegin, MergeState, SegmentItem},
+    inbox::{Bury, Erased, Flush, Gone, MergeBegin, MergeState, SegmentItem},
     kind,
     state::SegmentProfile,
 };
@@ -32,12 +32,14 @@ pub(super) fn erase(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record
 }
 
 /// The tombstone of a profile that had moved into an erased one goes with it.
-pub(super) fn bury(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) {
+pub(super) fn bury(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
+    let suppress = decode::<Bury>(&record.body)?.suppress;
     let mut profile = fold.get(id).cloned().unwrap_or_default();
     let now = fold.now().max(fold.clock());
-    segment::erase(&mut profile.0, &record.key, false, now);
-    put_out(fold, Origin::of(record), Wiped::default(), false, Bytes::new());
+    segment::erase(&mut profile.0, &record.key, suppress, now);
+    put_out(fold, Origin::of(record), Wiped::default(), suppress, Bytes::new());
     fold.put(id, profile);
+    Ok(())
 }
 
 /// Answers a record for a profile that is erased, or was so long ago that nobody knows it any more.

@@ -98,7 +98,7 @@ fn an_erase_tells_everybody_who_knows_something() {
     assert_eq!(bodies::<Recall>(&out, kind::RECALL), [(Role::Sender, identifier(42), recall)]);
     let nodes: Vec<_> = [1, 2].map(|n| (Role::Identity, identifier(n), EraseNode { node: node(n) })).into();
     assert_eq!(bodies::<EraseNode>(&out, kind::ERASE_NODE), nodes);
-    assert_eq!(bodies::<Bury>(&out, kind::BURY), [(Role::Segmenter, node(5), Bury { profile: node(5) })]);
+    assert_eq!(bodies::<Bury>(&out, kind::BURY), [(Role::Segmenter, node(5), Bury { profile: node(5), suppress: true })]);
     let address = EraseAddress { suppress: true, profile: node(1), channel: "email".to_owned() };
     let key = Bytes::copy_from_slice(&address::key("email", "ana@shop.example"));
     assert_eq!(bodies::<EraseAddress>(&out, kind::ERASE_ADDRESS), [(Role::Sender, key, address)]);

@@ -82,13 +82,15 @@ fn an_erased_profile_answers_whatever_still_reaches_it_and_keeps_nothing() {
 #[test]
 fn a_tombstone_is_buried_with_whom_it_moved_to() {
     let mut entities = Entities::new();
-    let buried = record(kind::BURY, &id(3), &Bury { profile: id(3) });
+    let buried = record(kind::BURY, &id(3), &Bury { profile: id(3), suppress: true });
     run(&mut entities, &merge_begin(3, true)).unwrap();
     let (kind, key, _, body) = journey(&run(&mut entities, &buried).unwrap());
-    assert_eq!((kind, key, Erased::decode(body).unwrap()), (kind::ERASED, id(3), Erased::default()));
+    assert_eq!((kind, key, Erased::decode(body).unwrap()), (kind::ERASED, id(3), Erased { suppress: true, ..Erased::default() }));
     assert!(entities[&entity(&id(3))].as_ref().unwrap().is_erased());
     assert_eq!(gone(&mut entities, &item(&id(3), "Cart Viewed", 7, &[])), [id(3)], "nothing is passed on any more");
     assert_eq!(run(&mut entities, &buried), Ok(Vec::new()), "once is enough");
+    let (_, _, _, body) = journey(&run(&mut entities, &merge_state(3)).unwrap());
+    assert!(Erased::decode(body).unwrap().suppress, "a half that comes later is forgotten as it was");
     run(&mut entities, &merge_state(8)).unwrap();
     let alive = record(kind::BURY, &id(8), &Bury::default());
     assert_eq!(run(&mut entities, &alive).map_err(|p| p.reason), Err("BURIED_ALIVE"));
