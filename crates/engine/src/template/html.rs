@@ -7,20 +7,27 @@ const SCHEMES: [&str; 4] = ["https:", "http:", "mailto:", "tel:"];
 
 /// Compiles MJML in which every value already stands escaped; MJML keeps entities as they are.
 pub(super) fn from_mjml(source: &str) -> Result<String, RenderError> {
-    let parsed = mrml::parse(source).map_err(|_| RenderError::new(CONTENT_REFUSED, "mjml"))?;
+    let refused = || RenderError::new(CONTENT_REFUSED, "mjml");
+    let parsed = caught(|| mrml::parse(source)).ok_or_else(refused)?.map_err(|_| refused())?;
     let html = parsed.element.render(&options()).map_err(|_| RenderError::new(CONTENT_REFUSED, "mjml"))?;
     if html.len() > MAX_OUTPUT { Err(RenderError::new(LIMIT, "mjml")) } else { Ok(html) }
 }
 
 /// Says what is wrong with MJML, and at which byte.
 pub(super) fn mjml_error(source: &str) -> Option<(usize, String)> {
-    let error = match mrml::parse(source) {
-        Ok(parsed) => return parsed.element.render(&options()).err().map(|e| (0, e.to_string())),
-        Err(error) => error,
+    let error = match caught(|| mrml::parse(source)) {
+        Some(Ok(parsed)) => return parsed.element.render(&options()).err().map(|e| (0, e.to_string())),
+        Some(Err(error)) => error,
+        None => return Some((0, "a `>` in a text stands too near a letter that is not ASCII: write `&gt;`".to_owned())),
     };
     let text = error.to_string();
     let at = text.rsplit(' ').next().and_then(|span| span.split("..").next()).and_then(|start| start.parse().ok());
     Some((at.unwrap_or(0), text))
+}
+
+// The parser looks two bytes back from a `>` in a text, and panics where that is the middle of a character.
+fn caught<T>(parse: impl FnOnce() -> T + std::panic::UnwindSafe) -> Option<T> {
+    std::panic::catch_unwind(parse).ok()
 }
 
 // Without the default fonts: a mail loads nothing that its template does not name.
@@ -187,6 +194,18 @@ mod tests {
         let html = with_preheader("<html><body class=\"a\"><p>x</p></body></html>".to_owned(), "a < b");
         assert!(html.contains("<body class=\"a\"><div style=\"display:none"), "{html}");
         assert!(html.contains("a &lt; b</div><p>"), "{html}");
+    }
+
+    #[test]
+    fn a_text_that_its_parser_trips_over_is_refused() {
+        let mjml = |text: &str| {
+            format!("<mjml><mj-body><mj-section><mj-column><mj-text>{text}</mj-text></mj-column></mj-section></mj-body></mjml>")
+        };
+        for text in ["5 €>", "é >"] {
+            assert!(mjml_error(&mjml(text)).is_some_and(|(_, why)| why.contains("&gt;")), "{text}");
+            assert_eq!(from_mjml(&mjml(text)), Err(RenderError::new(CONTENT_REFUSED, "mjml")), "{text}");
+        }
+        assert_eq!(mjml_error(&mjml("5 €&gt; é")), None);
     }
 
     #[test]
