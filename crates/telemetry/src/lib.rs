@@ -2,6 +2,8 @@
 //!
 //! Facts are fields, messages are lowercase; no personal data, no secrets.
 
+use std::panic::{PanicHookInfo, set_hook};
+
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// Form of the log lines.
@@ -29,7 +31,7 @@ pub enum TelemetryError {
     Twice,
 }
 
-/// Begins logging for the whole process.
+/// Begins logging for the whole process, panics included.
 ///
 /// # Errors
 /// [`TelemetryError`].
@@ -40,12 +42,33 @@ pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().try_init(),
     }
-    .map_err(|_| TelemetryError::Twice)
+    .map_err(|_| TelemetryError::Twice)?;
+    set_hook(Box::new(tell_panic));
+    Ok(())
+}
+
+fn tell_panic(info: &PanicHookInfo<'_>) {
+    let at = info.location().map(ToString::to_string);
+    tracing::error!(at, why = why(info.payload()), "panic");
+}
+
+// Words that were put together may quote what was being worked on: `[..]` of a text quotes the text.
+fn why(payload: &(dyn std::any::Any + Send)) -> &'static str {
+    payload.downcast_ref::<&'static str>().copied().unwrap_or("not shown, it may hold personal data")
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_panic_does_not_quote_what_was_worked_on() {
+        let of = |act: fn()| std::panic::catch_unwind(act).unwrap_err();
+        let name = |at: usize| "Zoë"[..at].len();
+        assert_eq!(why(&*of(|| panic!("no such thing"))), "no such thing");
+        let quoting = std::panic::catch_unwind(|| name(3)).unwrap_err();
+        assert!(!why(&*quoting).contains("Zo"), "{}", why(&*quoting));
+    }
 
     #[test]
     fn a_bad_filter_is_named() {

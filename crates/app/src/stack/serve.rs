@@ -6,7 +6,7 @@ use std::{
     sync::Arc,
 };
 
-use anyhow::{Context as _, bail, ensure};
+use anyhow::{Context as _, anyhow, bail, ensure};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
 use waypost_codec::unsubscribe::TokenKey;
@@ -349,11 +349,11 @@ async fn watch(
         _ = tokio::signal::ctrl_c() => tracing::info!("interrupted, draining"),
         _ = terminate.recv() => tracing::info!("terminated, draining"),
         Some(ended) = doors.join_next() => {
-            ended.context("a door panicked")??;
+            ended.map_err(|_| anyhow!("a door panicked"))??;
             bail!("a door closed by itself");
         }
         Some(ended) = loops.join_next() => {
-            ended.context("a loop panicked")??;
+            ended.map_err(|_| anyhow!("a loop panicked"))??;
             bail!("a loop ended by itself");
         }
         ((role, ended), ..) = driver => match ended {
