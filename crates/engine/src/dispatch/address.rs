@@ -51,27 +51,25 @@ fn limit(suppressions: &mut Vec<Suppression>) {
     }
 }
 
-/// It may be used again, as far as this reason goes; without a reason, altogether.
+/// It may be used again, as far as this reason and this topic go; without a reason, altogether.
 pub fn unsuppress(address: &mut AddressState, unsuppress: &Unsuppress, now: Timestamp) {
     address.now = now.millis();
     if unsuppress.reason.is_empty() {
         address.suppressions.clear();
     } else {
         let reason = reason(&unsuppress.reason);
-        address.suppressions.retain(|s| s.reason != reason);
+        let topic = &unsuppress.topic;
+        address.suppressions.retain(|s| s.reason != reason || !(topic.is_empty() || s.topic.is_empty() || s.topic == *topic));
     }
 }
 
-/// A profile that had this address is erased: what the address knew is forgotten, or, where it is to stay suppressed,
-/// everything but that. What is still to go here for that profile is stopped. That an address is never to be used
-/// again outlasts everybody who has it.
+/// A profile that had this address is erased: what it was sent is forgotten, and what is still to go here for it is
+/// stopped. What the address is suppressed for outlasts everybody who has it: it names nobody.
 pub fn erase(address: &mut AddressState, erase: &EraseAddress, now: Timestamp) {
     address.now = now.millis();
-    address.last_sends.clear();
+    address.last_sends.retain(|sent| sent.profile != erase.profile);
     if erase.suppress {
         suppress(address, &Suppress { reason: "ERASED".to_owned(), ..Suppress::default() }, now);
-    } else {
-        address.suppressions.retain(|suppression| suppression.reason == "ERASED");
     }
     address.erasures.retain(|known| known.profile != erase.profile);
     address.erasures.push(Erasure { profile: erase.profile.clone(), at: now.millis() });
@@ -191,7 +189,7 @@ mod tests {
             assert_eq!(address.suppressions.len(), 1);
             let found = refusal(&address, &dispatch(1, class, "news"), Timestamp::from_millis(3));
             assert_eq!(found.as_deref(), expected, "{reason} {topic} {class}");
-            unsuppress(&mut address, &Unsuppress { reason: reason.to_owned() }, Timestamp::from_millis(4));
+            unsuppress(&mut address, &Unsuppress { reason: reason.to_owned(), ..Unsuppress::default() }, Timestamp::from_millis(4));
             assert!(is_empty(&address));
         }
     }
@@ -222,21 +220,34 @@ mod tests {
             let stop = Suppress { reason: "STOP".to_owned(), ..Suppress::default() };
             suppress(&mut address, &stop, at);
             sent(&mut address, &dispatch(1, "marketing", "t"), at);
+            sent(&mut address, &dispatch(2, "marketing", "t"), at);
             let word = EraseAddress { suppress: suppressed, profile: dispatch(1, "", "").profile, channel: "email".to_owned() };
             erase(&mut address, &word, at);
             erase(&mut address, &word, at);
-            assert!(address.last_sends.is_empty());
+            assert!(address.last_sends.iter().all(|sent| sent.profile == dispatch(2, "", "").profile), "others keep theirs");
             for class in ["marketing", "transactional"] {
                 assert_eq!(refusal(&address, &dispatch(1, class, "t"), at).as_deref(), Some("ERASED"));
             }
             let other = refusal(&address, &dispatch(2, "transactional", "t"), at);
-            assert_eq!(other.as_deref(), suppressed.then_some("ERASED"));
+            assert_eq!(other.as_deref(), Some(if suppressed { "ERASED" } else { "SUPPRESSED_STOP" }));
             let over = at.plus(ERASURE_LASTS);
-            assert_eq!(prunes_at(&address), Some(over));
             prune(&mut address, over);
-            assert_eq!(is_empty(&address), !suppressed);
-            assert_eq!(address.suppressions.len(), if suppressed { 2 } else { 0 }, "what was known stays with the word");
+            assert_eq!(prunes_at(&address), None);
+            assert_eq!(address.suppressions.len(), if suppressed { 2 } else { 1 }, "a stop is for the address, whoever has it");
         }
+    }
+
+    #[test]
+    fn a_grant_lifts_what_stopped_its_topic_and_no_other() {
+        let mut address = AddressState::default();
+        let at = Timestamp::from_millis(1_000);
+        let word = |topic: &str| Suppress { reason: "UNSUBSCRIBED".to_owned(), topic: topic.to_owned(), ..Suppress::default() };
+        for topic in ["news", "carts", ""] {
+            suppress(&mut address, &word(topic), at);
+        }
+        unsuppress(&mut address, &Unsuppress { reason: "UNSUBSCRIBED".to_owned(), topic: "news".to_owned() }, at);
+        assert_eq!(refusal(&address, &dispatch(1, "marketing", "news"), at), None);
+        assert_eq!(refusal(&address, &dispatch(1, "marketing", "carts"), at).as_deref(), Some("SUPPRESSED_UNSUBSCRIBED"));
     }
 
     #[test]

@@ -101,7 +101,7 @@ fn fence(turn: &mut Turn<'_>, event: &Event) {
         } else if event.name != "Unsubscribed" && granted {
             // Topics that stay denied are stopped by the ledger at gate 3.
             for reason in ["UNSUBSCRIBED", "COMPLAINT"] {
-                turn.effects.push(Effect::Unsuppress { key, unsuppress: Unsuppress { reason: reason.to_owned() } });
+                turn.effects.push(Effect::Unsuppress { key, unsuppress: Unsuppress { reason: reason.to_owned(), topic: topic.clone() } });
             }
         }
     }

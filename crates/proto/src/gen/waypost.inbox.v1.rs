@@ -640,6 +640,9 @@ pub struct Suppress {
 pub struct Unsuppress {
     #[prost(string, tag = "1")]
     pub reason: ::prost::alloc::string::String,
+    /// Lifts what stops this topic, and leaves what names others; empty: whatever it names.
+    #[prost(string, tag = "2")]
+    pub topic: ::prost::alloc::string::String,
 }
 /// What a provider told about a message later on: delivered, opened, bounced, complained. The rest says whose it was, for
 /// the public topic: the dispatch itself keeps nothing of it once it is done.
