@@ -53,7 +53,7 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:8081")]
         listen: String,
     },
-    /// Versions of what decides
+    /// Which version of the engine folds
     Engine {
         #[command(subcommand)]
         what: EngineCommand,
@@ -200,6 +200,18 @@ pub(crate) enum SkipCommand {
         #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
         who: Option<String>,
     },
+    /// Let a partition that halted at a record try it again, once there is more memory or a newer binary
+    Retry {
+        /// identity, segmenter, orchestrator or sender
+        #[arg(long)]
+        role: Role,
+        /// Which of its partitions
+        #[arg(long, value_name = "P")]
+        partition: u32,
+        /// Who does it, for the audit topic; without it the user of this computer
+        #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+        who: Option<String>,
+    },
     /// What was proposed, and what is skipped
     List,
 }
@@ -230,6 +242,9 @@ pub(crate) enum EngineCommand {
     Activate {
         /// Its number
         number: u32,
+        /// Who does it, for the audit topic; without it the user of this computer
+        #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+        who: Option<String>,
     },
 }
 

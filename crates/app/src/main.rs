@@ -82,9 +82,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::skip(&config, &what)
         }
         #[cfg(feature = "stack")]
-        Command::Engine { what: cli::EngineCommand::Activate { number } } => {
+        Command::Engine { what: cli::EngineCommand::Activate { number, who } } => {
             log(&config.log.filter, &config)?;
-            stack::engine::activate(&config, number)
+            stack::engine::activate(&config, number, &cli::who(who.as_deref()))
         }
         #[cfg(feature = "stack")]
         Command::Registry { listen } => {

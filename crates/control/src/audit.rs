@@ -50,6 +50,12 @@ pub enum Act {
     /// A record was skipped.
     #[serde(rename = "skip.approve")]
     SkipApprove,
+    /// What was known of deaths at a record was forgotten, so that it is folded again.
+    #[serde(rename = "skip.retry")]
+    SkipRetry,
+    /// A later engine was put in force.
+    #[serde(rename = "engine.activate")]
+    EngineActivate,
     /// A partition's state was replaced by a backup.
     #[serde(rename = "state.restore")]
     Restore,

@@ -45,6 +45,7 @@ pub(super) fn a_later_engine_comes_into_force_where_every_process_has_it(site: &
         output.status.success().then(|| String::from_utf8_lossy(&output.stdout).into_owned())
     });
     assert!(said.contains("engine 2 is activated"), "{said}");
+    assert_eq!(site.audit("engines/2").len(), 1, "what was refused is no act");
     site.shop.until("every partition to fold with it", || all().all(|partition| site.held.engine(partition) == "2").then_some(()));
     let after = refusal(site, "signs-up-after");
     assert!(after.contains("earlier run"), "{after}");

@@ -96,6 +96,12 @@ pub(super) fn a_record_that_kills_is_set_aside_by_two_people(site: &Site<'_>) {
     let offset = site.end(broken);
     shop.topic("wp1.identity").append(broken.index, Bytes::from_static(b"\xffno frame"));
     site.refused(&propose(&place(broken, offset, 0), "ana"), "it is set aside whole without a skip");
+    // what was noted of deaths is forgotten for whoever has more memory
+    let (off, p) = (site.held.off(bad), bad.index.to_string());
+    site.held.ask(&["SET", &site.held.keys.deaths(bad), &format!("{off} 6 0 a1,a2")]);
+    let retry = ["skip", "retry", "--role", ROLE, "--partition", &p, "--as", "ana"];
+    assert!(site.tell(&retry).contains(&format!("is folded again from offset {off}")));
+    site.refused(&retry, "no life of identity/");
     site.start(ROLE, Role::Identity);
 }
 

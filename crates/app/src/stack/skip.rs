@@ -8,7 +8,7 @@ use waypost_redis::RedisStore;
 use waypost_runtime::{
     host::SystemClock,
     install::{self, InstallRecord},
-    ports::{Clock, Log},
+    ports::{Clock, Log, Store as _},
     upkeep::Upkeep as _,
 };
 use waypost_types::{PartitionId, Position};
@@ -27,6 +27,9 @@ pub(crate) fn skip(config: &Config, what: &SkipCommand) -> anyhow::Result<ExitCo
         match what {
             SkipCommand::List => here.list(),
             SkipCommand::Propose { record, reason, who } => here.propose(record, reason, &cli::who(who.as_deref())).await?,
+            SkipCommand::Retry { role, partition, who } => {
+                here.retry(PartitionId { role: *role, index: *partition }, &cli::who(who.as_deref())).await?;
+            }
             SkipCommand::Approve { record, who } => here.approve(record, &cli::who(who.as_deref())).await?,
         }
         Ok(ExitCode::SUCCESS)
@@ -68,16 +71,31 @@ impl Here {
         screen(&format!("{} records", journal.skips.len()), false);
     }
 
+    fn exists(&self, partition: PartitionId) -> anyhow::Result<()> {
+        ensure!(partition.role.inbox().is_some(), "--role {}: it has no partitions", partition.role);
+        let last = self.record.partitions - 1;
+        ensure!(partition.index <= last, "--partition {}: partitions are 0 to {last}", partition.index);
+        Ok(())
+    }
+
+    /// Whoever starts next folds the record again, as if no life had ended at it.
+    async fn retry(&self, partition: PartitionId, by: &str) -> anyhow::Result<()> {
+        self.exists(partition)?;
+        let Some(deaths) = self.store.deaths(partition).await? else { bail!("no life of {partition} has ended at a record") };
+        let line = Line::new(by, Act::SkipRetry, format!("partitions/{}/{}", partition.role, partition.index));
+        self.audit.write(line.note(format!("offset {}, {} deaths", deaths.offset, deaths.count))).await?;
+        self.store.note_deaths(partition, None).await?;
+        screen(
+            &format!("{partition} is folded again from offset {} by the next process that takes it: restart its owner", deaths.offset),
+            false,
+        );
+        Ok(())
+    }
+
     /// Refuses unless the record stands at the partition's offset and nobody has folded it.
     async fn check(&self, record: &SkipRecord) -> anyhow::Result<SkipPlace> {
         let partition = PartitionId { role: record.role, index: record.partition };
-        ensure!(partition.role.inbox().is_some(), "--role {}: it has no partitions", partition.role);
-        ensure!(
-            partition.index < self.record.partitions,
-            "--partition {}: partitions are 0 to {}",
-            partition.index,
-            self.record.partitions - 1
-        );
+        self.exists(partition)?;
         let head = self.store.head(partition).await?.with_context(|| format!("{partition} has no state in Redis"))?;
         let position = Position { offset: record.offset, index: record.index };
         let search = Search {

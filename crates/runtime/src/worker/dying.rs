@@ -171,9 +171,18 @@ impl<P: Processor> Worker<P> {
         if lives.before >= HALT && position.offset == self.off && lives.named.is_none_or(|named| named == position) {
             let why = format!(
                 "record {position} (offset {}, index {}) was being folded when the process died, {} times: see what it is and why; \
-                 more memory or a newer binary may fold it, else set it aside with `waypost skip propose --role {} --partition {} \
-                 --offset {} --index {} --reason …`, which a second person approves",
-                position.offset, position.index, lives.before, self.id.role, self.id.index, position.offset, position.index
+                 with more memory or a newer binary let it try again with `waypost skip retry --role {} --partition {}`, else set it \
+                 aside with `waypost skip propose --role {} --partition {} --offset {} --index {} --reason …`, which a second \
+                 person approves",
+                position.offset,
+                position.index,
+                lives.before,
+                self.id.role,
+                self.id.index,
+                self.id.role,
+                self.id.index,
+                position.offset,
+                position.index
             );
             self.halt_at(turn, position, why);
             return Step::Done;
