@@ -72,7 +72,8 @@ impl World {
     fn halts(&mut self, i: usize, partition: u32, why: String) {
         let role = self.processes[i].role;
         self.story.tell(self.clock.now(), || format!("{role}/{partition} halts: {why}"));
-        if self.is_barrier(i, &why) || self.is_killer(PartitionId { role, index: partition }, &why) {
+        let id = PartitionId { role, index: partition };
+        if self.is_barrier(i, &why) || self.is_killer(id, &why) || self.is_unlucky(i, id, &why) {
             return;
         }
         if self.has_lost_something() {

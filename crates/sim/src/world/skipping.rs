@@ -103,6 +103,21 @@ impl World {
         true
     }
 
+    /// Whether it halts because lives ended by chance at one record, as often as if it killed: then the operator lets
+    /// it try again. Where something kills in this partition, the halt must name that.
+    pub(super) fn is_unlucky(&mut self, i: usize, partition: PartitionId, why: &str) -> bool {
+        let kills = self.fatal.deadly().is_some_and(|(of, _)| of == partition);
+        let lives_end = self.dice.has_struck(Fault::Kill) || self.dice.has_struck(Fault::Zombie);
+        if !why.contains(DIED) || kills || !lives_end {
+            return false;
+        }
+        self.story.tell(self.clock.now(), || format!("the operator lets {partition} try again"));
+        // Where the store refuses, the next life halts too, and so on.
+        drop(self.store.note_deaths(partition, None));
+        self.processes[i].is_dead = true;
+        true
+    }
+
     /// What the operator does about it, when the time has come.
     pub(super) fn operate(&mut self) {
         let now = self.clock.now();
