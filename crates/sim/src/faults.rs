@@ -102,6 +102,10 @@ faults! {
     Deadly "deadly", 500;
     /// At an event: its fold panics.
     Poison "poison", 200;
+    /// In the whole world: a partition that people travel through when they are joined is hardly ever read.
+    SlowRoad "slow-road", 10_000;
+    /// At a job: what came of it is known a good while later.
+    SlowCall "slow-call", 4_000;
 }
 
 impl Fault {
@@ -115,6 +119,7 @@ impl Fault {
             Self::FalselyAcknowledged => 15,
             // Six processes die of it.
             Self::Deadly => 6,
+            Self::SlowRoad | Self::SlowCall => 5,
             _ => 2,
         }
     }

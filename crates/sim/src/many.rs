@@ -105,6 +105,7 @@ fn class(wrong: &str) -> &str {
         "is erased",
         "not buried",
         "ought to be",
+        "behind a later record",
     ];
     CLASSES.iter().find(|class| wrong.contains(**class)).copied().unwrap_or(wrong)
 }

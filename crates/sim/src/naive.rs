@@ -233,7 +233,9 @@ impl<P: Processor> Naive<'_, P> {
             }
             _ => {
                 let ids = self.role.entities(record).map_err(|poison| poison.to_string())?;
-                self.own_timers(&ids)?;
+                if self.config.rules.own_timers_first {
+                    self.own_timers(&ids)?;
+                }
                 if aside == Some(Aside::Panics) {
                     self.letter(record, "ENGINE_PANIC");
                     return Ok(());

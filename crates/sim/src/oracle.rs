@@ -6,6 +6,7 @@ mod erased;
 mod folds;
 mod kept;
 mod overflows;
+mod own;
 mod rest;
 mod stops;
 mod tokens;
@@ -54,6 +55,7 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
     erased::nothing_is_left(&folded, &ghosts)?;
     world.tally.overflows += overflows::overflows(&folded);
     world.tally.engines += folded.values().filter(|meaning| meaning.meta.eng > world.config.engine).count() as u64;
+    own::timers_before_what_came_later(world, &folded)?;
     // A false acknowledgement makes a watermark false: until the repair a timer may fire against a stop.
     if !world.dice.has_struck(Fault::FalselyAcknowledged) {
         stops::stops_beat_sends(world, &folded)?;

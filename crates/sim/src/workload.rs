@@ -1,5 +1,6 @@
 //! What people do in a world: few of them, with few identifiers, so that they meet often.
 
+mod crossing;
 pub mod engines;
 pub mod hurry;
 mod privacy;
@@ -71,6 +72,8 @@ type Named = (IdentifierClass, String);
 const INSTALL_KEY: [u8; 32] = [7; 32];
 /// What the privacy acts are drawn from.
 const PRIVACY: u64 = 0x7072;
+/// And those who are joined while they act.
+const CROSSING: u64 = 0x6372;
 
 fn hash(class: IdentifierClass, value: &str) -> Bytes {
     Bytes::copy_from_slice(IdentifierHash::of(&INSTALL_KEY, WORKSPACE, class, "", value).as_bytes())
@@ -78,7 +81,7 @@ fn hash(class: IdentifierClass, value: &str) -> Bytes {
 
 /// Everything that comes in from `start` on, in order of time.
 pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Append> {
-    let mut privacy = chance.at(PRIVACY);
+    let (mut privacy, mut apart) = (chance.at(PRIVACY), chance.at(CROSSING));
     let mut appends = Vec::new();
     for set in 0..Shop::get().sets.len() {
         // The others come when people are at it already; in some worlds close together, so that they overtake.
@@ -128,6 +131,7 @@ pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Appen
     let told: Vec<Append> = appends.iter().filter(|append| append.is_of_people()).cloned().collect();
     // Theirs are the last numbers, so that a scenario means the same events with them.
     appends.extend(privacy::draw(&mut privacy, &told));
+    crossing::draw(&mut apart, start, &mut appends);
     for (append, number) in appends.iter_mut().filter(|append| append.is_of_people()).zip(0..) {
         append.number = Some(number);
     }

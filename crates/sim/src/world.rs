@@ -97,7 +97,7 @@ pub struct World {
     without: Arc<Without>,
     /// Of the events that come.
     numbers: Vec<u32>,
-    starved: Option<PartitionId>,
+    starved: Vec<PartitionId>,
     /// By how much clocks of processes are off is drawn from this.
     skews: Option<Chance>,
     /// How eager this world is to answer, to carry out, to send, to deliver.
@@ -164,6 +164,11 @@ impl World {
             let role = chance.pick(&[&Role::KEYED[..], &[Role::Identity; 4]].concat()).copied().unwrap_or(Role::Identity);
             PartitionId { role, index: u32::try_from(chance.index(layout.partitions as usize)).unwrap_or(0) }
         });
+        let slow_road = dice.strike(Fault::SlowRoad).map(|mut chance| {
+            let role = [Role::Segmenter, Role::Orchestrator][chance.index(2)];
+            PartitionId { role, index: u32::try_from(chance.index(layout.partitions as usize)).unwrap_or(0) }
+        });
+        let starved = starved.into_iter().chain(slow_road).collect();
         let skews = dice.strike(Fault::ProcessClocks);
         let (library, bodies_at) = if let Some(mut chance) = dice.strike(Fault::BodiesLate) {
             let library = Library::default();
@@ -486,12 +491,10 @@ impl World {
         let has = |index: u32, at: Offset| at != self.end_of(PartitionId { role, index });
         let mut readable: Vec<u32> =
             process.positions.iter().filter(|(p, at)| has(**p, **at) && process.machine.wants(**p)).map(|(p, _)| *p).collect();
-        if let Some(starved) = self.starved
-            && process.role == starved.role
-            && readable.contains(&starved.index)
-            && self.chance.index(30) > 0
-        {
-            readable.retain(|p| *p != starved.index);
+        for starved in self.starved.iter().filter(|starved| starved.role == role) {
+            if readable.contains(&starved.index) && self.chance.index(30) > 0 {
+                readable.retain(|p| *p != starved.index);
+            }
         }
         readable
     }
@@ -510,7 +513,7 @@ impl World {
             .flatten();
         let timeouts = self.processes.iter().flat_map(|process| process.timeouts.iter().map(|(at, _)| *at));
         let others = [self.refused_until, self.bodies_at, self.operator.next_instant(), self.workload.front().map(|append| append.at)];
-        let soon = self.starved.is_some().then(|| now.plus(Span::from_millis(20)));
+        let soon = (!self.starved.is_empty()).then(|| now.plus(Span::from_millis(20)));
         wakes
             .chain(processes)
             .chain(timeouts)

@@ -1,6 +1,6 @@
 //! Stop beats send (PROTOCOL §1.3), told from the orchestrator's logs alone.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -23,8 +23,19 @@ struct Known {
     entries: BTreeMap<String, i64>,
     /// Event time of the latest order.
     order: i64,
-    merged: bool,
     erased: bool,
+    /// Nodes whose other half has arrived here, so that the profile waits for what is on their old roads.
+    joined: BTreeSet<Bytes>,
+}
+
+/// One order, as it reached the orchestrator.
+#[derive(Clone, Debug)]
+struct Order {
+    acknowledged: Timestamp,
+    event_time: i64,
+    node: Bytes,
+    /// By an old road.
+    travelled: bool,
 }
 
 /// When the log of its identifier took an event, by the broker's clock. That is what a watermark speaks of: `at`
@@ -39,20 +50,21 @@ pub(super) fn acknowledged(folded: &Partitions) -> BTreeMap<[u8; 16], Timestamp>
     times
 }
 
-/// No send is decided for what an order ended that stands before it in the log of the same profile; and, where
-/// no profiles were joined, none against an order that was acknowledged before the timer was due.
+/// No send is decided for what an order ended that stands before it in the log of the same profile; and none against
+/// an order that was acknowledged before the timer was due, unless it was under way to the other half of a person
+/// whose halves had not met.
 pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
     let times = acknowledged(folded);
-    let mut orders: BTreeMap<Bytes, Vec<(Timestamp, i64)>> = BTreeMap::new();
+    let mut orders: BTreeMap<Bytes, Vec<Order>> = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         for accepted in &meaning.accepted {
             if let Some(event) = event_of(accepted)
                 && event.name == "Order Completed"
-                // By a joined identifier's old road it may come too late; only the direct one is promised.
-                && accepted.record.via == 0
             {
-                let at = times.get(&accepted.record.id).copied().unwrap_or(accepted.appended);
-                orders.entry(accepted.record.key.clone()).or_default().push((at, event.event_time));
+                let acknowledged = times.get(&accepted.record.id).copied().unwrap_or(accepted.appended);
+                let (node, travelled) = (node_of(accepted).unwrap_or_default(), accepted.record.via > 0);
+                let order = Order { acknowledged, event_time: event.event_time, node, travelled };
+                orders.entry(accepted.record.key.clone()).or_default().push(order);
             }
         }
     }
@@ -99,6 +111,10 @@ pub(super) fn event_of(accepted: &Accepted) -> Option<Event> {
     }
 }
 
+fn node_of(accepted: &Accepted) -> Option<Bytes> {
+    JourneyItem::decode(accepted.record.body.clone()).ok()?.item.map(|item| item.node)
+}
+
 pub(super) fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
     match out {
         Out::Record(record) if record.kind == kind::DISPATCH => {
@@ -135,7 +151,7 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
         // It may have passed tombstones, so that the winner's id is another than it set out for.
         let arrived = moving.iter().find(|((loser, _), _)| *loser == state.loser).map(|(_, known)| known.clone()).unwrap_or_default();
         let profile = known.entry(record.key.clone()).or_default();
-        profile.merged = true;
+        profile.joined.extend(state.ids.into_iter().chain([state.node]).chain(arrived.joined));
         profile.order = profile.order.max(arrived.order);
         for (entry, at) in arrived.entries {
             let own = profile.entries.entry(entry).or_default();
@@ -166,7 +182,7 @@ fn against(
     known: &BTreeMap<Bytes, Known>,
     at: Timestamp,
     dispatch: &Dispatch,
-    orders: &BTreeMap<Bytes, Vec<(Timestamp, i64)>>,
+    orders: &BTreeMap<Bytes, Vec<Order>>,
 ) -> Result<(), Wrong> {
     let profile = known.get(&dispatch.profile).cloned().unwrap_or_default();
     if profile.erased {
@@ -186,8 +202,11 @@ fn against(
         return Err(format!("a stop the state knew: {}", name()));
     }
     let slack = world.config.slack;
-    let stopped = |(acknowledged, event_time): &(Timestamp, i64)| acknowledged.plus(slack) < at && *event_time > entered;
-    if !profile.merged && orders.get(&dispatch.profile).is_some_and(|orders| orders.iter().any(stopped)) {
+    let met = |order: &Order| !order.travelled || profile.joined.contains(&order.node);
+    let stopped = |order: &Order| order.acknowledged.plus(slack) < at && order.event_time > entered && met(order);
+    // What is sent at once, on an event, is gated by nothing: where halves were joined, only timers are.
+    let waited = profile.joined.is_empty() || dispatch.step != "greet";
+    if waited && orders.get(&dispatch.profile).is_some_and(|orders| orders.iter().any(stopped)) {
         return Err(format!("a timer against an acknowledged stop: {}", name()));
     }
     Ok(())

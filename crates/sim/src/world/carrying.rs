@@ -252,7 +252,14 @@ impl World {
             Command::Job(p, job) => {
                 let calls = self.processes[i].calls.clone();
                 // The provider of a world answers at once.
-                Input::JobDone(p, calls.run(at(p), job).now_or_never().unwrap_or_default())
+                let done = Input::JobDone(p, calls.run(at(p), job).now_or_never().unwrap_or_default());
+                if let Some(mut chance) = self.dice.strike(Fault::SlowCall) {
+                    // Less than the longest call of any provider.
+                    let until = self.clock.now().plus(chance.span(2_000, 25_000));
+                    self.processes[i].timeouts.push((until, done));
+                    return;
+                }
+                done
             }
             Command::Watermarks(p) => match self.log.watermarks(role.inbox().unwrap_or_default(), p) {
                 Ok((start, end)) => Input::Watermarks(p, start, end),

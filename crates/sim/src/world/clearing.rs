@@ -16,7 +16,7 @@ impl World {
         self.story.tell(self.clock.now(), || "no more faults".to_owned());
         self.dice.end();
         self.provider.heal();
-        self.starved = None;
+        self.starved.clear();
         self.backups.clear();
         self.refused_until = None;
         self.store.refuse(None);
@@ -33,6 +33,7 @@ impl World {
     pub(crate) fn something_hid_an_answer(&self) -> bool {
         let harmless = [
             Fault::Starved,
+            Fault::SlowRoad,
             Fault::ProcessClocks,
             Fault::BrokerClock,
             Fault::BodiesLate,
