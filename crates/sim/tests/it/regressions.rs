@@ -18,6 +18,8 @@ const ONCE_WRONG: &[(&str, &str)] = &[
     ("6362", "kills hit one innocent record six times: the halt was taken for a mistake"),
     ("57207", "the same, with three zombies at it"),
     ("222", "who expired gave free an address that another's erase had suppressed for good"),
+    ("2528", "a hold was given up, and what settles it took the old road: the next order there came behind a reminder"),
+    ("2865", "a hold was given up while its flush was under way: the order that had waited came behind a reminder"),
 ];
 
 #[test]
