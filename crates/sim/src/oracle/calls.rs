@@ -31,7 +31,7 @@ struct History {
 }
 
 /// One attempt.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Tried {
     at: Position,
     /// It has had an answer that leaves no doubt.
@@ -105,7 +105,8 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
                 let sure = outcome.outcome() != Outcome::Unknown;
                 let history = histories.entry(outcome.dispatch).or_default();
-                let tried = history.attempts.entry(outcome.number).or_default();
+                // Before any attempt of this number it is a former leader's word, and says nothing of what comes after.
+                let Some(tried) = history.attempts.get_mut(&outcome.number) else { continue };
                 history.interrupted |= !tried.sure && tried.at < led_at;
                 tried.sure |= sure;
             }
