@@ -32,6 +32,7 @@ test: ## all tests, on a real Apache Kafka and a real Redis that it installs, st
 
 test-unit: ## the tests that need no servers
 	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
+	$(CARGO) test -p waypost-tests --lib
 
 test-it: ## the whole-process tests only
 	deploy/local/test.sh -p waypost-tests --test it

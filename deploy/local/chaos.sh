@@ -5,7 +5,8 @@
 #   MINUTES=10 SEED=7 BROKERS=3 RATE=8 ONLY=kill,broker deploy/local/chaos.sh
 #
 # Without SEED one is drawn and printed. BROKERS is 3 where 6 GB are free, else 1. Exit code 0 only where nothing was
-# lost, doubled, early, after a stop or unexplained; else the logs stay in CHAOS_DIR (default .stack/chaos/<seed>).
+# lost, doubled, early, after a stop or unexplained, all came to rest and enough happened; else the logs stay in CHAOS_DIR
+# (default .stack/chaos/<seed>).
 set -euo pipefail
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 ROOT=$(cd "$HERE/../.." && pwd)

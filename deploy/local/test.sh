@@ -15,6 +15,8 @@ if [ $# -gt 0 ]; then
   cargo test "$@"
 else
   cargo test --workspace --exclude waypost-tests
+  # The oracle of the faults, before it judges.
+  cargo test -p waypost-tests --lib
   # Two minutes of faults, on servers of their own.
   MINUTES=2 SEED=${CHAOS_SEED:-2198} BROKERS=1 deploy/local/chaos.sh
   # The whole-process tests last, so that their summary closes the run.

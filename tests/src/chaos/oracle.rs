@@ -2,6 +2,7 @@
 //! each provider received. It knows the plots, not the product.
 
 pub mod doubts;
+pub mod enough;
 pub mod fence;
 mod journeys;
 pub mod senders;
@@ -10,7 +11,7 @@ use std::{collections::BTreeMap, fmt};
 
 use waypost_codec::public::{Decision, Message};
 
-use self::doubts::Doubts;
+use self::{doubts::Doubts, enough::Ran};
 use super::{
     holdings::Holdings,
     people::{Person, What},
@@ -69,6 +70,8 @@ pub struct Evidence {
     pub complaints: Vec<String>,
     /// Letters set aside.
     pub letters: usize,
+    /// How the run went.
+    pub ran: Ran,
 }
 
 /// A message whose outcome nobody knows, and why.
@@ -99,6 +102,8 @@ pub struct Verdict {
     pub runs: (usize, usize),
     /// People of two halves that are one profile now.
     pub merged: usize,
+    /// Of what there was too little for the run to say anything.
+    pub idle: Vec<String>,
 }
 
 // === impl Verdict ===
@@ -106,6 +111,11 @@ pub struct Verdict {
 impl Verdict {
     fn wrong(&mut self, wrong: Wrong, person: usize, what: String) {
         self.findings.push(Finding { wrong, person: Some(person), what });
+    }
+
+    /// Nothing is wrong, and enough happened.
+    pub const fn is_good(&self) -> bool {
+        self.findings.is_empty() && self.idle.is_empty()
     }
 
     /// How many of a kind.
@@ -124,11 +134,15 @@ impl fmt::Display for Verdict {
             ("unexplained", Wrong::Unexplained),
         ];
         let counts: Vec<String> = all.iter().map(|(name, wrong)| format!("{name} {}", self.count(*wrong))).collect();
-        f.write_str(&counts.join(", "))
+        f.write_str(&counts.join(", "))?;
+        if self.idle.is_empty() {
+            return Ok(());
+        }
+        write!(f, "; too little happened ({}), and a run in which nothing happens proves nothing", self.idle.join(", "))
     }
 }
 
-/// Judges a run that has come to rest.
+/// Judges a run.
 pub fn judge(evidence: &Evidence) -> Verdict {
     let mut verdict = Verdict { sends: evidence.decisions.iter().filter(|d| d.what == "SENT").count(), ..Verdict::default() };
     let general = |wrong, what: String| Finding { wrong, person: None, what };
@@ -149,6 +163,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         let profile = kept(&mut verdict, evidence, person);
         journeys.judge(&mut verdict, person, profile.as_deref());
     }
+    enough::judge(&mut verdict, &evidence.ran);
     verdict
 }
 

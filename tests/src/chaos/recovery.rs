@@ -23,7 +23,14 @@ pub struct Recovery {
     pub directory: Arc<Directory>,
     keys: Keys,
     diary: Arc<Diary>,
-    took: Arc<Mutex<Vec<Duration>>>,
+    times: Arc<Mutex<Times>>,
+}
+
+/// What was measured.
+#[derive(Clone, Debug, Default)]
+struct Times {
+    killed: usize,
+    took: Vec<Duration>,
 }
 
 /// Who has a partition in the store, and where it stands.
@@ -38,7 +45,7 @@ struct Standing {
 impl Recovery {
     /// Nothing measured yet.
     pub fn new(directory: Arc<Directory>, diary: Arc<Diary>) -> Self {
-        Self { directory, keys: Keys::new("", &[]), diary, took: Arc::default() }
+        Self { directory, keys: Keys::new("", &[]), diary, times: Arc::default() }
     }
 
     /// Times the partitions of whoever sits there, from its end.
@@ -48,25 +55,36 @@ impl Recovery {
         let partitions: Vec<PartitionId> = owned.map(|owner| owner.progress.partition).collect();
         kill().await;
         let began = Instant::now();
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).killed += partitions.len();
         for partition in partitions {
-            let (redis, meta, took, diary) =
-                (Arc::clone(redis), self.keys.meta(partition), Arc::clone(&self.took), Arc::clone(&self.diary));
+            let (redis, meta, times, diary) =
+                (Arc::clone(redis), self.keys.meta(partition), Arc::clone(&self.times), Arc::clone(&self.diary));
             tokio::spawn(async move {
                 let Some(time) = until_commit(&redis, &meta, began).await else {
                     diary.note(&format!("{partition} had no new commit within {} s of a kill", PATIENCE.as_secs()));
                     return;
                 };
-                took.lock().unwrap_or_else(PoisonError::into_inner).push(time);
+                times.lock().unwrap_or_else(PoisonError::into_inner).took.push(time);
             });
         }
     }
 
-    /// Median, 99th percentile and longest, with how many were measured.
+    /// Median, 99th percentile and longest, of how many, and how many were not seen to come back.
     pub fn line(&self) -> String {
-        let mut took = self.took.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        self.times.lock().unwrap_or_else(PoisonError::into_inner).line()
+    }
+}
+
+// === impl Times ===
+
+impl Times {
+    fn line(&self) -> String {
+        let mut took = self.took.clone();
         took.sort();
         let at = |part: usize| took.get((took.len() * part / 100).min(took.len().saturating_sub(1))).map_or(0.0, Duration::as_secs_f64);
-        format!("back after kill -9 p50 {:.1} s p99 {:.1} s max {:.1} s of {} partitions", at(50), at(99), at(100), took.len())
+        let (back, missing) = (took.len(), self.killed - took.len());
+        let missing = if missing == 0 { String::new() } else { format!(" and {missing} not seen to come back") };
+        format!("back after kill -9 p50 {:.1} s p99 {:.1} s max {:.1} s of {back} partitions{missing}", at(50), at(99), at(100))
     }
 }
 
@@ -98,4 +116,17 @@ async fn standing(port: u16, meta: &str) -> Option<Standing> {
     let owner = fields.next()?.bytes();
     let off = fields.next()?.text();
     Some(Standing { owner, off })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_partition_that_does_not_come_back_is_counted() {
+        let took = vec![Duration::from_secs(3), Duration::from_secs(1), Duration::from_secs(2)];
+        let all = "back after kill -9 p50 2.0 s p99 3.0 s max 3.0 s of 3 partitions";
+        assert_eq!(Times { killed: 3, took: took.clone() }.line(), all);
+        assert_eq!(Times { killed: 5, took }.line(), format!("{all} and 2 not seen to come back"));
+    }
 }

@@ -26,7 +26,7 @@ use super::{
     fleet::{self, Fleet},
     holdings::{self, Holdings},
     kafka::Kafka,
-    oracle::{self, Evidence, Unknown, Verdict},
+    oracle::{self, Evidence, Unknown, Verdict, enough::Ran},
     people::People,
     recovery::Recovery,
     redis::Redis,
@@ -73,9 +73,9 @@ pub struct Outcome {
 // === impl Outcome ===
 
 impl Outcome {
-    /// Nothing is wrong.
+    /// Nothing is wrong, and enough happened.
     pub const fn is_good(&self) -> bool {
-        self.verdict.findings.is_empty()
+        self.verdict.is_good()
     }
 }
 
@@ -161,9 +161,9 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
         tokio::time::sleep(Duration::from_secs(1)).await;
     }
     ground.diary.note("faults are over; waiting for everything to come to rest");
-    let rested = ground.rest().await;
+    let under_way = ground.rest().await;
     background.abort_all();
-    ground.judge(rested, &recovery).await
+    ground.judge(under_way, &recovery).await
 }
 
 async fn back_up(redis: Arc<Mutex<Redis>>, diary: Arc<Diary>) {
@@ -192,14 +192,15 @@ impl Ground {
             .directory
             .owners(SystemClock.now())
             .into_iter()
-            .filter_map(|o| o.progress.halted.map(|why| format!("{}: {why}", o.progress.partition)))
+            .filter_map(|o| o.progress.halted.map(|why| (o.progress.partition.to_string(), why)))
+            .map(|(partition, why)| {
+                let what = format!("{partition}: {why}");
+                if !faults.iter().any(|fault| fault.halts(&partition, now())) {
+                    self.diary.complain(&format!("halted: {what}"));
+                }
+                what
+            })
             .collect();
-        // What an owner said last is believed for ten seconds.
-        if !faults.iter().any(|fault| fault.kind == "redis-drop" && fault.touches(now() - 20_000, now())) {
-            for what in &halted {
-                self.diary.complain(&format!("halted: {what}"));
-            }
-        }
         self.diary.note(&format!(
             "{acknowledged} events acknowledged, {waiting} waiting; {} mails; {} faults, {} under way; {} ended by themselves{}",
             self.mails().len(),
@@ -210,11 +211,12 @@ impl Ground {
         ));
     }
 
-    /// Waits until nobody has anything to say, every inbox is folded to its end and nothing is under way.
-    async fn rest(&self) -> bool {
+    /// Waits until nobody has anything to say, every inbox is folded to its end and nothing is under way; else what is.
+    async fn rest(&self) -> Option<String> {
         let began = Instant::now();
         let mut said = Instant::now();
         let mut quiet = 0;
+        let mut under_way = String::new();
         while began.elapsed() < REST {
             tokio::time::sleep(Duration::from_secs(1)).await;
             let open = match self.open().await {
@@ -224,18 +226,21 @@ impl Ground {
             quiet = if open.is_empty() { quiet + 1 } else { 0 };
             if quiet == 3 {
                 self.diary.note("everything has come to rest");
-                return true;
+                return None;
+            }
+            if let Some(first) = open.first() {
+                under_way = format!("{} things under way, such as: {first}", open.len());
             }
             if said.elapsed() > EVERY {
                 said = Instant::now();
                 self.counts();
-                if let Some(first) = open.first() {
-                    self.diary.note(&format!("{} things under way, such as: {first}", open.len()));
+                if !open.is_empty() {
+                    self.diary.note(&under_way);
                 }
             }
         }
         self.diary.note(&format!("not at rest after {} s", REST.as_secs()));
-        false
+        Some(under_way)
     }
 
     async fn open(&self) -> anyhow::Result<Vec<String>> {
@@ -263,7 +268,7 @@ impl Ground {
         Holdings::read(redis.port(), &self.install).await
     }
 
-    async fn judge(&self, rested: bool, recovery: &Recovery) -> anyhow::Result<Outcome> {
+    async fn judge(&self, under_way: Option<String>, recovery: &Recovery) -> anyhow::Result<Outcome> {
         // What is told follows what is committed; the reader may be a moment behind.
         tokio::time::sleep(Duration::from_secs(2)).await;
         let (decisions, mut missing) = self.told.decisions();
@@ -271,21 +276,23 @@ impl Ground {
         missing.extend(more);
         self.refold().await?;
         let senders = oracle::senders::read(&self.log).await.context("reading the senders' inboxes")?;
+        let (mails, faults) = (self.mails(), self.diary.faults());
         let evidence = Evidence {
             people: self.people.all(),
             holdings: self.holdings().await.context("reading the store")?,
             decisions,
             messages,
-            mails: self.mails(),
-            faults: self.diary.faults(),
             missing,
-            unfenced: oracle::fence::broken(&senders)?,
+            unfenced: oracle::fence::broken(&senders, &mails)?,
             doubts: oracle::doubts::of(&senders)?,
             complaints: self.diary.complaints(),
             letters: self.told.dead.count(),
+            ran: Ran { lasted: self.settings.lasts, faults: faults.len(), restricted: !self.settings.only.is_empty(), under_way },
+            mails,
+            faults,
         };
         let verdict = oracle::judge(&evidence);
-        self.report(&evidence, &verdict, recovery, rested);
+        self.report(&evidence, &verdict, recovery);
         let line = format!(
             "chaos: {} faults, {} min, {} events, {} sends, {}: {verdict}",
             evidence.faults.len(),
@@ -311,7 +318,7 @@ impl Ground {
         Ok(())
     }
 
-    fn report(&self, evidence: &Evidence, verdict: &Verdict, recovery: &Recovery, rested: bool) {
+    fn report(&self, evidence: &Evidence, verdict: &Verdict, recovery: &Recovery) {
         let mut kinds: BTreeMap<&str, usize> = BTreeMap::new();
         for fault in &evidence.faults {
             *kinds.entry(fault.kind).or_default() += 1;
@@ -339,14 +346,11 @@ impl Ground {
             say(&format!("  {message}, called at {} s: fault {number}, {kind}", self.diary.seconds_at(*since)));
         }
         say(&format!("{} processes ended by themselves", self.fleet.ended_by_themselves.load(Ordering::Relaxed)));
-        if !rested {
-            say("the run did not come to rest");
-        }
         for finding in verdict.findings.iter().take(60) {
             let person = finding.person.map_or(String::new(), |p| format!(" person {p}:"));
             say(&format!("  {:?}:{person} {}", finding.wrong, finding.what));
         }
-        if verdict.findings.is_empty() {
+        if verdict.is_good() {
             return;
         }
         say(&format!("seed {}; logs, data and trails are kept in {}", self.settings.seed, self.settings.folder.display()));

@@ -131,4 +131,24 @@ impl Fault {
     pub const fn touches(&self, from: i64, until: i64) -> bool {
         self.from <= until && (self.until == 0 || self.until >= from)
     }
+
+    /// Whether it is why a partition halts that says so now: what an owner said last is believed for ten seconds.
+    pub fn halts(&self, partition: &str, now: i64) -> bool {
+        self.kind == "redis-drop" && self.target == partition && self.touches(now - 20_000, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_dropped_field_halts_its_own_partition_and_no_other() {
+        let fault = |kind, until| Fault { number: 1, kind, target: "segmenter/1".into(), from: 50_000, until };
+        assert!(fault("redis-drop", 0).halts("segmenter/1", 60_000));
+        assert!(fault("redis-drop", 60_000).halts("segmenter/1", 80_000));
+        assert!(!fault("redis-drop", 60_000).halts("segmenter/1", 80_001), "long over");
+        assert!(!fault("redis-drop", 0).halts("segmenter/0", 60_000));
+        assert!(!fault("redis-restore", 0).halts("segmenter/1", 60_000));
+    }
 }

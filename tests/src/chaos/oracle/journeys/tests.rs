@@ -117,6 +117,30 @@ fn a_stop_in_time_prevents_and_a_late_one_may() {
 }
 
 #[test]
+fn a_stop_excuses_what_was_not_sent_only_if_it_can_have_been_there_before() {
+    let unsent = |what: What, at: i64, fault: Option<(&str, i64, i64)>| {
+        wrongs(|s| {
+            s.decisions.remove(2);
+            s.messages.pop();
+            s.mails.pop();
+            s.person.said.push(said(what, at));
+            let fault = fault.map(|(target, from, until)| Fault { number: 1, kind: "kill", target: target.to_owned(), from, until });
+            s.faults.extend(fault);
+        })
+    };
+    // acknowledged at 1,005, due 14 s later, and two of slack
+    for what in [What::Ordered("o".into()), What::OptedOut, What::Pressed] {
+        assert_eq!(unsent(what.clone(), 17_005, None), []);
+        assert_eq!(unsent(what, 17_006, None), [Wrong::Lost]);
+    }
+    let pressed = |target, from, until| unsent(What::Pressed, 25_000, Some((target, from, until)));
+    assert_eq!(pressed("orchestrator-1", 14_000, 16_000), [], "the decision was held up that long");
+    assert_eq!(pressed("sender-1", 14_000, 16_000), [Wrong::Lost], "it is not the one who decides");
+    assert_eq!(pressed("orchestrator-1", 2_500, 9_000), [Wrong::Lost], "the successor had caught up when the stop came");
+    assert_eq!(pressed("orchestrator-1", 17_006, 0), [Wrong::Lost], "afterwards");
+}
+
+#[test]
 fn an_unknown_outcome_needs_a_fault_that_can_have_caused_it() {
     let unknown = |s: &mut Story| s.messages[0] = message("Message Unknown", "remind", 8_000);
     assert_eq!(wrongs(unknown), [Wrong::Unexplained]);
