@@ -8,7 +8,7 @@ use waypost_sim::{
 
 /// Worlds within which a hole must be found, and within which a rule that nobody needs does no harm.
 const SEARCHED: u64 = 2_000;
-const RIGHT: u64 = 60;
+const RIGHT: u64 = 120;
 
 #[test]
 fn every_hole_is_found_and_what_no_world_needs_stays_so() {
