@@ -68,7 +68,7 @@ pub(super) fn a_record_that_kills_is_set_aside_by_two_people(site: &Site<'_>) {
     site.refused(&propose(&place(bad, off + 1, 0), "ana"), &format!("identity/{} stands at offset {off}", bad.index));
     site.refused(&propose(&place(bad, off, 7), "ana"), &format!("the frame at offset {off} has "));
     site.refused(&propose(&place(PartitionId { index: 9, ..bad }, off, 0), "ana"), "partitions are 0 to 3");
-    site.refused(&propose(&place(PartitionId { role: Role::Ingest, index: 0 }, 0, 0), "ana"), "it has no partitions");
+    site.refused(&propose(&place(PartitionId { role: Role::Ingest, index: 0 }, 0, 0), "ana"), "owns no partitions");
     let said = site.tell(&propose(&here, "ana"));
     assert!(said.contains("somebody else approves: waypost skip approve --role identity"), "{said}");
     site.refused(&propose(&here, "ben"), "is proposed already, by ana");

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fmt, ops::RangeInclusive, sync::Arc};
 
-use anyhow::bail;
+use anyhow::{bail, ensure};
 use waypost_control::Catalog;
 use waypost_identity::IdentityProcessor;
 use waypost_orchestrator::OrchestratorProcessor;
@@ -42,4 +42,12 @@ fn of<P: Processor + fmt::Debug>(
 ) -> Box<dyn Machine> {
     let limits = Limits { public_partitions: record.public_partitions, ..limits };
     Box::new(RoleMachine::new(limits, record.install(), record.layout(), Box::new(OsEntropy), Box::new(make)).skipping(skips))
+}
+
+/// The partition that the flags name, if the installation has it; `flag` is the one of its index.
+pub(super) fn existing(record: &InstallRecord, flag: &str, partition: PartitionId) -> anyhow::Result<PartitionId> {
+    let PartitionId { role, index } = partition;
+    ensure!(Role::KEYED.contains(&role), "--role {role}: it owns no partitions; roles that do are identity segmenter orchestrator sender");
+    ensure!(index < record.partitions, "{flag} {index}: partitions are 0 to {}", record.partitions - 1);
+    Ok(partition)
 }

@@ -43,8 +43,7 @@ async fn fold_and_compare(config: &Config, args: &cli::Refold) -> anyhow::Result
     let prefix = &config.install.prefix;
     let (log, store) = (log(config)?, store(config)?);
     let record = install::load_install(&*log, prefix).await?;
-    let partition = PartitionId { role: args.role, index: args.partition };
-    ensure!(partition.index < record.partitions, "--partition {}: partitions are 0 to {}", partition.index, record.partitions - 1);
+    let partition = machines::existing(&record, "--partition", PartitionId { role: args.role, index: args.partition })?;
     let (catalog, _following) = Catalog::follow(&log, prefix).await.context("reading definitions")?;
     let machine = machines::machine(&record, &catalog, args.role, waypost_runtime::Config::default())?;
     let from = begin(args.from.as_deref(), partition, &record)?;

@@ -105,11 +105,8 @@ async fn heads(store: &dyn Upkeep, partitions: &[PartitionId]) -> anyhow::Result
 /// Source and receiver of the partition channel that the arguments name; none where they name none.
 fn named(args: &cli::Repair, record: &InstallRecord) -> anyhow::Result<Option<(PartitionId, PartitionId)>> {
     let (Some(role), Some(index), Some(channel)) = (args.role, args.partition, &args.channel) else { return Ok(None) };
-    let (source, receiver) = (PartitionId { role, index }, partition_of(channel)?);
-    ensure!(Role::KEYED.contains(&role), "--role {role}: it owns no partitions; roles that do are identity segmenter orchestrator sender");
-    for (flag, partition) in [("--partition", source), ("--channel", receiver)] {
-        ensure!(partition.index < record.partitions, "{flag} {}: partitions are 0 to {}", partition.index, record.partitions - 1);
-    }
+    let source = machines::existing(record, "--partition", PartitionId { role, index })?;
+    let receiver = machines::existing(record, "--channel", partition_of(channel)?)?;
     Ok(Some((source, receiver)))
 }
 

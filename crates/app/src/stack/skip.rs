@@ -13,7 +13,7 @@ use waypost_runtime::{
 };
 use waypost_types::{PartitionId, Position};
 
-use super::{block_on, log, store};
+use super::{block_on, log, machines::existing, store};
 use crate::{
     cli::{self, SkipCommand, SkipRecord},
     config::Config,
@@ -71,16 +71,9 @@ impl Here {
         screen(&format!("{} records", journal.skips.len()), false);
     }
 
-    fn exists(&self, partition: PartitionId) -> anyhow::Result<()> {
-        ensure!(partition.role.inbox().is_some(), "--role {}: it has no partitions", partition.role);
-        let last = self.record.partitions - 1;
-        ensure!(partition.index <= last, "--partition {}: partitions are 0 to {last}", partition.index);
-        Ok(())
-    }
-
     /// Whoever starts next folds the record again, as if no life had ended at it.
     async fn retry(&self, partition: PartitionId, by: &str) -> anyhow::Result<()> {
-        self.exists(partition)?;
+        existing(&self.record, "--partition", partition)?;
         let Some(deaths) = self.store.deaths(partition).await? else { bail!("no life of {partition} has ended at a record") };
         let line = Line::new(by, Act::SkipRetry, format!("partitions/{}/{}", partition.role, partition.index));
         self.audit.write(line.note(format!("offset {}, {} deaths", deaths.offset, deaths.count))).await?;
@@ -94,8 +87,7 @@ impl Here {
 
     /// Refuses unless the record stands at the partition's offset and nobody has folded it.
     async fn check(&self, record: &SkipRecord) -> anyhow::Result<SkipPlace> {
-        let partition = PartitionId { role: record.role, index: record.partition };
-        self.exists(partition)?;
+        let partition = existing(&self.record, "--partition", PartitionId { role: record.role, index: record.partition })?;
         let head = self.store.head(partition).await?.with_context(|| format!("{partition} has no state in Redis"))?;
         let position = Position { offset: record.offset, index: record.index };
         let search = Search {
