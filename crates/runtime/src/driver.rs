@@ -277,11 +277,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
-                    self.done(done);
-                    // everything else that is complete by now, so that a commit covers more of it
-                    while let Some(Some(done)) = self.running.next().now_or_never() {
-                        self.done(done);
-                    }
+                    self.all_done(done);
                 }
                 asked = self.asked.recv(), if open => {
                     open = asked.is_some();
@@ -376,6 +372,30 @@ impl Driver {
             if last.is_none_or(|last| through > last) {
                 self.feed(Input::Through(partition, through));
             }
+        }
+    }
+
+    /// Takes in this and everything else that is complete by now, so that a commit covers more of it. What the
+    /// jobs of one partition bring goes into the log together: attempts cost a frame a batch, not one each.
+    fn all_done(&mut self, first: Done) {
+        let mut brought: BTreeMap<u32, Vec<Proposal>> = BTreeMap::new();
+        let mut next = Some(first);
+        while let Some(done) = next {
+            match done {
+                Done::Input(Input::JobDone(partition, proposals)) => {
+                    if let Some(others) = brought.get_mut(&partition) {
+                        others.extend(proposals);
+                        self.feed(Input::JobDone(partition, Vec::new()));
+                    } else {
+                        brought.insert(partition, proposals);
+                    }
+                }
+                done @ (Done::Input(_) | Done::Produced(..) | Done::Prefix(..)) => self.done(done),
+            }
+            next = self.running.next().now_or_never().flatten();
+        }
+        for (partition, proposals) in brought {
+            self.feed(Input::JobDone(partition, proposals));
         }
     }
 

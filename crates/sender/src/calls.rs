@@ -35,6 +35,7 @@ use crate::{
     message::{self, Around},
     permits::{Admission, Permits, Proposed},
     provider::{Capabilities, OutgoingEmail, Provider, ProviderOutcome},
+    tally::Tally,
 };
 
 /// Where compiled sets of definitions are found by name.
@@ -62,7 +63,7 @@ pub struct Calls {
     rendered: Mutex<VecDeque<(Bytes, OutgoingEmail)>>,
     permits: Permits,
     circuits: Mutex<BTreeMap<Way, Circuit>>,
-    outcomes: Mutex<BTreeMap<(String, Outcome), u64>>,
+    tally: Mutex<Tally>,
     // Channels of which it was said that they have no provider here.
     missed: Mutex<BTreeSet<(WorkspaceId, String)>>,
 }
@@ -104,7 +105,7 @@ impl Calls {
             rendered: Mutex::default(),
             permits: Permits::default(),
             circuits: Mutex::default(),
-            outcomes: Mutex::default(),
+            tally: Mutex::default(),
             missed: Mutex::default(),
         }
     }
@@ -126,6 +127,12 @@ impl Calls {
                 self.permits.free(partition, &body.dispatch);
                 Vec::new()
             }
+            job::UNKNOWN => {
+                if let Some((state, dispatch)) = body.state.as_ref().and_then(|state| Some((state, state.dispatch.as_ref()?))) {
+                    self.tally().given_up(&dispatch.provider, &dispatch.dispatch, &state.unanswered);
+                }
+                return Vec::new();
+            }
             job::LOOK_UP => return self.look_up(&body).await,
             job::CALL => self.call(partition, &body, leader).await.into_iter().collect(),
             other => {
@@ -142,9 +149,10 @@ impl Calls {
         proposals
     }
 
-    /// How many calls of this process came to which outcome, by channel.
+    /// How many calls of this process came to which outcome, by channel; among the unknown ones those of processes
+    /// that are gone and whose partitions this one leads.
     pub fn outcomes(&self) -> BTreeMap<(String, Outcome), u64> {
-        self.outcomes.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.tally().outcomes()
     }
 
     // Renders, and says which attempt will send what.
@@ -179,6 +187,8 @@ impl Calls {
         let attempt = self.attempt(workspace, &body.defv, state, dispatch, job.leader);
         if attempt.as_ref().is_none_or(|attempt| !attempt.refused.is_empty()) {
             untried();
+        }
+        if attempt.is_none() {
             self.permits.free(partition, &dispatch.dispatch);
         }
         Some(Proposal { workspace, kind: kind::ATTEMPT, key: state.address_key.clone(), body: attempt?.encode_to_vec().into() })
@@ -215,13 +225,14 @@ impl Calls {
             // It lay in the log until its key was forgotten.
             ProviderOutcome::other(Outcome::Transient, "KEY_FORGOTTEN")
         } else {
-            self.send(workspace, &body.defv, dispatch, &body.render_hash).await
+            self.send(workspace, body, dispatch, state.attempt).await
         };
         tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.class.as_str_name(), reason = outcome.reason, "provider called");
         Some(self.outcome(&attempt, outcome))
     }
 
-    async fn send(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch, wanted: &Bytes) -> ProviderOutcome {
+    async fn send(&self, workspace: WorkspaceId, body: &job::Body, dispatch: &Dispatch, attempt: u32) -> ProviderOutcome {
+        let (defv, wanted) = (body.defv.as_str(), &body.render_hash);
         let message = match self.kept(wanted).map_or_else(|| self.render(workspace, defv, dispatch), |m| Rendered::Message(Box::new(m))) {
             Rendered::Message(message) if hash(&message) == *wanted => message,
             // Definitions or links changed since: another attempt says what it will send now.
@@ -239,9 +250,7 @@ impl Calls {
         if outcome.class == Outcome::Unknown {
             tracing::warn!(%workspace, channel = channel.name, reason = outcome.reason, "nobody knows what came of a call");
         }
-        let mut outcomes = self.outcomes.lock().unwrap_or_else(PoisonError::into_inner);
-        *outcomes.entry((channel.name.clone(), outcome.class)).or_default() += 1;
-        drop(outcomes);
+        self.tally().called(&channel.name, &dispatch.dispatch, attempt, outcome.class);
         self.circuits().entry((workspace, channel.name)).or_default().heard(outcome.class, self.clock.now());
         outcome
     }
@@ -293,6 +302,10 @@ impl Calls {
         let set = self.shelf.set(defv)?;
         let channel = set.workspaces.get(&workspace)?.channels.get(&dispatch.provider)?;
         Some((channel.clone(), Arc::clone(self.provider(channel).ok()?)))
+    }
+
+    fn tally(&self) -> MutexGuard<'_, Tally> {
+        self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn circuits(&self) -> MutexGuard<'_, BTreeMap<Way, Circuit>> {

@@ -19,6 +19,10 @@ pub(crate) const LOOK_UP: u32 = 4;
 /// said not to have been.
 pub(crate) const LAST: u32 = 5;
 
+/// A dispatch has ended and nobody knows what came of some of its attempts. Only counted: a living call has counted its
+/// own silence, that of a killed process stands nowhere else.
+pub(crate) const UNKNOWN: u32 = 6;
+
 /// What every kind of job carries; never stored.
 #[derive(Clone, PartialEq, prost::Message)]
 pub(crate) struct Body {

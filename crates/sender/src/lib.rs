@@ -9,6 +9,7 @@ mod message;
 mod permits;
 mod processor;
 pub mod provider;
+mod tally;
 
 pub use calls::{Calls, Links, Shelf};
 pub use entity::SenderEntity;

@@ -63,7 +63,8 @@ pub(crate) enum Admission {
     Taken,
     /// All are taken.
     Full,
-    /// Never: it was begun before, or its leader is giving the partition back.
+    /// There is nothing to propose: it was begun before, it is on its way to the log, or its leader is giving the
+    /// partition back.
     Over,
 }
 
@@ -78,12 +79,16 @@ pub(crate) struct Calling<'a> {
 // === impl Permits ===
 
 impl Permits {
-    /// Takes a permit for this attempt; its dispatch may have one already.
+    /// Takes a permit for this attempt; its dispatch may have one already. What was proposed stands in the log or will,
+    /// as long as this process lives, so a timer that asks for it again in the meantime gets nothing.
     pub(crate) fn take(&self, partition: PartitionId, attempt: &Proposed, now: Timestamp) -> Admission {
         let mut all = self.all();
         let Partition { held, waiting, begun, closed, .. } = all.entry(partition).or_default();
         let dispatch = &attempt.dispatch;
         if closed.is_some_and(|closed| attempt.leader <= closed) || begun.get(dispatch).is_some_and(|begun| *begun >= attempt.number) {
+            return Admission::Over;
+        }
+        if held.get(dispatch).is_some_and(|held| held.covers(attempt) && now.since(held.proposed) < LOST_AFTER) {
             return Admission::Over;
         }
         if held.len() >= CALLS && !held.contains_key(dispatch) {
@@ -121,7 +126,11 @@ impl Permits {
 
     /// No call will follow what was proposed; one under way keeps its permit.
     pub(crate) fn free(&self, partition: PartitionId, dispatch: &Bytes) {
-        self.end(partition, dispatch, 0);
+        let mut all = self.all();
+        let Some(here) = all.get_mut(&partition) else { return };
+        if here.held.get(dispatch).is_some_and(|held| held.calls == 0) {
+            here.held.remove(dispatch);
+        }
     }
 
     /// A call begins. It never waits: its attempt is in the log, and whoever finds it there takes it for made.
@@ -161,14 +170,14 @@ impl Permits {
         over
     }
 
-    fn end(&self, partition: PartitionId, dispatch: &Bytes, calls: u32) {
+    /// A call is over. The next attempt may have been proposed meanwhile; its permit stays.
+    fn end(&self, partition: PartitionId, dispatch: &Bytes) {
         let mut all = self.all();
-        let Some(here) = all.get_mut(&partition) else { return };
-        if let Some(one) = here.held.get_mut(dispatch) {
-            one.calls = one.calls.saturating_sub(calls);
-            if one.calls == 0 {
-                here.held.remove(dispatch);
-            }
+        let Some(Partition { held, begun, .. }) = all.get_mut(&partition) else { return };
+        let Some(one) = held.get_mut(dispatch) else { return };
+        one.calls = one.calls.saturating_sub(1);
+        if one.calls == 0 && begun.get(dispatch).is_none_or(|begun| *begun >= one.attempt.number) {
+            held.remove(dispatch);
         }
     }
 
@@ -177,11 +186,20 @@ impl Permits {
     }
 }
 
+// === impl Held ===
+
+impl Held {
+    /// Whether this attempt, or the same under a later leader, is the one that was proposed.
+    fn covers(&self, attempt: &Proposed) -> bool {
+        self.attempt.number == attempt.number && self.attempt.leader >= attempt.leader
+    }
+}
+
 // === impl Calling ===
 
 impl Drop for Calling<'_> {
     fn drop(&mut self) {
-        self.permits.end(self.partition, &self.dispatch, 1);
+        self.permits.end(self.partition, &self.dispatch);
     }
 }
 
@@ -216,10 +234,32 @@ mod tests {
     fn a_partition_has_so_many_and_no_more() {
         let permits = full();
         assert!(!taken(&permits, CALLS));
-        assert!(taken(&permits, 0), "it has one");
+        assert_eq!(permits.take(at(0), &Proposed { number: 2, ..attempt(0) }, T0), Admission::Taken, "its dispatch has one");
         assert_eq!(permits.take(at(1), &attempt(CALLS), T0), Admission::Taken, "another partition");
         permits.free(at(0), &attempt(0).dispatch);
         assert!(taken(&permits, CALLS));
+    }
+
+    #[test]
+    fn what_is_on_its_way_to_the_log_is_not_proposed_again() {
+        let permits = Permits::default();
+        let later = |leader, seconds| permits.take(at(0), &Proposed { leader, ..attempt(0) }, T0.plus(Span::from_secs(seconds)));
+        assert_eq!([later(5, 0), later(5, 5), later(4, 5)], [Admission::Taken, Admission::Over, Admission::Over]);
+        assert_eq!([later(6, 5), later(6, 6), later(5, 6)], [Admission::Taken, Admission::Over, Admission::Over], "a later leader");
+        assert_eq!([later(6, 64), later(6, 65)], [Admission::Over, Admission::Taken], "after a minute it was lost");
+        permits.free(at(0), &attempt(0).dispatch);
+        assert_eq!(later(6, 65), Admission::Taken, "no call follows, so another may");
+    }
+
+    #[test]
+    fn the_end_of_a_call_leaves_the_permit_of_the_next_attempt() {
+        let permits = Permits::default();
+        let calling = permits.call(at(0), &attempt(0));
+        let next = Proposed { number: 2, ..attempt(0) };
+        assert_eq!(permits.take(at(0), &next, T0), Admission::Taken);
+        drop(calling);
+        assert_eq!(permits.take(at(0), &next, T0), Admission::Over);
+        assert_eq!(permits.close(at(0), 5), [next], "it was not begun");
     }
 
     #[test]

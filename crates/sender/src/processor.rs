@@ -4,7 +4,10 @@ use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
-    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Recall, Receipt, SegmentItem, Suppress, Unsuppress, segment_item},
+    inbox::{
+        Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Outcome, Recall, Receipt, SegmentItem, Suppress, Unsuppress,
+        segment_item,
+    },
     kind,
     public::Message,
     state::{AddressState, DispatchState},
@@ -59,6 +62,9 @@ impl SenderProcessor {
                 }
                 Effect::LookUp => fold.start(job::LOOK_UP, self.job(workspace, &state).to_bytes()),
                 Effect::Report(report) => {
+                    if report.0.outcome() == Outcome::Unknown {
+                        fold.start(job::UNKNOWN, self.job(workspace, &state).to_bytes());
+                    }
                     self.receipt_out(fold, id, &state, &report.0);
                     row_out(fold, &report.0.profile, &report.1);
                 }
@@ -192,7 +198,9 @@ impl Processor for SenderProcessor {
                 let effects = if record.kind == kind::ATTEMPT {
                     let attempt = decode::<Attempt>(&record.body)?;
                     let effects = dispatch::attempted(&mut state, &mut address, &attempt, here);
-                    if effects.iter().any(|effect| matches!(effect, Effect::Report(_))) {
+                    let next = attempt.leader == here.leader && attempt.number == state.attempt + 1;
+                    // No call follows on it. Of an attempt that counted the number is `state.attempt` by now.
+                    if next || effects.iter().any(|effect| matches!(effect, Effect::Report(_))) {
                         fold.start(job::RELEASE, job::Body { dispatch: attempt.dispatch, ..job::Body::default() }.to_bytes());
                     }
                     effects

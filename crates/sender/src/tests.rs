@@ -13,7 +13,7 @@ use waypost_codec::{
     frame::Record,
     inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Feedback, Outcome, Recall, Receipt, Suppress},
     kind,
-    state::DispatchPhase,
+    state::{DispatchPhase, DispatchState},
     unsubscribe::{self, TokenKey},
     value,
 };
@@ -22,7 +22,7 @@ use waypost_runtime::{
     ports::Clock,
     processor::{Entity as _, Fireable, Fold, Job, Output, Processor as _, Proposal},
 };
-use waypost_types::{ContentHash, EntityId, PartitionId, Position, Role, Timestamp, Value, WorkspaceId};
+use waypost_types::{ContentHash, EntityId, PartitionId, Position, Role, Span, Timestamp, Value, WorkspaceId};
 
 use crate::{
     Calls, Capabilities, Links, OutgoingEmail, Provider, ProviderOutcome, SenderEntity, SenderProcessor, Shelf, entity, job, permits,
@@ -218,10 +218,37 @@ fn a_dispatch_becomes_a_message_and_a_receipt() {
 fn a_repeated_proposal_calls_once() {
     let mut bench = Bench::new();
     let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
-    let proposals = bench.work([jobs.clone(), jobs].concat());
-    assert_eq!(proposals.len(), 2);
-    let calls: Vec<_> = proposals.iter().flat_map(|p| bench.fold(p.kind, p.body.to_vec())).collect();
+    let proposals = bench.work(jobs);
+    // as a producer does that was made anew before the log had answered the old one
+    let calls: Vec<_> = [&proposals[..], &proposals[..]].concat().iter().flat_map(|p| bench.fold(p.kind, p.body.to_vec())).collect();
     assert_eq!(calls.iter().map(|j| j.kind).collect::<Vec<_>>(), [job::CALL]);
+}
+
+#[test]
+fn timers_that_fire_late_all_at_once_propose_once() {
+    for dispatch in [dispatch(), Dispatch { variables: Some(value::to_proto(&Value::object([]))), ..dispatch() }] {
+        let mut bench = Bench::new();
+        let mut jobs = bench.fold(kind::DISPATCH, dispatch.encode_to_vec());
+        let id = entity::dispatch_id(WORKSPACE, &[1; 16]);
+        // the partition was behind for 20 s: each firing is at its due, and the next one is due already
+        let late = T0.plus(Span::from_secs(20));
+        let limit = Fireable { plain: late, absent: late, proven: late, before: None };
+        loop {
+            let due = bench.entities[&id].as_ref().and_then(|e| e.wakeups().plain).unwrap();
+            let mut fold = Fold::new(due, Position { offset: 9, index: 0 }, &mut bench.entities);
+            if !bench.processor.fire(&mut fold, &id, limit).unwrap() {
+                break;
+            }
+            jobs.extend(fold.jobs().to_vec());
+        }
+        assert_eq!(jobs.iter().map(|j| j.kind).collect::<Vec<_>>(), [job::RENDER; 4]);
+        let proposals = bench.work(jobs.clone());
+        assert_eq!(proposals.len(), 1);
+        // the attempt is folded behind a timer that was due before it, and its answer comes after both
+        let attempt = bench.fold(kind::ATTEMPT, proposals[0].body.to_vec());
+        let kinds: Vec<_> = bench.work([&jobs[3..], &attempt[..]].concat()).iter().map(|p| p.kind).collect();
+        assert!(!kinds.contains(&kind::ATTEMPT), "{kinds:?}");
+    }
 }
 
 #[test]
@@ -342,6 +369,54 @@ fn a_failing_provider_is_left_alone_and_what_waited_comes_back() {
     assert_eq!(bench.mailbox.0.lock().unwrap().len(), 8, "then its circuit is open");
     assert_eq!(proposals.iter().filter(|p| p.kind == kind::OUTCOME).count(), 8);
     assert_eq!(bench.calls.outcomes(), BTreeMap::from([(("mail".to_owned(), Outcome::Transient), 8)]));
+}
+
+/// What the timer of the dispatch starts, again and again until it has ended.
+fn outlive(bench: &mut Bench) {
+    let id = entity::dispatch_id(WORKSPACE, &[1; 16]);
+    while bench.phase() != DispatchPhase::Unknown {
+        bench.now = bench.entities[&id].as_ref().and_then(|e| e.wakeups().plain).unwrap();
+        let limit = Fireable { plain: bench.now, absent: bench.now, proven: bench.now, before: None };
+        let mut fold = Fold::new(bench.now, Position { offset: 9, index: 0 }, &mut bench.entities);
+        assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(true));
+        let jobs = fold.jobs().to_vec();
+        assert_eq!(bench.work(jobs), []);
+    }
+}
+
+#[test]
+fn what_nobody_knows_is_counted_once_whoever_called() {
+    let counted = |bench: &Bench| bench.calls.outcomes().get(&("mail".to_owned(), Outcome::Unknown)).copied();
+    let change = |bench: &mut Bench, to: fn(&mut DispatchState)| match bench.entities.get_mut(&entity::dispatch_id(WORKSPACE, &[1; 16])) {
+        Some(Some(SenderEntity::Dispatch(state))) => to(state),
+        other => panic!("{other:?}"),
+    };
+    // Its process was killed in the call: the fold alone decides.
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+    let attempt = bench.work(jobs).remove(0);
+    bench.fold(attempt.kind, attempt.body.to_vec());
+    change(&mut bench, |state| state.leader = 7);
+    outlive(&mut bench);
+    assert_eq!(counted(&bench), Some(1));
+
+    // Its call heard nothing, and nothing else did: by the call at once, and by the fold once the doubt has ended.
+    for (asks, at_first) in [(false, DispatchPhase::Unknown), (true, DispatchPhase::InDoubt)] {
+        let mut bench = Bench::new();
+        bench.mailbox.1.lock().unwrap().push(ProviderOutcome::other(Outcome::Unknown, "no answer"));
+        let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());
+        let attempt = bench.work(jobs).remove(0);
+        let calls = bench.fold(attempt.kind, attempt.body.to_vec());
+        if asks {
+            change(&mut bench, |state| state.promise.as_mut().unwrap().lookup = true);
+        }
+        let outcome = bench.work(calls).remove(0);
+        let told = bench.fold(outcome.kind, outcome.body.to_vec());
+        assert_eq!(bench.work(told), []);
+        assert_eq!(bench.phase(), at_first);
+        outlive(&mut bench);
+        assert_eq!(counted(&bench), Some(1));
+    }
 }
 
 #[test]

@@ -16,3 +16,9 @@ async fn nothing_is_lost_or_doubled_over_memory() {
     let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
     story::story(Arc::new(log), Arc::new(MemoryStore::new()), "t.".into()).await;
 }
+
+#[tokio::test]
+async fn what_jobs_bring_together_is_one_frame() {
+    let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
+    story::together(Arc::new(log), Arc::new(MemoryStore::new()), "t.".into()).await;
+}

@@ -12,15 +12,16 @@ use bytes::Bytes;
 use waypost_codec::frame::Frame;
 use waypost_runtime::{
     Config, Entity, Machine, RoleMachine,
-    driver::{Driver, Exit, Handle, NoJobs, Ports, SchemaIds, Settings},
+    driver::{Driver, Exit, Handle, Jobs, NoJobs, Ports, SchemaIds, Settings},
     host::{OsEntropy, SystemClock},
     install::{InitSettings, InstallRecord, doctor, init, load_install},
     ports::{Append, ClaimReply, Clock, Log, Offset, Store, Token},
+    processor::{Job, Proposal},
     progress::{Directory, Speaker},
 };
 use waypost_types::{PartitionId, Role, Span};
 
-use super::toy::{Counter, TOPIC, Toy, W, counter_id, record};
+use super::toy::{Counter, LAST, OUTCOME, TOPIC, Toy, W, counter_id, record};
 
 const KEYS: u64 = 7;
 
@@ -42,6 +43,17 @@ struct Rig {
     prefix: String,
     record: InstallRecord,
     directory: Arc<Directory>,
+    jobs: Arc<dyn Jobs>,
+}
+
+/// Answers for every job of a toy.
+struct Answering;
+
+#[async_trait]
+impl Jobs for Answering {
+    async fn run(&self, _: PartitionId, job: Job) -> Vec<Proposal> {
+        if job.kind == LAST { Vec::new() } else { vec![Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new() }] }
+    }
 }
 
 type Running = (Handle, tokio::task::JoinHandle<Exit>);
@@ -66,7 +78,7 @@ impl Rig {
             log: Arc::clone(&self.log),
             store: Arc::clone(&self.store),
             clock: Arc::new(SystemClock),
-            jobs: Arc::new(NoJobs),
+            jobs: Arc::clone(&self.jobs),
             schemas: Arc::new(Moody::default()),
             directory: Arc::clone(&self.directory),
             speaker: Arc::new(Speaker::new(&self.prefix, format!("127.0.0.1:{}", 9_000 + role.number()))),
@@ -174,7 +186,7 @@ pub(crate) async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Stri
     assert!(findings.iter().all(|f| !f.refuses()), "{findings:?}");
 
     let directory = Directory::follow(Arc::clone(&log), &prefix);
-    let rig = Rig { log, store, prefix, record: first.record, directory };
+    let rig = Rig { log, store, prefix, record: first.record, directory, jobs: Arc::new(NoJobs) };
     let roles = [Role::Identity, Role::Segmenter, Role::Orchestrator];
     let mut running: Vec<Running> = roles.map(|role| rig.start(role)).into();
     rig.say(0, 100).await;
@@ -217,7 +229,7 @@ pub(crate) async fn duel(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Strin
     let settings = InitSettings::new(prefix.clone(), 4, 1);
     let record = init(&*log, &*store, &mut OsEntropy, &settings).await.expect("initialised").record;
     let directory = Directory::follow(Arc::clone(&log), &prefix);
-    let rig = Rig { log, store, prefix, record, directory };
+    let rig = Rig { log, store, prefix, record, directory, jobs: Arc::new(NoJobs) };
     let running: Vec<Running> = [Role::Identity, Role::Segmenter, Role::Orchestrator].map(|role| rig.start(role)).into();
     let mut said = 20;
     rig.say(0, said).await;
@@ -243,4 +255,35 @@ pub(crate) async fn duel(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Strin
         handle.drain().await;
         assert_eq!(task.await.expect("no panic"), Exit::Drained);
     }
+}
+
+/// What many jobs bring at once is appended at once.
+#[allow(dead_code, reason = "the same over every adapter")]
+pub(crate) async fn together(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: String) {
+    const JOBS: usize = 50;
+    let installed = init(&*log, &*store, &mut OsEntropy, &InitSettings::new(prefix.clone(), 4, 1)).await.expect("initialised").record;
+    let directory = Directory::follow(Arc::clone(&log), &prefix);
+    let rig = Rig { log, store, prefix, record: installed, directory, jobs: Arc::new(Answering) };
+    let (handle, task) = rig.start(Role::Identity);
+    let index = rig.record.layout().partition(W, b"key");
+    patiently(async || handle.read(index, counter_id(b"key")).await).await;
+    let topic = format!("{}wp1.identity", rig.prefix);
+    let asking = vec![record(b"key", SystemClock.now(), Bytes::from_static(b"j")); JOBS];
+    let producer = rig.log.producer().expect("a producer");
+    let payload = Frame::unsourced(asking).encode();
+    producer.append(Append { topic: topic.clone(), partition: index, key: None, headers: Vec::new(), payload }).await.expect("appended");
+    let outcomes = patiently(async || {
+        let mut tail = rig.log.tail(&topic, index, 0).await.expect("a tail");
+        let mut frames = Vec::new();
+        while let Some(delivery) = tail.next().await.expect("readable") {
+            let frame = Frame::decode(delivery.payload).expect("a frame");
+            let records = frame.sections.iter().flat_map(|section| &section.records);
+            frames.push(records.filter(|record| record.kind == OUTCOME).count());
+        }
+        frames.retain(|outcomes| *outcomes > 0);
+        (frames.iter().sum::<usize>() >= JOBS).then_some(frames)
+    });
+    assert_eq!(outcomes.await, [JOBS], "in one frame");
+    handle.drain().await;
+    assert_eq!(task.await.expect("no panic"), Exit::Drained);
 }
