@@ -1,5 +1,5 @@
 //! Drain (PROTOCOL §10.5): a merge brings a state faster than what its identifiers had sent by their old
-//! road. Until each of them has said that nothing of it is left, what rests on something not having
+//! road. Until each of them has settled here by the new one, what rests on something not having
 //! happened waits; 15 minutes at most.
 
 use bytes::Bytes;
@@ -30,8 +30,12 @@ pub fn begin<'n>(profile: &mut impl Draining, nodes: impl IntoIterator<Item = &'
     }
 }
 
-/// A node's `flush` or `settled` has been folded: all it had sent before has been.
-pub fn heard(profile: &mut impl Draining, node: &Bytes) {
+/// A node's `settled` has been folded. If it came straight, all the node ever sent by other roads has been folded here,
+/// and watermarks tell of the rest; by a detour (`via`) it says nothing of what follows on that road.
+pub fn settled(profile: &mut impl Draining, node: &Bytes, via: u32) {
+    if via > 0 {
+        return;
+    }
     let (draining, since) = profile.draining_mut();
     if let Ok(at) = draining.binary_search(node) {
         draining.remove(at);
@@ -93,13 +97,14 @@ mod tests {
         assert_eq!((ends(&profile), profile.draining_since), (None, 0), "nobody to wait for");
         begin(&mut profile, &[node(3), node(1), node(3)], at(5));
         assert_eq!((profile.draining.clone(), ends(&profile)), (vec![node(1), node(3)], Some(at(5).plus(LONGEST))));
-        heard(&mut profile, &node(2));
-        heard(&mut profile, &node(3));
+        settled(&mut profile, &node(2), 0);
+        settled(&mut profile, &node(1), 1);
+        settled(&mut profile, &node(3), 0);
         assert_eq!(profile.draining, [node(1)]);
         begin(&mut profile, &[node(4)], at(9));
         assert_eq!(ends(&profile), Some(at(9).plus(LONGEST)), "another merge, another quarter of an hour");
-        heard(&mut profile, &node(4));
-        heard(&mut profile, &node(1));
+        settled(&mut profile, &node(4), 0);
+        settled(&mut profile, &node(1), 0);
         assert_eq!(profile, SegmentProfile::default());
     }
 

@@ -84,7 +84,7 @@ impl OrchestratorProcessor {
             }
             Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
             Some(Body::Settled(_)) => {
-                drain::heard(&mut profile.0, &item.node);
+                drain::settled(&mut profile.0, &item.node, record.via);
                 Input::Delta(delta.unwrap_or(&nothing))
             }
             Some(Body::Erase(_)) => return Err(malformed("an erase that the segmenter has not carried out")),
@@ -280,7 +280,6 @@ fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result
     let Some(identifier) = identifier_of(&node) else { return Err(malformed("a flush without node")) };
     let mut profile = fold.get(id).cloned().unwrap_or_default();
     profile.saw(&node);
-    drain::heard(&mut profile.0, &node);
     fold.put(id, profile);
     let body = Flushed { node, at: record.key.clone(), flush_no };
     to_inbox(fold, Role::Identity, record, identifier, kind::FLUSHED, body.encode_to_vec());

@@ -90,7 +90,7 @@ impl SegmenterProcessor {
             }
             Some(Body::Settled(_)) => {
                 segment::seen(&mut profile.0, &item.node, fold.now());
-                drain::heard(&mut profile.0, &item.node);
+                drain::settled(&mut profile.0, &item.node, record.via);
                 Outcome::default()
             }
             Some(Body::Erase(erase)) => {
@@ -288,7 +288,6 @@ fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result
     let flush = decode::<Flush>(&record.body)?;
     let mut profile = fold.get(id).cloned().unwrap_or_default();
     segment::seen(&mut profile.0, &flush.node, fold.now());
-    drain::heard(&mut profile.0, &flush.node);
     to_journey(fold, Origin::of(record), kind::JOURNEY_FLUSH, &flush);
     fold.put(id, profile);
     Ok(())

@@ -45,10 +45,8 @@ pub fn merge_done(state: &mut IdentifierState, here: &Here, done: &MergeDone) ->
     let target = profile(&done.at)?;
     let at = nodes::at(state, &done.node)?;
     let node = &mut state.generations[at];
-    if node.holding {
-        node.told = true;
-    }
     if node.gone || node.holding {
+        // What settles when the hold ends brings the next word.
         return Ok(Vec::new());
     }
     if node.route == target {
@@ -75,13 +73,11 @@ pub fn flushed(state: &mut IdentifierState, here: &Here, flushed: &Flushed) -> R
     Ok(end_hold(state, here, at))
 }
 
-/// What waits goes out. A profile that asked for this node meanwhile drains until it hears of it: what settles
-/// follows the road there, and brings the next word about where it ends.
+/// What waits goes out, and what settles behind it: by the new road it ends a drain, by the old one it brings the next
+/// word about where that ends.
 fn end_hold(state: &mut IdentifierState, here: &Here, at: usize) -> Vec<Effect> {
     let mut effects = release(state, at);
-    if std::mem::take(&mut state.generations[at].told) {
-        effects.extend(settle(state, here, at));
-    }
+    effects.extend(settle(state, here, at));
     effects
 }
 

@@ -554,7 +554,7 @@ fn what_time_may_change_waits_while_the_profile_drains() {
     assert_eq!(flips, Some(Timer::Flips(at(5 + 7 * 86_400_000))));
     drain::begin(&mut profile, &[node()], at(9));
     assert_eq!(next_timer(&profile), Some(Timer::DrainEnds(at(9).plus(drain::LONGEST))));
-    drain::heard(&mut profile, &node());
+    drain::settled(&mut profile, &node(), 0);
     assert_eq!(next_timer(&profile), flips);
 }
 

@@ -46,9 +46,6 @@ pub struct Node {
     /// It has sent an item, or holds its first.
     #[prost(bool, tag = "12")]
     pub sent: bool,
-    /// While it held, another profile told that it has the state: it still has to hear of this node.
-    #[prost(bool, tag = "13")]
-    pub told: bool,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeenId {
@@ -95,7 +92,7 @@ pub struct SegmentProfile {
     /// Events folded so far; explain and checks.
     #[prost(uint64, tag = "9")]
     pub events: u64,
-    /// Nodes of an imported half whose `flush` or `settled` has not been folded; absent timers wait for
+    /// Nodes of an imported half whose `settled` has not come straight here; absent timers wait for
     /// them, 15 min at most.
     #[prost(bytes = "bytes", repeated, tag = "10")]
     pub draining: ::prost::alloc::vec::Vec<::prost::bytes::Bytes>,

@@ -10,7 +10,7 @@ use waypost_codec::{
 };
 use waypost_types::{PartitionId, Position, Role, Timestamp};
 
-use super::{Partitions, Wrong, overflows};
+use super::{Partitions, Wrong};
 use crate::{
     naive::{Accepted, Out},
     world::World,
@@ -52,9 +52,9 @@ pub(super) fn acknowledged(folded: &Partitions) -> BTreeMap<[u8; 16], Timestamp>
 
 /// No send is decided for what an order ended that stands before it in the log of the same profile; and none against
 /// an order that was acknowledged before the timer was due, unless it was under way to the other half of a person
-/// whose halves had not met, or one whose hold was given up: its old road goes on behind the flush that drains it.
+/// whose halves had not met.
 pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result<(), Wrong> {
-    let (times, given_up) = (acknowledged(folded), overflows::given_up(folded));
+    let times = acknowledged(folded);
     let mut orders: BTreeMap<Bytes, Vec<Order>> = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         for accepted in &meaning.accepted {
@@ -63,9 +63,6 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
             {
                 let acknowledged = times.get(&accepted.record.id).copied().unwrap_or(accepted.appended);
                 let node = node_of(accepted).unwrap_or_default();
-                if accepted.record.via > 0 && given_up.contains(&node) {
-                    continue;
-                }
                 let order = Order { acknowledged, event_time: event.event_time, node, travelled: accepted.record.via > 0 };
                 orders.entry(accepted.record.key.clone()).or_default().push(order);
             }

@@ -194,7 +194,11 @@ impl Model {
     }
 
     /// An event is folded in a state that holds exactly those of its node before it.
-    fn fold(&mut self, stage: usize, x: &Bytes, item: &SegmentItem) -> Result<(), Wrong> {
+    fn fold(&mut self, stage: usize, x: &Bytes, item: &SegmentItem, passed: bool) -> Result<(), Wrong> {
+        let settled = matches!(item.body, Some(Body::Settled(_))) && !passed;
+        if settled && self.on_a_detour(x, &item.node) {
+            return Err(format!("stage {stage} waits no longer for a node that has an event on a detour"));
+        }
         let profile = self.profiles[stage].entry(x.clone()).or_default();
         profile.ids.insert(item.node.clone());
         match &item.body {
@@ -207,10 +211,21 @@ impl Model {
                 }
                 *before += 1;
             }
-            Some(Body::Settled(settled)) => drop(profile.draining.remove(&settled.node)),
+            Some(Body::Settled(_)) if settled => drop(profile.draining.remove(&item.node)),
             _ => {}
         }
         Ok(())
+    }
+
+    /// Whether an event of the node is under way otherwise than straight to this profile. What waits to be passed on
+    /// at the profile's own second stage is behind its state, which moves before it.
+    fn on_a_detour(&self, x: &Bytes, node: &Bytes) -> bool {
+        let of_node = |item: &SegmentItem| item.node == *node && matches!(item.body, Some(Body::Event(_)));
+        self.channels.values().flatten().any(|(key, message)| match message {
+            M::Item { item, passed } => of_node(item) && (*passed || key != x),
+            M::Pass(inner) => matches!(&**inner, M::Item { item, .. } if of_node(item)) && key != x,
+            _ => false,
+        })
     }
 
     fn segmenter(&mut self, place: Place, x: &Bytes, message: Message) -> Result<(), Wrong> {
@@ -252,11 +267,11 @@ impl Model {
                 self.profiles[0].insert(x.clone(), Profile { erased: true, ..Profile::default() });
             }
             M::Item { item, passed } => {
-                self.fold(0, x, &item)?;
+                self.fold(0, x, &item, passed)?;
                 self.send(place, 2, x, M::Item { item, passed });
             }
             M::Flush(flush) => {
-                self.profiles[0].entry(x.clone()).or_default().draining.remove(&flush.node);
+                self.profiles[0].entry(x.clone()).or_default();
                 self.send(place, 2, x, M::Flush(flush));
             }
             M::Begin { begin, .. } => {
@@ -276,13 +291,13 @@ impl Model {
     fn orchestrator(&mut self, place: Place, x: &Bytes, message: Message) -> Result<(), Wrong> {
         match message {
             M::Item { item, passed } => {
-                self.fold(1, x, &item)?;
+                self.fold(1, x, &item, passed)?;
                 if passed {
                     self.tell_node(place, &item.node, M::Done(MergeDone { node: item.node.clone(), at: x.clone() }));
                 }
             }
             M::Flush(flush) => {
-                self.profiles[1].entry(x.clone()).or_default().draining.remove(&flush.node);
+                self.profiles[1].entry(x.clone()).or_default();
                 let flushed = Flushed { node: flush.node.clone(), at: x.clone(), flush_no: flush.flush_no };
                 self.tell_node(place, &flush.node, M::Flushed(flushed));
             }

@@ -132,7 +132,7 @@ fn a_hold_ends_when_its_flush_has_passed() {
             ("event 3", "event 3 of 1 > A"),
             ("done 1 A", "settled of 1 > A"),
             ("done 1 B", "flush 2 of 1 > A"),
-            ("flushed 1 B 2", ""),
+            ("flushed 1 B 2", "settled of 1 > B"),
             ("event 4", "event 4 of 1 > B"),
         ],
     );
@@ -149,11 +149,11 @@ fn a_full_hold_is_given_up_in_order_on_the_old_road() {
             ("done 1 A", "flush 1 of 1 > 1"),
             ("event 2", ""),
             ("event 3", ""),
-            ("event 4", "event 2 of 1 > 1, event 3 of 1 > 1, event 4 of 1 > 1"),
+            ("event 4", "event 2 of 1 > 1, event 3 of 1 > 1, event 4 of 1 > 1, settled of 1 > 1"),
             ("flushed 1 A 1", ""),
             ("event 5", "event 5 of 1 > 1"),
             ("done 1 A", "flush 3 of 1 > 1"),
-            ("flushed 1 A 3", ""),
+            ("flushed 1 A 3", "settled of 1 > A"),
             ("event 6", "event 6 of 1 > A"),
         ],
     );
@@ -161,7 +161,7 @@ fn a_full_hold_is_given_up_in_order_on_the_old_road() {
     check(
         bytes,
         Rules::default(),
-        &[("event 1", "event 1 first of 1 > 1"), ("done 1 A", "flush 1 of 1 > 1"), ("event 2", "event 2 of 1 > 1")],
+        &[("event 1", "event 1 first of 1 > 1"), ("done 1 A", "flush 1 of 1 > 1"), ("event 2", "event 2 of 1 > 1, settled of 1 > 1")],
     );
 }
 
@@ -181,7 +181,7 @@ fn a_hold_that_takes_too_long_is_given_up() {
     );
     assert_eq!(held_since(&cookie.state), Some(Timestamp::from_millis(5)), "the log time of event 2");
     let mut cookie = cookie;
-    assert_eq!(cookie.fold("late"), "event 2 of 1 > 1, event 3 of 1 > 1");
+    assert_eq!(cookie.fold("late"), "event 2 of 1 > 1, event 3 of 1 > 1, settled of 1 > 1");
     assert_eq!(cookie.fold("flushed 1 A 1"), "");
     assert_eq!(cookie.fold("event 4"), "event 4 of 1 > 1");
 }
@@ -229,7 +229,7 @@ fn a_detached_identifier_begins_anew_and_its_old_node_stays_a_road() {
             ("detach", ""),
             ("event 3", "event 3 first of 2 > 2"),
             ("receipt 1", ""),
-            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A"),
+            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A, settled of 1 > A"),
             ("receipt 1", "receipt of 1 > A"),
             ("receipt 2", "receipt of 2 > 2"),
             ("done 1 B", "flush 2 of 1 > A"),
@@ -274,7 +274,7 @@ fn switched_off_rules_are_off() {
             ("event 1", "event 1 first of 1 > 1"),
             ("done 1 A", "flush 1 of 1 > 1"),
             ("event 2", "event 2 of 1 > 1"),
-            ("flushed 1 A 1", ""),
+            ("flushed 1 A 1", "settled of 1 > A"),
             ("event 3", "event 3 of 1 > A"),
         ],
     );

@@ -35,10 +35,10 @@ fn what_rests_on_absence_waits_until_everybody_has_answered() {
     let mut ana = draining(&shop(CART));
     ana.play("62m .");
     assert_eq!(ana.sent(), Vec::<&str>::new());
-    drain::heard(&mut ana.state, &node(2));
+    drain::settled(&mut ana.state, &node(2), 0);
     ana.play("63m .");
     assert_eq!(ana.sent(), Vec::<&str>::new());
-    drain::heard(&mut ana.state, &node(1));
+    drain::settled(&mut ana.state, &node(1), 0);
     ana.play("64m .");
     assert_eq!((ana.sent(), ana.state.draining_since), (vec!["remind"], 0));
 }
@@ -48,7 +48,7 @@ fn a_stop_that_took_the_old_road_beats_the_send() {
     let mut ana = draining(&shop(CART));
     ana.play("62m event Order Completed order_id=o1 ago=5m");
     for n in [1, 2] {
-        drain::heard(&mut ana.state, &node(n));
+        drain::settled(&mut ana.state, &node(n), 0);
     }
     ana.play("100h .");
     assert_eq!((ana.exits(), ana.sent()), (vec!["GOAL"], vec![]));
@@ -57,7 +57,7 @@ fn a_stop_that_took_the_old_road_beats_the_send() {
 #[test]
 fn who_does_not_answer_is_waited_for_fifteen_minutes_and_the_trail_says_so() {
     let mut ana = draining(&shop(CART));
-    drain::heard(&mut ana.state, &node(2));
+    drain::settled(&mut ana.state, &node(2), 0);
     ana.play("70m .");
     assert_eq!(ana.told[2..], ["65m DRAINED TIMED_OUT", "65m SENT cart remind"]);
     let drained = ana.state.trail.iter().find(|t| t.what == "DRAINED").unwrap();
