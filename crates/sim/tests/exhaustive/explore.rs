@@ -16,8 +16,26 @@ use crate::{
     scenarios::{START, Scenario},
 };
 
-/// Explores all of it; how many states there were, or what went wrong and on which way.
-pub(crate) fn explore(scenario: &Scenario, placement: &Placement) -> Result<usize, String> {
+/// How much of what comes to the same is explored.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Orders {
+    /// Every order.
+    All,
+    /// An orchestrator's partition has one source, so that what arrives there arrives in one order, whatever happens
+    /// elsewhere: it is delivered at once, unless its timers may still fire before or after it.
+    Told,
+}
+
+/// What there was.
+pub(crate) struct Explored {
+    /// How many states.
+    pub(crate) states: usize,
+    /// Those in which nothing is under way.
+    pub(crate) at_rest: BTreeSet<u128>,
+}
+
+/// Explores all of it; what there was, or what went wrong and on which way.
+pub(crate) fn explore(scenario: &Scenario, placement: &Placement, orders: Orders) -> Result<Explored, String> {
     let logic = Logic::new(&scenario.hashes(), placement);
     let mut start = Line::default();
     for record in scenario.records() {
@@ -25,11 +43,13 @@ pub(crate) fn explore(scenario: &Scenario, placement: &Placement) -> Result<usiz
     }
     let mut seen = HashSet::from([start.hash()]);
     let mut open: Vec<(Line, Vec<String>)> = vec![(start, Vec::new())];
+    let mut resting = BTreeSet::new();
     while let Some((line, way)) = open.pop() {
         if line.channels.is_empty() {
             at_rest(scenario, &line).map_err(|wrong| told(&way, &wrong))?;
+            resting.insert(line.hash());
         }
-        for step in steps(scenario, &line) {
+        for step in steps(scenario, &line, orders) {
             let mut next = line.clone();
             let mut way = way.clone();
             way.push(step.told(&line));
@@ -39,7 +59,7 @@ pub(crate) fn explore(scenario: &Scenario, placement: &Placement) -> Result<usiz
             }
         }
     }
-    Ok(seen.len())
+    Ok(Explored { states: seen.len(), at_rest: resting })
 }
 
 fn told(way: &[String], wrong: &str) -> String {
@@ -64,7 +84,14 @@ impl Step {
     }
 }
 
-fn steps(scenario: &Scenario, line: &Line) -> Vec<Step> {
+fn steps(scenario: &Scenario, line: &Line, orders: Orders) -> Vec<Step> {
+    let still = line.fired || !scenario.timers;
+    if let Some(channel) = line.channels.keys().find(|(_, (role, _))| *role == Role::Orchestrator)
+        && still
+        && orders == Orders::Told
+    {
+        return vec![Step::Deliver(*channel)];
+    }
     let mut steps: Vec<Step> = line.channels.keys().map(|channel| Step::Deliver(*channel)).collect();
     if scenario.timers && !line.fired {
         steps.extend([Step::Fire(0), Step::Fire(1)]);
