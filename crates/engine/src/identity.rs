@@ -4,8 +4,9 @@
 //! have to do goes out as an [`Effect`].
 
 use bytes::Bytes;
+use prost::Message as _;
 use waypost_codec::{
-    inbox::{Flush, IdentityEvent, Link, MergeBegin, SegmentItem, Shared, segment_item::Body},
+    inbox::{Event, Flush, IdentityEvent, Link, MergeBegin, SegmentItem, Shared, segment_item::Body},
     state::IdentifierState,
 };
 use waypost_types::{Layout, Position, Timestamp};
@@ -111,6 +112,9 @@ pub enum IdentityError {
     /// It names a life of this identifier that there never was, or that was erased long ago.
     #[error("no such node at this identifier")]
     UnknownNode,
+    /// It is a stop for a life of this identifier that is over, and there is no later one that it could stop.
+    #[error("a stop for a profile that was erased or has expired, and nobody has come since under its identifier")]
+    GoneNode,
 }
 
 /// An event at its identifier: dropped if its id was seen, else sent to the node's profile, and the other
@@ -122,7 +126,12 @@ pub fn event(state: &mut IdentifierState, here: &Here, event: &IdentityEvent) ->
         return Err(IdentityError::Malformed("a profile without generation"));
     }
     // Looked for before the window is touched, so that a refused record leaves no trace.
-    let at = if by_generation { nodes::known(state, primary)? } else { nodes::current(state, here, primary)? };
+    let named = if by_generation { nodes::known(state, primary) } else { nodes::current(state, here, primary) };
+    let is_over = match &named {
+        Ok(at) => state.generations[*at].gone,
+        Err(error) => *error == IdentityError::UnknownNode,
+    };
+    let at = if event.by_profile && is_over && is_stop(event) { nodes::last_live(state).ok_or(IdentityError::GoneNode)? } else { named? };
     if state.generations[at].gone || here.rules.window && !window::admit(&mut state.seen, here.now, &here.record, here.limits.seen) {
         return Ok(Vec::new());
     }
@@ -130,6 +139,12 @@ pub fn event(state: &mut IdentifierState, here: &Here, event: &IdentityEvent) ->
     let mut effects = road::route(state, here, at, Body::Event(event.event.clone()));
     effects.extend(links::of_event(&mut state.generations[at], here, &event.identifiers)?);
     Ok(effects)
+}
+
+/// Whether its sender wants no more messages. Who has gone may still press the link in an old one: the stop is meant for
+/// whoever is written to under that identifier now.
+fn is_stop(event: &IdentityEvent) -> bool {
+    Event::decode(event.event.clone()).is_ok_and(|event| event.name == "Unsubscribed")
 }
 
 // === impl Rules ===

@@ -168,6 +168,7 @@ fn poison(error: &IdentityError) -> Poison {
     let reason = match error {
         IdentityError::Malformed(_) => "DECODE_FAILED",
         IdentityError::UnknownNode => "UNKNOWN_PROFILE",
+        IdentityError::GoneNode => "PROFILE_GONE",
     };
     Poison { reason, detail: error.to_string() }
 }

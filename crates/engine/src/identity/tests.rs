@@ -2,7 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-use waypost_codec::inbox::{Erase, NodeRef, Receipt};
+use prost::Message as _;
+use waypost_codec::inbox::{Erase, EraseNode, Event, NodeRef, Receipt};
 use waypost_types::{IdentifierClass, Node};
 
 use super::*;
@@ -273,6 +274,40 @@ fn receipts_and_callbacks_follow_the_route_of_the_life_they_name() {
     assert!(matches!(&event(state, &here, &callback).unwrap()[..], [Effect::Item { profile: to, .. }] if *to == profile));
     let stranger = Receipt { profile: Bytes::from_static(&[2; 31]), ..Receipt::default() };
     assert_eq!(receipt(state, &here, &stranger), Err(IdentityError::UnknownNode));
+}
+
+#[test]
+fn a_stop_for_a_life_that_is_over_reaches_the_next_one_or_is_refused() {
+    let mut world = World::default();
+    let email = id(Email, 1);
+    world.event(std::slice::from_ref(&email));
+    let first = world.items[0].0.clone();
+    let link = |name: &str| IdentityEvent {
+        identifiers: vec![nodes::reference(&nodes::stored(&first).unwrap())],
+        event: Event { name: name.to_owned(), ..Event::default() }.encode_to_vec().into(),
+        by_profile: true,
+    };
+    let here = world.here();
+    let state = world.states.get_mut(&email.hash).unwrap();
+    erase_node(state, &EraseNode { node: first.clone() }).unwrap();
+    let before = state.clone();
+    assert_eq!(event(state, &here, &link("Unsubscribed")), Err(IdentityError::GoneNode), "nobody is left: somebody must hear of it");
+    assert_eq!(*state, before, "no trace of it, so that it may be put back");
+    assert_eq!(event(state, &here, &link("Message Opened")), Ok(Vec::new()), "what stops nothing falls");
+
+    world.event(std::slice::from_ref(&email));
+    let second = world.items.last().unwrap().0.clone();
+    assert_ne!(second, first);
+    let here = world.here();
+    let state = world.states.get_mut(&email.hash).unwrap();
+    let effects = event(state, &here, &link("Unsubscribed")).unwrap();
+    assert!(matches!(&effects[..], [Effect::Item { profile, .. }] if *profile == second), "{effects:?}");
+    assert_eq!(event(state, &here, &link("Message Opened")), Ok(Vec::new()), "was not theirs");
+    // The first life is so long ago that it was forgotten.
+    state.generations.remove(0);
+    let again = Here { record: [99; 16], ..here };
+    let effects = event(state, &again, &link("Unsubscribed")).unwrap();
+    assert!(matches!(&effects[..], [Effect::Item { profile, .. }] if *profile == second), "{effects:?}");
 }
 
 #[test]
