@@ -6,6 +6,7 @@ use bytes::Bytes;
 use serde_json::{Value as Json, json};
 
 use crate::{
+    http::Request,
     public::Event,
     shop::{Shop, said, vase},
     stack::visit,
@@ -40,7 +41,9 @@ fn a_letter_of_a_schema_that_comes_late_is_put_back_once() {
     let written = shop.registry.event(&event);
     let id = shop.registry.next_id();
     let payload: Bytes = [&[0][..], &id.to_be_bytes(), &written[5..]].concat().into();
-    shop.events().write([payload.clone()]);
+    // `reason` is what a letter says too
+    let headers = [("trace", "t-1"), ("reason", "theirs"), ("trace", "t-2")];
+    shop.events().write_at(5, "ahead's key", &headers, payload.clone());
     let letter = id_of(shop, &payload);
     let found = listed(shop, &["--reason", "SCHEMA_UNKNOWN", "--source", "kafka"], &letter).expect("it is listed");
     assert_eq!((found["door"].as_str(), found["bytes"].as_u64()), (Some("kafka"), Some(payload.len() as u64)), "{found}");
@@ -80,6 +83,12 @@ fn a_letter_of_a_schema_that_comes_late_is_put_back_once() {
     // once more on purpose: folded once all the same, because the message id is the event's own
     let again = shop.tell(&["deadletter", "redrive", &letter, "--again"]);
     assert!(again.contains("1 of 1 put back"), "{again}");
+    // each time to where it lay, with its key and with its own headers alone
+    let events = shop.topic("waypost.events.v1").rows(5, 0);
+    let copies: Vec<_> = events.iter().filter(|event| event.payload == payload).collect();
+    assert_eq!(copies.len(), 3, "written, put back, put back again");
+    assert!(copies.iter().all(|copy| copy.key == copies[0].key && copy.headers == copies[0].headers), "{copies:?}");
+    assert_eq!((copies[0].key.as_deref(), copies[0].headers.len()), (Some(&b"ahead's key"[..]), 3));
     shop.mail(&address, "again k-ahead");
     assert_eq!(shop.sink.to(&address).len(), 2);
 }
@@ -108,11 +117,52 @@ fn what_cannot_be_put_back_says_what_to_do_instead() {
     assert!(ask(&["deadletter", "redrive", &letter]).contains("--again"));
     // a caller over HTTP was told at once
     let body = json!({"event": "Nobody's", "properties": {"note": "redrive me"}}).to_string();
-    shop.request(&crate::http::Request::post("/v1/track", body.clone()).key(&shop.backend));
+    shop.request(&Request::post("/v1/track", body.clone()).key(&shop.backend));
     let letter = id_of(shop, body.as_bytes());
     let shown = shop.tell(&["deadletter", "show", &letter]);
     assert!(shown.contains("Nobody's") && shown.contains("note") && !shown.contains("redrive me"), "{shown}");
     assert!(ask(&["deadletter", "redrive", &letter]).contains("sent again there"));
     assert!(ask(&["deadletter", "redrive", "0-999999"]).contains("there is no letter 0-999999"));
     assert!(ask(&["deadletter", "show", "first"]).contains("they look like 3-1042"));
+}
+
+#[test]
+fn a_stop_for_somebody_who_has_expired_is_set_aside_or_meets_who_came_after() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let address = shop.person("expires");
+    let who = json!({"userId": "expires"});
+    shop.touch(&who, "k-expires");
+    let mail = shop.mail(&address, "remind k-expires");
+    let link = mail.header("list-unsubscribe").trim_matches(['<', '>']).to_owned();
+    let press = || {
+        let form = Request::post(&link[link.find("/u/").expect("an unsubscribe link")..], "List-Unsubscribe=One-Click");
+        assert_eq!(shop.request(&form).status, 200);
+    };
+    shop.tell(&["profile", "expire", "user_id:expires", "--yes"]);
+    shop.until("the account to be nobody's", || {
+        said(&shop.ask(&["profile", "show", "user_id:expires"])).contains("was forgotten").then_some(())
+    });
+
+    // nobody is left whom the link could stop: somebody hears of it
+    press();
+    let letter = shop.until("the stop among the letters", || {
+        let all = shop.tell_json(&["deadletter", "list", "--reason", "PROFILE_GONE"]);
+        all["letters"].as_array().unwrap().first().map(|letter| letter["id"].as_str().unwrap().to_owned())
+    });
+    let refused = shop.tell(&["deadletter", "redrive", &letter]);
+    assert!(refused.contains("1 of 1 put back"), "{refused}");
+    shop.until("the same again: still nobody", || {
+        let all = shop.tell_json(&["deadletter", "list", "--reason", "PROFILE_GONE"]);
+        (all["letters"].as_array().unwrap().len() == 2).then_some(())
+    });
+
+    // the account comes back and says yes again; the old link stops what goes to it now
+    shop.person("expires");
+    shop.touch(&who, "k-expires-2");
+    shop.mail(&address, "remind k-expires-2");
+    press();
+    shop.touch(&who, "k-expires-3");
+    let stopped = shop.decision("the stop", |row| row["key"] == "k-expires-3" && row["what"] == "STOPPED");
+    assert_eq!((stopped["step"].as_str(), stopped["reason"].as_str()), (Some("remind"), Some("CONSENT_DENIED")));
 }

@@ -216,6 +216,13 @@ impl Writer {
             RUNTIME.block_on(producer.append(append)).unwrap();
         }
     }
+
+    /// As a producer does that has a key and says more in headers.
+    pub(crate) fn write_at(&self, partition: u32, key: &'static str, headers: &[(&str, &'static str)], payload: Bytes) {
+        let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes()))).collect();
+        let append = Append { topic: self.topic.clone(), partition, key: Some(Bytes::from_static(key.as_bytes())), headers, payload };
+        RUNTIME.block_on(self.log.producer().unwrap().append(append)).unwrap();
+    }
 }
 
 // === impl Topic ===

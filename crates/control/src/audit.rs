@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use futures::future::try_join_all;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
 use tonic::{Request, metadata::MetadataMap};
@@ -132,7 +133,16 @@ impl Audit {
     /// # Errors
     /// [`ChangeError::Unavailable`]; then what it speaks of must not be done.
     pub async fn write(&self, line: Line) -> Result<Offset, ChangeError> {
-        let line = Line { at: self.clock.now().millis(), ..line };
+        let mut offsets = self.write_all(vec![line]).await?;
+        offsets.pop().ok_or_else(|| ChangeError::Unavailable("the audit topic did not answer".to_owned()))
+    }
+
+    /// Writes lines in their order; answers with their offsets when all are acknowledged.
+    ///
+    /// # Errors
+    /// [`ChangeError::Unavailable`]; then what they speak of must not be done.
+    pub(crate) async fn write_all(&self, lines: Vec<Line>) -> Result<Vec<Offset>, ChangeError> {
+        let at = self.clock.now().millis();
         let away = |why: String| ChangeError::Unavailable(format!("the audit topic takes no lines, so nothing was changed: {why}"));
         let mut current = self.producer.lock().await;
         let producer = if let Some(producer) = &*current {
@@ -140,23 +150,25 @@ impl Audit {
         } else {
             Arc::clone(current.insert(self.log.producer().map_err(|e| away(e.to_string()))?))
         };
-        // a struct of texts and numbers always has a JSON form
-        let payload = serde_json::to_vec(&line).unwrap_or_default().into();
-        let append = Append { topic: self.topic.clone(), partition: 0, key: None, headers: Vec::new(), payload };
-        let written = producer.append(append).await;
+        let appending = lines.into_iter().map(|line| {
+            // a struct of texts and numbers always has a JSON form
+            let payload = serde_json::to_vec(&Line { at, ..line }).unwrap_or_default().into();
+            producer.append(Append { topic: self.topic.clone(), partition: 0, key: None, headers: Vec::new(), payload })
+        });
+        let written = try_join_all(appending.collect::<Vec<_>>()).await;
         if written.is_err() {
             *current = None;
         }
         written.map_err(|e| away(e.to_string()))
     }
 
-    /// All lines up to the present end, with their offsets.
+    /// All lines from an offset up to the present end, with their offsets.
     ///
     /// # Errors
     /// When the topic cannot be read.
-    pub async fn lines(&self) -> Result<Vec<(Offset, Line)>, LogError> {
+    pub(crate) async fn lines(&self, from: Offset) -> Result<Vec<(Offset, Line)>, LogError> {
         let (start, _) = self.log.watermarks(&self.topic, 0).await?;
-        let mut tail = self.log.tail(&self.topic, 0, start).await?;
+        let mut tail = self.log.tail(&self.topic, 0, start.max(from)).await?;
         let mut lines = Vec::new();
         while let Some(delivery) = tail.next().await? {
             if let Ok(line) = serde_json::from_slice(&delivery.payload) {

@@ -43,6 +43,8 @@ pub(crate) struct Letter {
     pub(crate) at: i64,
     /// Only the beginning of the original is here; it had so many bytes.
     pub(crate) truncated: Option<u64>,
+    /// Where the original lies in the topic of the Kafka door.
+    pub(crate) position: Option<(u32, Offset)>,
     pub(crate) bytes: Bytes,
 }
 
@@ -77,6 +79,8 @@ impl Letter {
             (path, expected) if path.is_empty() => expected,
             (path, expected) => format!("{path}: {expected}"),
         };
+        let position =
+            header("position").split_once('/').and_then(|(partition, offset)| Some((partition.parse().ok()?, offset.parse().ok()?)));
         Self {
             id: LetterId { partition: delivery.partition, offset: delivery.offset },
             reason: header("reason"),
@@ -85,7 +89,9 @@ impl Letter {
             detail: or(header("detail"), detail),
             workspace: header("workspace").trim_start_matches(|c: char| !c.is_ascii_digit()).parse().unwrap_or(0),
             at: delivery.appended.millis(),
-            truncated: header("truncated").parse().ok(),
+            // the doors' word for it and the roles'
+            truncated: or(header("truncated"), header("cut")).parse().ok(),
+            position,
             bytes: delivery.payload,
         }
     }
@@ -168,7 +174,7 @@ impl Letters {
             Ok::<_, LogError>(letters)
         });
         let mut letters: Vec<Letter> = try_join_all(read).await?.into_iter().flatten().collect();
-        letters.sort_by_key(|letter| (std::cmp::Reverse(letter.at), letter.id));
+        letters.sort_by_key(|letter| std::cmp::Reverse((letter.at, letter.id)));
         Ok(letters)
     }
 

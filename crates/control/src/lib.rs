@@ -13,6 +13,7 @@ mod journeys;
 mod letters;
 mod lookup;
 mod names;
+mod originals;
 mod people;
 mod present;
 mod profiles;

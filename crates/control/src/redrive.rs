@@ -1,17 +1,20 @@
 //! `DeadLetterService`: what was set aside, and putting it back. The audit topic remembers what was put back, so that
 //! it happens twice only where somebody asks for it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use bytes::Bytes;
+use futures::future::try_join_all;
 use tonic::{Request, Response, Status};
+use waypost_codec::frame::Record;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService};
-use waypost_runtime::ports::{Append, Offset};
+use waypost_runtime::ports::{Append, Offset, Producer};
+use waypost_types::Role;
 
 use crate::{
     audit::{self, Act, Line},
     letters::{Letter, LetterId},
-    redriving::{Back, back},
+    originals::Originals,
+    redriving::{Back, back, cut},
     server::Control,
     status::Refusal,
 };
@@ -20,8 +23,9 @@ use crate::{
 const PAGE: usize = 100;
 /// Letters of an answer at most.
 const PAGE_MAX: usize = 1_000;
-/// The topic of the Kafka door.
-const EVENTS: &str = "waypost.events.v1";
+/// Letters whose lines are written together: so many may stand in the audit topic and not be put back, where the process ends
+/// between the two.
+const AT_ONCE: usize = 100;
 
 #[tonic::async_trait]
 impl DeadLetterService for Control {
@@ -58,22 +62,63 @@ impl DeadLetterService for Control {
             ("", reason) => self.letters.all(reason, "").await.map_err(Refusal::from)?,
             (id, _) => vec![self.letter(id).await?],
         };
-        let mut answer = Vec::new();
         // oldest first, as they came
-        for letter in letters.into_iter().rev() {
-            let outcome = self.redrive(&by, &letter, request.again, request.validate_only).await?;
-            let (record, refused) = match outcome {
-                Ok(record) => (record, String::new()),
-                Err(why) => (String::new(), why),
-            };
-            answer.push(pb::Redriven { id: letter.id.to_string(), record, refused });
+        let letters: Vec<Letter> = letters.into_iter().rev().collect();
+        let log = self.changes.log();
+        let mut redrive = Redrive {
+            control: self,
+            by,
+            again: request.again,
+            only_check: request.validate_only,
+            before: self.redrives().await?,
+            originals: Originals::new(&*log, self.changes.prefix()),
+            producer: None,
+        };
+        let mut answer = Vec::new();
+        for some in letters.chunks(AT_ONCE) {
+            for (letter, outcome) in some.iter().zip(redrive.some(some).await?) {
+                let (record, refused) = match outcome {
+                    Ok(record) => (record, String::new()),
+                    Err(why) => (String::new(), why),
+                };
+                answer.push(pb::Redriven { id: letter.id.to_string(), record, refused });
+            }
         }
         Ok(Response::new(pb::RedriveDeadLettersResponse { letters: answer }))
     }
 }
 
 /// Redrives by letter, in the order of the audit topic.
-type Redrives = BTreeMap<String, Vec<(Offset, Line)>>;
+#[derive(Default)]
+struct Redrives {
+    lines: BTreeMap<String, Vec<(Offset, Line)>>,
+    /// Up to where the topic was read.
+    next: Offset,
+}
+
+/// One request's redrives.
+struct Redrive<'a> {
+    control: &'a Control,
+    by: String,
+    again: bool,
+    only_check: bool,
+    before: Redrives,
+    originals: Originals<'a>,
+    producer: Option<Arc<dyn Producer>>,
+}
+
+/// A letter about to be put back: which one, how often it was before, and as what.
+struct Ready {
+    place: usize,
+    subject: String,
+    before: usize,
+    goes: Goes,
+}
+
+enum Goes {
+    Inbox(Role, Box<Record>),
+    Door(Append),
+}
 
 // === impl Control ===
 
@@ -88,55 +133,113 @@ impl Control {
     }
 
     async fn redrives(&self) -> Result<Redrives, Refusal> {
-        let mut redrives = Redrives::new();
-        for (offset, line) in self.audit.lines().await? {
-            if line.act == Act::Redrive {
-                redrives.entry(line.subject.clone()).or_default().push((offset, line));
-            }
-        }
+        let mut redrives = Redrives::default();
+        redrives.read_on(self).await?;
         Ok(redrives)
     }
+}
 
-    /// Puts one letter back. The inner error is a reason why not.
-    async fn redrive(&self, by: &str, letter: &Letter, again: bool, only_check: bool) -> Result<Result<String, String>, Refusal> {
-        let before = self.redrives().await?.get(&subject(letter)).map_or(0, Vec::len);
-        let done = "it was put back before: --again does it once more";
-        if before > 0 && !again {
-            return Ok(Err(done.to_owned()));
+// === impl Redrives ===
+
+impl Redrives {
+    /// Takes in what has been written since.
+    async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
+        for (offset, line) in control.audit.lines(self.next).await? {
+            self.next = offset + 1;
+            if line.act == Act::Redrive {
+                self.lines.entry(line.subject.clone()).or_default().push((offset, line));
+            }
         }
-        let back = match back(letter, before) {
-            Ok(back) => back,
-            Err(why) => return Ok(Err(why)),
-        };
-        let id = if let Back::Inbox(_, record) = &back { hex::encode(record.id) } else { String::new() };
-        if only_check {
-            return Ok(Ok(id));
-        }
-        let line = Line { record: id.clone(), ..Line::new(by, Act::Redrive, subject(letter)) };
-        let offset = self.audit.write(line).await?;
-        // Of two that were about to do the same the one whose line comes first does it.
-        let lines = self.redrives().await?.remove(&subject(letter)).unwrap_or_default();
-        if lines.get(before).is_none_or(|(first, _)| *first != offset) {
-            return Ok(Err("somebody else puts it back at this moment".to_owned()));
-        }
-        match back {
-            Back::Inbox(role, record) => self.door.append(vec![(role, *record)]).await?,
-            Back::Door => self.to_door(letter).await?,
-        }
-        Ok(Ok(id))
+        Ok(())
     }
 
-    /// To the public topic, as the shop's program wrote it.
-    async fn to_door(&self, letter: &Letter) -> Result<(), Refusal> {
-        let producer = self.changes.log().producer()?;
-        let append = Append {
-            topic: format!("{}{EVENTS}", self.changes.prefix()),
-            partition: 0,
-            key: None::<Bytes>,
-            headers: Vec::new(),
-            payload: letter.bytes.clone(),
+    fn of(&self, subject: &str) -> &[(Offset, Line)] {
+        self.lines.get(subject).map_or(&[], Vec::as_slice)
+    }
+}
+
+// === impl Redrive ===
+
+impl Redrive<'_> {
+    /// Puts these letters back. Of each, the record it became, or a reason why not.
+    async fn some(&mut self, letters: &[Letter]) -> Result<Vec<Result<String, String>>, Refusal> {
+        let (mut outcomes, mut ready) = (Vec::new(), Vec::new());
+        for (place, letter) in letters.iter().enumerate() {
+            outcomes.push(match self.prepare(place, letter).await? {
+                Ok(one) => {
+                    let record = one.goes.record();
+                    ready.push(one);
+                    Ok(record)
+                }
+                Err(why) => Err(why),
+            });
+        }
+        if self.only_check || ready.is_empty() {
+            return Ok(outcomes);
+        }
+        let line = |one: &Ready| Line { record: one.goes.record(), ..Line::new(&self.by, Act::Redrive, one.subject.as_str()) };
+        let offsets = self.control.audit.write_all(ready.iter().map(line).collect()).await?;
+        self.before.read_on(self.control).await?;
+        let (mut records, mut appends) = (Vec::new(), Vec::new());
+        for (one, offset) in ready.into_iter().zip(offsets) {
+            // Of two that were about to do the same the one whose line comes first does it.
+            if self.before.of(&one.subject).get(one.before).is_none_or(|(first, _)| *first != offset) {
+                if let Some(outcome) = outcomes.get_mut(one.place) {
+                    *outcome = Err("somebody else puts it back at this moment".to_owned());
+                }
+                continue;
+            }
+            match one.goes {
+                Goes::Inbox(role, record) => records.push((role, *record)),
+                Goes::Door(append) => appends.push(append),
+            }
+        }
+        self.control.door.append(records).await?;
+        self.write_events(appends).await?;
+        Ok(outcomes)
+    }
+
+    async fn prepare(&mut self, place: usize, letter: &Letter) -> Result<Result<Ready, String>, Refusal> {
+        let subject = subject(letter);
+        let before = self.before.of(&subject).len();
+        if before > 0 && !self.again {
+            return Ok(Err("it was put back before: --again does it once more".to_owned()));
+        }
+        let goes = match back(letter, before) {
+            Ok(Back::Inbox(role, record)) => Goes::Inbox(role, record),
+            Ok(Back::Door) => match self.originals.of(letter).await? {
+                Some(append) => Goes::Door(append),
+                None => return Ok(Err(cut(letter.truncated.unwrap_or_default()))),
+            },
+            Err(why) => return Ok(Err(why)),
         };
-        producer.append(append).await.map(drop).map_err(|e| Refusal::Unavailable(e.to_string()))
+        Ok(Ok(Ready { place, subject, before, goes }))
+    }
+
+    /// To the public topic, as the shop's program wrote them.
+    async fn write_events(&mut self, appends: Vec<Append>) -> Result<(), Refusal> {
+        if appends.is_empty() {
+            return Ok(());
+        }
+        let producer = match &self.producer {
+            Some(producer) => producer,
+            None => self.producer.insert(self.control.changes.log().producer()?),
+        };
+        // Each is on its way before the first answer is waited for, so they stand there in this order.
+        let appending: Vec<_> = appends.into_iter().map(|append| producer.append(append)).collect();
+        try_join_all(appending).await.map(drop).map_err(|e| Refusal::Unavailable(e.to_string()))
+    }
+}
+
+// === impl Goes ===
+
+impl Goes {
+    /// Id of the record, where it is one of ours.
+    fn record(&self) -> String {
+        match self {
+            Self::Inbox(_, record) => hex::encode(record.id),
+            Self::Door(_) => String::new(),
+        }
     }
 }
 
@@ -145,7 +248,7 @@ fn subject(letter: &Letter) -> String {
 }
 
 fn told(letter: &Letter, redrives: &Redrives) -> pb::DeadLetter {
-    let lines = redrives.get(&subject(letter)).map_or(&[][..], Vec::as_slice);
+    let lines = redrives.of(&subject(letter));
     let redrives = lines.iter().map(|(_, line)| pb::Redrive { at: line.at, by: line.by.clone(), record: line.record.clone() }).collect();
     pb::DeadLetter {
         id: letter.id.to_string(),

@@ -15,7 +15,7 @@ use crate::letters::Letter;
 pub(crate) enum Back {
     /// Into an inbox.
     Inbox(Role, Box<Record>),
-    /// To the public topic that it came from, under its own message id.
+    /// To the public topic that it came from, as it lay there, under its own message id.
     Door,
 }
 
@@ -24,14 +24,16 @@ pub(crate) enum Back {
 /// # Errors
 /// Why it cannot be put back, and what to do instead.
 pub(crate) fn back(letter: &Letter, before: usize) -> Result<Back, String> {
+    if letter.door == "kafka" {
+        return Ok(Back::Door);
+    }
     if let Some(size) = letter.truncated {
-        return Err(format!("only a part of its {size} bytes was kept: send the original again"));
+        return Err(cut(size));
     }
     if letter.bytes.is_empty() {
         return Err("there is no record in it: it was a timer, and timers are armed anew by the next record of their entity".to_owned());
     }
     let role = match letter.door.as_str() {
-        "kafka" => return Ok(Back::Door),
         "http" => return Err("its caller was told at once what to change: it is sent again there, under its own message id".to_owned()),
         door => door.parse::<Role>().map_err(|_| format!("`{door}` is no door of this release"))?,
     };
@@ -39,6 +41,11 @@ pub(crate) fn back(letter: &Letter, before: usize) -> Result<Back, String> {
     let (role, record) = route(role, record)?;
     let id = *ContentHash::of(format!("redrive {} {before}", letter.id).as_bytes()).as_bytes();
     Ok(Back::Inbox(role, Box::new(Record { id, cause: Position::default(), ..record })))
+}
+
+/// Why what is not there whole cannot be put back.
+pub(crate) fn cut(size: u64) -> String {
+    format!("only a part of its {size} bytes was kept: send the original again")
 }
 
 fn route(role: Role, record: Record) -> Result<(Role, Record), String> {
@@ -88,6 +95,7 @@ mod tests {
             workspace: 1,
             at: 5,
             truncated: None,
+            position: None,
             bytes: record.to_proto().encode_to_vec().into(),
         }
     }
@@ -121,7 +129,7 @@ mod tests {
         assert_eq!(back(&plain("kafka", 1), 0), Ok(Back::Door));
         for (letter, says) in [
             (plain("http", 1), "sent again there"),
-            (Letter { truncated: Some(7), ..plain("kafka", 1) }, "part of its 7 bytes"),
+            (Letter { truncated: Some(7), ..plain("sender", 1) }, "part of its 7 bytes"),
             (Letter { bytes: Bytes::new(), ..plain("sender", 1) }, "timer"),
             (Letter { bytes: Bytes::from_static(b"\xff"), ..plain("sender", 1) }, "no record"),
             (plain("segmenter", kind::MERGE_STATE), "order"),

@@ -1,7 +1,10 @@
 //! The control services over a log in memory: all or nothing, one winner, errors with their place.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 
-use std::sync::Arc;
+use std::sync::{
+    Arc, Mutex,
+    atomic::{AtomicUsize, Ordering},
+};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -20,7 +23,7 @@ use waypost_proto::control::{
 };
 use waypost_runtime::{
     door::LogDoor,
-    ports::{Append, Clock, Log, Offset, Owners, OwnersError},
+    ports::{Append, Clock, Consumer, Delivery, Log, LogError, Offset, Owners, OwnersError, Producer, Subscription, Tail, TopicSpec},
 };
 use waypost_types::{EntityId, IdentifierClass, Layout, PartitionId, Role, Timestamp, WorkspaceId};
 
@@ -256,6 +259,114 @@ fn set_aside(log: &MemoryLog, door: &str, reason: &str, record: &Record) {
         vec![header("reason", reason), header("door", door), header("detail", "why"), header("origin", &format!("{door}/3/9.0.0"))];
     let payload = record.to_proto().encode_to_vec().into();
     log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload }).unwrap();
+}
+
+/// A log that counts its producers, and the readers of each topic.
+struct Counting {
+    log: Arc<dyn Log>,
+    producers: AtomicUsize,
+    readers: Mutex<Vec<String>>,
+}
+
+#[async_trait]
+impl Log for Counting {
+    fn producer(&self) -> Result<Arc<dyn Producer>, LogError> {
+        self.producers.fetch_add(1, Ordering::SeqCst);
+        self.log.producer()
+    }
+    async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, LogError> {
+        self.log.consumer(topic, group).await
+    }
+    async fn tail(&self, topic: &str, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
+        self.readers.lock().unwrap().push(format!("{topic}/{partition}@{from}"));
+        self.log.tail(topic, partition, from).await
+    }
+    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError> {
+        self.log.subscribe(topic, group).await
+    }
+    async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
+        self.log.watermarks(topic, partition).await
+    }
+    async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
+        self.log.create(topics).await
+    }
+    async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
+        self.log.describe(topic).await
+    }
+}
+
+#[tokio::test]
+async fn letters_of_the_kafka_door_are_put_back_as_they_lay_there() {
+    let (log, port, clock) = log();
+    let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+    // Five events with keys and headers, each set aside with no more than the place where it lies.
+    let events: Vec<Append> = (0..5_u32)
+        .map(|n| Append {
+            topic: "waypost.events.v1".to_owned(),
+            partition: 2 + n % 2,
+            key: (n < 4).then(|| Bytes::from(format!("key {n}"))),
+            headers: vec![header("source", "theirs"), header("__value_schema_id", &n.to_string()), header("source", "twice")],
+            payload: Bytes::from(format!("event {n}")),
+        })
+        .collect();
+    let aside = |position: &str, more: &[(&str, &str)], payload: Bytes| {
+        let facts = [("reason", "SCHEMA_UNKNOWN"), ("door", "kafka"), ("source", ""), ("position", position)];
+        let headers = facts.iter().chain(more).map(|(name, value)| header(name, value)).collect();
+        log.append(Append { topic: "wp1.dead".to_owned(), partition: 6, key: None, headers, payload }).unwrap();
+    };
+    for event in &events {
+        let offset = log.append(event.clone()).unwrap();
+        aside(&format!("{}/{offset}", event.partition), &[], event.payload.clone());
+    }
+    // One whose original has gone, another record there now; one that is cut; one that is both.
+    aside("2/0", &[], Bytes::from_static(b"event of before"));
+    aside("3/1", &[("truncated", "7")], Bytes::from_static(b"even"));
+    aside("3/999", &[("truncated", "7")], Bytes::from_static(b"even"));
+
+    let counting = Arc::new(Counting { log: port, producers: AtomicUsize::new(0), readers: Mutex::default() });
+    let (control, _following) = control(&(Arc::clone(&counting) as Arc<dyn Log>), &clock).await;
+    counting.readers.lock().unwrap().clear();
+    let redrive = |validate_only| {
+        let request = pb::RedriveDeadLettersRequest { reason: "SCHEMA_UNKNOWN".to_owned(), validate_only, ..Default::default() };
+        control.redrive_dead_letters(Request::new(request))
+    };
+    let checked = redrive(true).await.unwrap().into_inner().letters;
+    assert_eq!((checked.len(), counting.producers.load(Ordering::SeqCst), audit(&log).len()), (8, 0, 0), "a dry run writes nothing");
+    counting.readers.lock().unwrap().clear();
+    let done = redrive(false).await.unwrap().into_inner().letters;
+    assert_eq!(done, checked);
+    let refused: Vec<_> = done.iter().filter(|letter| !letter.refused.is_empty()).collect();
+    assert!(refused.len() == 1 && refused[0].id == "6-7" && refused[0].refused.contains("part of its 7 bytes"), "{refused:?}");
+
+    let back = |partition: u32, written: usize| log.all("waypost.events.v1", partition).split_off(written);
+    let (even, odd) = (back(2, 3), back(3, 2));
+    let expected = |delivery: &Delivery, event: &Append| {
+        assert_eq!((&delivery.key, &delivery.headers, &delivery.payload), (&event.key, &event.headers, &event.payload));
+    };
+    for (delivery, event) in
+        even.iter().zip([&events[0], &events[2], &events[4]]).chain(odd.iter().zip([&events[1], &events[3], &events[3]]))
+    {
+        expected(delivery, event);
+    }
+    assert_eq!((even.len(), odd.len()), (4, 3));
+    assert_eq!((&even[3].payload[..], &even[3].key, even[3].headers.len()), (&b"event of before"[..], &None, 0));
+    // One producer for the events and one for the audit, which was read once to its end, and then what came behind it.
+    assert_eq!(counting.producers.load(Ordering::SeqCst), 2);
+    let mut readers = counting.readers.lock().unwrap().clone();
+    readers.retain(|reader| !reader.starts_with("wp1.dead"));
+    readers.sort();
+    assert_eq!(
+        readers,
+        [
+            "waypost.events.v1/2@0",
+            "waypost.events.v1/2@0",
+            "waypost.events.v1/3@0",
+            "waypost.events.v1/3@1",
+            "wp1.audit/0@0",
+            "wp1.audit/0@0"
+        ]
+    );
+    assert_eq!(audit(&log).len(), 7);
 }
 
 #[tokio::test]

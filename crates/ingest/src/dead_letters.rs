@@ -32,6 +32,7 @@ impl DeadLetter {
     pub fn headers(&self) -> Vec<(String, Bytes)> {
         let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '[' | ']');
         let path = if self.path.len() <= 200 && self.path.chars().all(plain) { self.path.clone() } else { String::new() };
+        let position = self.position.map(|(partition, offset)| ("position", format!("{partition}/{offset}")));
         [
             ("reason", self.reason.as_str().to_owned()),
             ("door", self.door.to_owned()),
@@ -42,6 +43,7 @@ impl DeadLetter {
             ("expected", self.expected.clone()),
         ]
         .into_iter()
+        .chain(position)
         .map(|(name, value)| (name.to_owned(), Bytes::from(value)))
         .collect()
     }

@@ -187,6 +187,7 @@ impl EventsDoor {
                 source: source.to_owned(),
                 path: rejection.path,
                 expected: rejection.expected,
+                position: Some((delivery.partition, delivery.offset)),
                 original: delivery.payload.clone(),
             })
         };

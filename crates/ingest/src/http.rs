@@ -215,6 +215,7 @@ impl Ingest {
                         source: rights.source.clone(),
                         path: rejection.path.clone(),
                         expected: rejection.expected.clone(),
+                        position: None,
                         original: body.slice_ref(item.as_bytes()),
                     });
                     rejected.push(Rejected { index, rejection });

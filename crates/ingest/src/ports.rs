@@ -10,7 +10,7 @@ use bytes::Bytes;
 use waypost_codec::write_key::{self, KeyHash};
 use waypost_engine::definitions::{Policy, Source, Workspace};
 
-use waypost_runtime::door::DoorError;
+use waypost_runtime::{door::DoorError, ports::Offset};
 use waypost_types::{Timestamp, WorkspaceId};
 
 use crate::Reason;
@@ -69,6 +69,9 @@ pub struct DeadLetter {
     pub path: String,
     /// What was expected there.
     pub expected: String,
+    /// Partition and offset that it has in the door's topic, for the Kafka door. Its key and its headers are looked up
+    /// there: they are the sender's words and stay out of a letter's headers.
+    pub position: Option<(u32, Offset)>,
     /// As it came in.
     pub original: Bytes,
 }

@@ -216,7 +216,10 @@ async fn each_bad_record_is_set_aside_with_its_reason_and_the_partition_goes_on(
     assert_eq!(world.door.reasons(), cases.iter().map(|(reason, _)| *reason).collect::<Vec<_>>());
     assert_eq!(world.ids(), ["good"]);
     assert_eq!(world.committed(), [(0, count)]);
-    assert_eq!(world.door.letters.lock().unwrap()[1].original.as_ref(), b"{\"json\": true}");
+    let letters = world.door.letters.lock().unwrap();
+    assert_eq!((letters[1].original.as_ref(), letters[1].position), (&b"{\"json\": true}"[..], Some((0, 1))));
+    let header = |(name, value): &(String, Bytes)| name == "position" && value == "0/1";
+    assert!(letters[1].headers().iter().any(header), "where its key and headers are");
 }
 
 #[tokio::test]
