@@ -73,7 +73,7 @@ impl OrchestratorProcessor {
         let arrived = decode::<JourneyItem>(&record.body)?;
         let Some(item) = arrived.item else { return Err(malformed("an item without content")) };
         let delta = arrived.delta.as_ref();
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let mut profile = fold.take(id).unwrap_or_default();
         profile.saw(&item.node);
         let event;
         let nothing = Person::default();
@@ -102,7 +102,7 @@ impl OrchestratorProcessor {
 
     fn delta(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
         let delta = decode::<Delta>(&record.body)?.delta.unwrap_or_default();
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let mut profile = fold.take(id).unwrap_or_default();
         let effects = journey::fold(&mut profile.0, &self.workspace(record.workspace), &context(fold, record)?, Input::Delta(&delta));
         fold.put(id, profile);
         emit(fold, record.workspace, &record.key, effects);

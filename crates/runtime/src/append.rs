@@ -28,7 +28,7 @@ pub fn to_append(prefix: &str, destination: &Destination, produced: Produced, fr
             (None, headers, payload)
         }
     };
-    Append { topic: format!("{prefix}{topic}"), partition, key, headers, payload }
+    Append { topic: [prefix, topic].concat(), partition, key, headers, payload }
 }
 
 /// Bytes of an original that are kept; below the producer's limit. One that is larger than the topic takes would

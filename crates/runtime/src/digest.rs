@@ -92,7 +92,7 @@ impl Digest {
 
     /// Stored form: 288 bytes.
     pub fn to_bytes(&self) -> Bytes {
-        self.0.iter().flat_map(|sum| sum.to_be_bytes()).collect::<Vec<u8>>().into()
+        Bytes::copy_from_slice(self.0.map(u128::to_be_bytes).as_flattened())
     }
 
     /// The sum of one part.

@@ -131,6 +131,9 @@ pub fn fold<P: Processor>(
     for delivery in log {
         naive.frame(delivery).map_err(|why| format!("{id} at {}: {why}", naive.position))?;
     }
+    if let Some(Delivery { payload, offset, appended, .. }) = log.last() {
+        naive.folded.meta.lastrec = format!("{offset}:{:08x}:{}", crc32c::crc32c(payload), appended.millis());
+    }
     for (field, (seq, chain)) in &naive.tips {
         let bytes = (u128::from(*seq) << 64 | u128::from(*chain)).to_be_bytes();
         naive.folded.sequences.insert(field.clone(), bytes);
@@ -154,37 +157,35 @@ impl<P: Processor> Naive<'_, P> {
         let mut index = 0;
         for run in runs(delivery)? {
             let from = run.source.map(|(role, partition, ..)| (role, partition));
+            let field = from.map(|(role, partition)| format!("i:{role}:{partition}"));
             let mut first = run.source.map_or(0, |(_, _, first, _)| first);
             let expected_chain = run.source.map(|(.., chain)| chain);
             let mut accepted_any = false;
             for record in run.records {
                 self.position = Position { offset: delivery.offset, index };
                 index += 1;
-                if let Some((role, partition)) = from {
-                    let field = format!("i:{role}:{partition}");
-                    let (seq, before) = self.tips.get(&field).copied().unwrap_or_default();
+                if let Some(field) = &field {
+                    let (seq, before) = self.tips.get(field).copied().unwrap_or_default();
                     let number = first;
                     first += 1;
                     if number != seq + 1 {
                         continue;
                     }
                     accepted_any = true;
-                    self.tips.insert(field, (number, chain(before, record.kind, &record.key, &record.body)));
+                    self.tips.insert(field.clone(), (number, chain(before, record.kind, &record.key, &record.body)));
                 }
                 let aside = self.aside.contains_key(&self.position);
                 let accepted = Accepted { position: self.position, appended: delivery.appended, source: from, record, aside };
                 self.record(&accepted)?;
                 self.folded.accepted.push(accepted);
             }
-            if let (true, Some((role, partition)), Some(expected)) = (accepted_any, from, expected_chain)
-                && self.tips.get(&format!("i:{role}:{partition}")).is_some_and(|(_, chain)| *chain != expected)
+            if let (true, Some((role, partition)), Some(field), Some(expected)) = (accepted_any, from, field, expected_chain)
+                && self.tips.get(&field).is_some_and(|(_, chain)| *chain != expected)
             {
                 return Err(format!("what {role}/{partition} sent differs from what it had sent before"));
             }
         }
         self.folded.off = delivery.offset + 1;
-        let crc = crc32c::crc32c(&delivery.payload);
-        self.folded.meta.lastrec = format!("{}:{crc:08x}:{}", delivery.offset, delivery.appended.millis());
         Ok(())
     }
 
@@ -294,9 +295,10 @@ impl<P: Processor> Naive<'_, P> {
         let (limit, mut woken, mut fired) = (self.limit(), BTreeSet::new(), 0);
         let mut after: Option<(Timestamp, EntityId)> = None;
         while fired < self.config.tick_entities && woken.len() < self.config.tick_examined {
-            let due = self.folded.timers.iter().map(|(id, due)| (*due, id.clone()));
-            let next = due.filter(|next| next.0 <= limit.plain && after.as_ref().is_none_or(|after| next > after)).min();
-            let Some((due, id)) = next else { break };
+            let due = self.folded.timers.iter().map(|(id, due)| (*due, id));
+            let is_next = |next: &(Timestamp, &EntityId)| after.as_ref().is_none_or(|(due, id)| *next > (*due, id));
+            let next = due.filter(|next| next.0 <= limit.plain && is_next(next)).min();
+            let Some((due, id)) = next.map(|(due, id)| (due, id.clone())) else { break };
             after = Some((due, id.clone()));
             if woken.insert(id.clone()) && self.wake(&id, limit)? {
                 fired += 1;

@@ -125,6 +125,10 @@ fn no_timer_forgotten(world: &World, id: PartitionId, dump: &Dump) -> Result<(),
 
 /// What each partition channel accepted is what its source put out.
 fn channels(world: &World, folded: &Partitions) -> Result<(), Wrong> {
+    let in_public = |topic: &'static str| (0..world.config.public_partitions).map(move |partition| (topic, partition));
+    let public: Vec<(&str, u32, Vec<Delivery>)> =
+        PUBLIC.into_iter().flat_map(in_public).map(|(topic, partition)| (topic, partition, world.log.all(topic, partition))).collect();
+    let dead: Vec<Delivery> = (0..world.config.dead_partitions).flat_map(|partition| world.log.all("wp1.dead", partition)).collect();
     for (source, meaning) in folded {
         for (to, receiver) in folded {
             let field = format!("x:{}:{}", to.role, to.index);
@@ -133,13 +137,11 @@ fn channels(world: &World, folded: &Partitions) -> Result<(), Wrong> {
             let accepted: Vec<Out> = receiver.accepted.iter().filter(|a| a.source == from).map(|a| Out::Record(a.record.clone())).collect();
             same_outputs(&format!("{source} → {to}"), put_out, &accepted)?;
         }
-        letters(world, *source, meaning)?;
-        for topic in PUBLIC {
-            for partition in 0..world.config.public_partitions {
-                let put_out = meaning.put_out.get(&format!("x:{topic}:{partition}")).map_or(&[][..], Vec::as_slice);
-                let accepted = read_public(&world.log.all(topic, partition), *source)?;
-                same_outputs(&format!("{source} → {topic}/{partition}"), put_out, &accepted)?;
-            }
+        letters(&dead, *source, meaning)?;
+        for (topic, partition, log) in &public {
+            let put_out = meaning.put_out.get(&format!("x:{topic}:{partition}")).map_or(&[][..], Vec::as_slice);
+            let accepted = read_public(log, *source)?;
+            same_outputs(&format!("{source} → {topic}/{partition}"), put_out, &accepted)?;
         }
     }
     Ok(())
@@ -161,8 +163,8 @@ fn read_public(log: &[Delivery], source: PartitionId) -> Result<Vec<Out>, Wrong>
     let name = format!("/waypost/{}/{}", source.role, source.index);
     let mut accepted = Vec::new();
     for delivery in log {
-        let header = |wanted: &str| delivery.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
-        if header("ce_source").as_deref() != Some(name.as_bytes()) {
+        let header = |wanted: &str| delivery.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value);
+        if header("ce_source").map(|value| &value[..]) != Some(name.as_bytes()) {
             continue;
         }
         let sequence = header("ce_sequence").and_then(|s| String::from_utf8(s.to_vec()).ok()).and_then(|s| s.parse::<usize>().ok());
@@ -175,10 +177,10 @@ fn read_public(log: &[Delivery], source: PartitionId) -> Result<Vec<Out>, Wrong>
 
 /// What was set aside is in the dead letters, whole, and nothing else is. Where, whoever reads them knows by name:
 /// a letter that comes again is the same.
-fn letters(world: &World, source: PartitionId, meaning: &Folded) -> Result<(), Wrong> {
+fn letters(dead: &[Delivery], source: PartitionId, meaning: &Folded) -> Result<(), Wrong> {
     let prefix = format!("{}/{}/", source.role, source.index);
     let mut there = BTreeMap::new();
-    for delivery in (0..world.config.dead_partitions).flat_map(|partition| world.log.all("wp1.dead", partition)) {
+    for delivery in dead {
         let header = |wanted: &str| delivery.headers.iter().find(|(name, _)| name == wanted).map(|(_, value)| value.clone());
         let text = |wanted: &str| header(wanted).map_or_else(String::new, |value| String::from_utf8_lossy(&value).into_owned());
         if text("origin").starts_with(&prefix) {

@@ -1,6 +1,7 @@
 //! One process of one role: its machine, and what it waits for.
 
 use std::{
+    cell::Cell,
     collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
@@ -26,7 +27,11 @@ pub(crate) struct Process {
     /// Never used again.
     pub(crate) number: u64,
     pub(crate) role: Role,
-    pub(crate) machine: Box<dyn Machine>,
+    machine: Box<dyn Machine>,
+    /// What it answered since its last input, since it is asked far more often than that changes: when it wants to be
+    /// woken, and by bit which partitions it was asked about and of which it wants records.
+    wake: Cell<Wake>,
+    wanted: Cell<(u32, u32)>,
     /// What the sender's process keeps outside its machine.
     pub(crate) calls: Arc<Calls>,
     /// The master of the store that it talks to.
@@ -58,6 +63,13 @@ pub(crate) struct Process {
     pub(crate) stuck_until: Option<Timestamp>,
     /// Does nothing before.
     pub(crate) asleep_until: Option<Timestamp>,
+}
+
+/// When a machine wants to be woken, as far as it has been asked since its last input.
+#[derive(Clone, Copy, Debug)]
+enum Wake {
+    NotAsked,
+    At(Option<Timestamp>),
 }
 
 pub(crate) fn install() -> Install {
@@ -136,6 +148,8 @@ impl Process {
             number,
             role,
             machine,
+            wake: Cell::new(Wake::NotAsked),
+            wanted: Cell::new((0, 0)),
             calls,
             store,
             split_until: None,
@@ -158,6 +172,37 @@ impl Process {
     /// What its clock shows.
     pub(crate) fn clock(&self, clock: &VirtualClock) -> Timestamp {
         Timestamp::from_millis(clock.now().millis() + self.skew.millis())
+    }
+
+    /// Its machine, to be looked at.
+    pub(crate) fn machine(&self) -> &dyn Machine {
+        &*self.machine
+    }
+
+    /// One input, and what the machine wants done upon it.
+    pub(crate) fn handle(&mut self, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+        self.wake.set(Wake::NotAsked);
+        self.wanted.set((0, 0));
+        self.machine.handle(now, input, commands);
+    }
+
+    /// When the machine wants to be woken.
+    pub(crate) fn next_wake(&self) -> Option<Timestamp> {
+        if let Wake::At(wake) = self.wake.get() {
+            return wake;
+        }
+        let wake = self.machine.next_wake();
+        self.wake.set(Wake::At(wake));
+        wake
+    }
+
+    /// Whether the machine wants records of this partition.
+    pub(crate) fn wants(&self, partition: u32) -> bool {
+        let (asked, wanted) = self.wanted.get();
+        let bit = 1 << partition;
+        let wanted = if asked & bit == 0 && self.machine.wants(partition) { wanted | bit } else { wanted };
+        self.wanted.set((asked | bit, wanted));
+        wanted & bit != 0
     }
 
     /// Time-outs that have passed become answers.

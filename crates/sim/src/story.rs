@@ -4,9 +4,12 @@ use std::{collections::BTreeMap, fmt};
 
 use waypost_runtime::machine::Counters;
 use waypost_types::Timestamp;
-use xxhash_rust::xxh3::Xxh3;
+use xxhash_rust::xxh3::xxh3_64;
 
 use crate::faults::Dice;
+
+/// A step is told in so many numbers at most.
+const MOST_FACTS: usize = 4;
 
 /// What happened, in order.
 #[derive(Clone, Debug, Default)]
@@ -133,12 +136,12 @@ impl Story {
 
     /// Every step, told or not.
     pub fn note(&mut self, facts: &[u64]) {
-        let mut hasher = Xxh3::new();
-        hasher.update(&self.digest.to_be_bytes());
-        for fact in facts {
-            hasher.update(&fact.to_be_bytes());
+        let (mut bytes, mut end) = ([0; 8 * (1 + MOST_FACTS)], 0);
+        for fact in [self.digest].iter().chain(facts) {
+            bytes[end..end + 8].copy_from_slice(&fact.to_be_bytes());
+            end += 8;
         }
-        self.digest = hasher.digest();
+        self.digest = xxh3_64(&bytes[..end]);
     }
 
     /// Of all that happened.

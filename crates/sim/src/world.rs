@@ -115,8 +115,8 @@ pub struct World {
     pub(crate) noticed: Option<String>,
     /// What logs have lost at their beginning.
     trimmed: BTreeMap<PartitionId, Vec<Delivery>>,
-    /// The next offset of each inbox that has anything.
-    ends_of: BTreeMap<PartitionId, Offset>,
+    /// The next offset of each partition.
+    ends_of: Vec<Offset>,
     ends: Timestamp,
     switches: Switches,
     /// Other ways of chance that a switch asks for are drawn from this.
@@ -232,7 +232,7 @@ impl World {
             old,
             noticed: None,
             trimmed: BTreeMap::new(),
-            ends_of: BTreeMap::new(),
+            ends_of: vec![0; Role::ALL.len() * layout.partitions as usize],
             ends,
             switches,
             other: Chance::new(seed).at(90),
@@ -258,7 +258,7 @@ impl World {
     pub fn play(&mut self) -> Result<(), String> {
         let played = self.go_on().and_then(|()| self.repaired());
         for process in std::mem::take(&mut self.processes) {
-            self.tally.machine(&process.machine.counters());
+            self.tally.machine(&process.machine().counters());
         }
         self.tally.faults(&self.dice);
         self.tally.faults(&self.provider.dice());
@@ -381,7 +381,7 @@ impl World {
             0
         });
         if let Some(partition) = inbox {
-            self.ends_of.insert(partition, offset + 1);
+            self.ends_at(partition, offset + 1);
         }
         if let Some(append) = told {
             let (now, to) = (self.clock.now(), format!("{}/{} @{offset}", append.topic, append.partition));
@@ -392,7 +392,16 @@ impl World {
 
     /// The next offset of an inbox.
     pub(crate) fn end_of(&self, partition: PartitionId) -> Offset {
-        self.ends_of.get(&partition).copied().unwrap_or(0)
+        self.ends_of[self.place(partition)]
+    }
+
+    fn ends_at(&mut self, partition: PartitionId, end: Offset) {
+        let place = self.place(partition);
+        self.ends_of[place] = end;
+    }
+
+    fn place(&self, PartitionId { role, index }: PartitionId) -> usize {
+        (role as usize - 1) * self.layout.partitions as usize + index as usize
     }
 
     /// Identity tells how far it has come, and the others read it some time.
@@ -400,7 +409,7 @@ impl World {
         if self.chance.index(12) == 0
             && let Some(process) = self.any_of(Role::Identity)
         {
-            let progress = self.processes[process].machine.progress();
+            let progress = self.processes[process].machine().progress();
             self.told.extend(progress.into_iter().map(|progress| (progress.partition.index, progress.through)));
         }
         if self.chance.index(10) == 0 {
@@ -443,22 +452,17 @@ impl World {
         self.processes[i].time_out(self.clock.now());
         let readable = self.readable(i);
         let process = &self.processes[i];
-        let mut ways = Vec::with_capacity(16);
         let open = [
             !process.answers.is_empty(),
             !process.asked.is_empty(),
             !process.sending.is_empty() && !process.is_stuck(self.clock.now()),
             !readable.is_empty(),
         ];
-        for (way, (open, weight)) in [Way::Answer, Way::Carry, Way::Send, Way::Deliver].into_iter().zip(open.into_iter().zip(self.weights))
-        {
-            ways.extend(std::iter::repeat_n(way, if open { weight } else { 0 }));
-        }
         let number = process.number;
-        let way = self.chance.pick(&ways).copied();
+        let way = self.way(open);
         if way.is_none() || self.chance.index(6) == 0 {
             let process = &self.processes[i];
-            if process.machine.next_wake().is_some_and(|at| at <= process.clock(&self.clock)) {
+            if process.next_wake().is_some_and(|at| at <= process.clock(&self.clock)) {
                 self.story.note(&[3, number]);
                 self.handle(i, Input::Wake);
                 return true;
@@ -484,13 +488,25 @@ impl World {
         true
     }
 
+    /// One of the ways that are open, each as likely as its weight.
+    fn way(&mut self, open: [bool; 4]) -> Option<Way> {
+        let weight = |way: &Way| if open[*way as usize] { self.weights[*way as usize] } else { 0 };
+        let mut at = self.chance.index(Way::ALL.iter().map(weight).sum());
+        Way::ALL.into_iter().find(|way| {
+            let weight = weight(way);
+            let found = at < weight;
+            at = at.saturating_sub(weight);
+            found
+        })
+    }
+
     /// Partitions of a process that want a record and have one.
     fn readable(&mut self, i: usize) -> Vec<u32> {
         let process = &self.processes[i];
         let role = process.role;
         let has = |index: u32, at: Offset| at != self.end_of(PartitionId { role, index });
         let mut readable: Vec<u32> =
-            process.positions.iter().filter(|(p, at)| has(**p, **at) && process.machine.wants(**p)).map(|(p, _)| *p).collect();
+            process.positions.iter().filter(|(p, at)| has(**p, **at) && process.wants(**p)).map(|(p, _)| *p).collect();
         for starved in self.starved.iter().filter(|starved| starved.role == role) {
             if readable.contains(&starved.index) && self.chance.index(30) > 0 {
                 readable.retain(|p| *p != starved.index);
@@ -503,7 +519,7 @@ impl World {
     fn next_instant(&self) -> Timestamp {
         let now = self.clock.now();
         let wakes = self.processes.iter().filter(|process| !process.is_asleep(now)).filter_map(|process| {
-            let wake = process.machine.next_wake()?;
+            let wake = process.next_wake()?;
             Some(Timestamp::from_millis(wake.millis() - process.skew.millis()))
         });
         let processes = self
@@ -531,6 +547,12 @@ enum Way {
     Carry,
     Send,
     Deliver,
+}
+
+// === impl Way ===
+
+impl Way {
+    const ALL: [Self; 4] = [Self::Answer, Self::Carry, Self::Send, Self::Deliver];
 }
 
 /// The log of a world, by the broker's clock.

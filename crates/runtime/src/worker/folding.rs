@@ -71,7 +71,8 @@ impl<P: Processor> Worker<P> {
     pub(super) fn fold_ready(&mut self, turn: &mut Turn<'_>) {
         self.queue.seen();
         while self.is_folding() && self.define_missing() {
-            if self.work.is_none() && (self.is_over_limits(turn.config, turn.publisher) || self.waits_for_commit()) {
+            let idle = self.work.is_none();
+            if idle && (self.queue.is_empty() || self.is_over_limits(turn.config, turn.publisher) || self.waits_for_commit()) {
                 break;
             }
             let Some(mut work) = self.work.take().or_else(|| self.next_work(turn)) else { break };

@@ -112,7 +112,7 @@ impl World {
 
     /// A process ends; what it had asked for may happen all the same.
     pub(super) fn leave_behind(&mut self, process: Process) {
-        self.tally.machine(&process.machine.counters());
+        self.tally.machine(&process.machine().counters());
         for (_, append) in process.sending {
             if self.chance.index(2) == 0 {
                 self.late.push(Late::Append(append));

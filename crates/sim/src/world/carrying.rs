@@ -23,7 +23,7 @@ impl World {
             return;
         }
         let (role, now) = (process.role, process.clock(&self.clock));
-        process.machine.handle(now, input, &mut commands);
+        process.handle(now, input, &mut commands);
         if self.has_died(i) {
             return;
         }
@@ -176,7 +176,7 @@ impl World {
         }
         let failures = [Fault::AppendLost, Fault::AppendUnacknowledged, Fault::AppendLate];
         let failure = failures.into_iter().find(|fault| self.dice.strike(*fault).is_some());
-        let who = self.processes[i].to_string();
+        let who = if self.story.is_told() { self.processes[i].to_string() } else { String::new() };
         let Some(failure) = failure else {
             if append.key.is_none() && self.dice.strike(Fault::AppendTwice).is_some() {
                 self.late.push(Late::Append(append.clone()));

@@ -44,7 +44,7 @@ impl World {
 
     fn cut(&mut self, partition: PartitionId, end: u64) {
         self.log.cut(partition.role.inbox().unwrap_or_default(), partition.index, end);
-        self.ends_of.insert(partition, end);
+        self.ends_at(partition, end);
     }
 
     pub(super) fn trim_a_log(&mut self, chance: &mut Chance) -> bool {

@@ -170,7 +170,7 @@ impl World {
     fn restart_halted(&mut self, partition: PartitionId) {
         let Some(owner) = self.owner(partition) else { return };
         let is_halted = |progress: &Progress| progress.partition == partition && progress.halted.is_some();
-        if self.processes[owner].machine.progress().iter().any(is_halted) {
+        if self.processes[owner].machine().progress().iter().any(is_halted) {
             self.end(owner);
         }
     }

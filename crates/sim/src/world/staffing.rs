@@ -58,7 +58,9 @@ impl World {
         let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
         let providers = [("catcher".to_owned(), provider)].into();
         let calls = Arc::new(Calls::new(self.library.clone(), providers, links, Arc::new(self.clock.clone())));
-        self.processes.push(Process { is_old, ..Process::new(number, role, machine, calls, self.store.clone(), skew) });
+        let mut process = Process::new(number, role, machine, calls, self.store.clone(), skew);
+        process.is_old = is_old;
+        self.processes.push(process);
         let off = if skew == Span::ZERO { String::new() } else { format!(", its clock {} ms off", skew.millis()) };
         let old = if is_old { ", of the release before" } else { "" };
         self.story.tell(self.clock.now(), || format!("{role} process {number} starts{old}{off}"));
