@@ -10,7 +10,8 @@ use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{IdentifierClass, IdentifierHash, Timestamp, Value, WorkspaceId};
 
 use crate::{
-    Reason, Rejection, Rights, identifiers,
+    Reason, Rejection, Rights,
+    identifiers::{self, phone},
     json::{self, Map},
     names,
 };
@@ -97,7 +98,8 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
             }
         }
     }
-    let identifiers = people(identifiers, rights, env, &mut notes)?;
+    let country = phone::country_of(&traits, &context, &raw).or_else(|| phone::country(&rights.policy.phone_region));
+    let identifiers = people(identifiers, country, rights, env, &mut notes)?;
 
     let first_version = given != name;
     if first_version
@@ -173,6 +175,7 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
 /// The identifiers in class order, each once, those that name nobody taken off.
 fn people(
     found: Vec<(String, IdentifierClass, Json)>,
+    country: Option<phone::Country>,
     rights: &Rights,
     env: Env<'_>,
     notes: &mut Qualities,
@@ -188,7 +191,7 @@ fn people(
             notes.note(&path, Reason::SourceForbidden.as_str());
             continue;
         }
-        match identifiers::normalise(class, &value) {
+        match identifiers::normalise(class, &value, country) {
             Ok(value) => {
                 if seen.insert((class, value.clone())) {
                     let hash = IdentifierHash::of(env.install, rights.workspace, class, "", &value);

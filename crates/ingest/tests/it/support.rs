@@ -105,7 +105,7 @@ pub(crate) fn workspace() -> Workspace {
     Workspace {
         id: WorkspaceId::new(1),
         name: "shop".to_owned(),
-        policy: Policy::default(),
+        policy: Policy { phone_region: "DE".to_owned(), ..Policy::default() },
         topics: BTreeMap::new(),
         channels: BTreeMap::new(),
         segments: BTreeMap::new(),
