@@ -95,6 +95,8 @@ impl Shop {
         assert!(init.status.success(), "waypost init: {}", said(&init));
         let doctor = launch.command(&["doctor"]).output().unwrap();
         assert!(doctor.status.success(), "waypost doctor: {}", said(&doctor));
+        // the brokers of tests have no authorizer, and of rules the client cannot ask
+        assert!(["authorizer.class.name: found none", "not asked: "].iter().all(|says| said(&doctor).contains(says)), "{}", said(&doctor));
         let reader = |topic: &str| Reader::of(&format!("{prefix}{topic}"));
         let mut shop = Self {
             ingest,

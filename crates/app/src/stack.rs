@@ -116,6 +116,7 @@ pub(crate) fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
         for finding in &all {
             screen(&finding.to_string(), false);
         }
+        screen(install::NOT_ASKED, false);
         let refused = all.iter().filter(|f| f.refuses()).count();
         screen(&format!("{} refused, {} warnings", refused, all.len() - refused), false);
         Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -8,7 +8,7 @@ mod record;
 mod state;
 mod topics;
 
-pub use doctor::doctor;
+pub use doctor::{NOT_ASKED, doctor};
 pub use record::{InstallRecord, load_install};
 pub use state::{headroom, judge_state};
 pub use topics::{CONTROL, DEAD, DEFINITIONS, InitSettings, PUBLIC, topics};

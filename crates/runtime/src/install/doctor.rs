@@ -1,6 +1,7 @@
 //! What about the log would lose or falsify data (PROTOCOL §13.2). The store has its own `doctor`.
 //!
-//! Whether a producer's rights include transactions cannot be asked through the client; it is for the operator to see to.
+//! Whether anybody may write to an inbox by a transaction cannot be asked through the client: [`NOT_ASKED`] says so, and
+//! brokers without any authorizer are found.
 
 use waypost_types::{Role, Span, Timestamp};
 
@@ -13,6 +14,12 @@ use crate::{
 
 /// How far this computer's clock may be from a broker's.
 const CLOCKS: Span = Span::from_secs(1);
+
+/// What is left to the operator, with the command that shows it.
+pub const NOT_ASKED: &str = "not asked: who may write to the inboxes, and who by transactions, whose markers leave holes in \
+    them; only Waypost may have Write on <prefix>wp1.*, and nobody who has it Write on a transactional id: \
+    kafka-acls.sh --list --topic '<prefix>wp1.send' --resource-pattern-type match, \
+    kafka-acls.sh --list --transactional-id '*' --resource-pattern-type any";
 
 /// Compares every topic, the brokers and their clocks with how they have to be. Fewer than three replicas are a
 /// warning where the settings ask for fewer, because development has one broker.
@@ -28,7 +35,10 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
         }
     }
     match log.brokers().await {
-        Ok(brokers) => brokers.iter().for_each(|(name, settings)| findings.extend(judge_broker(name, settings))),
+        Ok(brokers) => {
+            findings.extend(brokers.iter().filter_map(|(name, settings)| judge_broker(name, settings)));
+            findings.extend(judge_authorizer(&brokers));
+        }
         Err(error) => {
             let change = "allow DescribeConfigs on the cluster; auto.create.topics.enable has to be false there";
             findings.push(Finding::refuse("kafka brokers' settings", error.to_string(), "readable", change).warning());
@@ -72,6 +82,20 @@ fn judge_broker(name: &str, settings: &[(String, String)]) -> Option<Finding> {
     on.then(|| {
         let change = format!("set {AUTO}=false in the broker's server.properties and restart it: a mistyped prefix must not become topics");
         Finding::refuse(format!("kafka broker {name} {AUTO}"), "true", "false", change)
+    })
+}
+
+/// Where nothing is authorized everybody may forge ticks, attempts and leaders, and write by transactions. A broker that
+/// does not show the setting is taken for one that authorizes.
+fn judge_authorizer(brokers: &[(String, Vec<(String, String)>)]) -> Option<Finding> {
+    const AUTHORIZER: &str = "authorizer.class.name";
+    let open = |settings: &[(String, String)]| settings.iter().any(|(setting, value)| setting == AUTHORIZER && value.is_empty());
+    let open: Vec<&str> = brokers.iter().filter(|(_, settings)| open(settings)).map(|(name, _)| name.as_str()).collect();
+    (!open.is_empty()).then(|| {
+        let change =
+            "set an authorizer and give Write on Waypost's inboxes to Waypost alone, and no transactional id to anybody who has it";
+        let found = format!("none at {}: anybody may write to the inboxes", open.join(", "));
+        Finding::refuse(format!("kafka {AUTHORIZER}"), found, "an authorizer", change).warning()
     })
 }
 
@@ -210,6 +234,19 @@ mod tests {
             let found = judge_clock(at(before), at(stamped), at(after)).map(|f| f.found).unwrap_or_default();
             assert!(if says.is_empty() { found.is_empty() } else { found.contains(says) }, "{before} {stamped} {after}: {found}");
         }
+    }
+
+    #[test]
+    fn brokers_that_ask_nobody_who_he_is_are_a_warning() {
+        let broker = |name: &str, settings: &[(&str, &str)]| {
+            (name.to_owned(), settings.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect::<Vec<_>>())
+        };
+        let asks = broker("k1:9092", &[("authorizer.class.name", "org.apache.kafka.metadata.authorizer.StandardAuthorizer")]);
+        let open = broker("k2:9092", &[("authorizer.class.name", "")]);
+        assert_eq!(judge_authorizer(&[]), None);
+        assert_eq!(judge_authorizer(&[asks.clone(), broker("k3:9092", &[])]), None);
+        let found = judge_authorizer(&[asks, open]).expect("a warning");
+        assert!(!found.refuses() && found.found.starts_with("none at k2:9092:"), "{found}");
     }
 
     #[test]
