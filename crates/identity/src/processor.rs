@@ -291,7 +291,9 @@ mod tests {
         let mut fold = Fold::new(due, Position { offset: 4, index: 0 }, &mut entities);
         let limit = Fireable { plain: due, absent: due, proven: due, before: None };
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(true));
-        assert_eq!(inboxes(fold.outputs()), [(Role::Segmenter, kind::ITEM, profile)]);
+        let outputs = fold.outputs().to_vec();
+        let item = |profile: &Bytes| (Role::Segmenter, kind::ITEM, profile.clone());
+        assert_eq!(inboxes(&outputs), [item(&profile), item(&profile)], "what was held, and what settles behind it");
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(false));
     }
 

@@ -68,13 +68,18 @@ fn a_flush_is_answered_at_the_identifier_it_came_from() {
 }
 
 #[test]
-fn an_import_drains_until_every_node_has_flushed_or_settled() {
+fn an_import_drains_until_every_node_has_settled_straight() {
     let mut entities = Entities::new();
     run(&mut entities, &merge_state(8, 1, &[1, 2])).unwrap();
     assert_eq!(of(&entities, 8).draining, [node(1), node(2)]);
     run(&mut entities, &settled(8, 1)).unwrap();
     assert_eq!(of(&entities, 8).draining, [node(2)]);
     run(&mut entities, &record(kind::JOURNEY_FLUSH, 8, &Flush { node: node(2), ..Flush::default() })).unwrap();
+    let out = run(&mut entities, &Record { via: 1, ..settled(8, 2) }).unwrap();
+    assert_eq!(of(&entities, 8).draining, [node(2)], "neither a flush ends it nor a detour");
+    let done = MergeDone { node: node(2), at: node(8) };
+    assert_eq!(bodies::<MergeDone>(&out, kind::MERGE_DONE), [(Role::Identity, identifier(2), done)], "which brings the next word");
+    run(&mut entities, &settled(8, 2)).unwrap();
     assert_eq!((of(&entities, 8).draining, of(&entities, 8).draining_since), (vec![], 0));
 }
 

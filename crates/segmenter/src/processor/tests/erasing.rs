@@ -159,7 +159,7 @@ fn the_mark_goes_when_nothing_can_be_on_its_way_any_more() {
 }
 
 #[test]
-fn a_profile_drains_until_every_moved_node_has_flushed_or_settled() {
+fn a_profile_drains_until_every_moved_node_has_settled_straight() {
     let mut entities = Entities::new();
     let draining = |entities: &Entities| entities[&entity(&id(1))].as_ref().unwrap().0.draining.clone();
     run(&mut entities, &merge_state(1)).unwrap();
@@ -168,10 +168,15 @@ fn a_profile_drains_until_every_moved_node_has_flushed_or_settled() {
     assert_eq!(entities[&entity(&id(1))].as_ref().unwrap().wakeups(), Wakeups { plain: Some(due), absent: None });
     let (kind, key, _, body) = journey(&run(&mut entities, &flush(&id(1), &id(3))).unwrap());
     assert_eq!((kind, key, Flush::decode(body).unwrap().flush_no), (kind::JOURNEY_FLUSH, id(1), 3));
-    assert_eq!(draining(&entities), [id(4)]);
-    let settled = SegmentItem { node: id(4), body: Some(Body::Settled(Settled { node: id(4) })), first: false };
-    assert_eq!(journey(&run(&mut entities, &record(kind::ITEM, &id(1), &settled)).unwrap()).0, kind::JOURNEY_ITEM);
-    assert_eq!(draining(&entities), Vec::<Bytes>::new());
+    let mut settles = |node: Bytes, via: u32| {
+        let settled = SegmentItem { node: node.clone(), body: Some(Body::Settled(Settled { node })), first: false };
+        let record = Record { via, ..record(kind::ITEM, &id(1), &settled) };
+        assert_eq!(journey(&run(&mut entities, &record).unwrap()).0, kind::JOURNEY_ITEM);
+        draining(&entities)
+    };
+    assert_eq!(settles(id(3), 1), [id(3), id(4)], "neither a flush ends it nor a detour");
+    assert_eq!(settles(id(3), 0), [id(4)]);
+    assert_eq!(settles(id(4), 0), Vec::<Bytes>::new());
 
     // Without an answer it ends by itself.
     run(&mut entities, &merge_state(1)).unwrap();
