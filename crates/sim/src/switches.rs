@@ -162,7 +162,7 @@ switches! {
         |s| s.rules.calls_ahead_of_commits = false;
     "`through` does not wait for the commit": right because "neither waiting nor not is a rule: it speaks about logs",
         |s| s.rules.through_ahead_of_commits = false;
-    "`through` stays behind what is held": right because "who waits for a node drains until what it held has come; it stands for a word so late that nobody waits any more",
+    "`through` stays behind what is held": right because "who has what a node sent before drains while it holds; it stands for a hold that outlasts the 15 minutes",
         |s| s.rules.held_in_through = false;
     "receipts go by identity": right because "the one road takes them behind their sends too; by their node they go straight",
         |s| s.sender.receipts = Receipts::ToProfile;

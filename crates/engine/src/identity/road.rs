@@ -52,6 +52,10 @@ pub fn merge_done(state: &mut IdentifierState, here: &Here, done: &MergeDone) ->
     if node.route == target {
         return Ok(settle(state, here, at));
     }
+    if nodes::stored(&node.route)?.outranks(&nodes::stored(&target)?) {
+        // A late word: what this node sent was there once, and has moved on, since a person only moves up.
+        return Ok(Vec::new());
+    }
     if !here.rules.flush {
         node.route = target;
         return Ok(Vec::new());

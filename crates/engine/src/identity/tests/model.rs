@@ -146,10 +146,11 @@ impl Model {
         let channel = waiting[self.below(waiting.len())];
         let Some((key, message)) = self.channels.get_mut(&channel).and_then(VecDeque::pop_front) else { return Ok(false) };
         match channel.1.0 {
-            0 => self.identity(channel.1, &key, message).map(|()| true),
-            1 => self.segmenter(channel.1, &key, message).map(|()| true),
-            _ => self.orchestrator(channel.1, &key, message).map(|()| true),
-        }
+            0 => self.identity(channel.1, &key, message),
+            1 => self.segmenter(channel.1, &key, message),
+            _ => self.orchestrator(channel.1, &key, message),
+        }?;
+        self.what_is_held_is_waited_for().map(|()| true)
     }
 
     fn identity(&mut self, place: Place, key: &Bytes, message: Message) -> Result<(), Wrong> {
@@ -175,6 +176,17 @@ impl Model {
         };
         self.put_out(place, effects.map_err(|e| e.to_string())?);
         Ok(())
+    }
+
+    /// While something of a node is held, whoever has what it sent before waits for it.
+    fn what_is_held_is_waited_for(&self) -> Result<(), Wrong> {
+        let held = self.states.values().flat_map(|state| &state.held).map(|held| &held.node);
+        let live = |profile: &&Profile| !profile.erased && profile.moved_to.is_none();
+        let mut waiting = held.flat_map(|node| self.profiles.iter().flat_map(|p| p.values()).filter(live).map(move |p| (node, p)));
+        match waiting.find(|(node, profile)| profile.events.contains_key(*node) && !profile.draining.contains(*node)) {
+            Some(_) => Err("something is held that nobody waits for".to_owned()),
+            None => Ok(()),
+        }
     }
 
     fn put_out(&mut self, place: Place, effects: Vec<Effect>) {

@@ -120,23 +120,38 @@ fn a_hold_ends_when_its_flush_has_passed() {
         Rules::default(),
         &[
             ("event 1", "event 1 first of 1 > 1"),
-            ("done 1 A", "flush 1 of 1 > 1"),
+            ("done 1 B", "flush 1 of 1 > 1"),
             ("event 2", ""),
             ("receipt 1", ""),
             ("event 2", ""),
-            ("done 1 B", ""),
+            ("done 1 A", ""),
             ("expire", ""),
-            ("flushed 1 A 2", ""),
-            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A, erase of 1 > A, settled of 1 > A"),
-            ("flushed 1 B 1", ""),
-            ("event 3", "event 3 of 1 > A"),
-            ("done 1 A", "settled of 1 > A"),
-            ("done 1 B", "flush 2 of 1 > A"),
-            ("flushed 1 B 2", "settled of 1 > B"),
-            ("event 4", "event 4 of 1 > B"),
+            ("flushed 1 B 2", ""),
+            ("flushed 1 B 1", "event 2 of 1 > B, receipt of 1 > B, erase of 1 > B, settled of 1 > B"),
+            ("flushed 1 A 1", ""),
+            ("event 3", "event 3 of 1 > B"),
+            ("done 1 B", "settled of 1 > B"),
+            ("done 1 A", "flush 2 of 1 > B"),
+            ("flushed 1 A 2", "settled of 1 > A"),
+            ("event 4", "event 4 of 1 > A"),
         ],
     );
     assert_eq!(held_since(&cookie.state), None);
+}
+
+#[test]
+fn a_word_of_where_the_person_was_before_comes_too_late() {
+    check(
+        Limits::default(),
+        Rules::default(),
+        &[
+            ("event 1", "event 1 first of 1 > 1"),
+            ("done 1 A", "flush 1 of 1 > 1"),
+            ("flushed 1 A 1", "settled of 1 > A"),
+            ("done 1 B", ""),
+            ("event 2", "event 2 of 1 > A"),
+        ],
+    );
 }
 
 #[test]
@@ -223,16 +238,16 @@ fn a_detached_identifier_begins_anew_and_its_old_node_stays_a_road() {
         Rules::default(),
         &[
             ("event 1", "event 1 first of 1 > 1"),
-            ("done 1 A", "flush 1 of 1 > 1"),
+            ("done 1 B", "flush 1 of 1 > 1"),
             ("event 2", ""),
             ("detach", ""),
             ("detach", ""),
             ("event 3", "event 3 first of 2 > 2"),
             ("receipt 1", ""),
-            ("flushed 1 A 1", "event 2 of 1 > A, receipt of 1 > A, settled of 1 > A"),
-            ("receipt 1", "receipt of 1 > A"),
+            ("flushed 1 B 1", "event 2 of 1 > B, receipt of 1 > B, settled of 1 > B"),
+            ("receipt 1", "receipt of 1 > B"),
             ("receipt 2", "receipt of 2 > 2"),
-            ("done 1 B", "flush 2 of 1 > A"),
+            ("done 1 A", "flush 2 of 1 > B"),
             ("with A", "event with of 2 > 2, link"),
         ],
     );
