@@ -12,7 +12,7 @@ use waypost_codec::{
 use waypost_types::{Role, Span, Timestamp};
 
 use crate::{
-    line::{Line, Logic, Placement},
+    line::{Line, Logic, Placement, Rules},
     scenarios::{START, Scenario},
 };
 
@@ -35,8 +35,8 @@ pub(crate) struct Explored {
 }
 
 /// Explores all of it; what there was, or what went wrong and on which way.
-pub(crate) fn explore(scenario: &Scenario, placement: &Placement, orders: Orders) -> Result<Explored, String> {
-    let logic = Logic::new(&scenario.hashes(), placement);
+pub(crate) fn explore(scenario: &Scenario, placement: &Placement, orders: Orders, rules: Rules) -> Result<Explored, String> {
+    let logic = Logic::new(&scenario.hashes(), placement, rules);
     let mut start = Line::default();
     for record in scenario.records() {
         logic.send(&mut start, None, Role::Identity, record);
@@ -86,10 +86,11 @@ impl Step {
 
 fn steps(scenario: &Scenario, line: &Line, orders: Orders) -> Vec<Step> {
     let still = line.fired || !scenario.timers;
-    if let Some(channel) = line.channels.keys().find(|(_, (role, _))| *role == Role::Orchestrator)
+    if let Some(channel @ (from, to)) = line.channels.keys().find(|(_, (role, _))| *role == Role::Orchestrator)
         && still
         && orders == Orders::Told
     {
+        assert_eq!(*from, Some((Role::Segmenter, to.1)), "an orchestrator's partition has one source");
         return vec![Step::Deliver(*channel)];
     }
     let mut steps: Vec<Step> = line.channels.keys().map(|channel| Step::Deliver(*channel)).collect();
@@ -213,6 +214,11 @@ fn profiles(scenario: &Scenario, line: &Line) -> Result<(), String> {
             }
             if !state.draining.is_empty() || !there.draining.is_empty() {
                 return Err("a profile drains at rest".to_owned());
+            }
+            let ordered = there.person.as_ref().is_some_and(|person| !person.orders.is_empty());
+            if ordered && there.runs.iter().any(|run| run.exit_reason.is_empty()) {
+                // In every story that has an order it comes after the carts.
+                return Err("a cart's run goes on although the person has ordered".to_owned());
             }
             let (here, there) = (tokens(&state.person.clone().unwrap_or_default()), tokens(&there.person.unwrap_or_default()));
             let dead = state.erased || !state.moved_to.is_empty();

@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use waypost_codec::{frame::Record, inbox::DefActivate, kind};
-use waypost_engine::library::Library;
+use waypost_engine::{identity::Limits, library::Library};
 use waypost_identity::{Identifier, IdentityProcessor};
 use waypost_orchestrator::{OrchestratorProcessor, Profile as JourneyProfile};
 use waypost_runtime::processor::{Entity, Fireable, Fold, Output, Processor};
@@ -21,6 +21,14 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 pub(crate) type Seat = (Role, usize);
 /// Which partitions an identifier's node and its profile fall to.
 pub(crate) type Placement = [(usize, usize)];
+
+/// The rules in force, all of them unless said otherwise.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Rules {
+    pub(crate) identity: waypost_engine::identity::Rules,
+    pub(crate) segmenter: waypost_segmenter::Rules,
+    pub(crate) orchestrator: waypost_orchestrator::Rules,
+}
 
 /// The logic, shared by all states.
 pub(crate) struct Logic {
@@ -51,16 +59,16 @@ pub(crate) struct Line {
 // === impl Logic ===
 
 impl Logic {
-    pub(crate) fn new(identifiers: &[Bytes], placement: &Placement) -> Self {
+    pub(crate) fn new(identifiers: &[Bytes], placement: &Placement, rules: Rules) -> Self {
         let shop = Shop::get();
         let newest: &DefActivate = shop.sets.last().unwrap();
         let defv = Library::defv_of(newest.set, &ContentHash::from_slice(&newest.hash).unwrap());
-        let mut segmenter = SegmenterProcessor::new(Arc::clone(&shop.library));
-        let mut orchestrator = OrchestratorProcessor::new(Arc::clone(&shop.library));
+        let mut segmenter = SegmenterProcessor::new(Arc::clone(&shop.library)).with_rules(rules.segmenter);
+        let mut orchestrator = OrchestratorProcessor::new(Arc::clone(&shop.library)).with_rules(rules.orchestrator);
         segmenter.define(&defv);
         orchestrator.define(&defv);
         Self {
-            identity: IdentityProcessor::new(Layout { number: 1, partitions: 2 }),
+            identity: IdentityProcessor::new(Layout { number: 1, partitions: 2 }).under(Limits::default(), rules.identity),
             segmenter,
             orchestrator,
             seats: identifiers.iter().cloned().zip(placement.iter().copied()).collect(),

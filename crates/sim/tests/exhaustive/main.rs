@@ -9,6 +9,7 @@ mod scenarios;
 mod workspaces;
 
 use explore::{Orders, explore};
+use line::Rules;
 use scenarios::{Scenario, scenarios};
 
 /// Every placement of these identifiers' partitions, the first one's fixed: turning both around changes nothing.
@@ -25,7 +26,7 @@ fn placements(identifiers: usize) -> Vec<Vec<(usize, usize)>> {
 fn every_interleaving(scenario: &Scenario) {
     let all = placements(scenario.identifiers.len());
     let states_of = |placements: &[Vec<(usize, usize)>]| -> usize {
-        let explored = |placement: &Vec<(usize, usize)>| match explore(scenario, placement, Orders::Told) {
+        let explored = |placement: &Vec<(usize, usize)>| match explore(scenario, placement, Orders::Told, Rules::default()) {
             Ok(explored) => explored.states,
             Err(wrong) => panic!("{}, placed {placement:?}:\n{wrong}", scenario.name),
         };
@@ -66,10 +67,30 @@ fn orders_left_out_come_to_the_same() {
     for name in ["a_cookie_becomes_somebody", "a_cookie_is_detached"] {
         let scenario = all.iter().find(|s| s.name == name).unwrap();
         for placement in placements(scenario.identifiers.len()) {
-            let [every, told] = [Orders::All, Orders::Told].map(|orders| explore(scenario, &placement, orders).unwrap());
+            let [every, told] = [Orders::All, Orders::Told].map(|orders| explore(scenario, &placement, orders, Rules::default()).unwrap());
             assert_eq!(told.at_rest, every.at_rest, "{name}, placed {placement:?}");
             assert!(!told.at_rest.is_empty() && told.states < every.states, "{name}: {} of {}", told.states, every.states);
         }
+    }
+}
+
+#[test]
+fn without_a_rule_some_order_goes_wrong() {
+    let all = scenarios();
+    let off = |change: fn(&mut Rules)| {
+        let mut rules = Rules::default();
+        change(&mut rules);
+        rules
+    };
+    for (what, name, rules) in [
+        ("flush", "somebody_known_meets_a_cookie", off(|r| r.identity.flush = false)),
+        ("hold", "somebody_known_meets_a_cookie", off(|r| r.identity.hold = false)),
+        ("one road", "a_chain_of_three", off(|r| r.segmenter.one_road = false)),
+        ("re-check", "a_purchase_by_mail_stops_the_cart_of_the_cookie", off(|r| r.orchestrator.recheck_at_import = false)),
+    ] {
+        let scenario = all.iter().find(|s| s.name == name).unwrap();
+        let wrong = placements(scenario.identifiers.len()).iter().any(|p| explore(scenario, p, Orders::Told, rules).is_err());
+        assert!(wrong, "without {what}, every order of {name} holds");
     }
 }
 

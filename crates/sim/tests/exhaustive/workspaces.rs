@@ -5,7 +5,7 @@ use waypost_sim::{chance::Chance, shop::WORKSPACE};
 use waypost_types::{Role, Span, Timestamp, WorkspaceId};
 
 use crate::{
-    line::{Line, Logic},
+    line::{Line, Logic, Rules},
     scenarios::{Act, START, Scenario},
 };
 
@@ -66,7 +66,7 @@ fn a_workspace_does_not_notice_another() {
         let (ours, theirs) = (story(&mut chance), story(&mut chance));
         let placement: Vec<(usize, usize)> = (0..6).map(|_| (chance.index(2), chance.index(2))).collect();
         let hashes: Vec<_> = ours.hashes_in(WORKSPACE).into_iter().chain(theirs.hashes_in(OTHER)).collect();
-        let logic = Logic::new(&hashes, &placement);
+        let logic = Logic::new(&hashes, &placement, Rules::default());
         let (ours, theirs) = (ours.records_in(WORKSPACE), theirs.records_in(OTHER));
         let alone = run(&logic, &ours, &[]);
         let beside = run(&logic, &ours, &theirs);
