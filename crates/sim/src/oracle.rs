@@ -3,6 +3,7 @@
 mod calls;
 mod causal;
 mod erased;
+mod fence;
 mod folds;
 mod kept;
 mod overflows;
@@ -62,6 +63,7 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
         world.tally.kept += kept::reminders(&folded)? + tokens::tokens(world, &folded)?;
     }
     calls::calls(world, &folded)?;
+    fence::fence(world, &folded)?;
     let diverged = world.tally.divergences > 0;
     if diverged { Err("a chain found a divergence".to_owned()) } else { Ok(()) }
 }

@@ -67,6 +67,8 @@ pub struct Tally {
     pub recalls: u64,
     /// Sends that went out although they were taken back.
     pub raced: u64,
+    /// Messages attempted behind a suppression of their address, for which nothing was called.
+    pub fenced: u64,
     /// Profiles that moved.
     pub merges: u64,
     /// Sends decided.
@@ -211,6 +213,7 @@ impl Tally {
         self.sends += sends;
         self.recalls += recalls;
         self.raced += raced;
+        self.fenced += other.fenced;
         self.kept += kept;
         self.calls += calls;
         self.unknowns += unknowns;
@@ -237,7 +240,7 @@ impl Tally {
 
 impl fmt::Display for Tally {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { worlds, steps, events, merges, erases, sends, recalls, raced, kept, calls, known_keys, unknowns, .. } = self;
+        let Self { worlds, steps, events, merges, erases, sends, recalls, raced, fenced, kept, calls, known_keys, unknowns, .. } = self;
         writeln!(f, "{worlds} worlds, {steps} steps")?;
         writeln!(f, "people: {events} events, {merges} merges")?;
         let Self { expires, detaches, buries, answered, fallen, .. } = self;
@@ -247,7 +250,7 @@ impl fmt::Display for Tally {
         )?;
         writeln!(
             f,
-            "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {calls} calls, {known_keys} known by key, {unknowns} unknown"
+            "sends: {sends} decided ({kept} foreseen), {recalls} recalled, {raced} raced, {fenced} fenced, {calls} calls, {known_keys} known by key, {unknowns} unknown"
         )?;
         let Self { frames, records, commits, timers, takeovers, rewinds, gaps, repeats, .. } = self;
         writeln!(f, "folded: {frames} frames of {records} records, {timers} timers, {commits} commits")?;

@@ -28,6 +28,7 @@ fn two_thousand_worlds_hold() {
         ("sends foreseen", sum.kept),
         ("recalls", sum.recalls),
         ("races", sum.raced),
+        ("messages behind the fence", sum.fenced),
         ("unknowns", sum.unknowns),
         ("takeovers", sum.takeovers),
         ("rewinds", sum.rewinds),
