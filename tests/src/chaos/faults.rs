@@ -308,9 +308,7 @@ impl Breakable {
             AtSeat::Leave => {
                 let pause = sleep(500, 8_000, chance);
                 let fault = begin(&format!("back in {}", seconds(pause)));
-                if !self.fleet.terminate(seat).await {
-                    self.diary.note(&format!("{} did not end well after SIGTERM", seat.name));
-                }
+                self.fleet.terminate(seat).await;
                 tokio::time::sleep(pause).await;
                 self.fleet.sit(seat).await?;
                 fault
@@ -320,9 +318,7 @@ impl Breakable {
                 let fault = begin(&format!("for {}", seconds(lasts)));
                 self.fleet.sit(seat).await?;
                 tokio::time::sleep(lasts).await;
-                if !self.fleet.terminate(seat).await {
-                    self.diary.note(&format!("{} did not end well after SIGTERM", seat.name));
-                }
+                self.fleet.terminate(seat).await;
                 fault
             }
             AtSeat::CutRedis => {

@@ -4,8 +4,9 @@
 
 use std::{
     fs,
+    os::unix::process::ExitStatusExt as _,
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, ExitStatus},
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -37,6 +38,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// What a panic makes of a process.
 const PANIC: i32 = 101;
+
+/// Its number.
+const SIGTERM: i32 = 15;
 
 /// A place for a process.
 #[derive(Debug)]
@@ -93,6 +97,11 @@ fn lay_out(from: &Path, to: &Path, relay: &str) -> std::io::Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether it ended as nobody should: by a panic or a signal. SIGTERM while it still starts ends it where it stands.
+fn crashed(status: ExitStatus) -> bool {
+    status.code() == Some(PANIC) || status.signal().is_some_and(|signal| signal != SIGTERM)
 }
 
 // === impl Fleet ===
@@ -264,16 +273,20 @@ impl Fleet {
         }
     }
 
-    /// SIGTERM; waits for the end. Whether it ended well.
-    pub async fn terminate(&self, seat: &Seat) -> bool {
+    /// SIGTERM; waits for the end, and says where it was not as it should be. Nothing excuses whoever does not go within the
+    /// grace: a seat has one fault at a time, so it is neither stopped nor cut off from its servers.
+    pub async fn terminate(&self, seat: &Seat) {
         let process = {
             let mut state = seat.state.lock().await;
             state.wanted = false;
             state.process.take()
         };
-        match process {
-            Some(process) => process.terminate(GRACE).await.is_some_and(|ended| ended.success()),
-            None => true,
+        let Some(process) = process else { return };
+        match (process.terminate(GRACE).await, &seat.name) {
+            (None, name) => self.diary.complain(&format!("{name} was still there {} s after SIGTERM, and was killed", GRACE.as_secs())),
+            (Some(status), name) if crashed(status) => self.diary.complain(&format!("{name} crashed after SIGTERM ({status})")),
+            (Some(status), name) if !status.success() => self.diary.note(&format!("{name} ended after SIGTERM with {status}")),
+            (Some(_), _) => {}
         }
     }
 
@@ -296,7 +309,7 @@ impl Fleet {
                     self.ended_by_themselves.fetch_add(1, Ordering::Relaxed);
                     self.diary.note(&format!("{} ended by itself ({status}), starting it again", seat.name));
                     // To give up is its right, where a server was gone; to crash is not.
-                    if status.code().is_none_or(|code| code == PANIC) {
+                    if crashed(status) {
                         self.diary.complain(&format!("{} crashed ({status})", seat.name));
                     }
                     match self.start(seat) {
@@ -306,5 +319,18 @@ impl Fleet {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn to_give_up_is_no_crash() {
+        let exit = |code| ExitStatus::from_raw(code << 8);
+        assert!(crashed(exit(PANIC)) && !crashed(exit(1)) && !crashed(exit(0)));
+        // SIGSEGV, SIGABRT
+        assert!(crashed(ExitStatus::from_raw(11)) && crashed(ExitStatus::from_raw(6)) && !crashed(ExitStatus::from_raw(SIGTERM)));
     }
 }

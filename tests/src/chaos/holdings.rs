@@ -133,13 +133,23 @@ impl Holdings {
         open
     }
 
-    /// What has not come to rest: runs that live, messages without an outcome.
+    /// What has not come to rest: identifiers that hold, profiles that drain, runs that live, messages without an outcome.
     ///
     /// # Errors
     /// If state cannot be read.
     pub fn unsettled(&self) -> anyhow::Result<Vec<String>> {
         let mut open = Vec::new();
-        for (_, profile) in self.every::<JourneyProfile>(Role::Orchestrator, b'p')? {
+        for (id, state) in self.every::<IdentifierState>(Role::Identity, b'i')? {
+            let holding = state.generations.iter().filter(|node| node.holding).count();
+            if holding > 0 || !state.held.is_empty() {
+                open.push(format!("identifier {} holds {} items at {holding} nodes", hex(id.key()), state.held.len()));
+            }
+        }
+        for (id, profile) in self.every::<SegmentProfile>(Role::Segmenter, b'p')? {
+            open.extend(drains(Role::Segmenter, &id, profile.draining.len(), profile.draining_since));
+        }
+        for (id, profile) in self.every::<JourneyProfile>(Role::Orchestrator, b'p')? {
+            open.extend(drains(Role::Orchestrator, &id, profile.draining.len(), profile.draining_since));
             let live = profile.runs.iter().filter(|run| run.exit_reason.is_empty());
             open.extend(live.map(|run| format!("run {} {} at {}", run.journey, run.key, run.step)));
         }
@@ -179,6 +189,14 @@ impl Holdings {
     }
 }
 
+fn hex(bytes: &[u8]) -> String {
+    format!("{:x}", Bytes::copy_from_slice(bytes))
+}
+
+fn drains(role: Role, id: &EntityId, nodes: usize, since: i64) -> Option<String> {
+    (nodes > 0).then(|| format!("profile {} drains at the {role}, of {nodes} nodes, since {since}", hex(id.key())))
+}
+
 async fn pairs(port: u16, key: &str) -> anyhow::Result<Vec<(Vec<u8>, Vec<u8>)>> {
     let mut items = resp::ask(port, &["HGETALL", key]).await?.list().into_iter();
     let mut pairs = Vec::new();
@@ -199,4 +217,54 @@ pub async fn ends(log: &Arc<KafkaLog>) -> anyhow::Result<BTreeMap<PartitionId, u
         ends.insert(partition, log.watermarks(topic, partition.index).await?.1);
     }
     Ok(ends)
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_codec::{
+        inbox::Dispatch,
+        state::{self, HeldItem},
+    };
+
+    use super::*;
+
+    fn holding<S: Message>(role: Role, kind: u8, state: &S) -> Vec<String> {
+        let install =
+            br#"{"kind":"install","id":"00112233445566778899aabbccddeeff","layout":1,"format":1,"partitions":4,"public_partitions":8}"#;
+        let entities = BTreeMap::from([((role, EntityId::new(WORKSPACE, kind, &[7; 16])), state.encode_to_vec().into())]);
+        let install = InstallRecord::from_bytes(install).expect("an install record");
+        let holdings = Holdings { install, off: BTreeMap::new(), entities, sequences: BTreeMap::new() };
+        holdings.unsettled().expect("readable")
+    }
+
+    #[test]
+    fn whoever_holds_or_drains_is_not_at_rest() {
+        let node = |holding| state::Node { holding, ..state::Node::default() };
+        let identifier = |earlier, last, held| IdentifierState {
+            generations: vec![node(earlier), node(last)],
+            held: vec![HeldItem::default(); held],
+            ..IdentifierState::default()
+        };
+        for (earlier, last, held, open) in [(false, false, 0, 0), (true, false, 0, 1), (false, true, 0, 1), (false, false, 2, 1)] {
+            let found = holding(Role::Identity, b'i', &identifier(earlier, last, held));
+            assert_eq!(found.len(), open, "{earlier} {last} {held}: {found:?}");
+        }
+        for (draining, open) in [(vec![], 0), (vec![Bytes::from_static(b"node")], 1)] {
+            let segment = SegmentProfile { draining: draining.clone(), ..SegmentProfile::default() };
+            assert_eq!(holding(Role::Segmenter, b'p', &segment).len(), open);
+            let journey = JourneyProfile { draining, ..JourneyProfile::default() };
+            assert_eq!(holding(Role::Orchestrator, b'p', &journey).len(), open);
+        }
+    }
+
+    #[test]
+    fn runs_that_live_and_messages_on_their_way_are_not_at_rest() {
+        let run = |exit: &str| state::Run { exit_reason: exit.into(), ..state::Run::default() };
+        let journey = JourneyProfile { runs: vec![run("DONE"), run("")], ..JourneyProfile::default() };
+        assert_eq!(holding(Role::Orchestrator, b'p', &journey).len(), 1);
+        for (phase, open) in [(DispatchPhase::Retry, 1), (DispatchPhase::InDoubt, 1), (DispatchPhase::Done, 0)] {
+            let dispatch = DispatchState { phase: phase.into(), dispatch: Some(Dispatch::default()), ..DispatchState::default() };
+            assert_eq!(holding(Role::Sender, b'd', &dispatch).len(), open, "{phase:?}");
+        }
+    }
 }

@@ -9,7 +9,10 @@ pub mod senders;
 
 use std::{collections::BTreeMap, fmt};
 
-use waypost_codec::public::{Decision, Message};
+use waypost_codec::{
+    inbox::{Consent, ConsentState},
+    public::{Decision, Message},
+};
 
 use self::{doubts::Doubts, enough::Ran};
 use super::{
@@ -62,6 +65,8 @@ pub struct Evidence {
     pub faults: Vec<Fault>,
     /// Numbers that never came on public topics.
     pub missing: Vec<String>,
+    /// Records on public topics that contradict an earlier one, or cannot be read.
+    pub strange: Vec<String>,
     /// Attempts behind an opt-out.
     pub unfenced: Vec<String>,
     /// Attempts in doubt, by message.
@@ -153,6 +158,7 @@ pub fn judge(evidence: &Evidence) -> Verdict {
         Err(error) => verdict.findings.push(general(Wrong::Lost, format!("{error:#}"))),
     }
     verdict.findings.extend(evidence.unfenced.iter().map(|what| general(Wrong::AfterStop, what.clone())));
+    verdict.findings.extend(evidence.strange.iter().map(|what| general(Wrong::Unexplained, what.clone())));
     verdict.findings.extend(evidence.complaints.iter().map(|what| general(Wrong::Unexplained, what.clone())));
     if evidence.letters > 0 {
         verdict.findings.push(general(Wrong::Unexplained, format!("{} dead letters", evidence.letters)));
@@ -219,13 +225,73 @@ fn kept(verdict: &mut Verdict, evidence: &Evidence, person: &Person) -> Option<S
             let there = match &said.what {
                 What::Touched(cart) => of.is_some_and(|p| p.carts.iter().any(|c| c.cart_id == *cart)),
                 What::Ordered(order) => of.is_some_and(|p| p.orders.iter().any(|o| o.order_id == *order)),
-                What::Subscribed | What::OptedOut | What::Pressed => of.is_some_and(|p| !p.consents.is_empty()),
                 What::Looked | What::Identified | What::Joined(_) | What::Asked(_) => true,
+                // of these the last word counts, below
+                What::Subscribed(_) | What::OptedOut | What::Pressed => continue,
             };
             if !there {
                 verdict.wrong(Wrong::Lost, number, format!("{:?} is not in the {stage}'s state of {}", said.what, found.profile));
             }
         }
+        let misheard = misheard(person, of.map_or(&[][..], |of| &of.consents));
+        for what in misheard {
+            verdict.wrong(Wrong::Lost, number, format!("{what} in the {stage}'s state of {}", found.profile));
+        }
     }
     Some(found.profile.to_string())
+}
+
+/// Topics of which a stage does not believe the person's last word.
+fn misheard(person: &Person, believed: &[Consent]) -> Vec<String> {
+    let word = |wanted| if wanted { ConsentState::Granted } else { ConsentState::Denied };
+    let topics = person.wants().into_iter().filter_map(|(topic, wanted)| Some((topic, word(wanted?))));
+    let wrong = topics.filter_map(|(topic, said)| {
+        let there = believed.iter().find(|consent| consent.channel == "email" && consent.topic == topic).map(Consent::state);
+        (there != Some(said)).then(|| format!("{topic}: {said:?} was the last word, {there:?} is"))
+    });
+    wrong.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chaos::people::{REMINDERS, Said};
+
+    fn person(words: &[(What, bool)]) -> Person {
+        let said = |(what, acknowledged): &(What, bool)| Said {
+            what: what.clone(),
+            names: Vec::new(),
+            first_tried: 1,
+            acknowledged: acknowledged.then_some(2),
+            tries: 1,
+        };
+        Person { number: 0, plot: "opt-out", said: words.iter().map(said).collect(), done: true, refused: None }
+    }
+
+    fn consent(topic: &str, state: ConsentState) -> Consent {
+        Consent { channel: "email".into(), topic: topic.into(), state: state.into(), ..Consent::default() }
+    }
+
+    #[test]
+    fn the_last_word_of_a_topic_is_what_must_be_believed() {
+        use ConsentState::{Denied, Granted};
+        let (yes, hello) = ((What::Subscribed(REMINDERS), true), (What::Subscribed("greetings"), true));
+        let no = |what, acknowledged| (what, acknowledged);
+        let both = |reminders| vec![consent(REMINDERS, reminders), consent("greetings", Granted)];
+        let never = vec![consent("greetings", Granted)];
+        for (words, believed, wrong) in [
+            (vec![yes.clone(), hello.clone()], both(Granted), 0),
+            (vec![yes.clone(), hello.clone()], both(Denied), 1),
+            (vec![yes.clone(), hello.clone()], never.clone(), 1),
+            (vec![yes.clone(), hello.clone(), no(What::OptedOut, true)], both(Denied), 0),
+            (vec![yes.clone(), hello.clone(), no(What::OptedOut, true)], both(Granted), 1),
+            (vec![yes.clone(), hello.clone(), no(What::Pressed, true)], both(Granted), 1),
+            (vec![yes.clone(), hello.clone(), no(What::Pressed, true)], never, 1),
+            (vec![yes.clone(), hello.clone(), no(What::OptedOut, false)], both(Granted), 0),
+            (vec![yes.clone(), hello, no(What::OptedOut, true), yes], both(Granted), 0),
+        ] {
+            let found = misheard(&person(&words), &believed);
+            assert_eq!(found.len(), wrong, "{words:?} {believed:?}: {found:?}");
+        }
+    }
 }

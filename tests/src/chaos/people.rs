@@ -1,6 +1,9 @@
 //! Who came and what each of them was told at the door: the input, as far as it was acknowledged.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use waypost_types::IdentifierClass;
 
@@ -14,8 +17,8 @@ pub enum What {
     Looked,
     /// Names that belong together.
     Identified,
-    /// Consent to both topics' messages is two events.
-    Subscribed,
+    /// Consent to a topic's messages.
+    Subscribed(&'static str),
     /// A cart was touched.
     Touched(String),
     /// A run of the greetings journey begins.
@@ -64,6 +67,9 @@ pub struct Person {
 #[derive(Clone, Debug, Default)]
 pub struct People(Arc<Mutex<Vec<Person>>>);
 
+/// The topic of carts, whose messages somebody may want no more.
+pub const REMINDERS: &str = "cart-reminders";
+
 // === impl Person ===
 
 impl Person {
@@ -73,6 +79,20 @@ impl Person {
         names.sort();
         names.dedup();
         names
+    }
+
+    /// Each topic that was spoken of, and whether its messages are wanted: the last word. None where that word was never
+    /// acknowledged, and both may be true.
+    pub fn wants(&self) -> BTreeMap<&'static str, Option<bool>> {
+        let words = self.said.iter().filter_map(|said| {
+            let (topic, wanted) = match said.what {
+                What::Subscribed(topic) => (topic, true),
+                What::OptedOut | What::Pressed => (REMINDERS, false),
+                What::Looked | What::Identified | What::Touched(_) | What::Joined(_) | What::Asked(_) | What::Ordered(_) => return None,
+            };
+            Some((topic, said.acknowledged.map(|_| wanted)))
+        });
+        words.collect()
     }
 
     /// Whether it is more than one profile until they meet.

@@ -44,8 +44,8 @@ struct Standing {
 
 impl Recovery {
     /// Nothing measured yet.
-    pub fn new(directory: Arc<Directory>, diary: Arc<Diary>) -> Self {
-        Self { directory, keys: Keys::new("", &[]), diary, times: Arc::default() }
+    pub fn new(directory: Arc<Directory>, keys: Keys, diary: Arc<Diary>) -> Self {
+        Self { directory, keys, diary, times: Arc::default() }
     }
 
     /// Times the partitions of whoever sits there, from its end.

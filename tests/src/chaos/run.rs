@@ -43,8 +43,9 @@ const EVERY: Duration = Duration::from_secs(10);
 /// How often a backup is taken.
 const BACKUPS: Duration = Duration::from_secs(15);
 /// How long everything may take to come to rest. A message that was refused in passing is tried again after half a
-/// minute, then after a whole one. A busy machine takes its time; only what never comes to rest is wrong.
-const REST: Duration = Duration::from_mins(10);
+/// minute, then after a whole one. A drain to which nothing answers straight ends after a quarter of an hour. A busy machine
+/// takes its time; only what never comes to rest is wrong.
+const REST: Duration = Duration::from_mins(20);
 
 /// A whole installation under fire.
 struct Ground {
@@ -134,7 +135,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let world = World { door, people, sink: Arc::clone(&sink) };
     background.spawn(workload::run(world, chance.fork(), ground.settings.rate, until));
 
-    let recovery = Arc::new(Recovery::new(directory, Arc::clone(&diary)));
+    let recovery = Arc::new(Recovery::new(directory, keys, Arc::clone(&diary)));
     let broken = Arc::new(Breakable::new(
         Arc::clone(&fleet),
         Arc::clone(&kafka),
@@ -271,18 +272,17 @@ impl Ground {
     async fn judge(&self, under_way: Option<String>, recovery: &Recovery) -> anyhow::Result<Outcome> {
         // What is told follows what is committed; the reader may be a moment behind.
         tokio::time::sleep(Duration::from_secs(2)).await;
-        let (decisions, mut missing) = self.told.decisions();
-        let (messages, more) = self.told.messages();
-        missing.extend(more);
+        let (decisions, messages) = (self.told.decisions(), self.told.messages());
         self.refold().await?;
         let senders = oracle::senders::read(&self.log).await.context("reading the senders' inboxes")?;
         let (mails, faults) = (self.mails(), self.diary.faults());
         let evidence = Evidence {
             people: self.people.all(),
             holdings: self.holdings().await.context("reading the store")?,
-            decisions,
-            messages,
-            missing,
+            missing: [decisions.missing, messages.missing].concat(),
+            strange: [decisions.strange, messages.strange].concat(),
+            decisions: decisions.rows,
+            messages: messages.rows,
             unfenced: oracle::fence::broken(&senders, &mails)?,
             doubts: oracle::doubts::of(&senders)?,
             complaints: self.diary.complaints(),

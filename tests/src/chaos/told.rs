@@ -6,6 +6,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use waypost_codec::public::{Decision, Message};
 use waypost_kafka::KafkaLog;
 use waypost_runtime::ports::{Delivery, Log as _};
@@ -17,6 +18,17 @@ const PARTITIONS: u32 = 8;
 pub struct Topic {
     name: &'static str,
     rows: Arc<Mutex<Vec<Delivery>>>,
+}
+
+/// What a topic tells, repetitions left out, and what is wrong about it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rows<R> {
+    /// In order per profile.
+    pub rows: Vec<R>,
+    /// Numbers that never came.
+    pub missing: Vec<String>,
+    /// Records that contradict an earlier one, or say nothing that can be read.
+    pub strange: Vec<String>,
 }
 
 /// Everything that is told.
@@ -65,29 +77,44 @@ impl Topic {
         self.rows.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
 
-    /// Payloads, each once; and what is missing between them.
-    pub fn once(&self) -> (Vec<Delivery>, Vec<String>) {
-        let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
-        let mut highest: BTreeMap<(u32, String), u64> = BTreeMap::new();
-        let mut once = Vec::new();
-        for row in self.sorted() {
-            let source = (row.partition, header(&row, "ce_source"));
-            let Ok(number) = header(&row, "ce_sequence").parse::<u64>() else { continue };
-            let highest = highest.entry(source.clone()).or_default();
-            *highest = number.max(*highest);
-            let last = last.entry(source).or_default();
-            if number == *last + 1 {
-                *last = number;
-                once.push(row);
+    fn once<R>(&self, decode: impl Fn(&[u8]) -> Option<R>) -> Rows<R> {
+        once(self.name, &self.sorted(), decode)
+    }
+}
+
+/// Each record once, by the number that its source gave it. A repeated one must say what the first did.
+fn once<R>(topic: &str, records: &[Delivery], decode: impl Fn(&[u8]) -> Option<R>) -> Rows<R> {
+    let mut told: BTreeMap<(u32, String), BTreeMap<u64, &Bytes>> = BTreeMap::new();
+    let mut last: BTreeMap<(u32, String), u64> = BTreeMap::new();
+    let (mut rows, mut strange) = (Vec::new(), Vec::new());
+    for record in records {
+        let place = format!("{topic} {} offset {}", record.partition, record.offset);
+        let source = (record.partition, header(record, "ce_source"));
+        let Ok(number) = header(record, "ce_sequence").parse::<u64>() else {
+            strange.push(format!("{place}: it has no number"));
+            continue;
+        };
+        let first = told.entry(source.clone()).or_default().entry(number).or_insert(&record.payload);
+        if **first != record.payload {
+            strange.push(format!("{place}: number {number} of {} says something else than before", source.1));
+        }
+        let last = last.entry(source).or_default();
+        if number == *last + 1 {
+            *last = number;
+            // behind the id of its schema
+            match record.payload.get(5..).and_then(&decode) {
+                Some(row) => rows.push(row),
+                None => strange.push(format!("{place}: it cannot be read")),
             }
         }
-        let missing =
-            highest.into_iter().filter(|(source, highest)| last.get(source) != Some(highest)).map(|((partition, source), highest)| {
-                let last = last.get(&(partition, source.clone())).copied().unwrap_or(0);
-                format!("{} {partition}: of {source} number {} is missing, {highest} is there", self.name, last + 1)
-            });
-        (once, missing.collect())
     }
+    let missing = told.into_iter().filter_map(|((partition, source), numbers)| {
+        let highest = numbers.into_keys().next_back().unwrap_or_default();
+        let last = last.get(&(partition, source.clone())).copied().unwrap_or_default();
+        (last != highest).then(|| format!("{topic} {partition}: of {source} number {} is missing, {highest} is there", last + 1))
+    });
+    let missing = missing.collect();
+    Rows { rows, missing, strange }
 }
 
 fn header(row: &Delivery, name: &str) -> String {
@@ -106,15 +133,65 @@ impl Told {
         }
     }
 
-    /// Decisions in order per profile; and what is missing.
-    pub fn decisions(&self) -> (Vec<Decision>, Vec<String>) {
-        let (rows, missing) = self.decisions.once();
-        (rows.iter().filter_map(|row| row.payload.get(5..).and_then(Decision::decode)).collect(), missing)
+    /// Decisions.
+    pub fn decisions(&self) -> Rows<Decision> {
+        self.decisions.once(Decision::decode)
     }
 
-    /// Outcomes in order per profile; and what is missing.
-    pub fn messages(&self) -> (Vec<Message>, Vec<String>) {
-        let (rows, missing) = self.messages.once();
-        (rows.iter().filter_map(|row| row.payload.get(5..).and_then(Message::decode)).collect(), missing)
+    /// Outcomes.
+    pub fn messages(&self) -> Rows<Message> {
+        self.messages.once(Message::decode)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_types::Timestamp;
+
+    use super::*;
+
+    /// Of one source, at offsets that go up: number and text.
+    fn records(told: &[(&str, &str)]) -> Vec<Delivery> {
+        let record = |(offset, (number, text)): (u64, &(&str, &str))| Delivery {
+            partition: 3,
+            offset,
+            appended: Timestamp::from_millis(0),
+            key: None,
+            headers: [("ce_source", "s"), ("ce_sequence", *number)].map(|(n, v)| (n.to_owned(), Bytes::from(v.to_owned()))).into(),
+            payload: format!("\0\0\0\0\x01{text}").into(),
+        };
+        (0..).zip(told).map(record).collect()
+    }
+
+    /// Texts; `?` cannot be read.
+    fn read(told: &[(&str, &str)]) -> (Vec<String>, usize, Vec<String>) {
+        let decode = |bytes: &[u8]| (bytes != b"?").then(|| String::from_utf8_lossy(bytes).into_owned());
+        let Rows { rows, missing, strange } = once("t", &records(told), decode);
+        (rows, missing.len(), strange)
+    }
+
+    #[test]
+    fn what_is_told_again_is_told_once() {
+        let (rows, missing, strange) = read(&[("1", "a"), ("2", "b"), ("1", "a"), ("2", "b"), ("3", "c")]);
+        assert_eq!((rows, missing, strange), (vec!["a".into(), "b".into(), "c".into()], 0, vec![]));
+        let (rows, missing, strange) = read(&[("1", "a"), ("3", "c"), ("2", "b"), ("3", "c")]);
+        assert_eq!((rows, missing, strange), (vec!["a".into(), "b".into(), "c".into()], 0, vec![]), "a tail that came out of order");
+        let (rows, missing, strange) = read(&[("1", "a"), ("3", "c")]);
+        assert_eq!((rows, missing, strange), (vec!["a".into()], 1, vec![]));
+    }
+
+    #[test]
+    fn a_number_that_says_something_else_is_strange() {
+        for told in [&[("1", "a"), ("2", "b"), ("1", "x")][..], &[("1", "a"), ("3", "x"), ("2", "b"), ("3", "c")]] {
+            let (_, missing, strange) = read(told);
+            assert!(missing == 0 && strange.len() == 1 && strange[0].contains("something else"), "{strange:?}");
+        }
+    }
+
+    #[test]
+    fn a_record_that_says_nothing_is_strange() {
+        let (rows, missing, strange) = read(&[("1", "?"), ("", "a"), ("2", "b")]);
+        assert_eq!((rows, missing), (vec!["b".into()], 0));
+        assert!(strange.len() == 2 && strange[0].contains("cannot be read") && strange[1].contains("no number"), "{strange:?}");
     }
 }

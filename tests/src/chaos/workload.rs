@@ -9,7 +9,7 @@ use waypost_types::IdentifierClass;
 use super::{
     chance::Chance,
     door::Door,
-    people::{Name, People, Said, What},
+    people::{Name, People, REMINDERS, Said, What},
     sink::Sink,
     story::now,
 };
@@ -131,9 +131,9 @@ impl Actor {
     async fn known(&mut self) {
         let names = [self.user(), self.email()];
         self.say("/v1/identify", What::Identified, &names, json!({"traits": {"email": self.email().1, "firstName": "Ann"}})).await;
-        for topic in ["cart-reminders", "greetings"] {
+        for topic in [REMINDERS, "greetings"] {
             let user = self.user();
-            self.track(What::Subscribed, &[user], "Subscribed", json!({"channel": "email", "topic": topic})).await;
+            self.track(What::Subscribed(topic), &[user], "Subscribed", json!({"channel": "email", "topic": topic})).await;
         }
     }
 
@@ -223,7 +223,7 @@ impl Actor {
     }
 
     async fn no_more(&mut self, user: &Name) {
-        let what = json!({"channel": "email", "topic": "cart-reminders"});
+        let what = json!({"channel": "email", "topic": REMINDERS});
         self.track(What::OptedOut, std::slice::from_ref(user), "Unsubscribed", what).await;
     }
 

@@ -76,7 +76,7 @@ impl<'p> Run<'p> {
                 What::Touched(key) => (&CART, key),
                 What::Joined(key) => (&GREETINGS, key),
                 What::Asked(key) => (&TICKETS, key),
-                What::Looked | What::Identified | What::Subscribed | What::Ordered(_) | What::OptedOut | What::Pressed => continue,
+                What::Looked | What::Identified | What::Subscribed(_) | What::Ordered(_) | What::OptedOut | What::Pressed => continue,
             };
             match runs.iter_mut().find(|run| run.key == key) {
                 Some(run) => run.touches.push(said),
@@ -88,7 +88,7 @@ impl<'p> Run<'p> {
             let ends = |said: &&Said| match said.what {
                 What::Ordered(_) => way != Way::Plain,
                 What::OptedOut | What::Pressed => way == Way::Smtp,
-                What::Looked | What::Identified | What::Subscribed | What::Touched(_) | What::Joined(_) | What::Asked(_) => false,
+                What::Looked | What::Identified | What::Subscribed(_) | What::Touched(_) | What::Joined(_) | What::Asked(_) => false,
             };
             run.stops = person.said.iter().filter(ends).collect();
         }
