@@ -4,6 +4,7 @@
 mod engines;
 mod gaps;
 mod refolds;
+mod refusals;
 mod skips;
 
 use serde_json::{Value as Json, json};
@@ -95,6 +96,7 @@ impl Site<'_> {
 fn each_command_of_an_operator_does_what_it_says_and_refuses_what_it_should() {
     let alone = alone("operator");
     let site = Site { held: Held::under(alone.shop.prefix()), shop: &alone.shop };
+    refusals::what_would_lose_state_is_named_and_stops_a_start(&site);
     skips::a_record_that_kills_is_set_aside_by_two_people(&site);
     skips::what_is_folded_already_is_not_skipped(&site);
     engines::a_later_engine_comes_into_force_where_every_process_has_it(&site);

@@ -141,6 +141,13 @@ impl Shop {
         assert!(before.is_none(), "{name} runs already");
     }
 
+    /// Starts a process that must end by itself; how, and what it logged.
+    pub(crate) fn start_in_vain(&self, name: &'static str, role: &str) -> (ExitStatus, String) {
+        let mut process = self.launch.start(name, &["serve", "--role", role]);
+        let ended = eventually(&format!("the end of {name}"), || process.ended());
+        (ended, self.log(name))
+    }
+
     /// What a process has logged so far.
     pub(crate) fn log(&self, name: &str) -> String {
         fs::read_to_string(self.launch.logs.join(format!("{name}.log"))).unwrap()
