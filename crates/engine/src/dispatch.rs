@@ -8,6 +8,7 @@
 //! feedback of a provider → settles what is open or UNKNOWN (`feedback`)
 //! recall before the dispatch → remembered, and the dispatch STOPPED when it comes
 //! INFLIGHT of an older leader → IN_DOUBT · recall before the attempt → STOPPED, after it → raced
+//! "not begun" before its attempt → RETRY, and the attempt does not count
 //! ```
 //!
 //! The intent is in the log before the call: whatever happens to the process, a later life finds the
@@ -32,6 +33,9 @@ pub use self::{
     feedback::heard,
 };
 use crate::definitions::Class;
+
+/// Reason of an outcome: whoever proposed the attempt has not called for it, and will not.
+pub const NOT_BEGUN: &str = "NOT_BEGUN";
 
 /// Where a transition happens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -184,6 +188,11 @@ pub fn attempted(state: &mut DispatchState, address: &mut AddressState, attempt:
 pub fn settled(state: &mut DispatchState, address: &mut AddressState, outcome: &AttemptOutcome, here: Here) -> Vec<Effect> {
     touched(state, here);
     let mut effects = Vec::new();
+    let ahead_of_its_attempt = outcome.number == state.attempt + 1 && outcome.leader == here.leader && state.phase() == Phase::Ready;
+    if ahead_of_its_attempt && outcome.reason == NOT_BEGUN {
+        // The partition is given back while the attempt is on its way to the log: there it comes too late.
+        (state.attempt, state.leader) = (outcome.number, outcome.leader);
+    }
     let current = outcome.number == state.attempt && outcome.number > 0;
     if current && outcome.leader != 0 && outcome.leader != state.leader {
         return effects;

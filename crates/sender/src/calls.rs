@@ -20,6 +20,7 @@ use waypost_codec::{
 };
 use waypost_engine::{
     definitions::{Channel, DefinitionSet},
+    dispatch::NOT_BEGUN,
     library::Library,
     template,
 };
@@ -397,7 +398,7 @@ fn not_begun(attempt: &Proposed) -> Proposal {
         dispatch: attempt.dispatch.clone(),
         number: attempt.number,
         outcome: Outcome::Transient.into(),
-        reason: "NOT_BEGUN".to_owned(),
+        reason: NOT_BEGUN.to_owned(),
         leader: attempt.leader,
         ..AttemptOutcome::default()
     };

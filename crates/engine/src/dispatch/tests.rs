@@ -536,6 +536,19 @@ fn what_a_former_leader_did_not_begin_says_nothing_of_its_successors_call() {
 }
 
 #[test]
+fn what_is_not_begun_before_it_is_in_the_log_never_begins() {
+    for (leader, calls) in [(9, false), (7, true)] {
+        let (mut state, mut address) = (fresh(Class::Marketing), AddressState::default());
+        let given_back = AttemptOutcome { leader, reason: NOT_BEGUN.to_owned(), ..outcome(1, Outcome::Transient) };
+        settled(&mut state, &mut address, &given_back, here(T0, 9));
+        let effects = attempted(&mut state, &mut address, &attempt(1, 9), here(T0, 9));
+        let called = effects.iter().any(|effect| matches!(effect, Effect::Call { .. }));
+        assert_eq!((called, state.phase() == Phase::Inflight), (calls, calls), "said under leader {leader}");
+        assert!(state.unanswered.is_empty());
+    }
+}
+
+#[test]
 fn without_the_wait_a_doubt_ends_at_once() {
     let (mut state, mut address) = (fresh(Class::Transactional), AddressState::default());
     attempted(&mut state, &mut address, &attempt(1, 5), here(T0, 5));
