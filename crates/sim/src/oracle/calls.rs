@@ -8,11 +8,11 @@ use waypost_codec::{
     inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
     kind, state, stored,
 };
-use waypost_types::{DispatchId, Position, Role};
+use waypost_types::{DispatchId, Position, Role, Timestamp};
 
 use super::{Partitions, Wrong};
 use crate::{
-    naive::Accepted,
+    naive::{Accepted, Folded},
     provider::{Done, Offers},
     world::World,
 };
@@ -34,6 +34,8 @@ struct History {
 #[derive(Debug)]
 struct Tried {
     at: Position,
+    /// Under whom.
+    leader: u64,
     /// It has had an answer that leaves no doubt.
     sure: bool,
 }
@@ -66,6 +68,7 @@ pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
                 if done.silent == 0 && !(history.interrupted && world.something_hid_an_answer()) {
                     return Err(format!("dispatch {name} is unknown, and nothing was broken"));
                 }
+                nothing_was_left_to_try(&name, &dispatch, done, offers, latest(meaning))?;
             }
         }
     }
@@ -85,6 +88,33 @@ fn no_more_than_promised(name: &str, done: Done, offers: Offers) -> Result<(), W
     Ok(())
 }
 
+/// A doubt stays only where it could not be settled: whoever could be asked did not answer, and what is transactional
+/// was taken back, or came too late to go again.
+fn nothing_was_left_to_try(
+    name: &str,
+    dispatch: &state::DispatchState,
+    done: Done,
+    offers: Offers,
+    latest: Timestamp,
+) -> Result<(), Wrong> {
+    if offers.lookup() && done.unheard == 0 {
+        return Err(format!("dispatch {name} is unknown, and whoever could be asked was not, or has answered"));
+    }
+    let Some(Dispatch { class, valid_until, .. }) = &dispatch.dispatch else {
+        return Err(format!("dispatch {name} is unknown, and nobody could be told of what comes to be known"));
+    };
+    let sendable = !dispatch.raced && latest < Timestamp::from_millis(*valid_until);
+    if class == "transactional" && sendable {
+        return Err(format!("dispatch {name} is transactional and unknown, and could have gone again"));
+    }
+    Ok(())
+}
+
+/// No fold of a partition was later.
+fn latest(meaning: &Folded) -> Timestamp {
+    meaning.accepted.last().map_or(Timestamp::ZERO, |last| last.appended).max(meaning.meta.clk)
+}
+
 fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
     let mut histories: BTreeMap<Bytes, History> = BTreeMap::new();
     let mut led_at = Position::default();
@@ -98,8 +128,12 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
             }
             kind::ATTEMPT => {
                 let attempt = Attempt::decode(record.body.clone()).map_err(unreadable)?;
+                // Of a leader who was none any more: it does not count, and another may have its number.
+                if attempt.leader != led_at.offset + 1 {
+                    continue;
+                }
                 let attempts = &mut histories.entry(attempt.dispatch).or_default().attempts;
-                attempts.entry(attempt.number).or_insert(Tried { at: *position, sure: false });
+                attempts.entry(attempt.number).or_insert(Tried { at: *position, leader: attempt.leader, sure: false });
             }
             kind::OUTCOME => {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
@@ -107,6 +141,9 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
                 let history = histories.entry(outcome.dispatch).or_default();
                 // Before any attempt of this number it is a former leader's word, and says nothing of what comes after.
                 let Some(tried) = history.attempts.get_mut(&outcome.number) else { continue };
+                if outcome.leader != 0 && outcome.leader != tried.leader {
+                    continue;
+                }
                 history.interrupted |= !tried.sure && tried.at < led_at;
                 tried.sure |= sure;
             }
@@ -129,6 +166,7 @@ fn fits(name: &str, phase: state::DispatchPhase, count: u32, history: &History) 
     let fits = match phase {
         state::DispatchPhase::Done => count >= 1,
         state::DispatchPhase::Stopped | state::DispatchPhase::Failed => count <= doubts,
+        // Why it may be, `nothing_was_left_to_try` says.
         state::DispatchPhase::Unknown => true,
         state::DispatchPhase::Unspecified
         | state::DispatchPhase::Ready
@@ -137,4 +175,31 @@ fn fits(name: &str, phase: state::DispatchPhase, count: u32, history: &History) 
         | state::DispatchPhase::Retry => return Err(format!("dispatch {name} is {} at rest", phase.as_str_name())),
     };
     if fits { Ok(()) } else { Err(format!("dispatch {name} is {} and went out {count} times", phase.as_str_name())) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::chance::Chance;
+
+    fn offers(lookup: bool) -> Offers {
+        let drawn = (0..100).map(|seed| Offers::draw(&mut Chance::new(seed), &mut Chance::new(seed + 1)));
+        drawn.into_iter().find(|offers| offers.lookup() == lookup && !offers.key()).unwrap()
+    }
+
+    #[test]
+    fn a_doubt_stays_only_where_nothing_was_left_to_try() {
+        let stays = |class: &str, raced: bool, lookup: bool, unheard: u32, latest: i64| {
+            let dispatch = Dispatch { class: class.to_owned(), valid_until: 100, ..Dispatch::default() };
+            let state = state::DispatchState { dispatch: Some(dispatch), raced, ..state::DispatchState::default() };
+            let done = Done { unheard, ..Done::default() };
+            nothing_was_left_to_try("", &state, done, offers(lookup), Timestamp::from_millis(latest)).is_ok()
+        };
+        assert!(stays("marketing", false, false, 0, 99));
+        assert!(!stays("marketing", false, true, 0, 99), "it could be asked");
+        assert!(stays("marketing", false, true, 1, 99));
+        assert!(!stays("transactional", false, false, 0, 99), "it could go again");
+        assert!(stays("transactional", false, false, 0, 100));
+        assert!(stays("transactional", true, false, 0, 99));
+    }
 }
