@@ -230,8 +230,9 @@ pub fn import(
         return Vec::new();
     }
     let horizon = import::Horizon::of(state, incoming);
+    // All that either half knows: what stops a run may find no room among what both keep.
+    let facts = facts::both(&state.facts, &incoming.facts);
     *state = unite(state, incoming);
-    let facts = state.facts.clone();
     turn(state, ws, cx, "merge", None, |turn, runs| {
         if recheck {
             import::reconsider(turn, runs, &facts, &horizon);

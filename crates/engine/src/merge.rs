@@ -2,7 +2,8 @@
 //!
 //! Associative, commutative and idempotent, so that it does not matter in which order the halves of a
 //! person meet, as long as no list overflows on the way: every part is the greater of two under one
-//! order, and what follows from the parts is computed again.
+//! order, and what follows from the parts is computed again. Where lists overflow, two halves still come
+//! to the same from either side, and no denial of either is lost.
 
 use bytes::Bytes;
 use prost::Message;

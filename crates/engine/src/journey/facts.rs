@@ -47,37 +47,43 @@ pub(crate) fn event(fact: &Fact) -> Event {
     }
 }
 
-/// At a merge: both halves' facts in the order of log time.
+/// At a merge: both halves' facts in the order of log time, as many as are kept.
 pub(crate) fn unite(a: &[Fact], b: &[Fact]) -> Vec<Fact> {
-    let mut all: Vec<Fact> = a.iter().chain(b).cloned().collect();
-    all.sort_by(|x, y| (x.at, &x.message_id).cmp(&(y.at, &y.message_id)));
-    let mut seen = BTreeSet::new();
-    all.retain(|f| is_gap(f) || seen.insert(f.message_id.clone()));
+    let mut all = both(a, b);
     limit(&mut all);
     all
 }
 
-/// Whether this stands for facts that fell for their bytes: it has no name, and the time of the newest of them.
+/// All of them: runs are judged by what either half knows, before anything falls for the limit.
+pub(crate) fn both(a: &[Fact], b: &[Fact]) -> Vec<Fact> {
+    let mut all: Vec<Fact> = a.iter().chain(b).cloned().collect();
+    all.sort_by(|x, y| (x.at, &x.message_id).cmp(&(y.at, &y.message_id)));
+    let mut seen = BTreeSet::new();
+    all.retain(|f| is_gap(f) || seen.insert(f.message_id.clone()));
+    all
+}
+
+/// Whether this stands for facts that fell: it has no name, and the time of the newest of them.
 pub(crate) fn is_gap(fact: &Fact) -> bool {
     fact.name.is_empty()
 }
 
-/// Up to when facts have fallen; none if all that happened since the first are there.
+/// Up to when facts have fallen; none if all are there.
 pub(crate) fn forgotten_until(facts: &[Fact]) -> Option<i64> {
-    let gap = facts.iter().filter(|f| is_gap(f)).map(|f| f.at.saturating_add(1)).max();
-    let full = facts.first().filter(|_| facts.len() >= MAX_FACTS).map(|oldest| oldest.at);
-    gap.max(full)
+    facts.iter().filter(|f| is_gap(f)).map(|f| f.at.saturating_add(1)).max()
 }
 
 fn limit(facts: &mut Vec<Fact>) {
-    let surplus = facts.len().saturating_sub(MAX_FACTS);
-    facts.drain(..surplus);
-    let mut bytes: usize = facts.iter().map(Fact::encoded_len).sum();
     let mut gap = facts.iter().filter(|f| is_gap(f)).map(|f| f.at).max();
+    facts.retain(|f| !is_gap(f));
+    // The mark of the gap takes a place too.
+    let room = if gap.is_some() || facts.len() > MAX_FACTS { MAX_FACTS - 1 } else { MAX_FACTS };
+    let (mut count, mut bytes) = (facts.len(), facts.iter().map(Fact::encoded_len).sum::<usize>());
     facts.retain(|fact| {
-        let falls = is_gap(fact) || bytes > MAX_FACT_BYTES;
+        let falls = count > room || bytes > MAX_FACT_BYTES;
         if falls {
-            bytes -= fact.encoded_len();
+            (count, bytes) = (count - 1, bytes - fact.encoded_len());
+            // Many may have one log time, and a passed record has an earlier one: what is left does not tell.
             gap = gap.max(Some(fact.at));
         }
         !falls

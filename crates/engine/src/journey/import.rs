@@ -1,6 +1,6 @@
 //! Import: the state of a profile that was joined into this one (PROTOCOL §10.4).
 //!
-//! First the union of both halves, which is commutative, associative and idempotent but for the limits;
+//! First the union of both halves, which is commutative, and but for the limits associative and idempotent;
 //! then, before anything else is decided, every exit rule, goal and wait of both halves is evaluated
 //! against the facts of both, and of two runs of one key the one that went further stays.
 
@@ -197,8 +197,8 @@ fn united_sends(a: &[RunSend], b: &[RunSend]) -> Vec<RunSend> {
 // === impl Horizon ===
 
 impl Horizon {
-    /// Live runs of one half that began before the oldest fact that the other half, its list being full,
-    /// still has: what stopped them may have been forgotten.
+    /// Live runs of one half that began no later than the newest fact that has fallen from the other's list:
+    /// what stopped them may have been forgotten.
     pub(crate) fn of(ours: &JourneyProfile, theirs: &JourneyProfile) -> Self {
         let mut beyond = BTreeSet::new();
         for (half, other) in [(ours, theirs), (theirs, ours)] {

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use waypost_codec::inbox::{CartStatus, Truth, Value};
 
 use super::*;
+use crate::{consent, definitions::Class};
 use ConsentState::{Denied, Granted, Pending};
 
 fn text(value: u8) -> Value {
@@ -124,6 +125,73 @@ proptest! {
         prop_assert_eq!(&person, &b);
         person::apply(&mut again, &person::whole(&a, &b));
         prop_assert_eq!(again, b);
+    }
+}
+
+prop_compose! {
+    fn many_consents()(deny in 1_u32..9)(
+        all in prop::collection::vec((0_usize..8, 0_u8..90, 0_u32..10, 1_i64..50), 0..160), deny in Just(deny),
+    ) -> Vec<Consent> {
+        const CHANNELS: [&str; 8] = ["ads", "email", "push", "rcs", "sms", "viber", "webhook", "whatsapp"];
+        all.into_iter().map(|(channel, topic, say, at)| {
+            let state = if say < deny { Denied } else if say == 9 { Pending } else { Granted };
+            let topic = if topic == 0 { person::WHOLE_CHANNEL.to_owned() } else { format!("t{topic:02}") };
+            Consent { channel: CHANNELS[channel].to_owned(), topic, state: state.into(), basis: "express".to_owned(), at, ..Consent::default() }
+        }).collect()
+    }
+}
+
+prop_compose! {
+    /// A person at the limits of every list: what a fold or a union before this one has left.
+    fn full()(
+        consents in many_consents(),
+        carts in prop::collection::vec((0_u8..30, 1_i64..90), 0..12),
+        orders in prop::collection::vec((0_u8..90, any::<bool>(), 1_i64..90), 0..60),
+        addresses in prop::collection::vec(address(), 0..8),
+    ) -> Person {
+        let mut person = Person { addresses: Vec::new(), ..Person::default() };
+        for entry in &consents { person::upsert(&mut person.consents, entry); }
+        for entry in &addresses { person::upsert(&mut person.addresses, entry); }
+        for (id, updated_at) in carts {
+            let cart = Cart { cart_id: format!("c{id}"), lines: vec![line(id, 1)], value: Some(100), updated_at, ..Cart::default() };
+            person::upsert(&mut person.carts, &cart);
+        }
+        for (id, stub, at) in orders {
+            let order = Order { order_id: format!("o{id}"), stub, updated_at: at, ..Order::default() };
+            let whole = Order { placed_at: at, status: "placed".to_owned(), cart_id: format!("c{id}"), ..order.clone() };
+            person::upsert(&mut person.orders, if stub { &order } else { &whole });
+        }
+        persons(&person, &Person::default())
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(400) })]
+
+    #[test]
+    fn beyond_the_limits_a_union_stays_within_them_and_loses_no_denial(a in full(), b in full()) {
+        let union = persons(&a, &b);
+        prop_assert_eq!(&union, &persons(&b, &a));
+        prop_assert_eq!(&persons(&union, &union), &union);
+        prop_assert!(union.consents.len() <= 64 && union.carts.len() <= 5 && union.orders.len() <= 20);
+        for channel in ["ch0", "ch1"] {
+            prop_assert!(union.addresses.iter().filter(|a| a.channel == channel).count() <= person::MAX_ADDRESSES);
+        }
+        for denial in a.consents.iter().chain(&b.consents).filter(|c| c.state() == Denied) {
+            let question = consent::Question {
+                person: &union, channel: &denial.channel, topic: Some(&denial.topic), definition: None,
+                class: Class::Marketing, address: None, now: waypost_types::Timestamp::from_millis(100),
+            };
+            prop_assert_eq!(consent::resolve(&question).refusal, Some(consent::Refusal::Denied), "{:?}", denial);
+        }
+        let oldest = union.orders.iter().map(|o| (!o.stub, o.updated_at)).min();
+        for order in a.orders.iter().chain(&b.orders).filter(|o| person::order(&union, &o.order_id).is_none()) {
+            prop_assert!(union.orders.len() == 20 && Some((!order.stub, order.updated_at)) <= oldest, "{:?}", order);
+        }
+        let oldest = union.carts.iter().map(|c| c.updated_at).min();
+        for cart in a.carts.iter().chain(&b.carts).filter(|c| person::cart(&union, &c.cart_id).is_none()) {
+            prop_assert!(union.carts.len() == 5 && Some(cart.updated_at) <= oldest, "{:?}", cart);
+        }
     }
 }
 

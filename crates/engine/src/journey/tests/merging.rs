@@ -144,6 +144,22 @@ fn a_marketing_run_older_than_what_the_other_half_remembers_ends() {
     assert_eq!(ana.exits().last(), Some(&"MERGED"));
 }
 
+/// Found by the property of overflowing lists: neither list is full, both together are.
+#[test]
+fn a_stop_that_finds_no_room_among_the_facts_of_both_halves_stops_nevertheless() {
+    let ws = shop(CART);
+    let line = |half: &str, n| format!("{n}m event Order Completed order_id={half}{n} ago=10d");
+    let old = |half: &str| (21..61).map(|n| line(half, n)).collect::<Vec<_>>().join("\n");
+    let (mut ana, device) = halves(
+        &ws,
+        &format!("{ANA}20m event Order Completed order_id=o1\n{}", old("a")),
+        &format!("0m event Product Added cart_id=k1 with cart k1 open\n{}", old("b")),
+    );
+    ana.merge(device, None);
+    assert!(ana.state.facts.iter().all(|f| f.at > ana.state.runs.iter().map(|r| r.entered_at).max().unwrap_or(0)));
+    assert_eq!(ana.exits(), ["GOAL"]);
+}
+
 #[test]
 fn timers_that_fell_due_on_the_road_fire_afterwards() {
     let ws = shop(CART);

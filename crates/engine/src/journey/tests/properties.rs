@@ -2,13 +2,14 @@
 //! what would have been decided had both halves been one from the start.
 
 use bytes::Bytes;
+use prost::Message as _;
 use waypost_codec::state::{Bounced, Fact, JourneyProfile, PastRun, Run, RunSend, SendLogEntry, SendState, Trail};
 
 use super::{
     harness::{World, shop},
     stories::{ANA, CART},
 };
-use crate::journey::unite;
+use crate::journey::{MAX_FACT_BYTES, MAX_FACTS, MAX_PAST, MAX_SENDS, MAX_TRAIL, facts, unite};
 
 /// A small pseudo-random source: the laws are tried on a few hundred states, the same ones every time.
 struct Dice(u64);
@@ -79,6 +80,73 @@ fn the_union_of_halves_is_commutative_associative_and_idempotent() {
         assert_eq!(unite(&a, &b), unite(&b, &a), "round {round}: commutative");
         assert_eq!(unite(&unite(&a, &b), &c), unite(&a, &unite(&b, &c)), "round {round}: associative");
         assert_eq!(unite(&unite(&a, &b), &b), unite(&a, &b), "round {round}: absorbing");
+    }
+}
+
+/// A life of events of which many fall together, some long: what a profile keeps of them, and all of them.
+fn life(dice: &mut Dice, half: &str) -> (Vec<Fact>, Vec<Fact>) {
+    let (mut kept, mut all) = (Vec::new(), Vec::new());
+    let (mut at, events, long) = (0, dice.roll(130), dice.roll(3) == 0);
+    for n in 0..events {
+        at += i64::try_from(dice.roll(4)).unwrap();
+        // A record that was passed on keeps its earlier time.
+        let passed = if dice.roll(10) == 0 { dice.roll(5) } else { 0 };
+        let name = "x".repeat(if long { usize::try_from(dice.roll(900)).unwrap() } else { 1 } + 1);
+        let fact = Fact { name, at: (at - i64::try_from(passed).unwrap()).max(0), message_id: format!("{half}{n}"), ..Fact::default() };
+        all.push(fact.clone());
+        kept = facts::unite(&kept, &[fact]);
+    }
+    (kept, all)
+}
+
+#[test]
+fn beyond_the_limits_a_union_stays_within_them_and_says_up_to_when_facts_have_fallen() {
+    let mut dice = Dice(23);
+    let (mut fallen, mut whole) = (0, 0);
+    for round in 0..200 {
+        let ((a, all_of_a), (b, all_of_b)) = (life(&mut dice, "a"), life(&mut dice, "b"));
+        let both = facts::unite(&a, &b);
+        assert_eq!(both, facts::unite(&b, &a), "round {round}: from either side");
+        let bytes: usize = both.iter().map(Fact::encoded_len).sum();
+        assert!(both.len() <= MAX_FACTS && bytes <= MAX_FACT_BYTES + 8, "round {round}: {} facts of {bytes} bytes", both.len());
+        // What a run is judged by at the merge, and afterwards.
+        for (known, happened) in [(&a, vec![&all_of_a]), (&b, vec![&all_of_b]), (&both, vec![&all_of_a, &all_of_b])] {
+            let until = facts::forgotten_until(known);
+            for fact in happened.into_iter().flatten() {
+                let kept = known.iter().any(|k| k.message_id == fact.message_id);
+                // A run that this could have ended began no later; it exits `MERGED`.
+                assert!(kept || until.is_some_and(|until| fact.at < until), "round {round}: {fact:?} fell and nobody says so");
+                fallen += usize::from(!kept);
+            }
+            whole += usize::from(until.is_none());
+        }
+    }
+    assert!(fallen > 5_000 && whole > 20, "both are tried: {fallen} fell, {whole} lists are whole");
+}
+
+#[test]
+fn beyond_the_limits_the_logs_of_a_profile_keep_their_newest() {
+    let mut dice = Dice(29);
+    for round in 0..60 {
+        let mut half = |name: u8| {
+            let mut profile = JourneyProfile::default();
+            for n in 0..dice.roll(400) {
+                let id = Bytes::from(vec![name, u8::try_from(n / 256).unwrap(), u8::try_from(n % 256).unwrap()]);
+                let at = dice.time();
+                profile.sends.push(SendLogEntry { at, id: id.clone(), ..SendLogEntry::default() });
+                profile.past.push(PastRun { journey: format!("{name}-{n}"), exited_at: at, ..PastRun::default() });
+                profile.trail.push(Trail { at, run: id, ..Trail::default() });
+            }
+            unite(&profile, &JourneyProfile::default())
+        };
+        let (a, b) = (half(1), half(2));
+        let both = unite(&a, &b);
+        assert_eq!(both, unite(&b, &a), "round {round}: from either side");
+        assert!(both.sends.len() <= MAX_SENDS && both.past.len() <= MAX_PAST && both.trail.len() <= MAX_TRAIL, "round {round}");
+        let oldest = both.sends.first().map_or(0, |s| s.at);
+        for send in a.sends.iter().chain(&b.sends).filter(|s| !both.sends.contains(s)) {
+            assert!(both.sends.len() == MAX_SENDS && send.at <= oldest, "round {round}: a send fell for an older one");
+        }
     }
 }
 
