@@ -19,7 +19,7 @@ for target in "${targets[@]}"; do
     mkdir -p "$corpus" "$artifacts"
     echo "== $target: $seconds s"
     if ! "${fuzz[@]}" run "${flags[@]}" "$target" "$corpus" "crates/fuzz/seeds/$target" -- \
-        -max_total_time="$seconds" -max_len=8192 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
+        -max_total_time="$seconds" -max_len=16384 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
         -artifact_prefix="$artifacts/" >"$artifacts/log" 2>&1; then
         failed+=("$target")
         tail -20 "$artifacts/log"

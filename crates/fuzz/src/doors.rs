@@ -33,10 +33,10 @@ use crate::{
     text,
 };
 
-const INSTALL: [u8; 32] = [7; 32];
+pub(crate) const INSTALL: [u8; 32] = [7; 32];
 const WRITE_KEY: &str = "wk_fuzz";
 
-static WEB: LazyLock<Rights> = LazyLock::new(|| {
+pub(crate) static WEB: LazyLock<Rights> = LazyLock::new(|| {
     let workspace = shop::workspace();
     let source = &workspace.sources["shop-backend"];
     Rights::of(workspace, source)
@@ -48,20 +48,20 @@ static EVENT_SCHEMA: LazyLock<Option<Schema>> = LazyLock::new(|| {
 });
 
 /// One call of the HTTP door: the first byte says which, the rest is its JSON.
-pub(crate) fn http_json(data: &[u8]) {
-    let Some((kind, json)) = data.split_first() else { return };
+pub(crate) fn http_json(data: &[u8]) -> bool {
+    let Some((kind, json)) = data.split_first() else { return false };
     let kind = CallKind::ALL.get(usize::from(*kind) % (CallKind::ALL.len() + 1)).copied();
     let json = String::from_utf8_lossy(json);
     let env = Env { install: &INSTALL, now: NOW };
-    if let Ok(accepted) = segment_call::read(kind, &json, &Shared::default(), &WEB, env) {
-        assert!(!accepted.message_id.is_empty(), "an event without an id");
-        let again = segment_call::read(kind, &json, &Shared::default(), &WEB, env);
-        assert_eq!(again.ok(), Some(accepted), "the same call is the same event");
-    }
+    let Ok(accepted) = segment_call::read(kind, &json, &Shared::default(), &WEB, env) else { return false };
+    assert!(!accepted.message_id.is_empty(), "an event without an id");
+    let again = segment_call::read(kind, &json, &Shared::default(), &WEB, env);
+    assert_eq!(again.ok(), Some(accepted), "the same call is the same event");
+    true
 }
 
 /// A whole request: method, path, headers line by line, body, cut at zero bytes.
-pub(crate) fn http_request(data: &[u8]) {
+pub(crate) fn http_request(data: &[u8]) -> bool {
     let parts = pieces(data, 4);
     let (method, path, headers) = (text(parts.first()), text(parts.get(1)), text(parts.get(2)));
     let mut request = Request::builder().method(method.as_str()).uri(path.as_str());
@@ -71,36 +71,37 @@ pub(crate) fn http_request(data: &[u8]) {
         }
     }
     let body = parts.get(3).map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
-    let Ok(request) = request.body(Body::from(body)) else { return };
-    let answered = RUNTIME.block_on(async {
+    let Ok(request) = request.body(Body::from(body)) else { return false };
+    let (taken, answered) = RUNTIME.block_on(async {
         let response = ROUTER.clone().oneshot(request).await;
         match response {
-            Ok(response) => to_bytes(response.into_body(), 1 << 22).await.is_ok(),
+            Ok(response) => (response.status().is_success(), to_bytes(response.into_body(), 1 << 22).await.is_ok()),
             Err(never) => match never {},
         }
     });
     assert!(answered, "every request has a whole answer");
+    taken
 }
 
 /// A record of the public topic: framing, then the event under the committed schema.
-pub(crate) fn avro_event(data: &[u8]) {
+pub(crate) fn avro_event(data: &[u8]) -> bool {
     let value = Bytes::copy_from_slice(data);
     let body = avro::read(&[], &value).map_or(value, |(_, body)| body);
-    let Some(schema) = EVENT_SCHEMA.as_ref() else { return };
-    let Ok(event) = EventInput::decode(schema, &body) else { return };
+    let Some(schema) = EVENT_SCHEMA.as_ref() else { return false };
+    let Ok(event) = EventInput::decode(schema, &body) else { return false };
     let rights = Rights::unnamed(shop::workspace());
-    if let Ok(accepted) = kafka_event::read(event, &rights, Env { install: &INSTALL, now: NOW }) {
-        assert!(!accepted.message_id.is_empty(), "an event without an id");
-    }
+    let Ok(accepted) = kafka_event::read(event, &rights, Env { install: &INSTALL, now: NOW }) else { return false };
+    assert!(!accepted.message_id.is_empty(), "an event without an id");
+    true
 }
 
 /// The token of an unsubscribe link.
-pub(crate) fn unsubscribe_token(data: &[u8]) {
+pub(crate) fn unsubscribe_token(data: &[u8]) -> bool {
     let token = String::from_utf8_lossy(data);
-    if let Ok(opened) = unsubscribe::open(&INSTALL, &token) {
-        let sealed = unsubscribe::seal(&INSTALL, &opened);
-        assert_eq!(unsubscribe::open(&INSTALL, &sealed).ok(), Some(opened), "what opens can be sealed again");
-    }
+    let Ok(opened) = unsubscribe::open(&INSTALL, &token) else { return false };
+    let sealed = unsubscribe::seal(&INSTALL, &opened);
+    assert_eq!(unsubscribe::open(&INSTALL, &sealed).ok(), Some(opened), "what opens can be sealed again");
+    true
 }
 
 // One thread and one router for all inputs: building them anew would be most of the work.

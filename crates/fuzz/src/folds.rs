@@ -14,18 +14,25 @@ use waypost_types::{EntityId, Layout, Position, Span, Timestamp};
 
 use crate::shop::{NOW, PUBLISHED, SHOP};
 
-const MAX_RECORDS: usize = 16;
+pub(crate) const MAX_RECORDS: usize = 24;
+/// Behind the last record everything that is due so much later fires.
+const AFTERWARDS: Span = Span::from_days(40);
 
-/// A role by the first byte, then records: kind, two bytes of key, two of length, body.
-pub(crate) fn fold(data: &[u8]) {
-    let Some((role, mut rest)) = data.split_first() else { return };
+/// A role by the first byte, then records: kind, offset, minutes since the beginning, lengths of key and body, key, body.
+/// Whether every one of them was folded.
+pub(crate) fn fold(data: &[u8]) -> bool {
+    let Some((role, mut rest)) = data.split_first() else { return false };
     let mut records = Vec::new();
     while records.len() < MAX_RECORDS
-        && let Some((head, after)) = rest.split_first_chunk::<5>()
+        && let Some((head, after)) = rest.split_first_chunk::<7>()
     {
-        let length = usize::from(u16::from_be_bytes([head[3], head[4]])).min(after.len());
-        let (body, next) = after.split_at(length);
-        records.push(record(u32::from(head[0]), [head[1], head[2]], body, records.len()));
+        let [kind, offset, hour, minute, key, long, short] = *head;
+        let (key, after) = after.split_at(usize::from(key).min(after.len()));
+        let (body, next) = after.split_at(usize::from(u16::from_be_bytes([long, short])).min(after.len()));
+        let said = NOW.plus(Span::from_secs(60 * i64::from(u16::from_be_bytes([hour, minute]))));
+        let record = Record::new(u32::from(kind), SHOP, [offset; 16], Bytes::copy_from_slice(key), said, Bytes::copy_from_slice(body));
+        let cause = Position { offset: u64::from(offset), index: 0 };
+        records.push(Record { at: Some(said), cause, ..record });
         rest = next;
     }
     let library = || Arc::clone(&PUBLISHED.0);
@@ -37,44 +44,46 @@ pub(crate) fn fold(data: &[u8]) {
     }
 }
 
-/// Keys of every length that a role knows: identifier or address (16 bytes), profile (31).
-fn record(kind: u32, key: [u8; 2], body: &[u8], index: usize) -> Record {
-    let length = if key[0] & 1 == 0 { 16 } else { 31 };
-    let mut bytes = vec![key[1] % 4 + 1; length];
-    bytes[0] = key[0] % 6 + 1;
-    let mut id = [0; 16];
-    id[0] = u8::try_from(index).unwrap_or_default();
-    let said = NOW.plus(Span::from_secs(i64::from(key[0])));
-    Record { at: Some(said), ..Record::new(kind, SHOP, id, bytes.into(), said, Bytes::copy_from_slice(body)) }
+fn twice<P: Processor>(make: impl Fn() -> P, records: &[Record]) -> bool {
+    let (outputs, all) = folded(&make, records);
+    assert_eq!(folded(&make, records), (outputs, all), "the same records, other outputs");
+    all && !records.is_empty()
 }
 
-fn twice<P: Processor>(make: impl Fn() -> P, records: &[Record]) {
-    assert_eq!(folded(&make, records), folded(&make, records), "the same records, other outputs");
-}
-
-fn folded<P: Processor>(make: &impl Fn() -> P, records: &[Record]) -> Vec<Vec<Output>> {
+fn folded<P: Processor>(make: &impl Fn() -> P, records: &[Record]) -> (Vec<Vec<Output>>, bool) {
     let mut processor = make();
     processor.define(&PUBLISHED.1);
     let mut entities: BTreeMap<EntityId, Option<P::Entity>> = BTreeMap::new();
-    let mut outputs = Vec::new();
-    for (offset, record) in records.iter().enumerate() {
-        let Ok(wanted) = processor.entities(record) else { continue };
+    let (mut outputs, mut all) = (Vec::new(), true);
+    for record in records {
+        let Ok(wanted) = processor.entities(record) else {
+            all = false;
+            continue;
+        };
         for id in &wanted {
             entities.entry(id.clone()).or_insert(None);
         }
-        let position = Position { offset: offset as u64, index: 0 };
+        // Ids follow from the offset, and later records name them: it stands in the seed.
+        let position = record.cause;
         let now = record.at.unwrap_or(NOW);
+        for id in &wanted {
+            fire(&processor, &mut entities, id, now, position, &mut outputs);
+        }
         let mut fold = Fold::new(now, position, &mut entities);
         let done = processor.fold(&mut fold, record);
         let put_out = fold.outputs().to_vec();
         if done.is_ok() {
             outputs.push(put_out);
-        }
-        for id in &wanted {
-            fire(&processor, &mut entities, id, now.plus(Span::from_days(40)), position, &mut outputs);
+        } else {
+            all = false;
         }
     }
-    outputs
+    let (last, end) = (records.iter().filter_map(|r| r.at).max().unwrap_or(NOW), Position { offset: 256, index: 0 });
+    let ids: Vec<EntityId> = entities.keys().cloned().collect();
+    for id in &ids {
+        fire(&processor, &mut entities, id, last.plus(AFTERWARDS), end, &mut outputs);
+    }
+    (outputs, all)
 }
 
 fn fire<P: Processor>(

@@ -1,10 +1,7 @@
 //! One dispatch from its record to the message in the catcher: addresses, subjects and URLs that somebody
 //! else chose never become a header of their own.
 
-use std::{
-    collections::BTreeMap,
-    sync::{Arc, LazyLock},
-};
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -49,13 +46,12 @@ const HEADERS: &[&str] = &[
 const KEY: [u8; 32] = [7; 32];
 const PARTITION: PartitionId = PartitionId { role: Role::Sender, index: 0 };
 
-static CATCHER: LazyLock<Arc<Catcher>> = LazyLock::new(|| Arc::new(Catcher::in_memory()));
-
-static CALLS: LazyLock<Calls> = LazyLock::new(|| {
-    let providers = BTreeMap::from([("catcher".to_owned(), Arc::clone(&*CATCHER) as Arc<dyn Provider>)]);
+/// For each input its own: what it began and did not finish must not stand in the way of the next.
+fn calls(catcher: &Arc<Catcher>) -> Calls {
+    let providers = BTreeMap::from([("catcher".to_owned(), Arc::clone(catcher) as Arc<dyn Provider>)]);
     let links = Links { public_url: "https://shop.example".to_owned(), key: TokenKey::new(KEY) };
     Calls::new(Arc::clone(&PUBLISHED.0) as Arc<_>, providers, links, Arc::new(Stopped))
-});
+}
 
 struct Stopped;
 
@@ -68,10 +64,10 @@ impl Clock for Stopped {
 }
 
 /// Address, journey, topic, class and a first name, cut at zero bytes.
-pub(crate) fn mail(data: &[u8]) {
+pub(crate) fn mail(data: &[u8]) -> bool {
     let parts = pieces(data, 5);
-    let Some(template) = shop::workspace().templates.values().find(|t| t.name == "welcome") else { return };
-    let Some(channel) = shop::workspace().channels.keys().next() else { return };
+    let Some(template) = shop::workspace().templates.values().find(|t| t.name == "welcome") else { return false };
+    let Some(channel) = shop::workspace().channels.keys().next() else { return false };
     let variables = Value::object([
         ("profile".to_owned(), Value::object([("first_name".to_owned(), Value::text(text(parts.get(4))))])),
         ("entry".to_owned(), Value::object([])),
@@ -94,12 +90,14 @@ pub(crate) fn mail(data: &[u8]) {
         valid_until: i64::MAX,
         ..Dispatch::default()
     };
-    for message in sent(&dispatch) {
-        well_formed(&message);
+    let sent = sent(&dispatch);
+    for message in &sent {
+        well_formed(message);
         if dispatch.class != "transactional" {
-            leads_out(&message, &dispatch);
+            leads_out(message, &dispatch);
         }
     }
+    !sent.is_empty()
 }
 
 /// What goes out for it.
@@ -108,16 +106,17 @@ fn sent(dispatch: &Dispatch) -> Vec<OutgoingEmail> {
     processor.define(&PUBLISHED.1);
     let mut entities: BTreeMap<EntityId, Option<SenderEntity>> = BTreeMap::new();
     let mut todo = vec![(kind::DISPATCH, Bytes::from(dispatch.encode_to_vec()))];
-    let before = CATCHER.count();
+    let catcher = Arc::new(Catcher::in_memory());
+    let calls = calls(&catcher);
     let mut offset = 0;
     while let Some((kind, body)) = todo.pop() {
         offset += 1;
         let record = Record { at: Some(NOW), ..Record::new(kind, SHOP, [9; 16], Bytes::from_static(&[5; 16]), NOW, body) };
         for job in jobs(&processor, &mut entities, &record, offset) {
-            todo.extend(block_on(CALLS.run(PARTITION, job)).into_iter().map(|p| (p.kind, p.body)));
+            todo.extend(block_on(calls.run(PARTITION, job)).into_iter().map(|p| (p.kind, p.body)));
         }
     }
-    CATCHER.messages().split_off(before)
+    catcher.messages()
 }
 
 fn jobs(processor: &SenderProcessor, entities: &mut BTreeMap<EntityId, Option<SenderEntity>>, record: &Record, offset: u64) -> Vec<Job> {
@@ -150,16 +149,4 @@ fn leads_out(message: &OutgoingEmail, dispatch: &Dispatch) {
     let opened = token.and_then(|token| unsubscribe::open(&KEY, token).ok());
     let opened = opened.unwrap_or_else(|| panic!("no way out in {line:?}"));
     assert_eq!(opened.profile.as_bytes()[..], dispatch.profile[..], "somebody else's link");
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_ordinary_dispatch_is_sent() {
-        let before = CATCHER.count();
-        mail(b"ann@shop.example\0cart-recovery\0cart-reminders\0transactional\0Ann");
-        assert_eq!(CATCHER.count(), before + 1, "the target would look at nothing");
-    }
 }

@@ -51,13 +51,25 @@ fn every_target_stands_its_seeds_and_their_mutations() {
         let seeds = seeds_of(target.name);
         assert!(!seeds.is_empty(), "{} has no seed", target.name);
         let mut chance = Chance(1);
+        let (mut seeds_taken, mut mutations_taken) = (0, 0);
         for seed in &seeds {
-            (target.run)(seed);
+            seeds_taken += usize::from((target.run)(seed));
             for _ in 0..MUTATIONS {
-                (target.run)(&mutated(seed, &mut chance));
+                mutations_taken += usize::from((target.run)(&mutated(seed, &mut chance)));
             }
         }
+        // What never gets past the decoder tries the decoder alone.
+        assert!(seeds_taken > 0, "{}: no seed is taken in", target.name);
+        // A token is sealed: a changed one must not open.
+        assert_eq!(mutations_taken > 0, target.name != "unsubscribe_token", "{}: {mutations_taken} mutations", target.name);
     }
+}
+
+#[test]
+fn seeds_are_small_enough_to_be_read_whole_and_kept() {
+    let all: Vec<Vec<u8>> = TARGETS.iter().flat_map(|target| seeds_of(target.name)).collect();
+    assert!(all.iter().all(|seed| seed.len() <= 16_384), "`make fuzz` would read half of it");
+    assert!(all.iter().map(Vec::len).sum::<usize>() < 300_000);
 }
 
 #[test]
