@@ -59,7 +59,7 @@ fn main() -> ExitCode {
     let switches = without.map_or_else(Switches::default, Switch::switches);
     let scenario = Scenario { seed, without: cli.without };
     let shrunk = if cli.shrink { many::smaller(&scenario, switches) } else { None };
-    one(&shrunk.unwrap_or(scenario), switches)
+    one(&shrunk.map_or(scenario, |shrunk| shrunk.scenario), switches)
 }
 
 fn one(scenario: &Scenario, switches: Switches) -> ExitCode {

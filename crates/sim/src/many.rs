@@ -13,14 +13,21 @@ use std::{
     time::Duration,
 };
 
-use waypost_sim::{Scenario, Switches, run as run_one, shrink::shrink, story::Tally, switches::ALL};
+use waypost_sim::{
+    Scenario, Switches, run as run_one,
+    shrink::{Shrunk, shrink},
+    story::Tally,
+    switches::ALL,
+};
 
 /// Worlds run to make one that failed smaller.
 const MOST_RUNS: u32 = 400;
 /// Only the first few that failed are made smaller.
 const MOST_SHRUNK: usize = 3;
-/// Progress is told so often.
+/// Progress is looked at so often.
 const PROGRESS: Duration = Duration::from_millis(500);
+/// And told so often where nobody watches.
+const LINES: Duration = Duration::from_secs(10);
 
 /// Results of all threads.
 #[derive(Default)]
@@ -48,13 +55,14 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
         drop(writeln!(out, "0 worlds wrong"));
         return ExitCode::SUCCESS;
     }
-    for (seed, wrong) in &failed {
-        drop(writeln!(out, "WRONG: seed {seed}: {wrong}"));
-    }
-    for (seed, _) in failed.iter().take(MOST_SHRUNK) {
-        if let Some(Scenario { seed, without }) = smaller(&Scenario::new(*seed), Switches::default()) {
-            drop(writeln!(out, "smaller: waypost-sim --seed {seed} --without {without}"));
-        }
+    for (at, (seed, wrong)) in failed.iter().enumerate() {
+        let shrunk = if at < MOST_SHRUNK { smaller(&Scenario::new(*seed), Switches::default()) } else { None };
+        drop(match shrunk {
+            Some(Shrunk { scenario: Scenario { seed, without }, wrong, .. }) => {
+                writeln!(out, "WRONG: waypost-sim --seed {seed} --without {without}: {wrong}")
+            }
+            None => writeln!(out, "WRONG: seed {seed}: {wrong}"),
+        });
     }
     drop(writeln!(out, "{} worlds wrong", failed.len()));
     ExitCode::FAILURE
@@ -146,7 +154,7 @@ fn work(next: &AtomicU64, end: u64, switches: Switches, done: &AtomicU64, sum: &
         own.tally.add(&report.tally);
         if let Some(wrong) = report.wrong {
             if switches == Switches::default() {
-                say(&format!("\rseed {seed}: WRONG: {wrong}\n"));
+                say(&format!("\rseed {seed} is wrong; it is made smaller at the end\n"));
             }
             own.failed.push((seed, wrong));
         }
@@ -157,26 +165,33 @@ fn work(next: &AtomicU64, end: u64, switches: Switches, done: &AtomicU64, sum: &
     sum.failed.extend(own.failed);
 }
 
-/// On a terminal, now and then.
+/// On one line of a terminal, again and again; elsewhere a line now and then.
 fn tell_progress(seeds: u64, done: &AtomicU64, elapsed: &dyn Fn() -> Duration) {
-    if !std::io::stderr().is_terminal() {
-        return;
-    }
+    let terminal = std::io::stderr().is_terminal();
+    let mut told = Duration::ZERO;
     loop {
-        let worlds = done.load(Ordering::Relaxed);
-        say(&format!("\r{worlds} of {seeds} worlds, {} a second ", per_second(worlds, elapsed())));
+        let (worlds, now) = (done.load(Ordering::Relaxed), elapsed());
+        let progress = format!("{worlds} of {seeds} worlds, {} a second", per_second(worlds, now));
+        if terminal {
+            say(&format!("\r{progress} "));
+        } else if now.saturating_sub(told) >= LINES {
+            told = now;
+            say(&format!("{progress}\n"));
+        }
         if worlds >= seeds {
-            say("\n");
+            if terminal {
+                say("\n");
+            }
             return;
         }
         thread::park_timeout(PROGRESS);
     }
 }
 
-/// A smaller world that is wrong too; none if this one is right.
-pub(crate) fn smaller(scenario: &Scenario, switches: Switches) -> Option<Scenario> {
+/// A smaller world that is wrong too, and what is wrong in it; none if this one is right.
+pub(crate) fn smaller(scenario: &Scenario, switches: Switches) -> Option<Shrunk> {
     let progress = std::io::stderr().is_terminal();
-    let mut seen = |shrunk: &waypost_sim::shrink::Shrunk| {
+    let mut seen = |shrunk: &Shrunk| {
         if progress {
             say(&format!("\r{} worlds: still wrong without {:.100}  ", shrunk.runs, shrunk.scenario.without.to_string()));
         }
@@ -185,7 +200,7 @@ pub(crate) fn smaller(scenario: &Scenario, switches: Switches) -> Option<Scenari
     if progress {
         say("\n");
     }
-    shrunk.map(|shrunk| shrunk.scenario)
+    shrunk
 }
 
 /// To the terminal; nobody there is no reason to stop.
