@@ -8,6 +8,7 @@ use waypost_codec::{
     inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
     kind, state, stored,
 };
+use waypost_engine::dispatch::NOT_BEGUN;
 use waypost_types::{DispatchId, Position, Role, Timestamp};
 
 use super::{Partitions, Wrong};
@@ -139,6 +140,11 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
                 let sure = outcome.outcome() != Outcome::Unknown;
                 let history = histories.entry(outcome.dispatch).or_default();
+                if outcome.reason == NOT_BEGUN && outcome.leader == led_at.offset + 1 {
+                    // Ahead of its attempt, which comes too late to be called for.
+                    let tried = Tried { at: *position, leader: outcome.leader, sure };
+                    history.attempts.entry(outcome.number).or_insert(tried);
+                }
                 // Before any attempt of this number it is a former leader's word, and says nothing of what comes after.
                 let Some(tried) = history.attempts.get_mut(&outcome.number) else { continue };
                 if outcome.leader != 0 && outcome.leader != tried.leader {
@@ -167,7 +173,7 @@ fn fits(name: &str, phase: state::DispatchPhase, count: u32, history: &History) 
         state::DispatchPhase::Done => count >= 1,
         state::DispatchPhase::Stopped | state::DispatchPhase::Failed => count <= doubts,
         // Why it may be, `nothing_was_left_to_try` says.
-        state::DispatchPhase::Unknown => true,
+        state::DispatchPhase::Unknown => doubts > 0,
         state::DispatchPhase::Unspecified
         | state::DispatchPhase::Ready
         | state::DispatchPhase::Inflight
