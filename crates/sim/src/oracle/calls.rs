@@ -1,11 +1,11 @@
 //! What went out, and what is said of it (PROTOCOL §16.3, 5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
-    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
+    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Outcome, Unsuppress},
     kind, state, stored,
 };
 use waypost_engine::dispatch::NOT_BEGUN;
@@ -29,6 +29,8 @@ struct History {
     attempts: BTreeMap<u32, Tried>,
     /// Whoever had begun an attempt lost the partition before anybody had answered for it.
     interrupted: bool,
+    /// An attempt was not to be made: its address was erased or had bounced, or there was nothing to send.
+    refused: bool,
 }
 
 /// One attempt.
@@ -69,7 +71,7 @@ pub(super) fn calls(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
                 if done.silent == 0 && !(history.interrupted && world.something_hid_an_answer()) {
                     return Err(format!("dispatch {name} is unknown, and nothing was broken"));
                 }
-                nothing_was_left_to_try(&name, &dispatch, done, offers, latest(meaning))?;
+                nothing_was_left_to_try(&name, &dispatch, done, offers, latest(meaning), history.refused)?;
             }
         }
     }
@@ -90,13 +92,14 @@ fn no_more_than_promised(name: &str, done: Done, offers: Offers) -> Result<(), W
 }
 
 /// A doubt stays only where it could not be settled: whoever could be asked did not answer, and what is transactional
-/// was taken back, or came too late to go again.
+/// was taken back, was refused, or came too late to go again.
 fn nothing_was_left_to_try(
     name: &str,
     dispatch: &state::DispatchState,
     done: Done,
     offers: Offers,
     latest: Timestamp,
+    refused: bool,
 ) -> Result<(), Wrong> {
     if offers.lookup() && done.unheard == 0 {
         return Err(format!("dispatch {name} is unknown, and whoever could be asked was not, or has answered"));
@@ -104,7 +107,7 @@ fn nothing_was_left_to_try(
     let Some(Dispatch { class, valid_until, .. }) = &dispatch.dispatch else {
         return Err(format!("dispatch {name} is unknown, and nobody could be told of what comes to be known"));
     };
-    let sendable = !dispatch.raced && latest < Timestamp::from_millis(*valid_until);
+    let sendable = !dispatch.raced && !refused && latest < Timestamp::from_millis(*valid_until);
     if class == "transactional" && sendable {
         return Err(format!("dispatch {name} is transactional and unknown, and could have gone again"));
     }
@@ -119,6 +122,7 @@ fn latest(meaning: &Folded) -> Timestamp {
 fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
     let mut histories: BTreeMap<Bytes, History> = BTreeMap::new();
     let mut led_at = Position::default();
+    let mut unreachable: BTreeSet<Bytes> = BTreeSet::new();
     for Accepted { record, position, .. } in accepted {
         let unreadable = |e: prost::DecodeError| e.to_string();
         match record.kind {
@@ -133,11 +137,21 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
                 if attempt.leader != led_at.offset + 1 {
                     continue;
                 }
-                let attempts = &mut histories.entry(attempt.dispatch).or_default().attempts;
-                attempts.entry(attempt.number).or_insert(Tried { at: *position, leader: attempt.leader, sure: false });
+                let history = histories.entry(attempt.dispatch).or_default();
+                history.refused |= !attempt.refused.is_empty() || unreachable.contains(&record.key);
+                history.attempts.entry(attempt.number).or_insert(Tried { at: *position, leader: attempt.leader, sure: false });
+            }
+            kind::ERASE_ADDRESS if EraseAddress::decode(record.body.clone()).map_err(unreadable)?.suppress => {
+                unreachable.insert(record.key.clone());
+            }
+            kind::UNSUPPRESS if matches!(&*Unsuppress::decode(record.body.clone()).map_err(unreadable)?.reason, "" | "ERASED") => {
+                unreachable.remove(&record.key);
             }
             kind::OUTCOME => {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
+                if outcome.outcome() == Outcome::PermanentRecipient {
+                    unreachable.insert(record.key.clone());
+                }
                 let sure = outcome.outcome() != Outcome::Unknown;
                 let history = histories.entry(outcome.dispatch).or_default();
                 if outcome.reason == NOT_BEGUN && outcome.leader == led_at.offset + 1 {
@@ -195,17 +209,18 @@ mod tests {
 
     #[test]
     fn a_doubt_stays_only_where_nothing_was_left_to_try() {
-        let stays = |class: &str, raced: bool, lookup: bool, unheard: u32, latest: i64| {
+        let stays = |class: &str, raced: bool, lookup: bool, unheard: u32, latest: i64, refused: bool| {
             let dispatch = Dispatch { class: class.to_owned(), valid_until: 100, ..Dispatch::default() };
             let state = state::DispatchState { dispatch: Some(dispatch), raced, ..state::DispatchState::default() };
             let done = Done { unheard, ..Done::default() };
-            nothing_was_left_to_try("", &state, done, offers(lookup), Timestamp::from_millis(latest)).is_ok()
+            nothing_was_left_to_try("", &state, done, offers(lookup), Timestamp::from_millis(latest), refused).is_ok()
         };
-        assert!(stays("marketing", false, false, 0, 99));
-        assert!(!stays("marketing", false, true, 0, 99), "it could be asked");
-        assert!(stays("marketing", false, true, 1, 99));
-        assert!(!stays("transactional", false, false, 0, 99), "it could go again");
-        assert!(stays("transactional", false, false, 0, 100));
-        assert!(stays("transactional", true, false, 0, 99));
+        assert!(stays("marketing", false, false, 0, 99, false));
+        assert!(!stays("marketing", false, true, 0, 99, false), "it could be asked");
+        assert!(stays("marketing", false, true, 1, 99, false));
+        assert!(!stays("transactional", false, false, 0, 99, false), "it could go again");
+        assert!(stays("transactional", false, false, 0, 100, false));
+        assert!(stays("transactional", true, false, 0, 99, false));
+        assert!(stays("transactional", false, false, 0, 99, true), "its address was erased");
     }
 }
