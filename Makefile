@@ -49,9 +49,10 @@ fuzz: ## every decoder under a coverage-guided fuzzer, SECONDS each; what it fin
 figures: ## first figures of the stack that `make up` started: latency of a stop, events a second
 	set -a; . .stack/up/env; WRITE_KEY=$$(cat .stack/up/write-key); set +a; $(CARGO) run --quiet --release -p waypost-tests --bin figures
 
-lint: ## clippy with warnings as errors, format check, cargo-deny where it is installed
+lint: ## clippy with warnings as errors, of the embedded build too, format check, cargo-deny where it is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy -p waypost --no-default-features -- -D warnings
 	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "cargo-deny is not installed: skipped"; fi
 
 fmt: ## format

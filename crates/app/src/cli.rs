@@ -234,6 +234,7 @@ pub(crate) struct SkipRecord {
 
 /// One role or all of them.
 #[derive(Clone, Debug)]
+#[cfg_attr(not(feature = "stack"), expect(dead_code, reason = "without Kafka and Redis no role is run"))]
 pub(crate) struct Roles(pub(crate) Vec<Role>);
 
 #[derive(Debug, Subcommand)]
@@ -261,6 +262,7 @@ fn roles(text: &str) -> Result<Roles, String> {
 }
 
 /// Who does something, for the journal and the audit topic: as given, else the user of this computer.
+#[cfg(feature = "stack")]
 pub(crate) fn who(given: Option<&str>) -> String {
     let user = || std::env::vars().find(|(name, _)| name == "USER").map(|(_, user)| user);
     let name = given.map(ToOwned::to_owned).or_else(user).unwrap_or_default();

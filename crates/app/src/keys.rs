@@ -1,7 +1,5 @@
 //! The doors' key ring, kept equal to the control journal and the definitions in force.
 
-use std::sync::Arc;
-
 use waypost_codec::write_key::KeyHash;
 use waypost_control::Catalog;
 use waypost_engine::library::Library;
@@ -28,7 +26,8 @@ pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
 }
 
 /// Keeps the ring current until the catalog ends; says when it was first filled.
-pub(crate) async fn follow(ring: Arc<KeyRing>, catalog: Catalog, filled: tokio::sync::watch::Sender<bool>) {
+#[cfg(feature = "stack")]
+pub(crate) async fn follow(ring: std::sync::Arc<KeyRing>, catalog: Catalog, filled: tokio::sync::watch::Sender<bool>) {
     let mut arrivals = catalog.arrivals();
     loop {
         arrivals.borrow_and_update();

@@ -98,6 +98,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Engine { .. }
         | Command::Backup(_)
         | Command::Restore(_)
+        | Command::Refold(_)
+        | Command::Repair(_)
+        | Command::Skip { .. }
         | Command::Registry { .. } => {
             anyhow::bail!("this binary was built without Kafka and Redis: build it with the feature `stack` (the default)")
         }
