@@ -51,6 +51,7 @@ pub(super) fn normalise(value: &str, country: Option<Country>) -> Result<String,
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -80,6 +81,16 @@ mod tests {
             assert_eq!(normalise(from, country(region)).as_deref(), to.as_deref(), "{from} in {region:?}");
         }
         assert_eq!(normalise(&format!("+49{}1701234567", " ".repeat(40)), None), Err(Refused::Invalid));
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_looks_like_a_number_is_judged(number in "[-0-9+ ()./\u{a0}]{0,40}", region in "[A-Z]{2}") {
+            if let Ok(normal) = normalise(&number, country(&region)) {
+                let again = normalise(&normal, None);
+                prop_assert_eq!(again, Ok(normal), "one form");
+            }
+        }
     }
 
     #[test]

@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
-    inbox::{Attempt, AttemptOutcome, Dispatch, EraseAddress, Outcome, Unsuppress},
+    inbox::{Attempt, AttemptOutcome, Dispatch, Outcome},
     kind, state, stored,
 };
 use waypost_engine::dispatch::NOT_BEGUN;
 use waypost_types::{DispatchId, Position, Role, Timestamp};
 
-use super::{Partitions, Wrong};
+use super::{Partitions, Wrong, fence::Suppressed};
 use crate::{
     naive::{Accepted, Folded},
     provider::{Done, Offers},
@@ -122,9 +122,10 @@ fn latest(meaning: &Folded) -> Timestamp {
 fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
     let mut histories: BTreeMap<Bytes, History> = BTreeMap::new();
     let mut led_at = Position::default();
-    let mut unreachable: BTreeSet<Bytes> = BTreeSet::new();
+    let (mut suppressed, mut bounced) = (Suppressed::default(), BTreeSet::new());
     for Accepted { record, position, .. } in accepted {
         let unreadable = |e: prost::DecodeError| e.to_string();
+        suppressed.hear(record).map_err(unreadable)?;
         match record.kind {
             kind::LEADER => led_at = *position,
             kind::DISPATCH => {
@@ -138,19 +139,13 @@ fn histories(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, History>, Wrong> {
                     continue;
                 }
                 let history = histories.entry(attempt.dispatch).or_default();
-                history.refused |= !attempt.refused.is_empty() || unreachable.contains(&record.key);
+                history.refused |= !attempt.refused.is_empty() || suppressed.erased(&record.key) || bounced.contains(&record.key);
                 history.attempts.entry(attempt.number).or_insert(Tried { at: *position, leader: attempt.leader, sure: false });
-            }
-            kind::ERASE_ADDRESS if EraseAddress::decode(record.body.clone()).map_err(unreadable)?.suppress => {
-                unreachable.insert(record.key.clone());
-            }
-            kind::UNSUPPRESS if matches!(&*Unsuppress::decode(record.body.clone()).map_err(unreadable)?.reason, "" | "ERASED") => {
-                unreachable.remove(&record.key);
             }
             kind::OUTCOME => {
                 let outcome = AttemptOutcome::decode(record.body.clone()).map_err(unreadable)?;
                 if outcome.outcome() == Outcome::PermanentRecipient {
-                    unreachable.insert(record.key.clone());
+                    bounced.insert(record.key.clone());
                 }
                 let sure = outcome.outcome() != Outcome::Unknown;
                 let history = histories.entry(outcome.dispatch).or_default();

@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
+    frame::Record,
     inbox::{Attempt, Dispatch, EraseAddress, Suppress, Unsuppress},
     kind,
 };
@@ -14,12 +15,55 @@ use waypost_types::{DispatchId, Role};
 use super::{Partitions, Wrong};
 use crate::{naive::Accepted, world::World};
 
+/// Reason of an address whose profile was erased with it.
+const ERASED: &str = "ERASED";
+
 /// One marketing message: whether it was attempted ahead of the fence, and behind it.
 #[derive(Default)]
 struct Attempted {
     topic: String,
     ahead: bool,
     behind: bool,
+}
+
+/// What the addresses of a partition are suppressed for, so far in its log.
+#[derive(Default)]
+pub(super) struct Suppressed {
+    /// Reason and topic, by address; the empty topic is all of them.
+    by_address: BTreeMap<Bytes, BTreeSet<(String, String)>>,
+}
+
+impl Suppressed {
+    pub(super) fn hear(&mut self, record: &Record) -> Result<(), prost::DecodeError> {
+        let (address, body) = (|| record.key.clone(), record.body.clone());
+        match record.kind {
+            kind::SUPPRESS => {
+                let Suppress { reason, topic, .. } = Suppress::decode(body)?;
+                self.by_address.entry(address()).or_default().insert((reason, topic));
+            }
+            kind::ERASE_ADDRESS => {
+                let erased = EraseAddress::decode(body)?.suppress.then(|| (ERASED.to_owned(), String::new()));
+                self.by_address.entry(address()).or_default().extend(erased);
+            }
+            kind::UNSUPPRESS => {
+                let lifted = Unsuppress::decode(body)?;
+                let reason = |of: &str| lifted.reason.is_empty() || of == lifted.reason;
+                let topic = |of: &str| lifted.topic.is_empty() || of.is_empty() || of == lifted.topic;
+                self.by_address.entry(address()).or_default().retain(|(r, t)| !(reason(r) && topic(t)));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+
+    /// Whether one of its suppressions, by reason and topic, is such.
+    fn any(&self, address: &Bytes, such: impl Fn(&str, &str) -> bool) -> bool {
+        self.by_address.get(address).is_some_and(|all| all.iter().any(|(reason, topic)| such(reason, topic)))
+    }
+
+    pub(super) fn erased(&self, address: &Bytes) -> bool {
+        self.any(address, |reason, _| reason == ERASED)
+    }
 }
 
 /// What went out has an attempt ahead of every suppression of its address and topic.
@@ -38,35 +82,20 @@ pub(super) fn fence(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
 }
 
 fn attempted(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, Attempted>, prost::DecodeError> {
-    // Reason and topic of what an address is suppressed for; the empty topic is all of them.
-    let mut suppressed: BTreeMap<Bytes, BTreeSet<(String, String)>> = BTreeMap::new();
+    let mut suppressed = Suppressed::default();
     let mut messages: BTreeMap<Bytes, Attempted> = BTreeMap::new();
     for Accepted { record, .. } in accepted {
-        let (key, body) = (&record.key, record.body.clone());
+        suppressed.hear(record)?;
         match record.kind {
             kind::DISPATCH => {
-                let dispatch = Dispatch::decode(body)?;
+                let dispatch = Dispatch::decode(record.body.clone())?;
                 if dispatch.class != "transactional" {
                     messages.entry(dispatch.dispatch).or_default().topic = dispatch.topic;
                 }
             }
-            kind::SUPPRESS => {
-                let Suppress { reason, topic, .. } = Suppress::decode(body)?;
-                suppressed.entry(key.clone()).or_default().insert((reason, topic));
-            }
-            kind::ERASE_ADDRESS if EraseAddress::decode(body.clone())?.suppress => {
-                suppressed.entry(key.clone()).or_default().insert(("ERASED".to_owned(), String::new()));
-            }
-            kind::UNSUPPRESS => {
-                let lifted = Unsuppress::decode(body)?;
-                let reason = |of: &str| lifted.reason.is_empty() || of == lifted.reason;
-                let topic = |of: &str| lifted.topic.is_empty() || of.is_empty() || of == lifted.topic;
-                suppressed.entry(key.clone()).or_default().retain(|(r, t)| !(reason(r) && topic(t)));
-            }
             kind::ATTEMPT => {
-                let Some(message) = messages.get_mut(&Attempt::decode(body)?.dispatch) else { continue };
-                let fenced = |(_, topic): &(String, String)| topic.is_empty() || *topic == message.topic;
-                let behind = suppressed.get(key).is_some_and(|all| all.iter().any(fenced));
+                let Some(message) = messages.get_mut(&Attempt::decode(record.body.clone())?.dispatch) else { continue };
+                let behind = suppressed.any(&record.key, |_, topic| topic.is_empty() || topic == message.topic);
                 (message.ahead, message.behind) = (message.ahead || !behind, message.behind || behind);
             }
             _ => {}
@@ -77,7 +106,6 @@ fn attempted(accepted: &[Accepted]) -> Result<BTreeMap<Bytes, Attempted>, prost:
 
 #[cfg(test)]
 mod tests {
-    use waypost_codec::frame::Record;
     use waypost_types::{Timestamp, WorkspaceId};
 
     use super::*;
