@@ -44,7 +44,7 @@ impl Wish {
     /// Kind and body of its record. The node has no generation: whoever the identifier is when it is folded.
     fn record(self, place: Place) -> (u32, Vec<u8>) {
         let hash = Bytes::copy_from_slice(place.hash.as_bytes());
-        let node = Some(inbox::NodeRef { class: place.class.number(), hash, generation: Bytes::new() });
+        let node = Some(inbox::NodeRef { class: place.class.number(), hash, ..inbox::NodeRef::default() });
         match self {
             Self::Erase => (kind::ERASE, inbox::Erase { node, suppress: true }.encode_to_vec()),
             Self::Detach => (kind::DETACH, inbox::Detach { node }.encode_to_vec()),

@@ -89,7 +89,7 @@ pub(crate) fn class_of(text: &str) -> Result<(IdentifierClass, &str, &str), Refu
     };
     if let Some((word, rest)) = text.split_once(':') {
         if word == "custom" {
-            let (name, value) = rest.split_once(':').ok_or_else(error)?;
+            let (name, value) = rest.split_once(':').filter(|(name, _)| !name.is_empty()).ok_or_else(error)?;
             return Ok((IdentifierClass::Custom, name, value));
         }
         let class = IdentifierClass::ALL.into_iter().find(|c| c.as_str() == word).ok_or_else(error)?;
@@ -111,5 +111,7 @@ mod tests {
         assert_eq!(class_of("custom:card:7:7").ok(), Some((Custom, "card", "7:7")));
         assert!(class_of("u1").is_err());
         assert!(class_of("shoe:u1").is_err());
+        assert!(class_of("custom:card").is_err());
+        assert!(class_of("custom::7").is_err());
     }
 }

@@ -171,6 +171,10 @@ async fn lookups_say_what_is_wrong_with_an_identifier() {
         ("u1", Code::InvalidArgument),
         ("user_id:guest", Code::InvalidArgument),
         ("shoe:1", Code::InvalidArgument),
+        ("custom:card:77", Code::NotFound),
+        ("custom:card:guest", Code::InvalidArgument),
+        ("custom:card", Code::InvalidArgument),
+        ("custom::77", Code::InvalidArgument),
     ] {
         let request = pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned() };
         assert_eq!(control.lookup_profile(Request::new(request)).await.unwrap_err().code(), code, "{identifier}");

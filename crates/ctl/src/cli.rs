@@ -83,7 +83,7 @@ pub(crate) enum Command {
     },
     /// Why somebody did or did not get a message
     Explain {
-        /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, a profile id, or a bare e-mail address
+        /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
         identifier: String,
         /// Journey; all of them without it
         journey: Option<String>,
@@ -104,7 +104,7 @@ pub(crate) enum Command {
 pub(crate) enum ProfileCommand {
     /// The profile behind an identifier, with its runs
     Show {
-        /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, a profile id, or a bare e-mail address
+        /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
         identifier: String,
     },
     /// Forget the person behind an identifier, for good; the addresses are never written to again
@@ -120,7 +120,7 @@ pub(crate) enum ProfileCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct Person {
-    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, or a bare e-mail address
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, or a bare e-mail address
     pub(crate) identifier: String,
     /// Do it
     #[arg(long)]

@@ -2,7 +2,10 @@
 //!
 //! A [`DefinitionSet`] is numbered, named by the content hash of its manifest, and never changes.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use waypost_types::{ContentHash, Currency, Span, WorkspaceId};
 
@@ -70,6 +73,8 @@ pub struct Policy {
     pub postal_address: Option<String>,
     /// History is complete from here on; `None`: from each profile's first event.
     pub covered_since: Option<waypost_types::Timestamp>,
+    /// Names behind `custom:` that identifiers may have.
+    pub custom_identifiers: BTreeSet<String>,
 }
 
 /// A subject one consents to.
@@ -177,7 +182,7 @@ pub struct Source {
     pub kind: String,
     /// Whether it may grant consent; a browser never may.
     pub may_grant: bool,
-    /// Identifier classes it may assert; empty: all.
+    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser all but custom ones.
     pub may_assert: Vec<String>,
 }
 
@@ -511,6 +516,7 @@ impl Default for Policy {
             product_url: None,
             postal_address: None,
             covered_since: None,
+            custom_identifiers: BTreeSet::new(),
         }
     }
 }

@@ -32,3 +32,46 @@ impl Entity for Identifier {
         Wakeups { plain: identity::held_since(&self.0).map(|since| since.plus(identity::HELD_FOR)), absent: None }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use waypost_codec::inbox::NamedCount;
+    use waypost_types::WorkspaceId;
+
+    use super::*;
+
+    /// An address with a cookie below and a user id above it, as it was stored before identifiers had names.
+    const NAMELESS: &str = "\
+     00013eacd97408021287010a1f02020202020202020202020202020202020001000000000000000900000002121f010101010101\
+     010101010101010101010100010000000000000009000000021a1f02020202020202020202020202020202020001000000000000\
+     00090000000222140805121005050505050505050505050505050505280148035a0600010000020060011a0b0908070605040302\
+     01100a200a";
+    /// A card with another and a CRM id below it.
+    const NAMED: &str = "\
+     0001f8a083dc08061282010a1f06060606060606060606060606060606060001000000000000000900000002121f060606060606\
+     060606060606060606060600010000000000000009000000021a1f06060606060606060606060606060606060001000000000000\
+     00090000000248035a06000000000003600172080a0463617264100272070a0363726d1001200a320463617264";
+
+    fn bytes(hex: &str) -> Bytes {
+        let digit = |c: u8| u8::try_from(char::from(c).to_digit(16).unwrap()).unwrap();
+        hex.as_bytes().chunks(2).map(|pair| digit(pair[0]) << 4 | digit(pair[1])).collect()
+    }
+
+    #[test]
+    fn stored_identifiers_are_read_and_written_byte_for_byte() {
+        let id = EntityId::new(WorkspaceId::new(1), b'i', &[2; 16]);
+        for (stored, class, custom, counts, names) in
+            [(NAMELESS, 2, "", [0, 1, 0, 0, 2, 0], vec![]), (NAMED, 6, "card", [0, 0, 0, 0, 0, 3], vec![("card", 2), ("crm", 1)])]
+        {
+            let stored = bytes(stored);
+            let identifier = Identifier::decode(&id, &stored).unwrap();
+            let state = &identifier.0;
+            assert_eq!((state.class, state.custom.as_str(), state.now, state.generations.len()), (class, custom, 10, 1));
+            let node = &state.generations[0];
+            assert_eq!((node.size, &node.counts[..], node.sent), (3, &counts[..], true));
+            let names: Vec<_> = names.into_iter().map(|(name, count)| NamedCount { name: name.to_owned(), count }).collect();
+            assert_eq!(node.custom_counts, names);
+            assert_eq!(identifier.encode(), Some(stored));
+        }
+    }
+}

@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     fn node(class: u32, byte: u8) -> NodeRef {
-        NodeRef { class, hash: Bytes::copy_from_slice(&[byte; 16]), generation: Bytes::new() }
+        NodeRef { class, hash: Bytes::copy_from_slice(&[byte; 16]), generation: Bytes::new(), custom: String::new() }
     }
 
     fn record(kind: u32, key: &[u8], body: Vec<u8>) -> Record {

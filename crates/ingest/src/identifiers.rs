@@ -27,13 +27,17 @@ const BLOCKED: [&str; 17] = [
     "test@test.com",
 ];
 
-/// Why a value is no identifier of its class.
+/// Why a value is no identifier of its class, or is not taken as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refused {
     /// On the block list.
     Blocked,
     /// Not of this class's form.
     Invalid,
+    /// A custom one of a name that the workspace's policy does not declare.
+    Undeclared,
+    /// One more than an event may have.
+    TooMany,
 }
 
 // === impl Refused ===
@@ -43,6 +47,8 @@ impl Refused {
         match self {
             Self::Blocked => "IDENTIFIER_BLOCKED",
             Self::Invalid => "IDENTIFIER_INVALID",
+            Self::Undeclared => "IDENTIFIER_UNDECLARED",
+            Self::TooMany => "IDENTIFIER_TOO_MANY",
         }
     }
 }
@@ -117,8 +123,9 @@ mod tests {
 
     #[test]
     fn each_class_has_one_form() {
-        use IdentifierClass::{Anonymous, Email, Phone, UserId};
+        use IdentifierClass::{Anonymous, Custom, Email, Phone, UserId};
         for (class, from, to) in [
+            (Custom, " LC-77 ", "LC-77"),
             (UserId, " U-17 ", "U-17"),
             (UserId, "42", "42"),
             (Email, " Ana.Maria+x@Shop.Example ", "ana.maria+x@shop.example"),
@@ -133,9 +140,11 @@ mod tests {
 
     #[test]
     fn what_names_nobody_is_refused() {
-        use IdentifierClass::{Anonymous, Email, Phone, UserId};
+        use IdentifierClass::{Anonymous, Custom, Email, Phone, UserId};
         use Refused::{Blocked, Invalid};
         for (class, value, why) in [
+            (Custom, " N/A ", Blocked),
+            (Custom, "0000", Blocked),
             (UserId, "", Blocked),
             (UserId, " null ", Blocked),
             (UserId, "Guest", Blocked),
@@ -162,5 +171,7 @@ mod tests {
             assert_eq!(normalise(class, value, None), Err(why), "{value}");
         }
         assert_eq!(normalise(UserId, &"ab".repeat(65), None), Err(Invalid));
+        assert_eq!(normalise(Custom, &"ab".repeat(65), None), Err(Invalid));
+        assert!(normalise(Custom, &"ab".repeat(64), None).is_ok());
     }
 }

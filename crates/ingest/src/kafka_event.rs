@@ -7,7 +7,7 @@ use waypost_types::IdentifierClass;
 use crate::{
     Accepted, Env, Reason, Rejection, Rights,
     json::{MAX_DEPTH, Map, deeper_than},
-    normalise::{self, Call, MAX_EVENT, time},
+    normalise::{self, Call, Claimed, MAX_EVENT, time},
 };
 
 /// Judges and normalises a decoded event; `env.now` is when the broker appended it.
@@ -19,11 +19,11 @@ pub fn read(input: EventInput, rights: &Rights, env: Env<'_>) -> Result<Accepted
     if message_id.is_empty() {
         return Err(Rejection::new(Reason::MessageIdMissing, "message_id", "the producer's own id of the event"));
     }
-    let call = call(input, message_id.clone()).map_err(|rejection| rejection.of(&message_id))?;
+    let call = call(input, rights, message_id.clone()).map_err(|rejection| rejection.of(&message_id))?;
     normalise::normalise(call, rights, env)
 }
 
-fn call(input: EventInput, message_id: String) -> Result<Call, Rejection> {
+fn call(input: EventInput, rights: &Rights, message_id: String) -> Result<Call, Rejection> {
     let size = input.properties.len() + input.context.len() + input.traits.len();
     if size > MAX_EVENT {
         return Err(Rejection::new(Reason::EventTooLarge, "", format!("at most {MAX_EVENT} bytes of JSON, not {size}")));
@@ -37,12 +37,13 @@ fn call(input: EventInput, message_id: String) -> Result<Call, Rejection> {
     let mut identifiers = Vec::with_capacity(input.identifiers.len() + 2);
     for (index, (word, value)) in input.identifiers.into_iter().enumerate() {
         let path = format!("identifiers[{index}]");
-        let class = class(&word).map_err(|(reason, expected)| Rejection::new(reason, format!("{path}.class"), expected))?;
-        identifiers.push((format!("{path}.value"), class, Json::String(value)));
+        let expects = |expected| Rejection::new(Reason::SchemaMismatch, format!("{path}.class"), expected);
+        let (class, custom) = class(&word, rights).map_err(expects)?;
+        identifiers.push(Claimed { path: format!("{path}.value"), class, custom: custom.to_owned(), value: Json::String(value) });
     }
     for (property, class) in [("email", IdentifierClass::Email), ("phone", IdentifierClass::Phone)] {
         if let Some(value) = traits.get(property).filter(|v| !v.is_null()) {
-            identifiers.push((format!("traits.{property}"), class, value.clone()));
+            identifiers.push(Claimed::new(format!("traits.{property}"), class, value.clone()));
         }
     }
     Ok(Call {
@@ -57,15 +58,15 @@ fn call(input: EventInput, message_id: String) -> Result<Call, Rejection> {
     })
 }
 
-fn class(word: &str) -> Result<IdentifierClass, (Reason, &'static str)> {
-    if word.starts_with("custom:") {
-        return Err((Reason::NotYetSupported, "user_id, email, phone, device or anonymous; custom classes come with a later version"));
+/// Class and custom name of a word, or what was expected. The word itself is its sender's and stays out of that.
+fn class<'a>(word: &'a str, rights: &Rights) -> Result<(IdentifierClass, &'a str), &'static str> {
+    if let Some(name) = word.strip_prefix("custom:") {
+        let declared = rights.policy.custom_identifiers.contains(name);
+        let expected = "a name behind `custom:` that Policy.custom_identifiers declares; declare it there, then redrive";
+        return if declared { Ok((IdentifierClass::Custom, name)) } else { Err(expected) };
     }
-    IdentifierClass::ALL
-        .into_iter()
-        .filter(|c| *c != IdentifierClass::Custom)
-        .find(|c| c.as_str() == word)
-        .ok_or((Reason::SchemaMismatch, "user_id, email, phone, device or anonymous"))
+    let class = IdentifierClass::ALL.into_iter().filter(|c| *c != IdentifierClass::Custom).find(|c| c.as_str() == word);
+    class.map(|class| (class, "")).ok_or("user_id, email, phone, device, anonymous or custom:<name>")
 }
 
 fn object(path: &str, text: &str) -> Result<Map, Rejection> {

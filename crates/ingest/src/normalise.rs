@@ -11,7 +11,7 @@ use waypost_types::{IdentifierClass, IdentifierHash, Timestamp, Value, Workspace
 
 use crate::{
     Reason, Rejection, Rights,
-    identifiers::{self, phone},
+    identifiers::{self, Refused, phone},
     json::{self, Map},
     names,
 };
@@ -51,8 +51,10 @@ pub(crate) struct Call {
     pub message_id: String,
     /// As it came; empty: it only links.
     pub name: String,
-    /// Path, class and value as it came.
-    pub identifiers: Vec<(String, IdentifierClass, Json)>,
+    /// As they came.
+    pub identifiers: Vec<Claimed>,
+    /// Where there are more than an event may have, the weakest fall, and not the event.
+    pub sheds: bool,
     /// What it says of its time.
     pub stated: time::Stated,
     /// As it came.
@@ -63,6 +65,19 @@ pub(crate) struct Call {
     pub traits: Map,
     /// Noted on the way here.
     pub notes: Qualities,
+}
+
+/// An identifier as it came.
+#[derive(Debug)]
+pub(crate) struct Claimed {
+    /// Where it stands in the call.
+    pub path: String,
+    /// Of which class.
+    pub class: IdentifierClass,
+    /// The name behind `custom:`, else empty.
+    pub custom: String,
+    /// Its value.
+    pub value: Json,
 }
 
 /// An event may be this large as it comes in.
@@ -80,7 +95,7 @@ pub(crate) fn normalise(call: Call, rights: &Rights, env: Env<'_>) -> Result<Acc
 }
 
 fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejection> {
-    let Call { message_id, name: given, mut identifiers, stated, properties: mut raw, context, traits, mut notes } = call;
+    let Call { message_id, name: given, mut identifiers, sheds, stated, properties: mut raw, context, traits, mut notes } = call;
     if message_id.len() > LONGEST_MESSAGE_ID || message_id.chars().any(char::is_control) {
         return Err(Rejection::new(Reason::SchemaMismatch, "messageId", "at most 100 bytes"));
     }
@@ -94,12 +109,22 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
     if names::names_the_person(&name) {
         for (property, class) in [("email", IdentifierClass::Email), ("phone", IdentifierClass::Phone)] {
             if let Some(value) = raw.get(property).filter(|v| !v.is_null()) {
-                identifiers.push((format!("properties.{property}"), class, value.clone()));
+                identifiers.push(Claimed::new(format!("properties.{property}"), class, value.clone()));
             }
         }
     }
     let country = phone::country_of(&traits, &context, &raw).or_else(|| phone::country(&rights.policy.phone_region));
-    let identifiers = people(identifiers, country, rights, env, &mut notes)?;
+    let mut people = people(identifiers, country, rights, env, &mut notes);
+    if people.is_empty() {
+        return Err(Rejection::new(Reason::NoIdentifier, "userId", "`userId`, `anonymousId` or another identifier that names one person"));
+    }
+    if people.len() > MAX_IDENTIFIERS && !sheds {
+        return Err(Rejection::new(Reason::SchemaMismatch, "identifiers", "at most 10 identifiers"));
+    }
+    for (path, _) in people.drain(people.len().min(MAX_IDENTIFIERS)..) {
+        notes.note(&path, Refused::TooMany.as_str());
+    }
+    let identifiers: Vec<_> = people.into_iter().map(|(_, identifier)| identifier).collect();
 
     let first_version = given != name;
     if first_version
@@ -172,57 +197,53 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
     Ok(Accepted { message_id, record, event })
 }
 
-/// The identifiers in class order, each once, those that name nobody taken off.
+/// The identifiers with their paths, in class order and custom ones by name, each once, those that name nobody taken off.
 fn people(
-    found: Vec<(String, IdentifierClass, Json)>,
+    found: Vec<Claimed>,
     country: Option<phone::Country>,
     rights: &Rights,
     env: Env<'_>,
     notes: &mut Qualities,
-) -> Result<Vec<inbox::Identifier>, Rejection> {
+) -> Vec<(String, inbox::Identifier)> {
     let mut seen = BTreeSet::new();
     let mut people = Vec::new();
-    for (path, class, json) in found {
-        let Some(value) = scalar(&json) else {
+    for Claimed { path, class, custom, value } in found {
+        let Some(value) = scalar(&value) else {
             notes.note(&path, "TYPE_MISMATCH");
             continue;
         };
-        if !rights.may_assert.is_empty() && !rights.may_assert.iter().any(|c| c == class.as_str()) {
+        if class == IdentifierClass::Custom && !rights.policy.custom_identifiers.contains(&custom) {
+            notes.note(&path, Refused::Undeclared.as_str());
+            continue;
+        }
+        if !rights.asserts(class, &custom) {
             notes.note(&path, Reason::SourceForbidden.as_str());
             continue;
         }
         match identifiers::normalise(class, &value, country) {
             Ok(value) => {
-                if seen.insert((class, value.clone())) {
-                    let hash = IdentifierHash::of(env.install, rights.workspace, class, "", &value);
-                    people.push((
-                        class,
-                        inbox::Identifier {
-                            class: class.number(),
-                            custom: String::new(),
-                            value,
-                            hash: Bytes::copy_from_slice(hash.as_bytes()),
-                        },
-                    ));
+                if seen.insert((class, custom.clone(), value.clone())) {
+                    let hash = IdentifierHash::of(env.install, rights.workspace, class, &custom, &value);
+                    let hash = Bytes::copy_from_slice(hash.as_bytes());
+                    people.push((path, inbox::Identifier { class: class.number(), custom, value, hash }));
                 }
             }
             Err(refused) => notes.note(&path, refused.as_str()),
         }
     }
-    people.sort_by_key(|(class, _)| *class);
-    let people: Vec<_> = people.into_iter().map(|(_, identifier)| identifier).collect();
-    if people.is_empty() {
-        return Err(Rejection::new(Reason::NoIdentifier, "userId", "`userId`, `anonymousId` or another identifier that names one person"));
-    }
-    if people.len() > MAX_IDENTIFIERS {
-        return Err(Rejection::new(Reason::SchemaMismatch, "identifiers", "at most 10 identifiers"));
-    }
-    Ok(people)
+    // As they came within a class and a name.
+    people.sort_by(|(_, a), (_, b)| (a.class, &a.custom).cmp(&(b.class, &b.custom)));
+    people
 }
 
 /// The record of an event, keyed by its primary identifier.
 fn record(event: &inbox::Event, workspace: WorkspaceId, said: Timestamp) -> Record {
-    let nodes = event.identifiers.iter().map(|i| inbox::NodeRef { class: i.class, hash: i.hash.clone(), generation: Bytes::new() });
+    let nodes = event.identifiers.iter().map(|i| inbox::NodeRef {
+        class: i.class,
+        hash: i.hash.clone(),
+        generation: Bytes::new(),
+        custom: i.custom.clone(),
+    });
     let key = event.identifiers.first().map(|i| i.hash.clone()).unwrap_or_default();
     let body = inbox::IdentityEvent { identifiers: nodes.collect(), event: event.encode_to_vec().into(), by_profile: false };
     Record::new(kind::EVENT, workspace, record_id(workspace, &event.message_id), key, said, body.encode_to_vec().into())
@@ -249,4 +270,18 @@ pub(crate) fn derived_message_id(workspace: WorkspaceId, kind: &str, body: &Map)
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
     format!("wp-{}", hex::encode(id))
+}
+
+// === impl Claimed ===
+
+impl Claimed {
+    /// One of a class that needs no name.
+    pub(crate) fn new(path: impl Into<String>, class: IdentifierClass, value: Json) -> Self {
+        Self { path: path.into(), class, custom: String::new(), value }
+    }
+
+    /// One of class `custom:<name>`.
+    pub(crate) fn custom(path: impl Into<String>, name: &str, value: Json) -> Self {
+        Self { path: path.into(), class: IdentifierClass::Custom, custom: name.to_owned(), value }
+    }
 }

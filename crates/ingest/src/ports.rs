@@ -11,7 +11,7 @@ use waypost_codec::write_key::{self, KeyHash};
 use waypost_engine::definitions::{Policy, Source, Workspace};
 
 use waypost_runtime::{door::DoorError, ports::Offset};
-use waypost_types::{Timestamp, WorkspaceId};
+use waypost_types::{IdentifierClass, Timestamp, WorkspaceId};
 
 use crate::Reason;
 
@@ -26,9 +26,9 @@ pub struct Rights {
     pub kind: String,
     /// Whether it may grant consent.
     pub may_grant: bool,
-    /// Identifier classes it may assert; empty: all.
+    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser all but custom ones.
     pub may_assert: Vec<String>,
-    /// Base currency, time zone.
+    /// Base currency, time zone, names of custom identifiers.
     pub policy: Arc<Policy>,
 }
 
@@ -96,6 +96,20 @@ impl Rights {
             may_assert: source.may_assert.clone(),
             policy: Arc::new(workspace.policy.clone()),
         }
+    }
+
+    /// Whether it may say that somebody has an identifier of this class; `custom` is the name of a custom one.
+    ///
+    /// A browser says what its visitor likes: a card or a customer number there leads to somebody else's profile, so
+    /// it must be listed.
+    pub(crate) fn asserts(&self, class: IdentifierClass, custom: &str) -> bool {
+        if self.may_assert.is_empty() {
+            return class != IdentifierClass::Custom || self.kind != "browser";
+        }
+        self.may_assert.iter().any(|listed| match listed.strip_prefix("custom:") {
+            Some(name) => class == IdentifierClass::Custom && name == custom,
+            None => listed == class.as_str(),
+        })
     }
 
     /// Those of an event on Kafka that names no source: anything but granting consent.

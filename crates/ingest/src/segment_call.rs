@@ -6,8 +6,9 @@ use waypost_types::{IdentifierClass, Timestamp};
 
 use crate::{
     Accepted, Env, Reason, Rejection, Rights,
+    identifiers::Refused,
     json::{MAX_DEPTH, Map, deeper_than},
-    normalise::{self, Call, MAX_EVENT, derived_message_id, scalar, time},
+    normalise::{self, Call, Claimed, MAX_EVENT, derived_message_id, scalar, time},
 };
 
 /// Which call.
@@ -95,7 +96,7 @@ fn call(kind: CallKind, mut item: Map, shared: &Shared, message_id: String) -> R
             context.insert(name.clone(), value.clone());
         }
     }
-    let mut call = Call { message_id, ..Call::default() };
+    let mut call = Call { message_id, sheds: true, ..Call::default() };
     let traits = object(&mut item, "traits")?;
     call.properties = object(&mut item, "properties")?;
     identifiers(&mut call, &item, &context, &traits, kind);
@@ -135,7 +136,7 @@ fn call(kind: CallKind, mut item: Map, shared: &Shared, message_id: String) -> R
             // What an id was before it was a user id: a cookie, or an address that served as one.
             let class =
                 if previous.as_str().is_some_and(|p| p.contains('@')) { IdentifierClass::Email } else { IdentifierClass::Anonymous };
-            call.identifiers.push(("previousId".to_owned(), class, previous));
+            call.identifiers.push(Claimed::new("previousId", class, previous));
             call.properties = Map::new();
         }
     }
@@ -146,7 +147,7 @@ fn call(kind: CallKind, mut item: Map, shared: &Shared, message_id: String) -> R
 fn identifiers(call: &mut Call, item: &Map, context: &Map, traits: &Map, kind: CallKind) {
     let mut add = |path: &str, class, value: Option<&Json>| {
         if let Some(value) = value.filter(|v| !v.is_null()) {
-            call.identifiers.push((path.to_owned(), class, value.clone()));
+            call.identifiers.push(Claimed::new(path, class, value.clone()));
         }
     };
     add("userId", IdentifierClass::UserId, item.get("userId"));
@@ -163,6 +164,29 @@ fn identifiers(call: &mut Call, item: &Map, context: &Map, traits: &Map, kind: C
         add("context.device.id", IdentifierClass::Device, device.get("id"));
     }
     add("anonymousId", IdentifierClass::Anonymous, item.get("anonymousId"));
+    external_ids(call, context);
+}
+
+/// `context.externalIds`: custom identifiers, their `type` the name that the policy declares. SDKs and hubs send others
+/// of their own accord; what is no custom identifier here is noted, and costs nothing else.
+fn external_ids(call: &mut Call, context: &Map) {
+    let Some(listed) = context.get("externalIds").filter(|v| !v.is_null()) else { return };
+    let Json::Array(items) = listed else { return call.notes.note("context.externalIds", "TYPE_MISMATCH") };
+    for (index, item) in items.iter().enumerate() {
+        let path = format!("context.externalIds[{index}]");
+        let given = |field: &str| item.get(field).filter(|v| !v.is_null());
+        // Not the person's, as a group's e-mail, or not the value itself.
+        let is_other = |(field, only): &(&str, &str)| given(field).is_some_and(|v| v.as_str() != Some(only));
+        if let Some((field, _)) = [("collection", "users"), ("encoding", "none")].into_iter().find(is_other) {
+            call.notes.note(&format!("{path}.{field}"), Refused::Invalid.as_str());
+            continue;
+        }
+        match (given("type").and_then(Json::as_str), given("id")) {
+            (Some(name), Some(id)) => call.identifiers.push(Claimed::custom(format!("{path}.id"), name, id.clone())),
+            (None, _) => call.notes.note(&format!("{path}.type"), "TYPE_MISMATCH"),
+            (_, None) => call.notes.note(&format!("{path}.id"), "TYPE_MISMATCH"),
+        }
+    }
 }
 
 fn times(call: &mut Call, item: &Map, shared: &Shared) {

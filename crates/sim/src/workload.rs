@@ -272,14 +272,19 @@ fn event(
         ..Event::default()
     };
     let key = identifiers.first().map(|identifier| identifier.hash.clone()).unwrap_or_default();
-    let nodes = identifiers.into_iter().map(|i| NodeRef { class: i.class, hash: i.hash, generation: Bytes::new() });
-    let body = IdentityEvent { identifiers: nodes.collect(), event: event.encode_to_vec().into(), by_profile: false };
+    let body = IdentityEvent { identifiers: nodes(&identifiers), event: event.encode_to_vec().into(), by_profile: false };
     let mut id = [0xee; 16];
     id[..8].copy_from_slice(&(number as u64).to_be_bytes());
     let record = Record::new(kind::EVENT, WORKSPACE, id, key, at, body.encode_to_vec().into());
     let names: Vec<&str> = names.iter().map(|(_, value)| value.as_str()).collect();
     let says = format!("m{number} {} by {}", if name.is_empty() { "identify" } else { name }, names.join(" "));
     Append { at, role: Role::Identity, partition: None, record, number: None, says }
+}
+
+/// What identity peeks at.
+fn nodes(identifiers: &[inbox::Identifier]) -> Vec<NodeRef> {
+    let node = |i: &inbox::Identifier| NodeRef { class: i.class, hash: i.hash.clone(), generation: Bytes::new(), custom: i.custom.clone() };
+    identifiers.iter().map(node).collect()
 }
 
 /// Every partition learns of a set at its own moment, and of some sets twice.

@@ -199,6 +199,24 @@ fn what_a_live_journey_reads_stays() {
 }
 
 #[test]
+fn a_custom_identifier_that_a_source_may_assert_stays_declared() {
+    let mut desk = Desk::live();
+    let policy = |names: &str| FILES.lines().next().unwrap().replace("spec: {", &format!("spec: {{custom_identifiers: [{names}], "));
+    let source =
+        "{apiVersion: waypost.dev/v1, kind: Source, metadata: {name: crm}, spec: {kind: server, may_assert: [email, 'custom:crm']}}";
+    let refused = desk.apply(source).unwrap_err();
+    assert!(refused.starts_with("f.yaml:1:") && refused.contains("UNKNOWN_REFERENCE spec.may_assert[1]"), "{refused}");
+    desk.apply(&format!("{}\n--- {source}", policy("crm, loyalty_card"))).unwrap();
+    let refused = desk.apply(&policy("loyalty_card")).unwrap_err();
+    assert!(refused.starts_with("f.yaml:1:61: IN_USE metadata.name: Source/crm@1 reads it"), "{refused}");
+    assert!(refused.contains("`custom:crm`"), "{refused}");
+    desk.apply(&policy("crm")).unwrap();
+    assert!(desk.delete(Kind::Policy, "shop").unwrap_err().contains("IN_USE"));
+    desk.delete(Kind::Source, "crm").unwrap();
+    desk.apply(&policy("")).unwrap();
+}
+
+#[test]
 fn a_draft_may_be_deleted() {
     let mut desk = Desk::new();
     desk.apply(FILES).unwrap();

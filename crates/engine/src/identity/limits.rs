@@ -1,5 +1,11 @@
 //! Limits of the fold at an identifier (PRODUCT §5.2, PROTOCOL §12.2): a shared cookie must not become a person.
 
+use std::collections::BTreeMap;
+
+use waypost_codec::{
+    inbox::{Link, NamedCount},
+    state::Node as Stored,
+};
 use waypost_types::{IdentifierClass, Span};
 
 /// How long an item may wait, by log time, before its hold is given up.
@@ -12,8 +18,7 @@ pub struct Limits {
     pub links: usize,
     /// Identifiers of one person, all classes together.
     pub identifiers: u32,
-    /// Identifiers of one person by class, strongest first. Custom ones are limited by name, which no count
-    /// here knows; they fall under the total.
+    /// Identifiers of one person by class, strongest first; the last is of each name of custom ones.
     pub by_class: [u32; 6],
     /// Lives of one identifier that are remembered.
     pub generations: usize,
@@ -25,6 +30,15 @@ pub struct Limits {
     pub held_bytes: usize,
 }
 
+/// How many identifiers a component has.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    /// By class, strongest first.
+    pub(super) by_class: Vec<u32>,
+    /// Those of class custom by name, sorted: five loyalty cards are many, five cards and a chat id are not.
+    pub(super) by_name: Vec<NamedCount>,
+}
+
 // === impl Limits ===
 
 impl Default for Limits {
@@ -32,7 +46,7 @@ impl Default for Limits {
         Self {
             links: 8,
             identifiers: 200,
-            by_class: [1, 3, 3, 20, 100, 200],
+            by_class: [1, 3, 3, 20, 100, 5],
             generations: 32,
             seen: 1_024,
             held_items: 64,
@@ -43,24 +57,50 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether two components together would have too many identifiers.
-    pub(super) fn over(&self, a: &[u32], b: &[u32]) -> bool {
-        let sum = sum(a, b);
-        sum.iter().zip(self.by_class).any(|(count, limit)| *count > limit) || total(&sum) > self.identifiers
+    pub(super) fn over(&self, a: &Counts, b: &Counts) -> bool {
+        let sum = a.plus(b);
+        let [classes @ .., each_name] = self.by_class;
+        sum.by_class.iter().zip(classes).any(|(count, limit)| *count > limit)
+            || sum.by_name.iter().any(|named| named.count > each_name)
+            || sum.total() > self.identifiers
     }
 }
 
-/// The counts of a lone identifier.
-pub(super) fn one(class: IdentifierClass) -> Vec<u32> {
-    IdentifierClass::ALL.into_iter().map(|c| u32::from(c == class)).collect()
-}
+// === impl Counts ===
 
-/// The counts of two components together.
-pub(super) fn sum(a: &[u32], b: &[u32]) -> Vec<u32> {
-    let of = |counts: &[u32], class: usize| counts.get(class).copied().unwrap_or(0);
-    (0..IdentifierClass::ALL.len()).map(|class| of(a, class).saturating_add(of(b, class))).collect()
-}
+impl Counts {
+    /// Of a lone identifier; `custom` is the name of one of class custom.
+    pub(super) fn one(class: IdentifierClass, custom: &str) -> Self {
+        let by_class = IdentifierClass::ALL.into_iter().map(|c| u32::from(c == class)).collect();
+        let named = (class == IdentifierClass::Custom).then(|| NamedCount { name: custom.to_owned(), count: 1 });
+        Self { by_class, by_name: named.into_iter().collect() }
+    }
 
-/// Identifiers of all classes.
-pub(super) fn total(counts: &[u32]) -> u32 {
-    counts.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    /// As a node has them.
+    pub(super) fn of(node: &Stored) -> Self {
+        Self { by_class: node.counts.clone(), by_name: node.custom_counts.clone() }
+    }
+
+    /// As a link tells them.
+    pub(super) fn told(link: &Link) -> Self {
+        Self { by_class: link.counts.clone(), by_name: link.custom_counts.clone() }
+    }
+
+    /// Of two components together.
+    pub(super) fn plus(&self, other: &Self) -> Self {
+        let of = |counts: &[u32], class: usize| counts.get(class).copied().unwrap_or(0);
+        let sum = |class| of(&self.by_class, class).saturating_add(of(&other.by_class, class));
+        let mut by_name: BTreeMap<&str, u32> = BTreeMap::new();
+        for named in self.by_name.iter().chain(&other.by_name) {
+            let count = by_name.entry(&named.name).or_default();
+            *count = count.saturating_add(named.count);
+        }
+        let by_name = by_name.into_iter().map(|(name, count)| NamedCount { name: name.to_owned(), count });
+        Self { by_class: (0..IdentifierClass::ALL.len()).map(sum).collect(), by_name: by_name.collect() }
+    }
+
+    /// Identifiers of all classes.
+    pub(super) fn total(&self) -> u32 {
+        self.by_class.iter().fold(0, |sum, count| sum.saturating_add(*count))
+    }
 }

@@ -9,7 +9,7 @@ use waypost_codec::{
 };
 use waypost_types::{IdentifierClass, Node};
 
-use super::{Effect, Here, IdentityError, Refusal, limits, nodes};
+use super::{Effect, Here, IdentityError, Refusal, limits::Counts, nodes};
 
 /// Links to the identifiers that an event of this node brought along and that it does not know yet.
 pub(super) fn of_event(node: &mut Stored, here: &Here, identifiers: &[NodeRef]) -> Result<Vec<Effect>, IdentityError> {
@@ -17,7 +17,8 @@ pub(super) fn of_event(node: &mut Stored, here: &Here, identifiers: &[NodeRef]) 
     let mut effects = Vec::new();
     for other in others {
         let (class, hash, _) = nodes::parts(other)?;
-        let other = NodeRef { class: class.number(), hash: Bytes::copy_from_slice(hash.as_bytes()), generation: Bytes::new() };
+        let hash = Bytes::copy_from_slice(hash.as_bytes());
+        let other = NodeRef { class: class.number(), hash, generation: Bytes::new(), custom: other.custom.clone() };
         let bytes = Bytes::from(other.encode_to_vec());
         let Err(place) = node.known.binary_search(&bytes) else { continue };
         if effects.len() == here.limits.links || node.known.len() >= here.limits.identifiers as usize || other.hash == primary.hash {
@@ -29,6 +30,7 @@ pub(super) fn of_event(node: &mut Stored, here: &Here, identifiers: &[NodeRef]) 
             b: Some(other.clone()),
             claimed: Some(other.clone()),
             counts: node.counts.clone(),
+            custom_counts: node.custom_counts.clone(),
             joined: false,
         };
         effects.push(Effect::Link { to: other.hash, link });
@@ -63,17 +65,19 @@ pub fn link(state: &mut IdentifierState, here: &Here, link: &Link) -> Result<Vec
     }
     if b.outranks(&a) {
         let (a_ref, b_ref) = (nodes::reference(&a), nodes::reference(&b));
-        let turned = Link { a: Some(b_ref), b: Some(a_ref), claimed: link.claimed.clone(), counts: node.counts.clone(), joined: false };
+        let (counts, custom_counts) = (node.counts.clone(), node.custom_counts.clone());
+        let turned = Link { a: Some(b_ref), b: Some(a_ref), claimed: link.claimed.clone(), counts, custom_counts, joined: false };
         return Ok(vec![send(&a, turned)]);
     }
-    if here.limits.over(&link.counts, &node.counts) {
+    if here.limits.over(&Counts::told(link), &Counts::of(node)) {
         return Ok(vec![Effect::Refused(Refusal::IdentityLimit)]);
     }
     let winner = Bytes::copy_from_slice(&a.to_bytes());
     node.parent = winner.clone();
     let begin = MergeBegin { loser: node.id.clone(), winner, node: node.id.clone(), first: !node.sent };
     let (a_ref, b_ref) = (nodes::reference(&a), nodes::reference(&b));
-    let news = Link { a: Some(a_ref), b: Some(b_ref), claimed: None, counts: node.counts.clone(), joined: true };
+    let (counts, custom_counts) = (node.counts.clone(), node.custom_counts.clone());
+    let news = Link { a: Some(a_ref), b: Some(b_ref), claimed: None, counts, custom_counts, joined: true };
     Ok(vec![Effect::MergeBegin(begin), send(&a, news)])
 }
 
@@ -84,8 +88,9 @@ fn joined(state: &mut IdentifierState, a: &NodeRef, b: &NodeRef, link: &Link) ->
     if node.gone {
         return Ok(Vec::new());
     }
-    node.counts = limits::sum(&node.counts, &link.counts);
-    node.size = limits::total(&node.counts);
+    let counts = Counts::of(node).plus(&Counts::told(link));
+    node.size = counts.total();
+    (node.counts, node.custom_counts) = (counts.by_class, counts.by_name);
     if nodes::is_root(node) {
         return Ok(Vec::new());
     }

@@ -7,7 +7,7 @@ use waypost_codec::{
 };
 use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node};
 
-use super::{Here, IdentityError, limits};
+use super::{Here, IdentityError, limits::Counts};
 
 /// The current node of this identifier, made by this record where there is none.
 pub(super) fn current(state: &mut IdentifierState, here: &Here, reference: &NodeRef) -> Result<usize, IdentityError> {
@@ -15,6 +15,11 @@ pub(super) fn current(state: &mut IdentifierState, here: &Here, reference: &Node
     if let Some(at) = last_live(state) {
         return Ok(at);
     }
+    // By its name it is counted, and no hash tells it.
+    if (class == IdentifierClass::Custom) == reference.custom.is_empty() {
+        return Err(IdentityError::Malformed("a custom identifier without name, or a name of another class"));
+    }
+    state.custom.clone_from(&reference.custom);
     if state.generations.len() >= here.limits.generations {
         forget_oldest_gone(state);
     }
@@ -31,12 +36,14 @@ pub(super) fn begin(state: &mut IdentifierState, here: &Here, class: IdentifierC
     let generation = Generation { layout: here.layout.number, offset: here.position.offset, index: here.position.index };
     let id = Bytes::copy_from_slice(&Node { class, hash, generation }.to_bytes());
     state.class = class.number();
+    let counts = Counts::one(class, &state.custom);
     state.generations.push(Stored {
         id: id.clone(),
         parent: id.clone(),
         route: id,
         size: 1,
-        counts: limits::one(class),
+        counts: counts.by_class,
+        custom_counts: counts.by_name,
         user: if class == IdentifierClass::UserId { Bytes::copy_from_slice(hash.as_bytes()) } else { Bytes::new() },
         ..Stored::default()
     });
@@ -78,6 +85,7 @@ pub(super) fn reference(node: &Node) -> NodeRef {
         class: node.class.number(),
         hash: Bytes::copy_from_slice(node.hash.as_bytes()),
         generation: Bytes::copy_from_slice(&node.to_bytes()[17..]),
+        custom: String::new(),
     }
 }
 

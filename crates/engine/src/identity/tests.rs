@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message as _;
-use waypost_codec::inbox::{Erase, EraseNode, Event, NodeRef, Receipt};
+use waypost_codec::inbox::{Detach, Erase, EraseNode, Event, NamedCount, NodeRef, Receipt};
 use waypost_types::{IdentifierClass, Node};
 
 use super::*;
@@ -26,7 +26,16 @@ struct World {
 fn id(class: IdentifierClass, n: u16) -> NodeRef {
     let mut hash = [class as u8; 16];
     hash[..2].copy_from_slice(&n.to_be_bytes());
-    NodeRef { class: class.number(), hash: Bytes::copy_from_slice(&hash), generation: Bytes::new() }
+    let custom = if class == Custom { "card".to_owned() } else { String::new() };
+    NodeRef { class: class.number(), hash: Bytes::copy_from_slice(&hash), generation: Bytes::new(), custom }
+}
+
+/// A custom identifier of this name.
+fn custom(name: &str, n: u16) -> NodeRef {
+    let mut hash = [0xc0; 16];
+    hash[..2].copy_from_slice(&n.to_be_bytes());
+    hash[2..2 + name.len()].copy_from_slice(name.as_bytes());
+    NodeRef { hash: Bytes::copy_from_slice(&hash), custom: name.to_owned(), ..id(Custom, 0) }
 }
 
 /// At this offset, at second 1, under the defaults.
@@ -102,7 +111,7 @@ impl World {
     }
 }
 
-use IdentifierClass::{Anonymous, Device, Email, UserId};
+use IdentifierClass::{Anonymous, Custom, Device, Email, Phone, UserId};
 
 #[test]
 fn identifiers_that_come_together_become_one_person_under_the_strongest() {
@@ -240,6 +249,110 @@ fn a_shared_cookie_does_not_become_a_person() {
 }
 
 #[test]
+fn a_person_has_five_custom_identifiers_of_each_name() {
+    let mut world = World::default();
+    let email = id(Email, 1);
+    let join = |world: &mut World, other: NodeRef| {
+        world.event(&[email.clone(), other]);
+        world.settle();
+        world.refused.len()
+    };
+    for n in 0..5 {
+        assert_eq!(join(&mut world, custom("card", n)), 0);
+    }
+    assert_eq!(join(&mut world, custom("card", 5)), 1, "the sixth card");
+    assert_eq!(world.refused, [Refusal::IdentityLimit]);
+    let (profile, item) = world.items.last().unwrap();
+    assert_eq!((&profile[..], item.first), (&world.root(&email).to_bytes()[..], false), "what came with it counts for the address");
+    assert_eq!(world.root(&custom("card", 5)).class, Custom, "it is somebody else's, or nobody's yet");
+    for n in 0..5 {
+        assert_eq!(join(&mut world, custom("crm", n)), 1, "another name has five of its own");
+    }
+    assert_eq!(join(&mut world, custom("crm", 5)), 2);
+    let root = &world.states[&email.hash].generations[0];
+    let named = |name: &str| NamedCount { name: name.to_owned(), count: 5 };
+    assert_eq!((root.size, &root.counts[..]), (11, &[0, 1, 0, 0, 0, 10][..]));
+    assert_eq!(root.custom_counts, [named("card"), named("crm")]);
+}
+
+#[test]
+fn people_with_too_many_custom_identifiers_of_a_name_stay_apart() {
+    for (theirs, people) in [(2, 1), (3, 2)] {
+        let mut world = World::default();
+        let (user, email) = (id(UserId, 1), id(Email, 1));
+        for n in 0..3 {
+            world.event(&[user.clone(), custom("card", n)]);
+        }
+        for n in 10..10 + theirs {
+            world.event(&[email.clone(), custom("card", n)]);
+            world.event(&[email.clone(), custom("crm", n)]);
+        }
+        world.settle();
+        world.event(&[user.clone(), email.clone()]);
+        world.settle();
+        assert_eq!(world.components(&[user.clone(), email, custom("card", 10), custom("crm", 10)]), people, "3 and {theirs}");
+        assert_eq!(world.refused.len(), people - 1);
+        assert_eq!(world.items.last().unwrap().0, world.root(&user).to_bytes()[..], "the event counts where it came in");
+        let cards = &world.states[&user.hash].generations[0].custom_counts[0];
+        assert_eq!((cards.name.as_str(), cards.count), ("card", if people == 1 { 5 } else { 3 }));
+    }
+}
+
+#[test]
+fn custom_identifiers_link_to_each_other_and_count_under_all_together() {
+    let mut world = World::default();
+    world.event(&[custom("card", 1), custom("crm", 1)]);
+    world.settle();
+    assert_eq!(world.components(&[custom("card", 1), custom("crm", 1)]), 1);
+
+    let user = id(UserId, 1);
+    let mut others: Vec<NodeRef> = (0..100).map(|n| id(Anonymous, n)).chain((0..20).map(|n| id(Device, n))).collect();
+    others.extend((0..3).flat_map(|n| [id(Email, n), id(Phone, n)]));
+    others.extend((0..15).flat_map(|name| (0..5).map(move |n| custom(&format!("name_{name}"), 100 + n))));
+    assert_eq!(1 + others.len(), 202);
+    for other in others {
+        world.event(&[user.clone(), other]);
+        world.settle();
+    }
+    let root = &world.states[&user.hash].generations[0];
+    assert_eq!((root.size, root.counts[5], root.custom_counts.len()), (200, 73, 15));
+}
+
+#[test]
+fn a_new_life_of_a_custom_identifier_counts_under_its_name() {
+    let mut world = World::default();
+    let (email, card) = (id(Email, 1), custom("card", 1));
+    world.event(&[email, card.clone()]);
+    world.settle();
+    let here = world.here();
+    // Whoever asks for it names class and hash alone.
+    let asked = NodeRef { custom: String::new(), ..card.clone() };
+    let state = world.states.get_mut(&card.hash).unwrap();
+    assert_eq!(detach(state, &here, &Detach { node: Some(asked) }), Ok(Vec::new()));
+    assert_eq!((state.custom.as_str(), state.generations.len()), ("card", 2));
+    assert_eq!(state.generations[1].custom_counts, [NamedCount { name: "card".to_owned(), count: 1 }]);
+    world.event(&[id(Email, 2), card.clone()]);
+    world.settle();
+    assert_eq!(world.root(&card), world.root(&id(Email, 2)));
+    // And after its person was erased.
+    let first = world.states[&card.hash].generations[1].id.clone();
+    erase_node(world.states.get_mut(&card.hash).unwrap(), &EraseNode { node: first }).unwrap();
+    world.event(std::slice::from_ref(&card));
+    assert_eq!(world.states[&card.hash].generations[2].custom_counts[0].name, "card");
+}
+
+#[test]
+fn a_custom_identifier_that_two_user_ids_claim_stays_with_the_first() {
+    let mut world = World::default();
+    let (one, two, card) = (id(UserId, 1), id(UserId, 2), custom("card", 1));
+    world.event(&[one.clone(), card.clone()]);
+    world.settle();
+    world.event(&[two, card.clone()]);
+    world.settle();
+    assert_eq!((world.root(&card), &world.refused[..]), (world.root(&one), &[Refusal::TwoUserIds][..]));
+}
+
+#[test]
 fn links_settle_alike_in_every_order() {
     let identifiers = [id(UserId, 1), id(Email, 1), id(Email, 2), id(Device, 1), id(Anonymous, 1)];
     let pairs = [(0, 1), (1, 3), (2, 3), (3, 4)];
@@ -316,7 +429,9 @@ fn garbage_is_an_error() {
     let here = World::default().here();
     let bad = NodeRef { class: 99, ..id(Email, 1) };
     let short = NodeRef { hash: Bytes::from_static(b"x"), ..id(Email, 1) };
-    for identifiers in [vec![], vec![bad], vec![short]] {
+    let nameless = NodeRef { custom: String::new(), ..id(Custom, 1) };
+    let named = NodeRef { custom: "card".to_owned(), ..id(Email, 1) };
+    for identifiers in [vec![], vec![bad], vec![short], vec![nameless], vec![named]] {
         let body = IdentityEvent { identifiers, event: Bytes::new(), by_profile: false };
         assert!(event(&mut state, &here, &body).is_err());
     }

@@ -113,6 +113,7 @@ fn scopes(parts: &[Part], policy: &Policy) -> Scopes {
         journey: Scope::journey(policy.currency, segments.clone()),
         segment: Scope::segment(policy.currency, segments.clone()),
         template: Scope::template(policy.currency, segments),
+        custom: policy.custom_identifiers.clone(),
     }
 }
 

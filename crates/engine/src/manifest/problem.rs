@@ -68,7 +68,7 @@ pub mod codes {
     pub const ACTION_MISSING: &str = "ACTION_MISSING";
     /// A known field where it has no meaning.
     pub const FIELD_NOT_ALLOWED_HERE: &str = "FIELD_NOT_ALLOWED_HERE";
-    /// A live journey reads it.
+    /// A live journey reads it, or a source.
     pub const IN_USE: &str = "IN_USE";
     /// Too many, too long, too large.
     pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";

@@ -15,17 +15,19 @@ use crate::condition::{self, Program, Scope, Type};
 pub(super) struct Reader<'a> {
     pub(super) file: &'a str,
     pub(super) problems: Vec<Problem>,
-    /// What conditions may name; none while only the shape of a document is read, because segments and
-    /// currency are known only beside the other definitions. Then no document comes of it.
+    /// What conditions and sources may name; none while only the shape of a document is read, because segments,
+    /// currency and custom identifiers are known only beside the other definitions. Then no document comes of a condition.
     pub(super) scopes: Option<&'a Scopes>,
 }
 
-/// What the conditions of a workspace may name.
+/// What the conditions of a workspace may name, and its sources.
 #[derive(Clone, Debug)]
 pub(super) struct Scopes {
     pub(super) journey: Scope,
     pub(super) segment: Scope,
     pub(super) template: Scope,
+    /// Names of custom identifiers.
+    pub(super) custom: BTreeSet<String>,
 }
 
 /// Where a condition stands.

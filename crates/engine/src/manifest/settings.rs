@@ -1,12 +1,13 @@
 //! The kinds that are in force when applied: Segment, Topic, Channel, Policy, Source.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_types::{ContentHash, Currency, IdentifierClass, Span, Timestamp};
 
 use super::{
     journey::{class, zone},
-    problem::codes,
+    node::Value,
+    problem::{codes, nearest},
     reader::{Fields, Item, Place, Reader},
 };
 use crate::{
@@ -21,19 +22,13 @@ const PROVIDERS_LATER: &[&str] = &["ses", "sendgrid", "postmark", "mailgun", "re
 /// A key that is forgotten within two minutes settles no doubt: a minute of its window is kept back.
 const SHORTEST_WINDOW: Span = Span::from_secs(120);
 const LONGEST_WINDOW: Span = Span::from_days(30);
-const POLICY_LATER: &[&str] = &[
-    "holidays",
-    "windows",
-    "hold_out",
-    "guards",
-    "attribution",
-    "arbiter",
-    "stop_scope",
-    "consent_terms",
-    "consent_categories",
-    "custom_identifiers",
-    "rfm",
-];
+/// Custom identifiers of a workspace: what a shop calls its people in its tills, its CRM and its chats are a handful.
+const CUSTOM_MAX: usize = 20;
+/// Not to be had as `custom:<name>`: the classes, and what Segment calls some of them.
+const CUSTOM_RESERVED: [&str; 9] =
+    ["user_id", "email", "phone", "device", "anonymous", "custom", "anonymous_id", "device_id", "profile_id"];
+const POLICY_LATER: &[&str] =
+    &["holidays", "windows", "hold_out", "guards", "attribution", "arbiter", "stop_scope", "consent_terms", "consent_categories", "rfm"];
 
 pub(super) fn segment(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Segment> {
     let mut f = r.fields(spec)?;
@@ -186,8 +181,32 @@ pub(super) fn policy(r: &mut Reader<'_>, spec: &Item<'_>) -> Option<Policy> {
             r.problem(codes::VALUE_INVALID, item.node.at, &item.path, "a date, as `2025-01-01`, or an instant with its offset");
         }
     }
+    policy.custom_identifiers = custom_identifiers(r, &mut f);
     f.finish(r, POLICY_LATER);
     Some(policy)
+}
+
+/// What may stand behind `custom:`.
+fn custom_identifiers(r: &mut Reader<'_>, f: &mut Fields<'_>) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for item in f.items(r, "custom_identifiers", CUSTOM_MAX) {
+        let Some(name) = r.text(&item, 255) else { continue };
+        if !is_custom_name(&name) {
+            r.problem(codes::VALUE_INVALID, item.node.at, &item.path, "a name is [a-z][a-z0-9_]{0,31}, without `custom:`");
+        } else if CUSTOM_RESERVED.contains(&name.as_str()) {
+            r.problem(codes::VALUE_INVALID, item.node.at, &item.path, format!("`{name}` is reserved: choose another name"));
+        } else {
+            r.unique(&mut names, &name, &item);
+        }
+    }
+    names
+}
+
+/// Short, because each record that counts a person's identifiers carries it.
+fn is_custom_name(text: &str) -> bool {
+    text.len() <= 32
+        && text.starts_with(|c: char| c.is_ascii_lowercase())
+        && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'_')
 }
 
 fn url(r: &mut Reader<'_>, f: &mut Fields<'_>, name: &'static str) -> Option<String> {
@@ -222,14 +241,30 @@ pub(super) fn source(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<
     }
     let mut may_assert = Vec::new();
     let known: Vec<&'static str> = IdentifierClass::ALL.iter().filter(|c| **c != IdentifierClass::Custom).map(|c| c.as_str()).collect();
-    for item in f.items(r, "may_assert", 16) {
-        let custom = matches!(&item.node.value, super::node::Value::Text(t) if t.text.starts_with("custom:"));
-        if custom {
-            r.problem(codes::NOT_YET_SUPPORTED, item.node.at, &item.path, "custom identifiers are not yet supported");
+    for item in f.items(r, "may_assert", known.len() + CUSTOM_MAX) {
+        let class = if let Value::Text(t) = &item.node.value
+            && t.text.starts_with("custom:")
+        {
+            declared(r, &item, &t.text)
         } else {
-            may_assert.extend(r.word(&item, &known, &[]).map(str::to_owned));
-        }
+            r.word(&item, &known, &[]).map(str::to_owned)
+        };
+        may_assert.extend(class);
     }
     f.finish(r, &["scheme", "header", "secret", "map"]);
     Some(Source { name: name.to_owned(), kind: kind?.to_owned(), may_grant, may_assert })
+}
+
+/// `custom:<name>` of a name that the workspace's policy declares, as far as that is known.
+fn declared(r: &mut Reader<'_>, item: &Item<'_>, class: &str) -> Option<String> {
+    let names = r.scopes.map(|scopes| &scopes.custom);
+    let is_declared = |name: &str| names.is_none_or(|names| names.contains(name));
+    if class.strip_prefix("custom:").is_some_and(|name| is_custom_name(name) && is_declared(name)) {
+        return Some(class.to_owned());
+    }
+    let known: Vec<String> = names.into_iter().flatten().map(|name| format!("custom:{name}")).collect();
+    let near = nearest(class, known.iter().map(String::as_str));
+    let message = format!("Policy.custom_identifiers does not declare `{class}`");
+    r.suggest(codes::UNKNOWN_REFERENCE, item.node.at, &item.path, message, near);
+    None
 }

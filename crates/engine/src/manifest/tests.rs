@@ -180,7 +180,6 @@ fn what_is_not_built_yet_is_refused_in_its_place() {
     check("NOT_YET_SUPPORTED", "provider: catcher", "provider: ¦ses");
     check("NOT_YET_SUPPORTED", "default: true", "¦rate: 200/s");
     check("NOT_YET_SUPPORTED", "kind: browser", "kind: ¦webhook");
-    check("NOT_YET_SUPPORTED", "kind: browser", "kind: server, may_assert: [email, ¦custom:crm]");
     check("NOT_YET_SUPPORTED", "currency: EUR", "¦holidays: []");
     check("NOT_YET_SUPPORTED", "title: News", "title: News, ¦visible: true");
     check("NOT_YET_SUPPORTED", "{email: opt_in}", "{¦push: opt_in}");
@@ -209,6 +208,35 @@ fn a_provider_over_http_says_where_and_what_it_promises() {
     ] {
         check("VALUE_INVALID", "provider: catcher", &format!("provider: http, url: ¦{url}"));
     }
+}
+
+#[test]
+fn custom_identifiers_are_declared_in_the_policy() {
+    let declare = |names: &str| format!("currency: EUR, custom_identifiers: [{names}]");
+    let with = |names: &str, may: &str| {
+        let files = OTHERS.replacen("currency: EUR", &declare(names), 1);
+        problems(JOURNEY, &files.replacen("kind: browser", &format!("kind: browser, may_assert: [{may}]"), 1), MAIL)
+    };
+    assert_eq!(with("loyalty_card, crm2", "email, 'custom:crm2'"), []);
+    assert_eq!(with("loyalty_card", "email"), []);
+    for name in ["Crm", "2crm", "_crm", "loyalty-card", "'custom:crm'", "'a b'", "''", &"x".repeat(33)] {
+        check("VALUE_INVALID", "currency: EUR", &declare(&format!("ok, ¦{name}")));
+    }
+    for name in ["user_id", "email", "phone", "device", "anonymous", "custom", "anonymous_id"] {
+        check("VALUE_INVALID", "currency: EUR", &declare(&format!("¦{name}")));
+    }
+    check("DUPLICATE_ID", "currency: EUR", &declare("crm, ¦crm"));
+    check("TYPE_MISMATCH", "currency: EUR", &declare("¦7"));
+    check("TYPE_MISMATCH", "currency: EUR", "currency: EUR, custom_identifiers: ¦crm");
+    let names = |n: usize| (0..n).map(|i| format!("name_{i}")).collect::<Vec<_>>().join(", ");
+    assert_eq!(with(&names(20), "email"), []);
+    check("LIMIT_EXCEEDED", "currency: EUR", &format!("currency: EUR, custom_identifiers: ¦[{}]", names(21)));
+
+    for may in ["¦'custom:crm'", "email, ¦'custom:'", "¦custom", "¦crm", "¦'custom:CRM'"] {
+        check("UNKNOWN_REFERENCE", "kind: browser", &format!("kind: browser, may_assert: [{may}]"));
+    }
+    let found = with("loyalty_card", "'custom:loyalty_crad'");
+    assert_eq!(found.iter().find_map(|p| p.suggestion.as_deref()), Some("custom:loyalty_card"));
 }
 
 #[test]

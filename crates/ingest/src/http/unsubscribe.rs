@@ -64,7 +64,7 @@ fn record(token: &str, link: &Unsubscribe, now: Timestamp) -> Option<Record> {
     };
     let key = Bytes::copy_from_slice(node.hash.as_bytes());
     let generation = Bytes::copy_from_slice(&node.to_bytes()[17..]);
-    let reference = inbox::NodeRef { class: node.class.number(), hash: key.clone(), generation };
+    let reference = inbox::NodeRef { class: node.class.number(), hash: key.clone(), generation, custom: String::new() };
     let body = inbox::IdentityEvent { identifiers: vec![reference], event: event.encode_to_vec().into(), by_profile: true };
     Some(Record::new(kind::EVENT, link.workspace, record_id(link.workspace, &message_id), key, now, body.encode_to_vec().into()))
 }

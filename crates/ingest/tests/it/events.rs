@@ -11,8 +11,10 @@ use std::{
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use prost::Message as _;
 use waypost_codec::{
     avro::{self, EventInput},
+    inbox,
     schemas::{Level, MemorySchemas, Registered, Schema, Schemas, SchemasError, Verdict},
 };
 use waypost_ingest::{EventsDoor, run_events_door};
@@ -199,7 +201,10 @@ async fn each_bad_record_is_set_aside_with_its_reason_and_the_partition_goes_on(
                 e.identifiers = (0..11).map(|n| ("device".to_owned(), format!("d-{n}"))).collect();
             }),
         ),
-        ("NOT_YET_SUPPORTED", bad(|e| e.identifiers[0].0 = "custom:card".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom:bonus".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom:".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom".to_owned())),
+        ("NO_IDENTIFIER", bad(|e| e.identifiers[0] = ("custom:card".to_owned(), "n/a".to_owned()))),
         ("NOT_YET_SUPPORTED", bad(|e| e.name = "Product Stock Changed".to_owned())),
         ("EVENT_TOO_LARGE", bad(|e| e.context = format!("{{\"a\": \"{}\"}}", "x".repeat(33_000)))),
         ("TOO_DEEP", bad(|e| e.properties = "[".repeat(10_000))),
@@ -220,6 +225,37 @@ async fn each_bad_record_is_set_aside_with_its_reason_and_the_partition_goes_on(
     assert_eq!((letters[1].original.as_ref(), letters[1].position), (&b"{\"json\": true}"[..], Some((0, 1))));
     let header = |(name, value): &(String, Bytes)| name == "position" && value == "0/1";
     assert!(letters[1].headers().iter().any(header), "where its key and headers are");
+}
+
+#[tokio::test]
+async fn custom_identifiers_are_taken_as_far_as_they_are_declared_and_the_source_may_assert_them() {
+    let of = |source: &str, identifiers: &[(&str, &str)]| {
+        let identifiers = identifiers.iter().map(|(class, value)| ((*class).to_owned(), (*value).to_owned())).collect();
+        framed(&EventInput { identifiers, source: source.to_owned(), ..input("m") })
+    };
+    let all = [("custom:crm", " K 7 "), ("custom:card", "2"), ("custom:card", "A1"), ("email", "ana@shop.example"), ("custom:card", "2 ")];
+    let world = World::new(vec![vec![of("erp", &all), of("pos", &all), of("", &all[1..2]), of("erp", &[("custom:bonus", "7")])]]);
+    world.run().await;
+    let found: Vec<Vec<String>> = world
+        .door
+        .events()
+        .iter()
+        .map(|event| event.identifiers.iter().map(|i| format!("{} {} {}", i.class, i.custom, i.value)).collect())
+        .collect();
+    // By class, custom ones by name, and as they came.
+    assert_eq!(found[0], ["2  ana@shop.example", "6 card 2", "6 card A1", "6 crm K 7"]);
+    assert_eq!(found[1], ["2  ana@shop.example", "6 card 2", "6 card A1"]);
+    assert_eq!(found[2], ["6 card 2"]);
+    let quality = &world.door.events()[1].quality[0];
+    assert_eq!((quality.path.as_str(), quality.reason.as_str()), ("identifiers[0].value", "SOURCE_FORBIDDEN"));
+    let records = world.door.records.lock().unwrap();
+    let body = inbox::IdentityEvent::decode(records[0].body.clone()).unwrap();
+    let named: Vec<&str> = body.identifiers.iter().map(|node| node.custom.as_str()).collect();
+    assert_eq!(named, ["", "card", "card", "crm"], "identity counts them by name");
+    assert_eq!(records[2].key, body.identifiers[1].hash, "one card, whoever says it");
+    let letters = world.door.letters.lock().unwrap();
+    assert_eq!((letters[0].reason.as_str(), letters[0].path.as_str()), ("SCHEMA_MISMATCH", "identifiers[0].class"));
+    assert!(letters[0].expected.contains("Policy.custom_identifiers") && !letters[0].expected.contains("bonus"), "{}", letters[0].expected);
 }
 
 #[tokio::test]

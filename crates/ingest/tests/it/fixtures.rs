@@ -8,7 +8,7 @@ use waypost_ingest::{
 };
 use waypost_types::{IdentifierClass, Value};
 
-use crate::support::{INSTALL, NOW, rights};
+use crate::support::{INSTALL, NOW, rights_of};
 
 fn show(value: &Value) -> Json {
     match value {
@@ -39,7 +39,9 @@ fn field(event: &inbox::Event, name: &str) -> Json {
         "traits" => object(event.traits.as_ref()),
         "context" => object(event.context.as_ref()),
         "identifiers" => {
-            event.identifiers.iter().map(|i| json!([IdentifierClass::from_number(i.class).unwrap().as_str(), i.value])).collect()
+            let class = |i: &inbox::Identifier| IdentifierClass::from_number(i.class).unwrap().as_str();
+            let word = |i: &inbox::Identifier| if i.custom.is_empty() { class(i).to_owned() } else { format!("{}:{}", class(i), i.custom) };
+            event.identifiers.iter().map(|i| json!([word(i), i.value])).collect()
         }
         "quality" => event.quality.iter().map(|q| json!([q.path, q.reason])).collect(),
         other => panic!("a fixture expects {other}"),
@@ -54,7 +56,8 @@ fn calls_become_what_their_fixtures_say() {
         let what = case["what"].as_str().unwrap();
         let kind = CallKind::ALL.into_iter().find(|k| k.as_str() == case["call"]);
         let env = Env { install: &INSTALL, now: NOW };
-        let answer = segment_call::read(Some(kind.unwrap()), &case["body"].to_string(), &Shared::default(), &rights(), env);
+        let rights = rights_of(case["source"].as_str().unwrap_or("backend"));
+        let answer = segment_call::read(Some(kind.unwrap()), &case["body"].to_string(), &Shared::default(), &rights, env);
         match (&case["event"], &case["rejected"], answer) {
             (Json::Object(expected), Json::Null, Ok(accepted)) => {
                 for (name, expected) in expected {
@@ -93,7 +96,8 @@ fn sorted(json: &Json) -> String {
 #[test]
 fn a_derived_message_id_is_the_same_for_every_retry() {
     let env = Env { install: &INSTALL, now: NOW };
-    let id = |text: &str| segment_call::read(Some(CallKind::Track), text, &Shared::default(), &rights(), env).unwrap().message_id;
+    let id =
+        |text: &str| segment_call::read(Some(CallKind::Track), text, &Shared::default(), &rights_of("backend"), env).unwrap().message_id;
     let first = id(r#"{"userId": "u-7", "event": "Signed In", "timestamp": "2026-03-01T11:00:00Z", "sentAt": "2026-03-01T11:00:01Z"}"#);
     let retry = id(r#"{"sentAt":"2026-03-01T11:05:00Z","event":"Signed In","userId":"u-7","timestamp":"2026-03-01T11:00:00Z"}"#);
     let other = id(r#"{"userId": "u-7", "event": "Signed In", "timestamp": "2026-03-01T11:00:02Z"}"#);
@@ -105,7 +109,7 @@ fn a_derived_message_id_is_the_same_for_every_retry() {
 #[test]
 fn the_record_is_keyed_by_the_primary_identifier_and_named_by_the_message_id() {
     let env = Env { install: &INSTALL, now: NOW };
-    let read = |text: &str| segment_call::read(Some(CallKind::Track), text, &Shared::default(), &rights(), env).unwrap().record;
+    let read = |text: &str| segment_call::read(Some(CallKind::Track), text, &Shared::default(), &rights_of("backend"), env).unwrap().record;
     let one =
         read(r#"{"messageId": "m-1", "anonymousId": "c-1", "event": "Signed In", "context": {"traits": {"email": "a@shop.example"}}}"#);
     let two = read(r#"{"messageId": "m-1", "event": "Signed Out", "context": {"traits": {"email": "A@shop.example"}}}"#);

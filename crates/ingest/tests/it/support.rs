@@ -105,7 +105,11 @@ pub(crate) fn workspace() -> Workspace {
     Workspace {
         id: WorkspaceId::new(1),
         name: "shop".to_owned(),
-        policy: Policy { phone_region: "DE".to_owned(), ..Policy::default() },
+        policy: Policy {
+            phone_region: "DE".to_owned(),
+            custom_identifiers: ["card", "crm"].map(str::to_owned).into(),
+            ..Policy::default()
+        },
         topics: BTreeMap::new(),
         channels: BTreeMap::new(),
         segments: BTreeMap::new(),
@@ -115,14 +119,21 @@ pub(crate) fn workspace() -> Workspace {
         sources: BTreeMap::from([
             source("backend", "server", true, &[]),
             source("web", "browser", true, &["anonymous", "email"]),
+            source("app", "browser", false, &[]),
+            source("till", "browser", false, &["anonymous", "custom:card"]),
             source("erp", "kafka", true, &[]),
+            source("pos", "kafka", false, &["email", "custom:card"]),
         ]),
     }
 }
 
 pub(crate) fn rights() -> Rights {
+    rights_of("backend")
+}
+
+pub(crate) fn rights_of(source: &str) -> Rights {
     let workspace = workspace();
-    Rights::of(&workspace, &workspace.sources["backend"])
+    Rights::of(&workspace, &workspace.sources[source])
 }
 
 pub(crate) fn keys() -> Arc<KeyRing> {

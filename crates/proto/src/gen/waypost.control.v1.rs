@@ -169,7 +169,7 @@ pub struct ArchiveJourneyRequest {
 pub struct LookupProfileRequest {
     #[prost(string, tag = "1")]
     pub parent: ::prost::alloc::string::String,
-    /// `user_id:…`, `email:…`, `phone:…`, `device:…`, `anonymous:…`, or a profile id; a bare address is guessed.
+    /// `user_id:…`, `email:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, or a profile id; a bare address is guessed.
     #[prost(string, tag = "2")]
     pub identifier: ::prost::alloc::string::String,
 }

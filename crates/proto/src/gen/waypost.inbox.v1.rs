@@ -200,8 +200,19 @@ pub struct NodeRef {
     /// 14 bytes: layout, offset, index; absent: the current one.
     #[prost(bytes = "bytes", tag = "3")]
     pub generation: ::prost::bytes::Bytes,
+    /// Only for custom:<name>, in what may begin a node: without generation, from a door.
+    #[prost(string, tag = "4")]
+    pub custom: ::prost::alloc::string::String,
 }
+/// How many identifiers of class custom have this name.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct NamedCount {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "2")]
+    pub count: u32,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Link {
     #[prost(message, optional, tag = "1")]
     pub a: ::core::option::Option<NodeRef>,
@@ -215,6 +226,9 @@ pub struct Link {
     /// Only tells a that b has become its child.
     #[prost(bool, tag = "5")]
     pub joined: bool,
+    /// Of `counts`, those of class custom by name; sorted.
+    #[prost(message, repeated, tag = "6")]
+    pub custom_counts: ::prost::alloc::vec::Vec<NamedCount>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Shared {

@@ -14,8 +14,11 @@ pub struct IdentifierState {
     /// Items of nodes that hold, in the order they came. At most 64 and 256 KiB of one node.
     #[prost(message, repeated, tag = "5")]
     pub held: ::prost::alloc::vec::Vec<HeldItem>,
+    /// Only for custom:<name>.
+    #[prost(string, tag = "6")]
+    pub custom: ::prost::alloc::string::String,
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
     #[prost(bytes = "bytes", tag = "1")]
     pub id: ::prost::bytes::Bytes,
@@ -46,6 +49,9 @@ pub struct Node {
     /// It has sent an item, or holds its first.
     #[prost(bool, tag = "12")]
     pub sent: bool,
+    /// Of `counts`, those of class custom by name; sorted.
+    #[prost(message, repeated, tag = "14")]
+    pub custom_counts: ::prost::alloc::vec::Vec<super::super::inbox::v1::NamedCount>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SeenId {

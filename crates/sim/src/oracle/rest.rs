@@ -35,7 +35,8 @@ pub(super) fn rests(world: &mut World, folded: &Partitions) -> Result<(), Wrong>
             }
         }
     }
-    components(world, &nodes, &seen_together(folded)?)
+    let (together, names) = seen_together(folded)?;
+    components(world, &nodes, &together, &names)
 }
 
 pub(super) fn open<M: Message + Default>(id: PartitionId, bytes: &Bytes) -> Result<M, Wrong> {
@@ -53,17 +54,19 @@ fn empty_journeys(id: PartitionId, profile: &JourneyProfile) -> Result<(), Wrong
     if !profile.moved_to.is_empty() && left { Err(format!("{id}: a tombstone is not empty")) } else { Ok(()) }
 }
 
-/// Identifiers (hash) that an event named together.
-fn seen_together(folded: &Partitions) -> Result<Vec<(Bytes, Bytes)>, Wrong> {
-    let mut pairs = Vec::new();
+/// Identifiers (hash) that an event named together, and the names of custom ones.
+#[expect(clippy::type_complexity, reason = "two collections of one reading; a struct of these would be made for this call only")]
+fn seen_together(folded: &Partitions) -> Result<(Vec<(Bytes, Bytes)>, BTreeMap<Bytes, String>), Wrong> {
+    let (mut pairs, mut names) = (Vec::new(), BTreeMap::new());
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Identity) {
         for accepted in meaning.accepted.iter().filter(|a| a.record.kind == kind::EVENT && !a.aside) {
             let event = IdentityEvent::decode(accepted.record.body.clone()).map_err(|e| e.to_string())?;
             let first = event.identifiers.first().map(|node| node.hash.clone()).unwrap_or_default();
+            names.extend(event.identifiers.iter().map(|node| (node.hash.clone(), node.custom.clone())));
             pairs.extend(event.identifiers.into_iter().skip(1).map(|node| (first.clone(), node.hash)));
         }
     }
-    Ok(pairs)
+    Ok((pairs, names))
 }
 
 /// Whose root each is, following parents.
@@ -107,8 +110,8 @@ impl Linked {
 struct Component {
     roots: BTreeSet<Bytes>,
     users: BTreeSet<Bytes>,
-    /// Class and hash.
-    identifiers: BTreeSet<(u8, Bytes)>,
+    /// Class, name of a custom one, and hash.
+    identifiers: BTreeSet<(u8, String, Bytes)>,
     /// Some node of it is gone, shared or detached, so that halves may be apart for good.
     apart: bool,
     nodes: usize,
@@ -119,13 +122,21 @@ struct Component {
 impl Component {
     /// Whether all of it may be one person, so that nothing was refused.
     fn fits(&self, limits: Limits) -> bool {
-        let of = |class: u8| self.identifiers.iter().filter(|(of, _)| *of == class).count() as u64;
-        let by_class = IdentifierClass::ALL.into_iter().zip(limits.by_class).all(|(class, most)| of(class as u8) <= u64::from(most));
-        by_class && self.identifiers.len() as u64 <= u64::from(limits.identifiers)
+        let most = |class: u8| limits.by_class.get(usize::from(class) - 1).copied().unwrap_or_default() as usize;
+        let alike = |(class, name, _): &(u8, String, Bytes)| {
+            let same = |other: &&(u8, String, Bytes)| other.0 == *class && other.1 == *name;
+            self.identifiers.iter().filter(same).count() <= most(*class)
+        };
+        self.identifiers.iter().all(alike) && self.identifiers.len() <= limits.identifiers as usize
     }
 }
 
-fn components(world: &mut World, nodes: &BTreeMap<Bytes, Node>, together: &[(Bytes, Bytes)]) -> Result<(), Wrong> {
+fn components(
+    world: &mut World,
+    nodes: &BTreeMap<Bytes, Node>,
+    together: &[(Bytes, Bytes)],
+    names: &BTreeMap<Bytes, String>,
+) -> Result<(), Wrong> {
     let linked = Linked::new(together);
     let mut people: BTreeMap<Bytes, (BTreeSet<Bytes>, BTreeSet<Bytes>)> = BTreeMap::new();
     let mut components: BTreeMap<Bytes, Component> = BTreeMap::new();
@@ -138,7 +149,7 @@ fn components(world: &mut World, nodes: &BTreeMap<Bytes, Node>, together: &[(Byt
         let component = components.entry(name).or_default();
         component.apart |= node.gone || node.shared;
         component.nodes += 1;
-        component.identifiers.insert((node.id[0], hash.clone()));
+        component.identifiers.insert((node.id[0], names.get(&hash).cloned().unwrap_or_default(), hash.clone()));
         component.roots.insert(root);
         if node.id.first() == Some(&(IdentifierClass::UserId as u8)) {
             component.users.insert(hash.clone());

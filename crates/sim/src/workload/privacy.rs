@@ -5,7 +5,6 @@
 
 use std::collections::BTreeSet;
 
-use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
@@ -64,7 +63,7 @@ fn named(append: &Append) -> Option<(Vec<Named>, Timestamp)> {
 /// The record that control makes of it: the node has no generation, whoever the identifier is when it is folded.
 fn act(chance: &mut Chance, (class, value): &Named, number: usize, at: Timestamp) -> Append {
     let hash = super::hash(*class, value);
-    let node = Some(NodeRef { class: class.number(), hash: hash.clone(), generation: Bytes::new() });
+    let node = Some(NodeRef { class: class.number(), hash: hash.clone(), ..NodeRef::default() });
     let (kind, body, what) = match chance.index(4) {
         0 | 1 => (kind::ERASE, inbox::Erase { node, suppress: true }.encode_to_vec(), "erase"),
         2 => (kind::DETACH, inbox::Detach { node }.encode_to_vec(), "detach"),

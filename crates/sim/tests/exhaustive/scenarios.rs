@@ -119,7 +119,7 @@ impl Scenario {
 
     fn record(&self, number: usize, act: Act, hashes: &[Bytes]) -> Record {
         let at = Timestamp::from_millis(START + 100 * i64::try_from(number).unwrap());
-        let node = |n: usize| NodeRef { class: self.identifiers[n].number(), hash: hashes[n].clone(), generation: Bytes::new() };
+        let node = |n: usize| NodeRef { class: self.identifiers[n].number(), hash: hashes[n].clone(), ..NodeRef::default() };
         let (kind, key, body) = match act {
             Act::Erase(who) => (kind::ERASE, hashes[who].clone(), Erase { node: Some(node(who)), suppress: true }.encode_to_vec()),
             Act::Detach(who) => (kind::DETACH, hashes[who].clone(), Detach { node: Some(node(who)) }.encode_to_vec()),

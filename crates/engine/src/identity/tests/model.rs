@@ -61,7 +61,13 @@ struct Model {
     channels: BTreeMap<(Place, Place), VecDeque<(Bytes, Message)>>,
     /// Events of each node, in order.
     order: BTreeMap<Bytes, Vec<u32>>,
+    /// What was said of which identifier (hash): its class, and its name where it is a custom one.
+    names: BTreeMap<Bytes, (u8, String)>,
+    /// Which were named together.
+    together: Vec<(Bytes, Bytes)>,
     merges: usize,
+    /// People in parts, because together they would have too many identifiers of a name.
+    limited: usize,
 }
 
 type Wrong = String;
@@ -79,12 +85,16 @@ impl Model {
             profiles: [BTreeMap::new(), BTreeMap::new()],
             channels: BTreeMap::new(),
             order: BTreeMap::new(),
+            names: BTreeMap::new(),
+            together: Vec::new(),
             merges: 0,
+            limited: 0,
         };
         model.partitions = 1 + u8::try_from(model.below(3)).unwrap();
         let starved = (u8::try_from(model.below(6)).unwrap(), u8::try_from(model.below(3)).unwrap());
         model.starved = Some(starved).filter(|(stage, _)| *stage < 3);
         model.limits.held_items = [1, 2, 3, 1_000][model.below(4)];
+        model.limits.by_class[5] = [1, 5][model.below(2)];
         model
     }
 
@@ -114,15 +124,21 @@ impl Model {
     /// A door says something.
     fn say(&mut self, number: u32, storms: bool) {
         const CLASSES: [IdentifierClass; 7] = [Anonymous, Anonymous, Device, Email, Email, UserId, UserId];
+        const CUSTOM: [&str; 3] = ["card", "card", "crm"];
         let mut pick = || {
-            let n = self.below(CLASSES.len());
-            id(CLASSES[n], u16::try_from(n).unwrap())
+            let n = self.below(CLASSES.len() + CUSTOM.len());
+            let number = u16::try_from(n).unwrap();
+            CLASSES.get(n).map_or_else(|| custom(CUSTOM[n - CLASSES.len()], number), |class| id(*class, number))
         };
         let (a, b) = (pick(), pick());
+        for named in [&a, &b] {
+            self.names.insert(named.hash.clone(), (u8::try_from(named.class).unwrap(), named.custom.clone()));
+        }
         let door = (3, 0);
         let (key, message) = match self.below(if storms { 12 } else { 10 }) {
             0..=4 => (a.hash.clone(), M::Event(IdentityEvent { identifiers: vec![a], ..IdentityEvent::default() }, number)),
             5..=9 => {
+                self.together.push((a.hash.clone(), b.hash.clone()));
                 let mut both = vec![a, b];
                 both.sort_by_key(|node| node.class);
                 (both[0].hash.clone(), M::Event(IdentityEvent { identifiers: both, ..IdentityEvent::default() }, number))
@@ -360,7 +376,7 @@ impl Model {
         at
     }
 
-    fn at_rest(&self) -> Result<(), Wrong> {
+    fn at_rest(&mut self) -> Result<(), Wrong> {
         for state in self.states.values() {
             if !state.held.is_empty() {
                 return Err("items are held at rest".to_owned());
@@ -383,10 +399,67 @@ impl Model {
             }
         }
         let draining = self.profiles.iter().flatten().any(|(_, profile)| !profile.erased && !profile.draining.is_empty());
-        if draining { Err("a profile drains at rest".to_owned()) } else { Ok(()) }
+        if draining { Err("a profile drains at rest".to_owned()) } else { self.limits_are_kept() }
     }
 
-    fn run(mut self, events: u32) -> Result<usize, Wrong> {
+    /// Whoever is whole knows how many identifiers of each class and name there are, and only a limit keeps people
+    /// apart whom the events have named together. Counted anew, from what was said.
+    fn limits_are_kept(&mut self) -> Result<(), Wrong> {
+        let nodes: BTreeMap<Bytes, &waypost_codec::state::Node> =
+            self.states.values().flat_map(|state| &state.generations).map(|node| (node.id.clone(), node)).collect();
+        let mut people: BTreeMap<Bytes, Vec<Bytes>> = BTreeMap::new();
+        for id in nodes.keys() {
+            let mut root = id.clone();
+            while nodes[&root].parent != root {
+                root = nodes[&root].parent.clone();
+            }
+            people.entry(root).or_default().push(id.clone());
+        }
+        let named = |hash: &Bytes| self.names[hash].clone();
+        for (root, members) in people.iter().filter(|(_, members)| members.iter().all(|id| !nodes[id].gone)) {
+            let mut expected: BTreeMap<(u8, String), u32> = BTreeMap::new();
+            for id in members {
+                *expected.entry(named(&id.slice(1..17))).or_default() += 1;
+            }
+            let (mut found, root) = (BTreeMap::new(), nodes[root]);
+            for (class, count) in (1..).zip(&root.counts).filter(|(class, count)| *class < 6 && **count > 0) {
+                found.insert((class, String::new()), *count);
+            }
+            found.extend(root.custom_counts.iter().map(|named| ((6, named.name.clone()), named.count)));
+            if found != expected || root.counts.iter().sum::<u32>() != root.size || root.size as usize != members.len() {
+                return Err(format!("a root counts {found:?}, and has {expected:?}"));
+            }
+        }
+        // Who was named together, by the events alone.
+        let mut groups: BTreeMap<Bytes, BTreeSet<Bytes>> = self.names.keys().map(|hash| (hash.clone(), [hash.clone()].into())).collect();
+        for (a, b) in &self.together {
+            let union: BTreeSet<Bytes> = &groups[a] | &groups[b];
+            for member in &union {
+                groups.insert(member.clone(), union.clone());
+            }
+        }
+        let mut limited = 0;
+        for group in groups.into_values().collect::<BTreeSet<_>>() {
+            let lives = |hash: &Bytes| self.states.get(hash).map_or(&[][..], |state| &state.generations);
+            let whole = group.iter().all(|hash| matches!(lives(hash), [node] if !node.gone && !node.shared));
+            let of = |class, name: &str| group.iter().filter(|hash| named(hash) == (class, name.to_owned())).count();
+            if !whole || of(1, "") > 1 {
+                continue;
+            }
+            let roots = people.values().filter(|members| members.iter().any(|id| group.contains(&id.slice(1..17)))).count();
+            let most = self.limits.by_class[5] as usize;
+            match (roots, of(6, "card") <= most && of(6, "crm") <= most) {
+                (1, _) => {}
+                (_, true) => return Err(format!("identifiers that were named together are {roots} people")),
+                (_, false) => limited += 1,
+            }
+        }
+        self.limited += limited;
+        Ok(())
+    }
+
+    /// How many merges there were, and how many people in parts by a limit.
+    fn run(mut self, events: u32) -> Result<(usize, usize), Wrong> {
         let storms = self.below(2) == 0;
         for number in 1..=events {
             self.say(number, storms);
@@ -404,7 +477,7 @@ impl Model {
         }
         while self.deliver()? {}
         self.at_rest()?;
-        Ok(self.merges)
+        Ok((self.merges, self.limited))
     }
 }
 
@@ -418,30 +491,31 @@ fn import(profile: &mut Profile, loser: &Bytes, ids: &Nodes, events: Counts) {
     profile.losers.insert(loser.clone());
 }
 
-/// The first seed that goes wrong, and how many merges there were before it.
-fn first_wrong(seeds: std::ops::Range<u64>, rules: Rules) -> (Option<(u64, Wrong)>, usize) {
-    let mut merges = 0;
+/// The first seed that goes wrong, and how many merges and people in parts by a limit there were before it.
+fn first_wrong(seeds: std::ops::Range<u64>, rules: Rules) -> (Option<(u64, Wrong)>, usize, usize) {
+    let (mut merges, mut limited) = (0, 0);
     for seed in seeds {
         match Model::new(seed, rules).run(40) {
-            Ok(some) => merges += some,
-            Err(why) => return (Some((seed, why)), merges),
+            Ok(some) => (merges, limited) = (merges + some.0, limited + some.1),
+            Err(why) => return (Some((seed, why)), merges, limited),
         }
     }
-    (None, merges)
+    (None, merges, limited)
 }
 
 #[test]
 fn every_event_is_folded_in_the_state_of_those_before_it() {
     let seeds = option_env!("WAYPOST_WORLDS").and_then(|n| n.parse().ok()).unwrap_or(2_000);
-    let (wrong, merges) = first_wrong(0..seeds, Rules::default());
+    let (wrong, merges, limited) = first_wrong(0..seeds, Rules::default());
     assert_eq!(wrong, None);
     assert!(merges > 1_000, "{merges} merges are not enough to show anything");
+    assert!(limited > 10, "{limited} people in parts by a limit are not enough to show anything");
 }
 
 #[test]
 fn without_flush_or_hold_some_world_goes_wrong() {
     for rules in [Rules { flush: false, ..Rules::default() }, Rules { hold: false, ..Rules::default() }] {
-        let (wrong, _) = first_wrong(0..2_000, rules);
+        let (wrong, ..) = first_wrong(0..2_000, rules);
         assert!(wrong.is_some(), "{rules:?}");
     }
 }
