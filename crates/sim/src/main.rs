@@ -39,6 +39,9 @@ struct Cli {
     /// Only the rule, or the first, whose name contains this; with a seed, the world without that rule.
     #[arg(long)]
     off: Option<String>,
+    /// Gives people custom identifiers, which the worlds of recorded seeds do without.
+    #[arg(long, conflicts_with = "switches")]
+    cards: bool,
     /// Threads; as many as there are cores unless given.
     #[arg(long)]
     threads: Option<usize>,
@@ -53,10 +56,15 @@ fn main() -> ExitCode {
     let seeds = cli.from..cli.from.saturating_add(cli.seeds);
     let off = cli.off.as_deref().unwrap_or_default();
     let Some(seed) = cli.seed else {
-        return if cli.switches { many::table(&seeds, cli.threads, off) } else { many::run(&seeds, cli.threads) };
+        return if cli.switches {
+            many::table(&seeds, cli.threads, off)
+        } else {
+            many::run(&seeds, cli.threads, Switches { cards: cli.cards, ..Switches::default() })
+        };
     };
     let without = ALL.iter().find(|switch| cli.off.is_some() && switch.rule.contains(off));
-    let switches = without.map_or_else(Switches::default, Switch::switches);
+    let mut switches = without.map_or_else(Switches::default, Switch::switches);
+    switches.cards |= cli.cards;
     let scenario = Scenario { seed, without: cli.without };
     let shrunk = if cli.shrink { many::smaller(&scenario, switches) } else { None };
     one(&shrunk.map_or(scenario, |shrunk| shrunk.scenario), switches)

@@ -43,10 +43,10 @@ fn stopwatch() -> impl Fn() -> Duration {
 }
 
 /// Runs the worlds, shrinks the first that fail, prints what happened.
-pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
+pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>, switches: Switches) -> ExitCode {
     let elapsed = stopwatch();
     let threads = threads_of(threads);
-    let Sum { tally, failed } = all(seeds, threads, Switches::default(), &elapsed);
+    let Sum { tally, failed } = all(seeds, threads, switches, &elapsed);
     let took = elapsed();
     let mut out = std::io::stdout().lock();
     let (rate, ms) = (per_second(tally.worlds, took), took.as_millis());
@@ -56,7 +56,7 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>) -> ExitCode {
         return ExitCode::SUCCESS;
     }
     for (at, (seed, wrong)) in failed.iter().enumerate() {
-        let shrunk = if at < MOST_SHRUNK { smaller(&Scenario::new(*seed), Switches::default()) } else { None };
+        let shrunk = if at < MOST_SHRUNK { smaller(&Scenario::new(*seed), switches) } else { None };
         drop(match shrunk {
             Some(Shrunk { scenario: Scenario { seed, without }, wrong, .. }) => {
                 writeln!(out, "WRONG: waypost-sim --seed {seed} --without {without}: {wrong}")

@@ -33,6 +33,8 @@ pub struct Switches {
     pub leaders_alone: bool,
     /// In milliseconds: a record that a door appends is said so much later with each place in its frame.
     pub later_by_place: i64,
+    /// People have custom identifiers too. No rule: it is off by default, so that seeds keep the worlds they had before there were any.
+    pub cards: bool,
 }
 
 impl Default for Switches {
@@ -49,6 +51,7 @@ impl Default for Switches {
             order: true,
             leaders_alone: true,
             later_by_place: 0,
+            cards: false,
         }
     }
 }
@@ -158,6 +161,7 @@ switches! {
     "leaders have frames of their own": right because "how records fall into frames is chance", |s| s.leaders_alone = false;
     "a door's records are said earlier by place": right because "how records fall into frames is chance", |s| s.later_by_place = -3;
     "a door's records are said later by place": right because "how records fall into frames is chance", |s| s.later_by_place = 3;
+    "nobody has a custom identifier": right because "what people are called is chance", |s| s.cards = true;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
 }

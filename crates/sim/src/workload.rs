@@ -1,5 +1,6 @@
 //! What people do in a world: few of them, with few identifiers, so that they meet often.
 
+pub mod cards;
 mod crossing;
 pub mod engines;
 pub mod hurry;

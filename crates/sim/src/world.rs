@@ -153,6 +153,9 @@ impl World {
         let old = if engines.is_empty() { None } else { renewing::Old::draw(chance.at(6)) };
         let forgets = workload.iter().any(|append| matches!(append.record.kind, kind::ERASE | kind::EXPIRE | kind::DETACH));
         let hurried = workload::hurry::draw(&mut chance.at(9), &workload);
+        if switches.cards {
+            workload::cards::draw(&chance.at(11), &mut workload);
+        }
         workload.extend(engines);
         workload.extend(hurried);
         workload.sort_by_key(|append| append.at);

@@ -56,6 +56,30 @@ fn two_thousand_worlds_hold() {
     }
 }
 
+/// Cards that several people show, of two names, and that act alone. They are a switch, because recorded seeds are
+/// worlds without them.
+#[test]
+fn worlds_in_which_people_have_custom_identifiers_hold() {
+    let switches = Switches { cards: true, ..Switches::default() };
+    let reports = on_all_cores((0..400).collect(), |seed| {
+        let report = run(&Scenario::new(seed), switches, false);
+        (seed, report.wrong, report.tally)
+    });
+    let mut sum = Tally::default();
+    for (seed, wrong, tally) in reports {
+        assert_eq!(wrong, None, "seed {seed}; make it smaller and replay it with `waypost-sim --cards --seed {seed} --shrink`");
+        sum.add(&tally);
+    }
+    for (what, count) in
+        [("merges", sum.merges), ("erases", sum.erases), ("detaches", sum.detaches), ("people in parts by a limit", sum.limited)]
+    {
+        assert!(count > 4, "only {count} {what}");
+    }
+    let story = |cards| run(&Scenario::new(3), Switches { cards, ..Switches::default() }, true).story;
+    let shows = |cards| story(cards).lines().iter().any(|line| line.contains(" card-") || line.contains(" crm-"));
+    assert!(shows(true) && !shows(false));
+}
+
 #[test]
 fn one_seed_is_one_story() {
     for seed in [3, 7, 11] {
