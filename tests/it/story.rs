@@ -4,8 +4,8 @@ use serde_json::{Value as Json, json};
 
 use crate::{
     http::Request,
-    public::Event,
-    shop::{Shop, vase},
+    public::{Event, header},
+    shop::{Shop, said, vase},
     stack::visit,
 };
 
@@ -142,6 +142,99 @@ fn an_order_of_a_stranger_stops_the_cart_when_the_stranger_turns_out_to_be_the_s
     assert!(shop.sink.to(&address).is_empty(), "{:?}", shop.sink.to(&address));
     let shown = shop.tell_json(&["profile", "show", "anonymous:phone-of-turns-out"]);
     assert!(shown["orders"].to_string().contains("o-turns-out") && shown["carts"].to_string().contains("k-turns-out"), "{shown:#}");
+}
+
+/// Says who somebody is, with a loyalty card.
+fn with_card(shop: &Shop, mut who: Json, card: &str) {
+    who["context"] = json!({"externalIds": [{"id": card, "type": "loyalty_card", "collection": "users", "encoding": "none"}]});
+    shop.say("/v1/identify", who);
+}
+
+fn profile_of(shop: &Shop, identifier: &str) -> Option<Json> {
+    let shown = shop.ask(&["-o", "json", "profile", "show", identifier]);
+    shown.status.success().then(|| serde_json::from_slice(&shown.stdout).unwrap())
+}
+
+#[test]
+fn an_order_under_a_loyalty_card_stops_the_cart_of_the_cookie_that_showed_it() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let address = shop.person("has-card");
+    // on the web she shows it as herself, and with a cookie that nobody knows
+    with_card(shop, user("has-card"), "LC-77");
+    with_card(shop, json!({"anonymousId": "tablet-of-has-card"}), "LC-77");
+    // the shop's app writes to Kafka
+    let event = |message_id, name, identifiers, properties| Event { message_id, name, identifiers, properties, ..Event::default() };
+    let app: &[(&str, &str)] = &[("custom:loyalty_card", "LC-77"), ("anonymous", "phone-of-has-card"), ("custom:crm", "C-1")];
+    shop.events().write([shop.registry.event(&event("card-1", "Signed In", app, json!({})))]);
+    let id = shop.tell_json(&["profile", "show", "user_id:has-card"])["id"].clone();
+    for other in ["custom:loyalty_card:LC-77", "anonymous:tablet-of-has-card", "anonymous:phone-of-has-card", "custom:crm:C-1"] {
+        let is_hers = || profile_of(shop, other).filter(|shown| shown["id"] == id);
+        shop.until(&format!("{other} to be hers"), is_hers);
+    }
+
+    let cookie = json!({"anonymousId": "tablet-of-has-card"});
+    shop.touch(&cookie, "k-has-card");
+    // the till knows nothing but the card
+    let products = json!([{"product_id": "p1", "price": "89.00", "quantity": 1}]);
+    let bought = json!({"order_id": "o-has-card", "currency": "EUR", "total": "89.00", "products": products});
+    let till: &[(&str, &str)] = &[("custom:loyalty_card", " LC-77 ")];
+    shop.events().write([shop.registry.event(&event("card-2", "Order Completed", till, bought))]);
+    assert_eq!(shop.ended("cart-recovery", "k-has-card"), "GOAL");
+
+    let explained = shop.tell_json(&["explain", "custom:loyalty_card:LC-77", "cart-recovery"]);
+    let entries = explained["entries"].as_array().unwrap();
+    assert!(entries.iter().any(|e| e["what"] == "EXITED" && e["reason"] == "GOAL" && e["key"] == "k-has-card"), "{explained:#}");
+    let shown = shop.tell_json(&["profile", "show", "custom:loyalty_card:LC-77"]);
+    assert!(shown["orders"].to_string().contains("o-has-card") && shown["carts"].to_string().contains("k-has-card"), "{shown:#}");
+    assert!(shown.to_string().contains(&address), "{shown:#}");
+
+    // the card goes to somebody else, who is then forgotten by it; she stays who she is
+    shop.tell(&["--as", "ana", "profile", "detach", "custom:loyalty_card:LC-77", "--yes"]);
+    shop.order(&json!({"context": {"externalIds": [{"id": "LC-77", "type": "loyalty_card"}]}}), "o-next");
+    let next = shop.until("somebody else under the card", || profile_of(shop, "custom:loyalty_card:LC-77").filter(|p| p["id"] != id));
+    assert!(next["orders"].to_string().contains("o-next") && !next.to_string().contains("o-has-card"), "{next:#}");
+    shop.tell(&["--as", "ana", "profile", "erase", "custom:loyalty_card:LC-77", "--yes"]);
+    shop.until("the card to be forgotten", || {
+        let shown = shop.ask(&["profile", "show", "custom:loyalty_card:LC-77"]);
+        (!shown.status.success() && said(&shown).contains("forgotten")).then_some(())
+    });
+    assert_eq!(shop.tell_json(&["profile", "show", "anonymous:tablet-of-has-card"])["id"], id);
+    assert!(shop.sink.to(&address).is_empty(), "{:?}", shop.sink.to(&address));
+}
+
+#[test]
+fn a_sixth_loyalty_card_stays_somebody_elses() {
+    let visit = visit();
+    let shop = &visit.shop;
+    shop.person("six-cards");
+    let id = shop.tell_json(&["profile", "show", "user_id:six-cards"])["id"].clone();
+    // one after the other: what is under way at once is not counted yet
+    for card in 1..=5 {
+        with_card(shop, user("six-cards"), &format!("SC-{card}"));
+        let is_hers = || profile_of(shop, &format!("custom:loyalty_card:SC-{card}")).filter(|shown| shown["id"] == id);
+        shop.until("a card to be hers", is_hers);
+    }
+    with_card(shop, user("six-cards"), "SC-6");
+    for (card, order) in [("SC-6", "o-sixth"), ("SC-5", "o-fifth")] {
+        shop.order(&json!({"context": {"externalIds": [{"id": card, "type": "loyalty_card"}]}}), order);
+        let identifier = format!("custom:loyalty_card:{card}");
+        let shown = shop.until(order, || profile_of(shop, &identifier).filter(|shown| shown["orders"].to_string().contains(order)));
+        assert_eq!(shown["id"] == id, card == "SC-5", "{shown:#}");
+    }
+}
+
+#[test]
+fn a_card_that_the_policy_does_not_declare_is_set_aside_with_what_to_do() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let who: &[(&str, &str)] = &[("user_id", "has-bonus"), ("custom:bonus", "B-1")];
+    let event = shop.registry.event(&Event { message_id: "bonus-1", name: "Signed Up", identifiers: who, ..Event::default() });
+    shop.events().write([event.clone()]);
+    let letter = shop.until("the letter", || shop.dead.raw().into_iter().find(|letter| letter.payload == event));
+    let says = ["reason", "path", "expected"].map(|name| header(&letter, name));
+    assert_eq!((says[0].as_str(), says[1].as_str()), ("SCHEMA_MISMATCH", "identifiers[1].class"));
+    assert!(says[2].contains("Policy.custom_identifiers"), "{says:?}");
 }
 
 #[test]
