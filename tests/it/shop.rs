@@ -199,9 +199,20 @@ impl Shop {
             for (role, process) in self.lock().iter_mut() {
                 assert!(process.ended().is_none(), "{role} ended by itself:\n{}", role::tail(&self.launch.logs, role));
             }
-            assert!(began.elapsed() < PATIENCE, "waited {} s for {what}; logs are in {}", PATIENCE.as_secs(), self.launch.logs.display());
+            assert!(
+                began.elapsed() < PATIENCE,
+                "waited {} s for {what}; logs are in {}\n{}",
+                PATIENCE.as_secs(),
+                self.launch.logs.display(),
+                self.last_words()
+            );
             thread::sleep(Duration::from_millis(100));
         }
+    }
+
+    /// The last lines that each role logged: where the tests run for somebody else, nobody can look at the files.
+    fn last_words(&self) -> String {
+        self.lock().keys().fold(String::new(), |words, role| words + &format!("--- {role}\n{}\n", role::tail(&self.launch.logs, role)))
     }
 
     // ---- waypostctl -----------------------------------------------------------------------------

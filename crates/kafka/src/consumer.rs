@@ -8,7 +8,7 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::{
-    Message as _, Offset as At, TopicPartitionList,
+    ClientConfig, Message as _, Offset as At, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 use tokio::sync::oneshot;
@@ -25,6 +25,9 @@ use crate::{
 const POLL: Duration = Duration::from_millis(20);
 /// How long one attempt of a seek may take.
 const SEEK: Duration = Duration::from_millis(500);
+/// How long a member may be without an answer to its join. Whoever has to drain first keeps the others waiting for up to 35 s;
+/// longer waits only a client that has not found the way back, as happens when a broker is restarted.
+const JOIN: Duration = Duration::from_secs(45);
 /// The group's offsets are a gauge of lag, so they need not be new: every so many polls.
 const NOTE_EVERY: u32 = 100;
 
@@ -38,13 +41,14 @@ pub(crate) struct GroupConsumer {
 
 impl GroupConsumer {
     pub(crate) fn join(settings: &Settings, topic: &str, group: &str) -> Result<Self, LogError> {
+        Self::join_within(settings, topic, group, JOIN)
+    }
+
+    fn join_within(settings: &Settings, topic: &str, group: &str, limit: Duration) -> Result<Self, LogError> {
         let shared = Arc::new(Shared::default());
-        let context = Member::new(topic, Arc::clone(&shared));
-        let consumer: Arc<BaseConsumer<Member>> = Arc::new(settings.member(group).create_with_context(context).map_err(|e| log_error(&e))?);
-        consumer.context().belongs_to(&consumer);
-        consumer.subscribe(&[topic]).map_err(|e| log_error(&e))?;
+        let place = Place { settings: settings.member(group), topic: topic.to_owned(), shared: Arc::clone(&shared), limit };
         let (end, ended) = oneshot::channel();
-        let poller = Poller { consumer, shared: Arc::clone(&shared), topic: topic.to_owned() };
+        let poller = Poller { consumer: place.join()?, place };
         thread::Builder::new()
             .name(format!("poll {topic}"))
             .spawn(move || {
@@ -128,27 +132,54 @@ impl Drop for GroupConsumer {
     }
 }
 
+/// What a member is made of, and made anew.
+struct Place {
+    settings: ClientConfig,
+    topic: String,
+    shared: Arc<Shared>,
+    /// How long the answer to a join may take.
+    limit: Duration,
+}
+
+// === impl Place ===
+
+impl Place {
+    fn join(&self) -> Result<Arc<BaseConsumer<Member>>, LogError> {
+        let context = Member::new(&self.topic, Arc::clone(&self.shared));
+        let consumer: Arc<BaseConsumer<Member>> = Arc::new(self.settings.create_with_context(context).map_err(|e| log_error(&e))?);
+        consumer.context().belongs_to(&consumer);
+        self.shared.joining.store(true, Ordering::Release);
+        consumer.subscribe(&[&self.topic]).map_err(|e| log_error(&e))?;
+        Ok(consumer)
+    }
+}
+
 /// The polling thread. It serves rebalances and errors, moves positions and notes offsets; records
 /// never pass through it.
 struct Poller {
     consumer: Arc<BaseConsumer<Member>>,
-    shared: Arc<Shared>,
-    topic: String,
+    place: Place,
 }
 
 // === impl Poller ===
 
 impl Poller {
-    fn run(self) {
-        let mut polls = 0u32;
-        while !self.shared.closing.load(Ordering::Acquire) {
+    fn run(mut self) {
+        let (mut polls, mut waited) = (0u32, Duration::ZERO);
+        while !self.place.shared.closing.load(Ordering::Acquire) {
             match self.consumer.poll(POLL) {
-                None => {}
+                // a poll that brought something may have been shorter: rather late than early
+                None if self.place.shared.joining.load(Ordering::Acquire) => waited += POLL,
+                None => waited = Duration::ZERO,
                 // the density check brings it back
                 Some(Ok(message)) => warn!(partition = message.partition(), offset = message.offset(), "record on the main queue dropped"),
                 Some(Err(error)) => debug!(%error, "consumer"),
             }
             self.seek();
+            if waited > self.place.limit {
+                waited = Duration::ZERO;
+                self.join_anew();
+            }
             polls = polls.wrapping_add(1);
             if polls.is_multiple_of(NOTE_EVERY) {
                 self.note();
@@ -156,14 +187,27 @@ impl Poller {
         }
         self.note();
         // the queues hold the consumer; dropping its last holder leaves the group
-        let queues = std::mem::take(&mut *self.shared.queues());
+        let queues = std::mem::take(&mut *self.place.shared.queues());
         drop(queues);
+    }
+
+    /// It has no partitions now, so nothing is lost with the client that is given up.
+    fn join_anew(&mut self) {
+        warn!(topic = self.place.topic, "no answer to joining the group within {} s: a new client joins", self.place.limit.as_secs());
+        match self.place.join() {
+            Ok(consumer) => {
+                let stuck = std::mem::replace(&mut self.consumer, consumer);
+                // leaving takes as long as whatever it hangs at
+                thread::spawn(move || drop(stuck));
+            }
+            Err(error) => warn!(topic = self.place.topic, %error, "cannot join"),
+        }
     }
 
     /// Moves what is to be moved. A partition that is not fetching yet refuses: again at the next turn.
     fn seek(&self) {
         let (mut wanted, mut failed) = (Vec::new(), Vec::new());
-        for (partition, queue) in self.shared.queues().iter() {
+        for (partition, queue) in self.place.shared.queues().iter() {
             if let Some(offset) = queue.seek {
                 if queue.failed { &mut failed } else { &mut wanted }.push((*partition, offset));
             }
@@ -176,15 +220,15 @@ impl Poller {
         }
         let mut list = TopicPartitionList::new();
         for (partition, offset) in &wanted {
-            if let Err(error) = list.add_partition_offset(&self.topic, signed(*partition), At::Offset(raw_offset(*offset))) {
+            if let Err(error) = list.add_partition_offset(&self.place.topic, signed(*partition), At::Offset(raw_offset(*offset))) {
                 warn!(partition, %error, "cannot seek");
             }
         }
         match self.consumer.seek_partitions(list, SEEK) {
             Err(error) => debug!(%error, "seek"),
             Ok(list) => {
-                let mut queues = self.shared.queues();
-                for element in list.elements_for_topic(&self.topic) {
+                let mut queues = self.place.shared.queues();
+                for element in list.elements_for_topic(&self.place.topic) {
                     let partition = unsigned(element.partition());
                     if let Err(error) = element.error() {
                         debug!(partition, %error, "seek");
@@ -196,7 +240,7 @@ impl Poller {
                         queue.filled.store(true, Ordering::Release);
                     }
                 }
-                self.shared.changed.notify_one();
+                self.place.shared.changed.notify_one();
             }
         }
     }
@@ -206,13 +250,13 @@ impl Poller {
     fn assign_anew(&self, partition: u32, offset: Offset) {
         let list = |at| {
             let mut list = TopicPartitionList::new();
-            list.add_partition_offset(&self.topic, signed(partition), at).map(|()| list)
+            list.add_partition_offset(&self.place.topic, signed(partition), at).map(|()| list)
         };
         let moved = list(At::Invalid)
             .and_then(|list| self.consumer.incremental_unassign(&list))
             .and_then(|()| list(At::Offset(raw_offset(offset))))
             .and_then(|list| self.consumer.incremental_assign(&list));
-        let mut queues = self.shared.queues();
+        let mut queues = self.place.shared.queues();
         match (moved, queues.get_mut(&partition)) {
             (Ok(()), Some(queue)) => {
                 queue.failed = false;
@@ -224,22 +268,52 @@ impl Poller {
             (Err(error), _) => warn!(partition, %error, "cannot assign anew"),
             (Ok(()), None) => {}
         }
-        self.shared.changed.notify_one();
+        self.place.shared.changed.notify_one();
     }
 
     fn note(&self) {
-        let notes = std::mem::take(&mut *self.shared.notes());
+        let notes = std::mem::take(&mut *self.place.shared.notes());
         if notes.is_empty() {
             return;
         }
         let mut list = TopicPartitionList::new();
         for (partition, next) in notes {
-            if let Err(error) = list.add_partition_offset(&self.topic, signed(partition), At::Offset(raw_offset(next))) {
+            if let Err(error) = list.add_partition_offset(&self.place.topic, signed(partition), At::Offset(raw_offset(next))) {
                 debug!(partition, %error, "note");
             }
         }
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             debug!(%error, "note");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        io::Read as _,
+        net::{TcpListener, TcpStream},
+    };
+
+    use super::*;
+
+    /// The number that a client gave its first request on a connection; it counts them over all its connections.
+    fn first_request(connection: std::io::Result<TcpStream>) -> u32 {
+        let mut head = [0; 12];
+        connection.unwrap().read_exact(&mut head).unwrap();
+        u32::from_be_bytes([head[8], head[9], head[10], head[11]])
+    }
+
+    #[test]
+    fn a_client_that_gets_no_answer_is_replaced() {
+        // a broker that takes no request: each connection is another client's first
+        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+        let settings = Settings::new(&silent.local_addr().unwrap().to_string(), Vec::new()).unwrap();
+        let member = GroupConsumer::join_within(&settings, "topic", "group", Duration::from_millis(50)).unwrap();
+        // kept open, else the same client would come again at once
+        let connections: Vec<_> = silent.incoming().take(3).collect();
+        let numbers: Vec<u32> = connections.into_iter().map(first_request).collect();
+        assert_eq!(numbers, [1, 1, 1]);
+        drop(member);
     }
 }

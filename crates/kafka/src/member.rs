@@ -52,6 +52,8 @@ pub(crate) struct Shared {
     queues: Mutex<BTreeMap<u32, Queue>>,
     news: Mutex<VecDeque<Membership>>,
     notes: Mutex<BTreeMap<u32, Offset>>,
+    /// The group owes an assignment; a surplus member is told of an empty one.
+    pub(crate) joining: AtomicBool,
     pub(crate) changed: Arc<Notify>,
     pub(crate) closing: AtomicBool,
 }
@@ -114,7 +116,9 @@ impl Member {
 
     /// Splitting comes first: a queue split after the assignment leaks records to the main queue.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
+        // a client that was given up is being dropped: what it is assigned yet concerns nobody
         let Some(this) = self.consumer.get().and_then(Weak::upgrade) else { return };
+        self.shared.joining.store(false, Ordering::Release);
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         for partition in &partitions {
             let Some(mut queue) = this.split_partition_queue(&self.topic, signed(*partition)) else { continue };
@@ -153,6 +157,7 @@ impl Member {
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         if !partitions.is_empty() && !self.shared.closing.load(Ordering::Acquire) {
             if consumer.assignment_lost() {
+                self.shared.joining.store(true, Ordering::Release);
                 self.shared.tell(Membership::Lost(partitions.clone()));
             } else {
                 let (drained, answer) = oneshot::channel();
