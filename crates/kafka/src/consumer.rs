@@ -19,15 +19,13 @@ use crate::{
     convert::{delivery, log_error, partition_error, raw_offset, signed, unsigned},
     member::{Member, Shared},
     settings::Settings,
+    standing::{ADRIFT, leave},
 };
 
 /// How long the polling thread waits for an event; also how late a seek may begin.
 const POLL: Duration = Duration::from_millis(20);
 /// How long one attempt of a seek may take.
 const SEEK: Duration = Duration::from_millis(500);
-/// How long a member may be without an answer to its join. Whoever has to drain first keeps the others waiting for up to 35 s;
-/// longer waits only a client that has not found the way back, as happens when a broker is restarted.
-const JOIN: Duration = Duration::from_secs(45);
 /// The group's offsets are a gauge of lag, so they need not be new: every so many polls.
 const NOTE_EVERY: u32 = 100;
 
@@ -41,12 +39,13 @@ pub(crate) struct GroupConsumer {
 
 impl GroupConsumer {
     pub(crate) fn join(settings: &Settings, topic: &str, group: &str) -> Result<Self, LogError> {
-        Self::join_within(settings, topic, group, JOIN)
+        Self::with(settings.member(group), topic, ADRIFT)
     }
 
-    fn join_within(settings: &Settings, topic: &str, group: &str, limit: Duration) -> Result<Self, LogError> {
+    /// With settings of librdkafka, and how many accounts in a row without a place are too many.
+    pub(crate) fn with(settings: ClientConfig, topic: &str, limit: u32) -> Result<Self, LogError> {
         let shared = Arc::new(Shared::default());
-        let place = Place { settings: settings.member(group), topic: topic.to_owned(), shared: Arc::clone(&shared), limit };
+        let place = Place { settings, topic: topic.to_owned(), shared: Arc::clone(&shared), limit };
         let (end, ended) = oneshot::channel();
         let poller = Poller { consumer: place.join()?, place };
         thread::Builder::new()
@@ -137,8 +136,8 @@ struct Place {
     settings: ClientConfig,
     topic: String,
     shared: Arc<Shared>,
-    /// How long the answer to a join may take.
-    limit: Duration,
+    /// Accounts in a row without a place in the group that are too many.
+    limit: u32,
 }
 
 // === impl Place ===
@@ -148,7 +147,6 @@ impl Place {
         let context = Member::new(&self.topic, Arc::clone(&self.shared));
         let consumer: Arc<BaseConsumer<Member>> = Arc::new(self.settings.create_with_context(context).map_err(|e| log_error(&e))?);
         consumer.context().belongs_to(&consumer);
-        self.shared.joining.store(true, Ordering::Release);
         consumer.subscribe(&[&self.topic]).map_err(|e| log_error(&e))?;
         Ok(consumer)
     }
@@ -165,19 +163,16 @@ struct Poller {
 
 impl Poller {
     fn run(mut self) {
-        let (mut polls, mut waited) = (0u32, Duration::ZERO);
+        let mut polls = 0u32;
         while !self.place.shared.closing.load(Ordering::Acquire) {
             match self.consumer.poll(POLL) {
-                // a poll that brought something may have been shorter: rather late than early
-                None if self.place.shared.joining.load(Ordering::Acquire) => waited += POLL,
-                None => waited = Duration::ZERO,
+                None => {}
                 // the density check brings it back
                 Some(Ok(message)) => warn!(partition = message.partition(), offset = message.offset(), "record on the main queue dropped"),
                 Some(Err(error)) => debug!(%error, "consumer"),
             }
             self.seek();
-            if waited > self.place.limit {
-                waited = Duration::ZERO;
+            if self.is_adrift() {
                 self.join_anew();
             }
             polls = polls.wrapping_add(1);
@@ -191,16 +186,23 @@ impl Poller {
         drop(queues);
     }
 
-    /// It has no partitions now, so nothing is lost with the client that is given up.
+    /// Whoever still has partitions loses them first: its session ends after ten seconds.
+    fn is_adrift(&self) -> bool {
+        self.consumer.context().standing().accounts_adrift() >= self.place.limit && self.place.shared.queues().is_empty()
+    }
+
     fn join_anew(&mut self) {
-        warn!(topic = self.place.topic, "no answer to joining the group within {} s: a new client joins", self.place.limit.as_secs());
+        warn!(topic = self.place.topic, "the client has found no place in its group for long: a new one joins");
         match self.place.join() {
             Ok(consumer) => {
                 let stuck = std::mem::replace(&mut self.consumer, consumer);
-                // leaving takes as long as whatever it hangs at
-                thread::spawn(move || drop(stuck));
+                stuck.context().give_up();
+                leave(&self.place.topic, stuck);
             }
-            Err(error) => warn!(topic = self.place.topic, %error, "cannot join"),
+            Err(error) => {
+                warn!(topic = self.place.topic, %error, "cannot join");
+                self.consumer.context().standing().start_over();
+            }
         }
     }
 
@@ -285,35 +287,5 @@ impl Poller {
         if let Err(error) = self.consumer.commit(&list, CommitMode::Async) {
             debug!(%error, "note");
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::{
-        io::Read as _,
-        net::{TcpListener, TcpStream},
-    };
-
-    use super::*;
-
-    /// The number that a client gave its first request on a connection; it counts them over all its connections.
-    fn first_request(connection: std::io::Result<TcpStream>) -> u32 {
-        let mut head = [0; 12];
-        connection.unwrap().read_exact(&mut head).unwrap();
-        u32::from_be_bytes([head[8], head[9], head[10], head[11]])
-    }
-
-    #[test]
-    fn a_client_that_gets_no_answer_is_replaced() {
-        // a broker that takes no request: each connection is another client's first
-        let silent = TcpListener::bind("127.0.0.1:0").unwrap();
-        let settings = Settings::new(&silent.local_addr().unwrap().to_string(), Vec::new()).unwrap();
-        let member = GroupConsumer::join_within(&settings, "topic", "group", Duration::from_millis(50)).unwrap();
-        // kept open, else the same client would come again at once
-        let connections: Vec<_> = silent.incoming().take(3).collect();
-        let numbers: Vec<u32> = connections.into_iter().map(first_request).collect();
-        assert_eq!(numbers, [1, 1, 1]);
-        drop(member);
     }
 }

@@ -14,6 +14,7 @@ mod log;
 mod member;
 mod producer;
 mod settings;
+mod standing;
 mod subscription;
 mod tail;
 

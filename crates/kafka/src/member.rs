@@ -16,7 +16,7 @@ use std::{
 };
 
 use rdkafka::{
-    ClientContext, Offset as At, TopicPartitionList,
+    ClientContext, Offset as At, Statistics, TopicPartitionList,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
     error::KafkaError,
@@ -26,7 +26,10 @@ use tokio::sync::{Notify, oneshot};
 use tracing::{debug, error, info};
 use waypost_runtime::ports::{LogError, Membership, Offset};
 
-use crate::convert::{log_line, raw_offset, signed, unsigned};
+use crate::{
+    convert::{log_line, raw_offset, signed, unsigned},
+    standing::Standing,
+};
 
 /// Claims may take this long together; what has no answer then starts at the end.
 const STARTS_LIMIT: Duration = Duration::from_secs(2);
@@ -52,8 +55,6 @@ pub(crate) struct Shared {
     queues: Mutex<BTreeMap<u32, Queue>>,
     news: Mutex<VecDeque<Membership>>,
     notes: Mutex<BTreeMap<u32, Offset>>,
-    /// The group owes an assignment; a surplus member is told of an empty one.
-    pub(crate) joining: AtomicBool,
     pub(crate) changed: Arc<Notify>,
     pub(crate) closing: AtomicBool,
 }
@@ -63,6 +64,9 @@ pub(crate) struct Member {
     topic: String,
     shared: Arc<Shared>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
+    standing: Standing,
+    /// Another client has its place: nothing that is shared is its own any more.
+    given_up: AtomicBool,
 }
 
 // === impl Shared ===
@@ -104,7 +108,7 @@ impl Shared {
 
 impl Member {
     pub(crate) fn new(topic: &str, shared: Arc<Shared>) -> Self {
-        Self { topic: topic.to_owned(), shared, consumer: OnceLock::new() }
+        Self { topic: topic.to_owned(), shared, consumer: OnceLock::new(), standing: Standing::default(), given_up: AtomicBool::new(false) }
     }
 
     /// To be called before the consumer subscribes.
@@ -114,11 +118,34 @@ impl Member {
         }
     }
 
+    /// What the client says of its place in the group.
+    pub(crate) fn standing(&self) -> &Standing {
+        &self.standing
+    }
+
+    /// Another client takes its place.
+    pub(crate) fn give_up(&self) {
+        self.given_up.store(true, Ordering::Release);
+    }
+
+    fn is_given_up(&self) -> bool {
+        self.given_up.load(Ordering::Acquire)
+    }
+
+    /// What librdkafka makes of an answer that nobody but itself waits for.
+    fn answer(&self, taken: Result<(), KafkaError>) {
+        if let Err(error) = taken {
+            debug!(topic = self.topic, %error, "a client that ends");
+        }
+    }
+
     /// Splitting comes first: a queue split after the assignment leaks records to the main queue.
     fn assign(&self, consumer: &BaseConsumer<Self>, list: &mut TopicPartitionList) {
-        // a client that was given up is being dropped: what it is assigned yet concerns nobody
-        let Some(this) = self.consumer.get().and_then(Weak::upgrade) else { return };
-        self.shared.joining.store(false, Ordering::Release);
+        let this = self.consumer.get().and_then(Weak::upgrade).filter(|_| !self.is_given_up());
+        let Some(this) = this else {
+            // it is being dropped: what it is assigned yet concerns nobody, but it waits for an answer before it can end
+            return self.answer(consumer.incremental_assign(list));
+        };
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         for partition in &partitions {
             let Some(mut queue) = this.split_partition_queue(&self.topic, signed(*partition)) else { continue };
@@ -154,10 +181,12 @@ impl Member {
     }
 
     fn revoke(&self, consumer: &BaseConsumer<Self>, list: &TopicPartitionList) {
+        if self.is_given_up() {
+            return self.answer(consumer.incremental_unassign(list));
+        }
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         if !partitions.is_empty() && !self.shared.closing.load(Ordering::Acquire) {
             if consumer.assignment_lost() {
-                self.shared.joining.store(true, Ordering::Release);
                 self.shared.tell(Membership::Lost(partitions.clone()));
             } else {
                 let (drained, answer) = oneshot::channel();
@@ -185,6 +214,10 @@ impl ClientContext for Member {
 
     fn error(&self, error: KafkaError, reason: &str) {
         debug!(%error, reason, "kafka client");
+    }
+
+    fn stats(&self, account: Statistics) {
+        self.standing.hear(&account);
     }
 }
 

@@ -2,6 +2,8 @@
 
 use rdkafka::ClientConfig;
 
+use crate::standing::ACCOUNT_EVERY;
+
 /// Settings that are ours on a member of a role's group, and why they are not to be touched.
 const CONSUMER: &[(&str, &str)] = &[
     ("group.protocol", "classic"),
@@ -46,8 +48,15 @@ const PRODUCER: &[(&str, &str)] = &[
 ];
 
 /// Set per client by this crate.
-const RESERVED: &[&str] =
-    &["bootstrap.servers", "metadata.broker.list", "group.id", "group.instance.id", "transactional.id", "enable.partition.eof"];
+const RESERVED: &[&str] = &[
+    "bootstrap.servers",
+    "metadata.broker.list",
+    "group.id",
+    "group.instance.id",
+    "transactional.id",
+    "enable.partition.eof",
+    "statistics.interval.ms",
+];
 
 /// A setting that is ours.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -100,14 +109,18 @@ impl Settings {
     /// For a member of a role's group.
     pub(crate) fn member(&self, group: &str) -> ClientConfig {
         let mut config = self.base(CONSUMER);
-        config.set("group.id", group);
+        config.set("group.id", group).set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
         config
     }
 
     /// For a reader without a group. librdkafka wants a name all the same; it commits nothing under it.
     pub(crate) fn tail(&self) -> ClientConfig {
         let mut config = self.member("waypost.tail");
-        config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "500").set("queued.max.messages.kbytes", "8192");
+        config
+            .set("statistics.interval.ms", "0")
+            .set("enable.partition.eof", "true")
+            .set("fetch.wait.max.ms", "500")
+            .set("queued.max.messages.kbytes", "8192");
         config
     }
 

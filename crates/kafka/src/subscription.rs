@@ -4,44 +4,112 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
-    Offset as At, TopicPartitionList,
-    consumer::{CommitMode, Consumer as _, StreamConsumer},
+    ClientConfig, ClientContext, Offset as At, Statistics, TopicPartitionList,
+    config::RDKafkaLogLevel,
+    consumer::{CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
+    error::KafkaError,
 };
-use tracing::debug;
+use tracing::{debug, warn};
 use waypost_runtime::ports::{Delivery, LogError, Offset, Subscription};
 
 use crate::{
     convert::{Quiet, delivery, log_error, partition_error, raw_offset, signed},
     settings::Settings,
+    standing::{ADRIFT, Standing, leave},
 };
 
 /// The member.
 pub(crate) struct GroupSubscription {
-    consumer: Arc<StreamConsumer<Quiet>>,
+    consumer: Arc<StreamConsumer<Accountable>>,
+    settings: ClientConfig,
     topic: String,
+    /// Accounts in a row without a place in the group that are too many.
+    limit: u32,
 }
+
+/// The context of a client that gives account of its place in the group.
+#[derive(Debug, Default)]
+struct Accountable {
+    standing: Standing,
+}
+
+// === impl Accountable ===
+
+impl ClientContext for Accountable {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+
+    fn stats(&self, account: Statistics) {
+        self.standing.hear(&account);
+    }
+}
+
+impl ConsumerContext for Accountable {}
 
 // === impl GroupSubscription ===
 
 impl GroupSubscription {
     pub(crate) fn join(settings: &Settings, topic: &str, group: &str) -> Result<Self, LogError> {
-        let consumer: StreamConsumer<Quiet> = settings.subscription(group).create_with_context(Quiet).map_err(|e| log_error(&e))?;
-        consumer.subscribe(&[topic]).map_err(|e| log_error(&e))?;
-        Ok(Self { consumer: Arc::new(consumer), topic: topic.to_owned() })
+        Self::with(settings.subscription(group), topic, ADRIFT)
     }
+
+    /// With settings of librdkafka, and how many accounts in a row without a place are too many.
+    pub(crate) fn with(settings: ClientConfig, topic: &str, limit: u32) -> Result<Self, LogError> {
+        let consumer = subscribe(&settings, topic)?;
+        Ok(Self { consumer, settings, topic: topic.to_owned(), limit })
+    }
+
+    /// Lets a new client join if this one has lost its place and does not find it again. What was not committed comes again, as
+    /// after any rebalance.
+    fn replace_if_adrift(&mut self) {
+        let standing = &self.consumer.context().standing;
+        let has_partitions = self.consumer.assignment().is_ok_and(|partitions| partitions.count() > 0);
+        if standing.accounts_adrift() < self.limit || has_partitions {
+            return;
+        }
+        warn!(topic = self.topic, "the client has found no place in its group for long: a new one joins");
+        match subscribe(&self.settings, &self.topic) {
+            Ok(consumer) => {
+                let stuck = std::mem::replace(&mut self.consumer, consumer);
+                leave(&self.topic, stuck);
+            }
+            Err(error) => {
+                warn!(topic = self.topic, %error, "cannot join");
+                standing.start_over();
+            }
+        }
+    }
+}
+
+fn subscribe(settings: &ClientConfig, topic: &str) -> Result<Arc<StreamConsumer<Accountable>>, LogError> {
+    let consumer: StreamConsumer<Accountable> = settings.create_with_context(Accountable::default()).map_err(|e| log_error(&e))?;
+    consumer.subscribe(&[topic]).map_err(|e| log_error(&e))?;
+    Ok(Arc::new(consumer))
 }
 
 #[async_trait]
 impl Subscription for GroupSubscription {
     async fn next(&mut self) -> Result<Delivery, LogError> {
         loop {
-            match self.consumer.recv().await {
+            let received = tokio::select! {
+                received = self.consumer.recv() => received,
+                () = self.consumer.context().standing.heard() => {
+                    self.replace_if_adrift();
+                    continue;
+                }
+            };
+            match received {
                 Ok(message) => return Ok(delivery(&message)),
                 Err(error) => {
                     if let Some(error) = partition_error(&error) {
                         return Err(error);
                     }
-                    // the client reconnects by itself
+                    // the client reconnects by itself, or is replaced
                     debug!(%error, "subscription");
                 }
             }
