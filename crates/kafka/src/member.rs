@@ -146,6 +146,7 @@ impl Member {
             // it is being dropped: what it is assigned yet concerns nobody, but it waits for an answer before it can end
             return self.answer(consumer.incremental_assign(list));
         };
+        self.standing.assign();
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         for partition in &partitions {
             let Some(mut queue) = this.split_partition_queue(&self.topic, signed(*partition)) else { continue };
@@ -187,6 +188,7 @@ impl Member {
         let partitions: Vec<u32> = list.elements_for_topic(&self.topic).iter().map(|e| unsigned(e.partition())).collect();
         if !partitions.is_empty() && !self.shared.closing.load(Ordering::Acquire) {
             if consumer.assignment_lost() {
+                self.standing.lose();
                 self.shared.tell(Membership::Lost(partitions.clone()));
             } else {
                 let (drained, answer) = oneshot::channel();

@@ -4,7 +4,7 @@
 //! do not tell: a member without partitions is not called when it loses its session.
 
 use std::{
-    sync::atomic::{AtomicU32, Ordering},
+    sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
 
@@ -23,6 +23,8 @@ pub(crate) const ADRIFT: u32 = 12;
 pub(crate) struct Standing {
     /// Accounts in a row without a place.
     adrift: AtomicU32,
+    /// Its assignment was lost, and no other has come yet, not even an empty one.
+    lost: AtomicBool,
     heard: Notify,
 }
 
@@ -39,8 +41,18 @@ impl Standing {
     /// Takes in an account.
     pub(crate) fn hear(&self, account: &Statistics) {
         if let Some(group) = &account.cgrp {
-            self.note(group.state == "up" && group.join_state == "steady");
+            self.note(group.state == "up" && group.join_state == "steady" && !self.lost.load(Ordering::Acquire));
         }
+    }
+
+    /// Its assignment is lost.
+    pub(crate) fn lose(&self) {
+        self.lost.store(true, Ordering::Release);
+    }
+
+    /// It is given an assignment.
+    pub(crate) fn assign(&self) {
+        self.lost.store(false, Ordering::Release);
     }
 
     fn note(&self, has_place: bool) {
@@ -140,5 +152,10 @@ mod tests {
         assert_eq!(account("wait-broker-transport", "steady"), 3);
         assert_eq!(account("up", "steady"), 0);
         assert_eq!(account("up", "init"), 1);
+        assert_eq!(account("up", "steady"), 0);
+        standing.lose();
+        assert_eq!(account("up", "steady"), 1, "it says so, and has nothing");
+        standing.assign();
+        assert_eq!(account("up", "steady"), 0);
     }
 }
