@@ -57,12 +57,23 @@ impl Default for Limits {
 
 impl Limits {
     /// Whether two components together would have too many identifiers.
+    ///
+    /// Of a name only where both have some: links that were under way at once can leave a person with more than the
+    /// limit, and whatever adds none of that name still joins. Classes are not as lenient, because logs of before are
+    /// folded by them.
     pub(super) fn over(&self, a: &Counts, b: &Counts) -> bool {
         let sum = a.plus(b);
-        let [classes @ .., each_name] = self.by_class;
+        let [classes @ .., _] = self.by_class;
+        let both = |named: &NamedCount| a.of_name(&named.name) > 0 && b.of_name(&named.name) > 0;
         sum.by_class.iter().zip(classes).any(|(count, limit)| *count > limit)
-            || sum.by_name.iter().any(|named| named.count > each_name)
+            || sum.by_name.iter().any(|named| named.count > self.each_name() && both(named))
             || sum.total() > self.identifiers
+    }
+
+    /// Custom identifiers of one name that a person may have.
+    pub(super) fn each_name(&self) -> u32 {
+        let [.., each_name] = self.by_class;
+        each_name
     }
 }
 
@@ -97,6 +108,11 @@ impl Counts {
         }
         let by_name = by_name.into_iter().map(|(name, count)| NamedCount { name: name.to_owned(), count });
         Self { by_class: (0..IdentifierClass::ALL.len()).map(sum).collect(), by_name: by_name.collect() }
+    }
+
+    /// Custom identifiers of this name.
+    pub(super) fn of_name(&self, name: &str) -> u32 {
+        self.by_name.iter().find(|named| named.name == name).map_or(0, |named| named.count)
     }
 
     /// Identifiers of all classes.

@@ -111,6 +111,14 @@ impl World {
     }
 }
 
+/// How many cards the person of this identifier counts.
+fn cards(world: &World, of: &NodeRef) -> u32 {
+    let root = world.root(of);
+    let state = &world.states[root.hash.as_bytes().as_slice()];
+    let node = state.generations.iter().find(|node| node.id == root.to_bytes()[..]).unwrap();
+    node.custom_counts.iter().find(|named| named.name == "card").map_or(0, |named| named.count)
+}
+
 use IdentifierClass::{Anonymous, Custom, Device, Email, Phone, UserId};
 
 #[test]
@@ -276,6 +284,143 @@ fn a_person_has_five_custom_identifiers_of_each_name() {
 }
 
 #[test]
+fn a_person_with_more_custom_identifiers_than_the_limit_goes_on_joining() {
+    let mut world = World::default();
+    let (user, email, cookie) = (id(UserId, 1), id(Email, 1), id(Anonymous, 1));
+    // None of them has arrived when the next is sent.
+    for n in 0..7 {
+        world.event(&[email.clone(), custom("card", n)]);
+    }
+    world.settle();
+    assert_eq!((cards(&world, &email), &world.refused[..]), (7, &[][..]));
+    for other in [cookie.clone(), custom("crm", 1)] {
+        world.event(&[email.clone(), other]);
+    }
+    world.event(&[user.clone(), email.clone()]);
+    world.settle();
+    assert_eq!(world.components(&[user.clone(), email, cookie, custom("crm", 1), custom("card", 6)]), 1);
+    assert_eq!((cards(&world, &user), &world.refused[..]), (7, &[][..]));
+    world.event(&[user.clone(), custom("card", 7)]);
+    world.settle();
+    assert_eq!((cards(&world, &user), &world.refused[..]), (7, &[Refusal::IdentityLimit][..]));
+}
+
+#[test]
+fn an_event_brings_no_more_custom_identifiers_of_a_name_than_there_is_room_for() {
+    for had in [0, 3] {
+        let mut world = World::default();
+        let email = id(Email, 1);
+        for n in 0..had {
+            world.event(&[email.clone(), custom("card", 10 + n)]);
+            world.settle();
+        }
+        let mut shown = vec![email.clone()];
+        shown.extend((0..6).map(|n| custom("card", n)));
+        shown.push(custom("crm", 1));
+        world.event(&shown);
+        let over = usize::from(had) + 1;
+        assert_eq!((world.links.len(), &world.refused[..]), (7 - over, &vec![Refusal::IdentityLimit; over][..]));
+        world.settle();
+        assert_eq!((cards(&world, &email), world.components(&[email, custom("card", 0), custom("crm", 1)])), (5, 1));
+        // It is said once.
+        world.event(&shown);
+        assert_eq!((world.links.len(), world.refused.len()), (0, over));
+    }
+}
+
+/// A user id with a phone below it that has sent something, and this many cards.
+fn with_phone(cards: u16) -> (World, NodeRef, NodeRef) {
+    let mut world = World::default();
+    let (user, phone) = (id(UserId, 1), id(Phone, 1));
+    world.event(std::slice::from_ref(&phone));
+    world.event(&[user.clone(), phone.clone()]);
+    world.settle();
+    for n in 0..cards {
+        world.event(&[user.clone(), custom("card", n)]);
+        world.settle();
+    }
+    assert_eq!(world.root(&phone), world.root(&user));
+    (world, user, phone)
+}
+
+#[test]
+fn a_phone_finds_no_room_for_what_is_too_much_for_its_person() {
+    let (mut world, user, phone) = with_phone(5);
+    let sixth = custom("card", 5);
+    for to in 1..=3 {
+        // Also where the card has acted before, and where it is shown with one of another name.
+        world.event(&[phone.clone(), sixth.clone(), custom("crm", to)]);
+        world.settle();
+        world.event(std::slice::from_ref(&sixth));
+    }
+    assert_eq!((cards(&world, &user), &world.refused[..]), (5, &[Refusal::IdentityLimit][..]));
+    assert_eq!((world.root(&sixth).class, world.components(&[user, phone.clone(), custom("crm", 3)])), (Custom, 1));
+    let of_phone = |(profile, item): &&(Bytes, SegmentItem)| item.node == profile && profile[1..17] == phone.hash[..];
+    assert_eq!(world.items.iter().filter(of_phone).count(), 4, "what came with it counts for the phone");
+}
+
+#[test]
+fn a_card_shown_with_a_phone_joins_the_person_above_it() {
+    for (had, shown) in [(0, 1), (4, 1), (2, 3), (3, 3), (4, 5)] {
+        let (mut world, user, phone) = with_phone(had);
+        let mut identifiers = vec![phone.clone()];
+        identifiers.extend((0..shown).map(|n| custom("card", 10 + n)));
+        world.event(&identifiers);
+        world.settle();
+        assert_eq!(cards(&world, &user), u32::from(had + shown).min(5), "{shown} beside {had}");
+        assert_eq!(world.refused.len(), usize::from((had + shown).saturating_sub(5)));
+        assert_eq!(world.components(&[user.clone(), phone.clone(), custom("card", 10)]), 1);
+        assert_eq!(nodes::stored(&world.states[&custom("card", 10).hash].generations[0].parent).unwrap(), world.root(&user));
+        // Once for all, and hers already is hers.
+        world.event(&identifiers);
+        assert_eq!(world.links.len(), 0);
+        world.event(&[id(Phone, 1), custom("card", 0)]);
+        world.settle();
+        assert_eq!(world.refused.len(), usize::from((had + shown).saturating_sub(5)));
+    }
+}
+
+#[test]
+fn a_card_that_is_somebodys_brings_her_along_to_the_person_above_a_phone() {
+    for (theirs, root) in [(id(Email, 2), UserId), (id(UserId, 2), UserId)] {
+        let (mut world, user, phone) = with_phone(1);
+        let card = custom("card", 10);
+        world.event(&[theirs.clone(), card.clone()]);
+        world.settle();
+        world.event(&[phone, card]);
+        world.settle();
+        let refused: &[Refusal] = if theirs.class == UserId.number() { &[Refusal::TwoUserIds] } else { &[] };
+        assert_eq!((world.root(&theirs).class, &world.refused[..]), (root, refused));
+        assert_eq!(world.components(&[user, theirs]), 1 + refused.len());
+    }
+}
+
+#[test]
+fn a_card_below_another_is_shown_with_a_third_and_with_its_own_root() {
+    let mut world = World::default();
+    let mut by_rank: Vec<NodeRef> = (0..3).map(|n| custom("card", n)).collect();
+    by_rank.sort_by(|a, b| a.hash.cmp(&b.hash));
+    let [first, second, third] = &by_rank[..] else { panic!("three") };
+    world.event(&[third.clone(), second.clone()]);
+    world.settle();
+    assert_eq!(world.root(third), world.root(second));
+    // The one above is not known to the one below as of now, and then there is one that is above both.
+    world.states.get_mut(&third.hash).unwrap().generations[0].known.clear();
+    world.event(&[third.clone(), second.clone(), first.clone()]);
+    world.settle();
+    assert_eq!((world.components(&by_rank), cards(&world, first), world.refused.len()), (1, 3, 0));
+    assert_eq!(world.root(third), nodes::stored(&world.states[&first.hash].generations[0].id).unwrap());
+    // A new life of the root is somebody else, until it is shown with the old one's.
+    let here = world.here();
+    assert_eq!(detach(world.states.get_mut(&first.hash).unwrap(), &here, &Detach { node: Some(first.clone()) }), Ok(Vec::new()));
+    assert_ne!(world.root(third), world.root(first));
+    world.states.get_mut(&third.hash).unwrap().generations[0].known.clear();
+    world.event(&[third.clone(), first.clone()]);
+    world.settle();
+    assert_eq!(world.root(third), world.root(first));
+}
+
+#[test]
 fn people_with_too_many_custom_identifiers_of_a_name_stay_apart() {
     for (theirs, people) in [(2, 1), (3, 2)] {
         let mut world = World::default();
@@ -436,5 +581,9 @@ fn garbage_is_an_error() {
         assert!(event(&mut state, &here, &body).is_err());
     }
     assert!(link(&mut state, &here, &Link::default()).is_err());
+    for (a, b) in [(id(Email, 1), id(Email, 2)), (id(Custom, 1), id(Email, 2))] {
+        let lifeless = Link { a: Some(a), b: Some(b), ..Link::default() };
+        assert!(link(&mut state, &here, &lifeless).is_err());
+    }
     assert_eq!(state, IdentifierState::default());
 }

@@ -68,6 +68,8 @@ struct Model {
     merges: usize,
     /// People in parts, because together they would have too many identifiers of a name.
     limited: usize,
+    /// Nothing is said before everything of what was said is done, so that no limit is passed by what is in flight.
+    calm: bool,
 }
 
 type Wrong = String;
@@ -89,6 +91,7 @@ impl Model {
             together: Vec::new(),
             merges: 0,
             limited: 0,
+            calm: seed.is_multiple_of(4),
         };
         model.partitions = 1 + u8::try_from(model.below(3)).unwrap();
         let starved = (u8::try_from(model.below(6)).unwrap(), u8::try_from(model.below(3)).unwrap());
@@ -121,8 +124,14 @@ impl Model {
         self.send(from, 0, &node.slice(1..17), message);
     }
 
-    /// A door says something.
-    fn say(&mut self, number: u32, storms: bool) {
+    /// The most custom identifiers of one name that anybody has.
+    fn most_cards(&self) -> u32 {
+        let nodes = self.states.values().flat_map(|state| &state.generations).filter(|node| !node.gone && nodes::is_root(node));
+        nodes.flat_map(|node| &node.custom_counts).map(|named| named.count).max().unwrap_or(0)
+    }
+
+    /// A door says something. Whether it names a custom identifier beside another.
+    fn say(&mut self, number: u32, storms: bool) -> bool {
         const CLASSES: [IdentifierClass; 7] = [Anonymous, Anonymous, Device, Email, Email, UserId, UserId];
         const CUSTOM: [&str; 3] = ["card", "card", "crm"];
         let mut pick = || {
@@ -135,18 +144,21 @@ impl Model {
             self.names.insert(named.hash.clone(), (u8::try_from(named.class).unwrap(), named.custom.clone()));
         }
         let door = (3, 0);
+        let mut beside_card = false;
         let (key, message) = match self.below(if storms { 12 } else { 10 }) {
             0..=4 => (a.hash.clone(), M::Event(IdentityEvent { identifiers: vec![a], ..IdentityEvent::default() }, number)),
             5..=9 => {
                 self.together.push((a.hash.clone(), b.hash.clone()));
                 let mut both = vec![a, b];
                 both.sort_by_key(|node| node.class);
+                beside_card = !both[1].custom.is_empty();
                 (both[0].hash.clone(), M::Event(IdentityEvent { identifiers: both, ..IdentityEvent::default() }, number))
             }
             10 => (a.hash.clone(), M::Detach(Detach { node: Some(a) })),
             _ => (a.hash.clone(), M::Erase(Erase { node: Some(a), suppress: true })),
         };
         self.send(door, 0, &key, message);
+        beside_card
     }
 
     /// Delivers the next message of some channel; false where there is none.
@@ -462,7 +474,15 @@ impl Model {
     fn run(mut self, events: u32) -> Result<(usize, usize), Wrong> {
         let storms = self.below(2) == 0;
         for number in 1..=events {
-            self.say(number, storms);
+            let cards = self.most_cards();
+            let beside_card = self.say(number, storms);
+            if self.calm {
+                while self.deliver()? {}
+                let most = self.limits.by_class[5].max(cards);
+                if beside_card && self.most_cards() > most {
+                    return Err(format!("somebody got more than {most} of a name by showing one, with nothing under way"));
+                }
+            }
             for _ in 0..self.below(12) {
                 self.deliver()?;
             }
