@@ -225,15 +225,17 @@ fn a_sixth_loyalty_card_stays_somebody_elses() {
 }
 
 #[test]
-fn a_card_that_the_policy_does_not_declare_is_set_aside_with_what_to_do() {
+fn a_card_that_the_policy_does_not_declare_costs_its_event_nothing_and_where_nothing_else_names_anybody_is_set_aside() {
     let visit = visit();
     let shop = &visit.shop;
-    let who: &[(&str, &str)] = &[("user_id", "has-bonus"), ("custom:bonus", "B-1")];
-    let event = shop.registry.event(&Event { message_id: "bonus-1", name: "Signed Up", identifiers: who, ..Event::default() });
-    shop.events().write([event.clone()]);
-    let letter = shop.until("the letter", || shop.dead.raw().into_iter().find(|letter| letter.payload == event));
+    let signed_up = |message_id, identifiers| Event { message_id, name: "Signed Up", identifiers, ..Event::default() };
+    let beside: &[(&str, &str)] = &[("user_id", "has-bonus"), ("custom:bonus", "B-1")];
+    let alone = shop.registry.event(&signed_up("bonus-2", &beside[1..]));
+    shop.events().write([shop.registry.event(&signed_up("bonus-1", beside)), alone.clone()]);
+    shop.until("whoever is named beside it", || profile_of(shop, "user_id:has-bonus"));
+    let letter = shop.until("the letter", || shop.dead.raw().into_iter().find(|letter| letter.payload == alone));
     let says = ["reason", "path", "expected"].map(|name| header(&letter, name));
-    assert_eq!((says[0].as_str(), says[1].as_str()), ("SCHEMA_MISMATCH", "identifiers[1].class"));
+    assert_eq!((says[0].as_str(), says[1].as_str()), ("SCHEMA_MISMATCH", "identifiers[0].class"));
     assert!(says[2].contains("Policy.custom_identifiers"), "{says:?}");
 }
 

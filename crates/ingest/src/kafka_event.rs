@@ -10,6 +10,9 @@ use crate::{
     normalise::{self, Call, Claimed, MAX_EVENT, time},
 };
 
+const UNDECLARED: &str = "a name behind `custom:` that Policy.custom_identifiers declares, or another identifier beside it; declare it \
+     there, then redrive, or correct the producer";
+
 /// Judges and normalises a decoded event; `env.now` is when the broker appended it.
 ///
 /// # Errors
@@ -20,7 +23,11 @@ pub fn read(input: EventInput, rights: &Rights, env: Env<'_>) -> Result<Accepted
         return Err(Rejection::new(Reason::MessageIdMissing, "message_id", "the producer's own id of the event"));
     }
     let call = call(input, rights, message_id.clone()).map_err(|rejection| rejection.of(&message_id))?;
-    normalise::normalise(call, rights, env)
+    let undeclared = call.identifiers.iter().find(|claimed| !declared(claimed.class, &claimed.custom, rights));
+    let undeclared = undeclared.map(|claimed| Rejection::new(Reason::SchemaMismatch, claimed.path.clone(), UNDECLARED).of(&message_id));
+    // Where nobody is named but by a name that is not declared, that is what can be put right.
+    let instead = |rejection: Rejection| if rejection.reason == Reason::NoIdentifier { undeclared.unwrap_or(rejection) } else { rejection };
+    normalise::normalise(call, rights, env).map_err(instead)
 }
 
 fn call(input: EventInput, rights: &Rights, message_id: String) -> Result<Call, Rejection> {
@@ -38,8 +45,10 @@ fn call(input: EventInput, rights: &Rights, message_id: String) -> Result<Call, 
     for (index, (word, value)) in input.identifiers.into_iter().enumerate() {
         let path = format!("identifiers[{index}]");
         let expects = |expected| Rejection::new(Reason::SchemaMismatch, format!("{path}.class"), expected);
-        let (class, custom) = class(&word, rights).map_err(expects)?;
-        identifiers.push(Claimed { path: format!("{path}.value"), class, custom: custom.to_owned(), value: Json::String(value) });
+        let (class, custom) = class(&word).ok_or_else(|| expects("user_id, email, phone, device, anonymous or custom:<name>"))?;
+        // What is wrong with one whose name is not declared is its class.
+        let field = if declared(class, custom, rights) { "value" } else { "class" };
+        identifiers.push(Claimed { path: format!("{path}.{field}"), class, custom: custom.to_owned(), value: Json::String(value) });
     }
     for (property, class) in [("email", IdentifierClass::Email), ("phone", IdentifierClass::Phone)] {
         if let Some(value) = traits.get(property).filter(|v| !v.is_null()) {
@@ -58,15 +67,18 @@ fn call(input: EventInput, rights: &Rights, message_id: String) -> Result<Call, 
     })
 }
 
-/// Class and custom name of a word, or what was expected. The word itself is its sender's and stays out of that.
-fn class<'a>(word: &'a str, rights: &Rights) -> Result<(IdentifierClass, &'a str), &'static str> {
+/// Class and custom name of a word. One that is not declared is a class too: a name that the policy withdraws costs its
+/// producers the identifier, and not the event.
+fn class(word: &str) -> Option<(IdentifierClass, &str)> {
     if let Some(name) = word.strip_prefix("custom:") {
-        let declared = rights.policy.custom_identifiers.contains(name);
-        let expected = "a name behind `custom:` that Policy.custom_identifiers declares; declare it there, then redrive";
-        return if declared { Ok((IdentifierClass::Custom, name)) } else { Err(expected) };
+        return Some((IdentifierClass::Custom, name)).filter(|_| !name.is_empty());
     }
     let class = IdentifierClass::ALL.into_iter().filter(|c| *c != IdentifierClass::Custom).find(|c| c.as_str() == word);
-    class.map(|class| (class, "")).ok_or("user_id, email, phone, device, anonymous or custom:<name>")
+    class.map(|class| (class, ""))
+}
+
+fn declared(class: IdentifierClass, custom: &str, rights: &Rights) -> bool {
+    class != IdentifierClass::Custom || rights.policy.custom_identifiers.contains(custom)
 }
 
 fn object(path: &str, text: &str) -> Result<Map, Rejection> {

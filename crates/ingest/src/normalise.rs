@@ -7,6 +7,7 @@ use jiff::tz::TimeZone;
 use prost::Message as _;
 use serde_json::Value as Json;
 use waypost_codec::{frame::Record, inbox, kind};
+use waypost_engine::identity::Limits;
 use waypost_types::{IdentifierClass, IdentifierHash, Timestamp, Value, WorkspaceId};
 
 use crate::{
@@ -53,7 +54,8 @@ pub(crate) struct Call {
     pub name: String,
     /// As they came.
     pub identifiers: Vec<Claimed>,
-    /// Where there are more than an event may have, the weakest fall, and not the event.
+    /// Where there are more than an event may have, the weakest fall, and not the event. The last of those that it may
+    /// have falls anyway: an event links its first to eight others.
     pub sheds: bool,
     /// What it says of its time.
     pub stated: time::Stated,
@@ -121,7 +123,8 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
     if people.len() > MAX_IDENTIFIERS && !sheds {
         return Err(Rejection::new(Reason::SchemaMismatch, "identifiers", "at most 10 identifiers"));
     }
-    for (path, _) in people.drain(people.len().min(MAX_IDENTIFIERS)..) {
+    // What identity would not link falls here, where it is seen.
+    for (path, _) in people.drain(people.len().min(1 + Limits::default().links)..) {
         notes.note(&path, Refused::TooMany.as_str());
     }
     let identifiers: Vec<_> = people.into_iter().map(|(_, identifier)| identifier).collect();

@@ -100,6 +100,7 @@ fn call(kind: CallKind, mut item: Map, shared: &Shared, message_id: String) -> R
     let traits = object(&mut item, "traits")?;
     call.properties = object(&mut item, "properties")?;
     identifiers(&mut call, &item, &context, &traits, kind);
+    external_ids(&mut call, context.remove("externalIds"));
     times(&mut call, &item, shared);
     match kind {
         CallKind::Track => {
@@ -164,13 +165,13 @@ fn identifiers(call: &mut Call, item: &Map, context: &Map, traits: &Map, kind: C
         add("context.device.id", IdentifierClass::Device, device.get("id"));
     }
     add("anonymousId", IdentifierClass::Anonymous, item.get("anonymousId"));
-    external_ids(call, context);
 }
 
 /// `context.externalIds`: custom identifiers, their `type` the name that the policy declares. SDKs and hubs send others
-/// of their own accord; what is no custom identifier here is noted, and costs nothing else.
-fn external_ids(call: &mut Call, context: &Map) {
-    let Some(listed) = context.get("externalIds").filter(|v| !v.is_null()) else { return };
+/// of their own accord; what is no custom identifier here is noted, and costs nothing else. The context keeps none of
+/// them: they name people, some whom nobody here may name, and whoever is taken stands among the identifiers.
+fn external_ids(call: &mut Call, listed: Option<Json>) {
+    let Some(listed) = listed.filter(|v| !v.is_null()) else { return };
     let Json::Array(items) = listed else { return call.notes.note("context.externalIds", "TYPE_MISMATCH") };
     for (index, item) in items.iter().enumerate() {
         let path = format!("context.externalIds[{index}]");

@@ -51,6 +51,10 @@ enum Kind {
 const MONEY: [&str; 9] = ["price", "value", "revenue", "total", "subtotal", "shipping", "tax", "discount", "previous_price"];
 const MAX_LINES: usize = 200;
 const MAX_NOTES: usize = 50;
+/// Of them, those on `context.externalIds`: hubs list dozens that are none of ours, first of all, and the rest of the event
+/// has its faults noted too.
+const MAX_EXTERNAL_NOTES: usize = 10;
+const EXTERNAL: &str = "context.externalIds";
 const LONGEST_NAME: usize = 100;
 
 // === impl Qualities ===
@@ -58,6 +62,10 @@ const LONGEST_NAME: usize = 100;
 impl Qualities {
     /// Notes that `path` was left out.
     pub(crate) fn note(&mut self, path: &str, reason: &str) {
+        let external = path.starts_with(EXTERNAL);
+        if external && self.0.iter().filter(|quality| quality.path.starts_with(EXTERNAL)).count() >= MAX_EXTERNAL_NOTES {
+            return;
+        }
         if self.0.len() < MAX_NOTES {
             let path = if path.len() > 200 { path.chars().take(60).collect() } else { path.to_owned() };
             self.0.push(inbox::Quality { path, reason: reason.to_owned() });

@@ -202,7 +202,8 @@ async fn each_bad_record_is_set_aside_with_its_reason_and_the_partition_goes_on(
             }),
         ),
         ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom:bonus".to_owned())),
-        ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom:".to_owned())),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers.push(("custom:".to_owned(), "7".to_owned())))),
+        ("SCHEMA_MISMATCH", bad(|e| e.identifiers.push(("cookie".to_owned(), "7".to_owned())))),
         ("SCHEMA_MISMATCH", bad(|e| e.identifiers[0].0 = "custom".to_owned())),
         ("NO_IDENTIFIER", bad(|e| e.identifiers[0] = ("custom:card".to_owned(), "n/a".to_owned()))),
         ("NOT_YET_SUPPORTED", bad(|e| e.name = "Product Stock Changed".to_owned())),
@@ -256,6 +257,37 @@ async fn custom_identifiers_are_taken_as_far_as_they_are_declared_and_the_source
     let letters = world.door.letters.lock().unwrap();
     assert_eq!((letters[0].reason.as_str(), letters[0].path.as_str()), ("SCHEMA_MISMATCH", "identifiers[0].class"));
     assert!(letters[0].expected.contains("Policy.custom_identifiers") && !letters[0].expected.contains("bonus"), "{}", letters[0].expected);
+}
+
+#[tokio::test]
+async fn an_undeclared_custom_identifier_costs_an_event_nothing_that_names_somebody_otherwise() {
+    let of = |identifiers: &[(&str, &str)]| {
+        let identifiers = identifiers.iter().map(|(class, value)| ((*class).to_owned(), (*value).to_owned())).collect();
+        framed(&EventInput { identifiers, ..input("m") })
+    };
+    let (bonus, card, blocked) = (("custom:bonus", "7"), ("custom:card", "77"), ("user_id", "null"));
+    let world = World::new(vec![vec![of(&[card, bonus]), of(&[blocked, bonus])]]);
+    world.run().await;
+    let events = world.door.events();
+    let [taken] = &events[..] else { panic!("{events:?}") };
+    assert_eq!(taken.identifiers.iter().map(|i| i.value.as_str()).collect::<Vec<_>>(), ["77"]);
+    let noted: Vec<_> = taken.quality.iter().map(|q| (q.path.as_str(), q.reason.as_str())).collect();
+    assert_eq!(noted, [("identifiers[1].class", "IDENTIFIER_UNDECLARED")]);
+    let letters = world.door.letters.lock().unwrap();
+    assert_eq!((letters[0].reason.as_str(), letters[0].path.as_str()), ("SCHEMA_MISMATCH", "identifiers[1].class"));
+    assert!(letters[0].expected.contains("redrive") && letters[0].position == Some((0, 1)), "{}", letters[0].expected);
+}
+
+#[tokio::test]
+async fn the_tenth_identifier_which_nothing_would_link_falls_and_is_noted() {
+    let mut identifiers: Vec<_> = (0..9).map(|n| ("custom:card".to_owned(), format!("C-{n}"))).collect();
+    identifiers.push(("email".to_owned(), "ana@shop.example".to_owned()));
+    let world = World::new(vec![vec![framed(&EventInput { identifiers, ..input("m") })]]);
+    world.run().await;
+    let event = &world.door.events()[0];
+    assert_eq!((event.identifiers.len(), event.identifiers[0].value.as_str()), (9, "ana@shop.example"));
+    let noted: Vec<_> = event.quality.iter().map(|q| (q.path.as_str(), q.reason.as_str())).collect();
+    assert_eq!(noted, [("identifiers[8].value", "IDENTIFIER_TOO_MANY")]);
 }
 
 #[tokio::test]
