@@ -167,7 +167,7 @@ fn an_order_under_a_loyalty_card_stops_the_cart_of_the_cookie_that_showed_it() {
     let event = |message_id, name, identifiers, properties| Event { message_id, name, identifiers, properties, ..Event::default() };
     let app: &[(&str, &str)] = &[("custom:loyalty_card", "LC-77"), ("anonymous", "phone-of-has-card"), ("custom:crm", "C-1")];
     shop.events().write([shop.registry.event(&event("card-1", "Signed In", app, json!({})))]);
-    let id = shop.tell_json(&["profile", "show", "user_id:has-card"])["id"].clone();
+    let id = shop.until("her profile", || profile_of(shop, "user_id:has-card"))["id"].clone();
     for other in ["custom:loyalty_card:LC-77", "anonymous:tablet-of-has-card", "anonymous:phone-of-has-card", "custom:crm:C-1"] {
         let is_hers = || profile_of(shop, other).filter(|shown| shown["id"] == id);
         shop.until(&format!("{other} to be hers"), is_hers);
@@ -208,7 +208,7 @@ fn a_sixth_loyalty_card_stays_somebody_elses() {
     let visit = visit();
     let shop = &visit.shop;
     shop.person("six-cards");
-    let id = shop.tell_json(&["profile", "show", "user_id:six-cards"])["id"].clone();
+    let id = shop.until("her profile", || profile_of(shop, "user_id:six-cards"))["id"].clone();
     // one after the other: what is under way at once is not counted yet
     for card in 1..=5 {
         with_card(shop, user("six-cards"), &format!("SC-{card}"));
