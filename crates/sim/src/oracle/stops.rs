@@ -39,11 +39,11 @@ struct Order {
 }
 
 /// When the log of its identifier took an event, by the broker's clock. That is what a watermark speaks of: `at`
-/// may be older by as much as the broker is ahead of the door.
+/// may be older by as much as the broker is ahead of the door. A copy that was set aside stops nobody; a later one does.
 pub(super) fn acknowledged(folded: &Partitions) -> BTreeMap<[u8; 16], Timestamp> {
     let mut times = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Identity) {
-        for accepted in meaning.accepted.iter().filter(|accepted| accepted.record.kind == kind::EVENT) {
+        for accepted in meaning.accepted.iter().filter(|a| a.record.kind == kind::EVENT && !a.aside) {
             times.entry(accepted.record.id).or_insert(accepted.appended);
         }
     }

@@ -22,6 +22,7 @@ const ONCE_WRONG: &[(&str, &str)] = &[
     ("1010", "what a partition that is given back had not begun was said ahead of the attempt: a needless unknown"),
     ("26935", "a repeat that an erased address refused counted as one that nobody tried"),
     ("37021", "a forgotten id came again from a cookie that was somebody else's by then: two people asked"),
+    ("78742", "an order that was skipped, and repeated behind the reminder, counted as heard when its first copy was acknowledged"),
     ("4686", "a refusal before any attempt was taken for the answer to a later attempt of the same number"),
     ("2865", "a hold was given up while its flush was under way: the order that had waited came behind a reminder"),
 ];
