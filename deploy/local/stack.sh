@@ -205,7 +205,8 @@ P
     kafka.Kafka "$DIR/kafka/server.properties" >>"$log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$DIR/kafka/pid"
-  wait_for Kafka 180 "$pid" "$log" listens "$kp"
+  # behind a crash it looks through every log it has, which on a disk that others use takes minutes
+  wait_for Kafka 400 "$pid" "$log" listens "$kp"
 }
 
 redis_up() {
