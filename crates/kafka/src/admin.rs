@@ -1,20 +1,25 @@
 //! Topics: creating, describing, watermarks.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use rdkafka::{
-    Offset as At, TopicPartitionList,
+    ClientConfig, Offset as At, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer},
-    error::RDKafkaErrorCode,
+    error::{KafkaError, RDKafkaErrorCode},
     metadata::MetadataPartition,
 };
+use tracing::warn;
 use waypost_runtime::ports::{LogError, Offset, TopicSpec};
 use waypost_types::Timestamp;
 
 use crate::{
     convert::{Quiet, log_error, offset, signed, unsigned},
     settings::Settings,
+    standing::leave,
 };
 
 /// How long one question may take.
@@ -31,10 +36,27 @@ fn is_on_its_way(code: RDKafkaErrorCode) -> bool {
     MOVING.contains(&code) || matches!(code, RDKafkaErrorCode::UnknownTopicOrPartition | RDKafkaErrorCode::UnknownPartition)
 }
 
-/// A client for questions and one for administration.
+/// Puts questions to the cluster, and administers it.
 pub(crate) struct Admin {
-    client: Arc<BaseConsumer<Quiet>>,
-    admin: AdminClient<Quiet>,
+    settings: ClientConfig,
+    clients: Mutex<Clients>,
+}
+
+/// A client for questions and one for administration.
+#[derive(Clone)]
+struct Clients {
+    asking: Arc<BaseConsumer<Quiet>>,
+    administering: Arc<AdminClient<Quiet>>,
+}
+
+// === impl Clients ===
+
+impl Clients {
+    fn new(settings: &ClientConfig) -> Result<Self, KafkaError> {
+        let asking = Arc::new(settings.create_with_context(Quiet)?);
+        let administering = Arc::new(settings.create_with_context(Quiet)?);
+        Ok(Self { asking, administering })
+    }
 }
 
 // === impl Admin ===
@@ -42,10 +64,27 @@ pub(crate) struct Admin {
 impl Admin {
     /// The error is what librdkafka does not like about the settings.
     pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let config = settings.client();
-        let client = config.create_with_context(Quiet).map_err(|e| e.to_string())?;
-        let admin = config.create_with_context(Quiet).map_err(|e| e.to_string())?;
-        Ok(Self { client: Arc::new(client), admin })
+        let settings = settings.client();
+        let clients = Clients::new(&settings).map_err(|e| e.to_string())?;
+        Ok(Self { settings, clients: Mutex::new(clients) })
+    }
+
+    fn clients(&self) -> Clients {
+        self.clients.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The next question goes to new clients: one that has forgotten its brokers (`standing`) never answers again.
+    fn renew(&self, failed: Clients) {
+        match Clients::new(&self.settings) {
+            Ok(new) => {
+                let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
+                if Arc::ptr_eq(&clients.asking, &failed.asking) {
+                    *clients = new;
+                }
+            }
+            Err(error) => warn!(%error, "no new client for questions"),
+        }
+        leave("questions", failed);
     }
 
     /// Runs a call of librdkafka's that blocks.
@@ -53,8 +92,24 @@ impl Admin {
         &self,
         question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let client = Arc::clone(&self.client);
-        tokio::task::spawn_blocking(move || question(&client)).await.map_err(|_| LogError::Unavailable("cancelled".into()))?
+        let clients = self.clients();
+        let asking = Arc::clone(&clients.asking);
+        let answer = tokio::task::spawn_blocking(move || question(&asking)).await;
+        let answer = answer.map_err(|_| LogError::Unavailable("cancelled".into()))?;
+        if let Err(LogError::Unavailable(_)) = &answer {
+            self.renew(clients);
+        }
+        answer
+    }
+
+    /// Runs a call of administration.
+    async fn administer<T>(&self, call: impl AsyncFnOnce(&AdminClient<Quiet>) -> Result<T, KafkaError>) -> Result<T, LogError> {
+        let clients = self.clients();
+        let answer = call(&clients.administering).await;
+        answer.map_err(|error| {
+            self.renew(clients);
+            log_error(&error)
+        })
     }
 
     pub(crate) async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
@@ -102,7 +157,7 @@ impl Admin {
             return Ok(Vec::new());
         }
         let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
-        let results = self.admin.create_topics(&topics, &options).await.map_err(|e| log_error(&e))?;
+        let results = self.administer(async |admin| admin.create_topics(&topics, &options).await).await?;
         let mut created = Vec::new();
         for result in results {
             match result {
@@ -155,7 +210,7 @@ impl Admin {
         });
         let Some((partitions, replication)) = shape.await? else { return Ok(None) };
         let options = AdminOptions::new().request_timeout(Some(LIMIT));
-        let described = self.admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await.map_err(|e| log_error(&e))?;
+        let described = self.administer(async |admin| admin.describe_configs([&ResourceSpecifier::Topic(topic)], &options).await).await?;
         let mut settings = Vec::new();
         for resource in described {
             let resource = resource.map_err(|code| LogError::Unavailable(format!("cannot read the settings of {topic}: {code}")))?;
@@ -174,7 +229,7 @@ impl Admin {
         let options = AdminOptions::new().request_timeout(Some(LIMIT));
         let mut all = Vec::new();
         for (id, name) in ids.await? {
-            let described = self.admin.describe_configs([&ResourceSpecifier::Broker(id)], &options).await.map_err(|e| log_error(&e))?;
+            let described = self.administer(async |admin| admin.describe_configs([&ResourceSpecifier::Broker(id)], &options).await).await?;
             let mut settings = Vec::new();
             for resource in described {
                 let resource =

@@ -188,11 +188,11 @@ impl Poller {
 
     /// Whoever still has partitions loses them first: its session ends after ten seconds.
     fn is_adrift(&self) -> bool {
-        self.consumer.context().standing().accounts_adrift() >= self.place.limit && self.place.shared.queues().is_empty()
+        self.consumer.context().standing().is_adrift(self.place.limit) && self.place.shared.queues().is_empty()
     }
 
     fn join_anew(&mut self) {
-        warn!(topic = self.place.topic, "the client has found no place in its group for long: a new one joins");
+        warn!(topic = self.place.topic, "the client has found no place for long: a new one joins");
         match self.place.join() {
             Ok(consumer) => {
                 let stuck = std::mem::replace(&mut self.consumer, consumer);

@@ -36,8 +36,9 @@ const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("max.in.flight.requests.per.connection", "5"),
-    // a time-out leaves a gap
-    ("message.timeout.ms", "0"),
+    // A client may forget every broker (`standing`): what is not acknowledged in time ends the producer's life like any
+    // error, and another one sends it again.
+    ("message.timeout.ms", "30000"),
     // the packer has lingered already
     ("linger.ms", "0"),
     ("message.max.bytes", "1000000"),
@@ -116,11 +117,7 @@ impl Settings {
     /// For a reader without a group. librdkafka wants a name all the same; it commits nothing under it.
     pub(crate) fn tail(&self) -> ClientConfig {
         let mut config = self.member("waypost.tail");
-        config
-            .set("statistics.interval.ms", "0")
-            .set("enable.partition.eof", "true")
-            .set("fetch.wait.max.ms", "500")
-            .set("queued.max.messages.kbytes", "8192");
+        config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "500").set("queued.max.messages.kbytes", "8192");
         config
     }
 

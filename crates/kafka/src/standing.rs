@@ -1,16 +1,19 @@
-//! Whether a client has its place in a group, by its own account.
+//! Whether a client has its place, by its own account: brokers to ask, and a place in its group.
 //!
-//! When a broker is restarted, a client at times loses its session and never asks for its coordinator again. Rebalances
-//! do not tell: a member without partitions is not called when it loses its session.
+//! A broker that has just come back may answer that the cluster has no brokers. From 2.10 on a client of librdkafka then
+//! forgets all of them, and at times never asks anybody again (<https://github.com/confluentinc/librdkafka/issues/5301>).
+//! Rebalances do not tell: a member without partitions is not called when it loses its session.
 
 use std::{
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
 
-use rdkafka::Statistics;
+use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
 use tokio::sync::Notify;
 use tracing::warn;
+
+use crate::convert::Quiet;
 
 /// How often a client gives account, in milliseconds; librdkafka counts in whole seconds.
 pub(crate) const ACCOUNT_EVERY: u32 = 4_000;
@@ -18,14 +21,25 @@ pub(crate) const ACCOUNT_EVERY: u32 = 4_000;
 /// for up to 35 s (PROTOCOL §6.2), which these outlast.
 pub(crate) const ADRIFT: u32 = 12;
 
+/// So many accounts in a row that know no broker; a client that starts to look for brokers again knows none for a moment.
+const ALONE: u32 = 2;
+
 /// What a client's last accounts said.
 #[derive(Debug, Default)]
 pub(crate) struct Standing {
-    /// Accounts in a row without a place.
+    /// Accounts in a row that knew no broker.
+    alone: AtomicU32,
+    /// Accounts in a row without a place in the group.
     adrift: AtomicU32,
     /// Its assignment was lost, and no other has come yet, not even an empty one.
     lost: AtomicBool,
     heard: Notify,
+}
+
+/// The context of a client whose account is all that is asked of it.
+#[derive(Debug, Default)]
+pub(crate) struct Accountable {
+    pub(crate) standing: Standing,
 }
 
 /// Drops a client on a thread of its own: leaving takes as long as whatever it hangs at.
@@ -40,9 +54,12 @@ pub(crate) fn leave(topic: &str, client: impl Send + 'static) {
 impl Standing {
     /// Takes in an account.
     pub(crate) fn hear(&self, account: &Statistics) {
+        let knows_one = account.brokers.values().any(|broker| ["learned", "configured"].contains(&broker.source.as_str()));
+        count(&self.alone, !knows_one);
         if let Some(group) = &account.cgrp {
-            self.note(group.state == "up" && group.join_state == "steady" && !self.lost.load(Ordering::Acquire));
+            count(&self.adrift, !(group.state == "up" && group.join_state == "steady" && !self.lost.load(Ordering::Acquire)));
         }
+        self.heard.notify_one();
     }
 
     /// Its assignment is lost.
@@ -55,19 +72,19 @@ impl Standing {
         self.lost.store(false, Ordering::Release);
     }
 
-    fn note(&self, has_place: bool) {
-        let adrift = if has_place { 0 } else { self.accounts_adrift().saturating_add(1) };
-        self.adrift.store(adrift, Ordering::Release);
-        self.heard.notify_one();
+    /// It knows no broker, or has had no place in its group for so many accounts.
+    pub(crate) fn is_adrift(&self, limit: u32) -> bool {
+        self.is_alone() || self.adrift.load(Ordering::Acquire) >= limit
     }
 
-    /// How many accounts in a row said that it has no place.
-    pub(crate) fn accounts_adrift(&self) -> u32 {
-        self.adrift.load(Ordering::Acquire)
+    /// It knows no broker.
+    pub(crate) fn is_alone(&self) -> bool {
+        self.alone.load(Ordering::Acquire) >= ALONE
     }
 
     /// Counts from nothing again, where no new client was to be had.
     pub(crate) fn start_over(&self) {
+        self.alone.store(0, Ordering::Release);
         self.adrift.store(0, Ordering::Release);
     }
 
@@ -77,6 +94,29 @@ impl Standing {
     }
 }
 
+fn count(in_a_row: &AtomicU32, once_more: bool) {
+    let count = if once_more { in_a_row.load(Ordering::Acquire).saturating_add(1) } else { 0 };
+    in_a_row.store(count, Ordering::Release);
+}
+
+// === impl Accountable ===
+
+impl ClientContext for Accountable {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+
+    fn stats(&self, account: Statistics) {
+        self.standing.hear(&account);
+    }
+}
+
+impl ConsumerContext for Accountable {}
+
 #[cfg(test)]
 mod tests {
     use std::{
@@ -84,11 +124,14 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    use rdkafka::{ClientConfig, statistics::ConsumerGroup};
-    use waypost_runtime::ports::Subscription as _;
+    use rdkafka::{
+        ClientConfig,
+        statistics::{Broker, ConsumerGroup},
+    };
+    use waypost_runtime::ports::{Subscription as _, Tail as _};
 
     use super::*;
-    use crate::{consumer::GroupConsumer, settings::Settings, subscription::GroupSubscription};
+    use crate::{consumer::GroupConsumer, settings::Settings, subscription::GroupSubscription, tail::PartitionTail};
 
     /// A broker that takes connections and says nothing.
     struct Silent(TcpListener);
@@ -100,10 +143,10 @@ mod tests {
             (Self(listener), settings)
         }
 
-        /// The numbers of the first requests on the next three connections; a client counts its own over all of them.
-        fn first_requests(self) -> Vec<u32> {
+        /// The numbers of the first requests on the next connections; a client counts its own over all of them.
+        fn first_requests(self, connections: usize) -> Vec<u32> {
             // kept open, else the same client would come again at once
-            let connections: Vec<_> = self.0.incoming().take(3).map(Result::unwrap).collect();
+            let connections: Vec<_> = self.0.incoming().take(connections).map(Result::unwrap).collect();
             let number = |mut connection: TcpStream| {
                 let mut head = [0; 12];
                 connection.read_exact(&mut head).unwrap();
@@ -111,6 +154,12 @@ mod tests {
             };
             connections.into_iter().map(number).collect()
         }
+    }
+
+    /// The account of a client that knows one broker, from there.
+    fn knowing(source: &str) -> Statistics {
+        let broker = Broker { source: source.to_owned(), ..Broker::default() };
+        Statistics { brokers: [("broker".to_owned(), broker)].into(), ..Statistics::default() }
     }
 
     fn impatient(mut settings: ClientConfig) -> ClientConfig {
@@ -122,7 +171,7 @@ mod tests {
     fn a_member_that_finds_no_place_is_replaced() {
         let (silent, settings) = Silent::open();
         let member = GroupConsumer::with(impatient(settings.member("group")), "topic", 1).unwrap();
-        assert_eq!(silent.first_requests(), [1, 1, 1], "three clients");
+        assert_eq!(silent.first_requests(3), [1, 1, 1], "three clients");
         drop(member);
     }
 
@@ -130,10 +179,24 @@ mod tests {
     async fn a_subscriber_that_finds_no_place_is_replaced() {
         let (silent, settings) = Silent::open();
         let mut member = GroupSubscription::with(impatient(settings.subscription("group")), "topic", 1).unwrap();
-        let first_requests = tokio::task::spawn_blocking(|| silent.first_requests());
+        let first_requests = tokio::task::spawn_blocking(|| silent.first_requests(3));
         tokio::select! {
             _ = member.next() => unreachable!("nothing comes from there"),
             numbers = first_requests => assert_eq!(numbers.unwrap(), [1, 1, 1], "three clients"),
+        }
+    }
+
+    #[tokio::test]
+    async fn a_tail_that_knows_no_broker_is_replaced() {
+        let (silent, settings) = Silent::open();
+        let mut forgetful = impatient(settings.tail());
+        forgetful.remove("bootstrap.servers");
+        let mut tail = PartitionTail::with(forgetful, "topic", 0, 7).unwrap();
+        tail.settings = impatient(settings.tail());
+        let first_request = tokio::task::spawn_blocking(|| silent.first_requests(1));
+        tokio::select! {
+            _ = tail.next() => unreachable!("nothing comes from there"),
+            numbers = first_request => assert_eq!(numbers.unwrap(), [1]),
         }
     }
 
@@ -142,13 +205,14 @@ mod tests {
         let standing = Standing::default();
         let account = |state: &str, join_state: &str| {
             let group = ConsumerGroup { state: state.to_owned(), join_state: join_state.to_owned(), ..ConsumerGroup::default() };
-            standing.hear(&Statistics { cgrp: Some(group), ..Statistics::default() });
+            standing.hear(&Statistics { cgrp: Some(group), ..knowing("learned") });
             // of a client without a group
-            standing.hear(&Statistics::default());
-            standing.accounts_adrift()
+            standing.hear(&knowing("learned"));
+            standing.adrift.load(Ordering::Acquire)
         };
         assert_eq!(account("query-coord", "init"), 1);
         assert_eq!(account("up", "wait-join"), 2);
+        assert!(standing.is_adrift(2) && !standing.is_adrift(3));
         assert_eq!(account("wait-broker-transport", "steady"), 3);
         assert_eq!(account("up", "steady"), 0);
         assert_eq!(account("up", "init"), 1);
@@ -157,5 +221,20 @@ mod tests {
         assert_eq!(account("up", "steady"), 1, "it says so, and has nothing");
         standing.assign();
         assert_eq!(account("up", "steady"), 0);
+    }
+
+    #[test]
+    fn a_client_without_brokers_is_soon_given_up() {
+        let standing = Standing::default();
+        let is_alone = |source: &str| {
+            standing.hear(&knowing(source));
+            standing.is_alone()
+        };
+        assert!(!is_alone("logical"), "one that looks for brokers again knows none for a moment");
+        assert!(!is_alone("configured"));
+        assert!(!is_alone("logical"));
+        assert!(is_alone("internal"));
+        assert!(standing.is_adrift(ADRIFT));
+        assert!(!is_alone("learned"));
     }
 }

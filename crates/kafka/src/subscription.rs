@@ -4,18 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig, ClientContext, Offset as At, Statistics, TopicPartitionList,
-    config::RDKafkaLogLevel,
-    consumer::{CommitMode, Consumer as _, ConsumerContext, StreamConsumer},
-    error::KafkaError,
+    ClientConfig, Offset as At, TopicPartitionList,
+    consumer::{CommitMode, Consumer as _, StreamConsumer},
 };
 use tracing::{debug, warn};
 use waypost_runtime::ports::{Delivery, LogError, Offset, Subscription};
 
 use crate::{
-    convert::{Quiet, delivery, log_error, partition_error, raw_offset, signed},
+    convert::{delivery, log_error, partition_error, raw_offset, signed},
     settings::Settings,
-    standing::{ADRIFT, Standing, leave},
+    standing::{ADRIFT, Accountable, leave},
 };
 
 /// The member.
@@ -26,30 +24,6 @@ pub(crate) struct GroupSubscription {
     /// Accounts in a row without a place in the group that are too many.
     limit: u32,
 }
-
-/// The context of a client that gives account of its place in the group.
-#[derive(Debug, Default)]
-struct Accountable {
-    standing: Standing,
-}
-
-// === impl Accountable ===
-
-impl ClientContext for Accountable {
-    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
-        Quiet.log(level, facility, message);
-    }
-
-    fn error(&self, error: KafkaError, reason: &str) {
-        Quiet.error(error, reason);
-    }
-
-    fn stats(&self, account: Statistics) {
-        self.standing.hear(&account);
-    }
-}
-
-impl ConsumerContext for Accountable {}
 
 // === impl GroupSubscription ===
 
@@ -69,10 +43,10 @@ impl GroupSubscription {
     fn replace_if_adrift(&mut self) {
         let standing = &self.consumer.context().standing;
         let has_partitions = self.consumer.assignment().is_ok_and(|partitions| partitions.count() > 0);
-        if standing.accounts_adrift() < self.limit || has_partitions {
+        if !standing.is_adrift(self.limit) || has_partitions {
             return;
         }
-        warn!(topic = self.topic, "the client has found no place in its group for long: a new one joins");
+        warn!(topic = self.topic, "the client has found no place for long: a new one joins");
         match subscribe(&self.settings, &self.topic) {
             Ok(consumer) => {
                 let stuck = std::mem::replace(&mut self.consumer, consumer);
