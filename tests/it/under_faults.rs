@@ -146,7 +146,8 @@ impl<'a> Crowd<'a> {
                     assert!(seen.accepted + seen.unknown >= 1 && seen.other.is_empty(), "{name} did not go out: {seen:?}");
                 }
                 if seen.unknown > 0 && seen.accepted == 0 {
-                    doubtful.push(name);
+                    let said: Vec<_> = sent.iter().map(|row| (&row["time"], &outcomes[row["send"].as_str().unwrap()])).collect();
+                    doubtful.push(format!("{name}: {said:?}, {} arrived", seen.mails));
                 }
             }
         }
