@@ -94,7 +94,7 @@ impl Processor for IdentityProcessor {
 
     fn fold(&self, fold: &mut Fold<'_, Identifier>, record: &Record) -> Result<(), Poison> {
         let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
-        let mut entity = fold.get(&id).cloned().unwrap_or_default();
+        let mut entity = fold.take(&id).unwrap_or_default();
         let effects = self.step(&mut entity, fold, record)?;
         fold.put(&id, entity);
         emit(fold, record.workspace, effects);

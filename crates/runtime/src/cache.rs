@@ -35,7 +35,7 @@ impl<E> Default for Cache<E> {
     }
 }
 
-impl<E: Clone> Cache<E> {
+impl<E> Cache<E> {
     /// Whether it is known, present or not.
     pub(crate) fn knows(&self, id: &EntityId) -> bool {
         self.slots.contains_key(id)
@@ -54,6 +54,18 @@ impl<E: Clone> Cache<E> {
     /// Its stored wake-up, as of the last frame folded; none where it has none, or is not known.
     pub(crate) fn wakeup(&self, id: &EntityId) -> Option<Timestamp> {
         self.slots.get(id).and_then(|slot| slot.wakeup)
+    }
+
+    /// Takes the entity out to be folded; its bytes stay. It has to be put back or changed.
+    pub(crate) fn take(&mut self, id: &EntityId) -> Option<E> {
+        self.slots.get_mut(id).and_then(|slot| slot.value.take())
+    }
+
+    /// Puts back what was taken out, as its bytes say.
+    pub(crate) fn put_back(&mut self, id: &EntityId, value: Option<E>) {
+        if let Some(slot) = self.slots.get_mut(id) {
+            slot.value = value;
+        }
     }
 
     /// Takes in what a read brought; what is in memory already overrides it.

@@ -78,7 +78,11 @@ impl SegmenterProcessor {
 
     fn item(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
         let mut item = decode::<SegmentItem>(&record.body)?;
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        if let Some(Body::Erase(erase)) = &item.body {
+            erasing::erase(fold, id, record, &item.node, erase.suppress);
+            return Ok(());
+        }
+        let mut profile = fold.take(id).unwrap_or_default();
         let outcome = match &item.body {
             Some(Body::Event(bytes)) => {
                 let event = decode::<Event>(bytes)?;
@@ -93,11 +97,7 @@ impl SegmenterProcessor {
                 drain::settled(&mut profile.0, &item.node, record.via);
                 Outcome::default()
             }
-            Some(Body::Erase(erase)) => {
-                erasing::erase(fold, id, record, &item.node, erase.suppress);
-                return Ok(());
-            }
-            None => return Err(Poison { reason: "DECODE_FAILED", detail: "an item without body".to_owned() }),
+            Some(Body::Erase(_)) | None => return Err(Poison { reason: "DECODE_FAILED", detail: "an item without body".to_owned() }),
         };
         if let Some(rewritten) = outcome.rewritten {
             item.body = Some(Body::Event(rewritten));

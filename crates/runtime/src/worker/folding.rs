@@ -66,6 +66,25 @@ pub(super) struct Done<R> {
     pub(super) jobs: Vec<Job>,
 }
 
+/// An entity that an act has touched: what it is now, and its bytes.
+type Change<E> = (EntityId, Option<E>, Option<Bytes>);
+
+/// What an entity was before an act.
+#[derive(Clone, Copy, Debug, Default)]
+struct Before {
+    existed: bool,
+    /// Its earliest due.
+    earliest: Option<Timestamp>,
+}
+
+// === impl Before ===
+
+impl Before {
+    fn of<E: Entity>(entity: Option<&E>) -> Self {
+        Self { existed: entity.is_some(), earliest: entity.and_then(earliest) }
+    }
+}
+
 impl<P: Processor> Worker<P> {
     /// Folds what has arrived, batch by batch, as far as it goes.
     pub(super) fn fold_ready(&mut self, turn: &mut Turn<'_>) {
@@ -411,7 +430,7 @@ impl<P: Processor> Worker<P> {
         Ok(fired)
     }
 
-    /// One act of the role on copies of its entities; they replace the originals unless it is poison.
+    /// One act of the role on its entities; where it is poison they are again what their bytes say.
     fn act<R>(
         &mut self,
         turn: &mut Turn<'_>,
@@ -420,7 +439,44 @@ impl<P: Processor> Worker<P> {
         position: Position,
         act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
     ) -> Result<Done<R>, Poison> {
-        let mut entities: BTreeMap<EntityId, Option<P::Entity>> = ids.iter().map(|id| (id.clone(), self.cache.get(id).cloned())).collect();
+        let before: Vec<Before> = ids.iter().map(|id| Before::of(self.cache.get(id))).collect();
+        let mut entities: BTreeMap<EntityId, Option<P::Entity>> = BTreeMap::new();
+        for id in ids {
+            // one may be named twice
+            if !entities.contains_key(id) {
+                entities.insert(id.clone(), self.cache.take(id));
+            }
+        }
+        match self.attempt(turn, ids, &mut entities, now, position, act) {
+            Ok((done, changes)) => {
+                for (id, untouched) in entities {
+                    self.cache.put_back(&id, untouched);
+                }
+                for (id, value, bytes) in changes {
+                    let before = ids.iter().position(|named| *named == id).and_then(|place| before.get(place)).copied().unwrap_or_default();
+                    self.change(&id, before, value, bytes, position.offset);
+                }
+                Ok(done)
+            }
+            Err(poison) => {
+                for id in ids {
+                    self.put_back(turn, id);
+                }
+                Err(poison)
+            }
+        }
+    }
+
+    /// The act itself, and what it left of the entities that it touched, which are taken out of `entities`.
+    fn attempt<R>(
+        &self,
+        turn: &mut Turn<'_>,
+        ids: &[EntityId],
+        entities: &mut BTreeMap<EntityId, Option<P::Entity>>,
+        now: Timestamp,
+        position: Position,
+        act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
+    ) -> Result<(Done<R>, Vec<Change<P::Entity>>), Poison> {
         let mut fold = Fold {
             now,
             position,
@@ -428,7 +484,7 @@ impl<P: Processor> Worker<P> {
             leader: self.meta.leader,
             clk: self.meta.clk,
             engine: self.meta.eng,
-            entities: &mut entities,
+            entities,
             outputs: Vec::new(),
             jobs: Vec::new(),
             refusals: 0,
@@ -450,26 +506,30 @@ impl<P: Processor> Worker<P> {
             // What leaves nothing behind is absent at once, not only after it was written and read again.
             (id, value.filter(|_| bytes.is_some()), bytes)
         };
-        let changes: Vec<_> = self.guarded(turn, |_| Ok(touched.into_iter().map(encode).collect()))?;
-        for (id, value, bytes) in changes {
-            self.change(&id, value, bytes, position.offset);
+        let changes = self.guarded(turn, |_| Ok(touched.into_iter().map(encode).collect()))?;
+        Ok((Done { result, outputs, jobs }, changes))
+    }
+
+    /// Makes an entity that a poisonous act had in hand what its bytes say.
+    fn put_back(&mut self, turn: &mut Turn<'_>, id: &EntityId) {
+        match self.cache.bytes(id).map(|bytes| P::Entity::decode(id, bytes)).transpose() {
+            Ok(value) => self.cache.put_back(id, value),
+            Err(why) => self.unreadable_entity(turn, id, &why),
         }
-        Ok(Done { result, outputs, jobs })
     }
 
     pub(super) fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
         if !turn.config.rules.catch_unwind {
             return act(&self.processor);
         }
-        // Safe to go on after a panic: a processor has no state that its folds change, and the entities were copies.
+        // Safe to go on after a panic: a processor has no state that its folds change, and the entities are made anew.
         catch_unwind(AssertUnwindSafe(|| act(&self.processor)))
             .unwrap_or_else(|_| Err(Poison { reason: "ENGINE_PANIC", detail: "the fold panicked".to_owned() }))
     }
 
     /// An entity as the frame at `offset` leaves it.
-    fn change(&mut self, id: &EntityId, value: Option<P::Entity>, bytes: Option<Bytes>, offset: Offset) {
-        let before = self.cache.get(id).and_then(earliest);
-        let existed = self.cache.get(id).is_some();
+    fn change(&mut self, id: &EntityId, before: Before, value: Option<P::Entity>, bytes: Option<Bytes>, offset: Offset) {
+        let Before { existed, earliest: before } = before;
         let after = value.as_ref().and_then(earliest);
         let changed = !self.cache.knows(id) || self.cache.bytes(id) != bytes.as_ref();
         let replaced = self.cache.bytes(id).cloned();

@@ -192,8 +192,7 @@ impl<P: Processor> Worker<P> {
                     self.reads.entities.remove(&id);
                     match bytes.as_ref().map(|bytes| P::Entity::decode(&id, bytes)).transpose() {
                         Ok(value) => self.cache.load(&id, value, bytes, wakeup),
-                        // What cannot be read must not be folded on, nor taken for absent.
-                        Err(why) => return self.halt(turn, format!("an entity of kind {} cannot be read: {why}", char::from(id.kind()))),
+                        Err(why) => return self.unreadable_entity(turn, &id, &why),
                     }
                 }
             }
@@ -207,6 +206,11 @@ impl<P: Processor> Worker<P> {
                 turn.commands.push(Command::Answer(number, Some((bytes, pending.expected.first().copied().unwrap_or(self.off)))));
             }
         }
+    }
+
+    /// What cannot be read must not be folded on, nor taken for absent.
+    pub(super) fn unreadable_entity(&mut self, turn: &mut Turn<'_>, id: &EntityId, why: &str) {
+        self.halt(turn, format!("an entity of kind {} cannot be read: {why}", char::from(id.kind())));
     }
 
     /// The store has everything below `off`.
