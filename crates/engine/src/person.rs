@@ -113,17 +113,17 @@ pub fn diff(before: &Person, after: &Person) -> Person {
         consents: changed(&before.consents, &after.consents),
         memberships: changed(&before.memberships, &after.memberships),
         addresses: changed(&before.addresses, &after.addresses),
-        removed_carts: before.carts.iter().filter(|c| cart(after, &c.cart_id).is_none()).map(|c| c.cart_id.clone()).collect(),
-        removed_orders: before.orders.iter().filter(|o| order(after, &o.order_id).is_none()).map(|o| o.order_id.clone()).collect(),
+        removed_carts: gone(&before.carts, &after.carts).map(|c| c.cart_id.clone()).collect(),
+        removed_orders: gone(&before.orders, &after.orders).map(|o| o.order_id.clone()).collect(),
     };
-    for gone in before.fields.iter().filter(|f| field(after, &f.path).is_none()) {
+    for gone in gone(&before.fields, &after.fields) {
         upsert(&mut delta.fields, &Field { path: gone.path.clone(), value: None, set_at: 0 });
     }
-    for gone in before.memberships.iter().filter(|m| membership(after, &m.segment).is_none()) {
+    for gone in gone(&before.memberships, &after.memberships) {
         let removal = Membership { segment: gone.segment.clone(), ..Membership::default() };
         upsert(&mut delta.memberships, &removal);
     }
-    for gone in before.consents.iter().filter(|c| consent(after, &c.channel, &c.topic).is_none()) {
+    for gone in gone(&before.consents, &after.consents) {
         let removal = Consent { channel: gone.channel.clone(), topic: gone.topic.clone(), ..Consent::default() };
         upsert(&mut delta.consents, &removal);
     }
@@ -162,9 +162,40 @@ pub(crate) fn upsert<T: Keyed>(list: &mut Vec<T>, entry: &T) {
     }
 }
 
-/// Entries of `after` that are new or different.
+/// The entry with this key; a new one in its place where there is none.
+pub(crate) fn entry<'a, T: Keyed>(list: &'a mut Vec<T>, key: (&str, &str), new: impl FnOnce() -> T) -> &'a mut T {
+    let at = list.binary_search_by(|e| e.key().cmp(&key)).unwrap_or_else(|at| {
+        list.insert(at, new());
+        at
+    });
+    &mut list[at]
+}
+
+/// Entries of `after` that are new or different; both canonical.
 fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
-    after.iter().filter(|e| find(before, e.key()) != Some(*e)).cloned().collect()
+    let mut rest = before;
+    let is_new = |entry: &&T| {
+        while let [first, behind @ ..] = rest
+            && first.key() < entry.key()
+        {
+            rest = behind;
+        }
+        rest.first() != Some(*entry)
+    };
+    after.iter().filter(is_new).cloned().collect()
+}
+
+/// Entries of `before` whose keys are not in `after`; both canonical.
+fn gone<'a, T: Keyed>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+    let mut rest = after;
+    before.iter().filter(move |entry| {
+        while let [first, behind @ ..] = rest
+            && first.key() < entry.key()
+        {
+            rest = behind;
+        }
+        rest.first().is_none_or(|first| first.key() != entry.key())
+    })
 }
 
 /// Sets a field unless a later event has set it; at equal time the later in the log wins.

@@ -51,8 +51,8 @@ pub struct Outcome {
 
 /// Folds an event that came by way of `node`.
 pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Timestamp, workspace: &Workspace) -> Outcome {
-    let before = profile.person.clone().unwrap_or_default();
-    let mut person = before.clone();
+    let mut person = profile.person.take().unwrap_or_default();
+    let before = person.clone();
     let currency = workspace.policy.currency;
     let properties = Properties::new(event.properties.as_ref(), currency);
     let context = Properties::new(event.context.as_ref(), currency);
@@ -98,8 +98,8 @@ pub fn seen(profile: &mut SegmentProfile, node: &Bytes, now: Timestamp) {
 
 /// Evaluates again because time alone may have changed an answer.
 pub fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace) -> Outcome {
-    let before = profile.person.clone().unwrap_or_default();
-    let mut person = before.clone();
+    let mut person = profile.person.take().unwrap_or_default();
+    let before = person.clone();
     let changes = evaluate(profile, &mut person, now, workspace);
     let delta = person::diff(&before, &person);
     touch(profile, now);

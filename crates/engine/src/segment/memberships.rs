@@ -23,29 +23,35 @@ pub struct Change {
 /// A first answer of no or unknown is no change: nobody left anything.
 pub(super) fn evaluate(person: &mut Person, now: Timestamp, workspace: &Workspace, created: Timestamp) -> Vec<Change> {
     let mut changes = Vec::new();
+    let mut evaluated = 0;
     for name in &workspace.segment_order {
         let Some(segment) = workspace.segments.get(name) else { continue };
+        evaluated += 1;
         let facts = PersonFacts::new(now, person, workspace).with_profile_created(created);
         let (truth, until) = segment.condition.truth(&facts);
         let after = stored(truth);
-        let known = person::membership(person, name);
-        let before = known.map_or(Truth::Unspecified, Membership::truth);
-        let since = known.filter(|m| m.truth() == after).map_or_else(|| now.millis(), |m| m.since);
         // An answer is valid beyond the instant it was given at, or its timer would never rest.
         let valid_until = until.filter(|t| *t < Timestamp::MAX).map_or(0, |t| t.millis().max(now.millis().saturating_add(1)));
-        let entry = Membership { segment: name.clone(), truth: after.into(), valid_until, since, version: segment.version };
-        person::upsert(&mut person.memberships, &entry);
+        let entry = person::entry(&mut person.memberships, (name, ""), || Membership { segment: name.clone(), ..Membership::default() });
+        let before = entry.truth();
+        if before != after {
+            (entry.truth, entry.since) = (after.into(), now.millis());
+        }
+        (entry.valid_until, entry.version) = (valid_until, segment.version);
         if before != after && (before != Truth::Unspecified || after == Truth::Yes) {
             changes.push(Change { segment: name.clone(), version: segment.version, before, after });
         }
     }
-    person.memberships.retain(|m| {
-        let kept = workspace.segments.contains_key(&m.segment);
-        if !kept && m.truth() == Truth::Yes {
-            changes.push(Change { segment: m.segment.clone(), version: m.version, before: Truth::Yes, after: Truth::Unspecified });
-        }
-        kept
-    });
+    // As many as are in force are those that are in force.
+    if person.memberships.len() > evaluated {
+        person.memberships.retain(|m| {
+            let kept = workspace.segments.contains_key(&m.segment);
+            if !kept && m.truth() == Truth::Yes {
+                changes.push(Change { segment: m.segment.clone(), version: m.version, before: Truth::Yes, after: Truth::Unspecified });
+            }
+            kept
+        });
+    }
     changes
 }
 
