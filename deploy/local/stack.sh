@@ -12,6 +12,7 @@
 # STACK_DIR (default .stack) holds one instance: ports, data, logs, pid files. STACK_CACHE (default
 # .stack) holds what was fetched and is shared by all instances. The stack of `make test` is another
 # directory than that of `make up`, so they do not meet.
+# STACK_KAFKA_HEAP (default 256m) and STACK_KAFKA_JIT=full are for `make bench`.
 # STACK_DOCKER=1 takes deploy/compose.yaml instead, where a container engine answers.
 set -euo pipefail
 
@@ -195,13 +196,15 @@ log.cleaner.dedupe.buffer.size=4194304
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 P
-  jo=(-XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties")
+  jo=(-XX:+UseSerialGC "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties")
+  # a quick start is what tests want; who measures the broker wants its code compiled as well as it can be
+  [ "${STACK_KAFKA_JIT:-quick}" = full ] || jo+=(-XX:TieredStopAtLevel=1)
   if [ ! -f "$DIR/kafka/data/meta.properties" ]; then
     "$java" -Xmx128m "${jo[@]}" -cp "$LIBS/*" kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qg \
       -c "$DIR/kafka/server.properties" >"$DIR/kafka/format.log" 2>&1 || { tail -n 20 "$DIR/kafka/format.log" >&2; die "Kafka's format failed"; }
   fi
   # the JVM expands the star, the shell must not; setsid, so that ^C at the caller does not reach it
-  setsid "$java" -Xms256m -Xmx256m "${jo[@]}" -XX:+ExitOnOutOfMemoryError -cp "$LIBS/*" \
+  setsid "$java" -Xms"${STACK_KAFKA_HEAP:-256m}" -Xmx"${STACK_KAFKA_HEAP:-256m}" "${jo[@]}" -XX:+ExitOnOutOfMemoryError -cp "$LIBS/*" \
     kafka.Kafka "$DIR/kafka/server.properties" >>"$log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$DIR/kafka/pid"
@@ -327,7 +330,7 @@ case $COMMAND in
     done
     ;;
   *)
-    sed -n '2,16p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,17p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

@@ -240,7 +240,7 @@ fn people(
 }
 
 /// The record of an event, keyed by its primary identifier.
-fn record(event: &inbox::Event, workspace: WorkspaceId, said: Timestamp) -> Record {
+pub fn record(event: &inbox::Event, workspace: WorkspaceId, said: Timestamp) -> Record {
     let nodes = event.identifiers.iter().map(|i| inbox::NodeRef {
         class: i.class,
         hash: i.hash.clone(),

@@ -1,0 +1,60 @@
+//! What an event costs each role; see `waypost_bench::stages`.
+#![expect(clippy::print_stdout, reason = "it prints figures")]
+
+use clap::Parser;
+use waypost_bench::{
+    stages::{Settings, measure},
+    traffic::Size,
+};
+use waypost_types::Role;
+
+/// What an event costs each role, in memory, on one thread.
+#[derive(Parser, Debug)]
+struct Arguments {
+    /// Of the traffic.
+    #[arg(long, default_value_t = 7)]
+    seed: u64,
+    /// Events that are counted.
+    #[arg(long, default_value_t = 200_000)]
+    events: usize,
+    /// Events before them.
+    #[arg(long, default_value_t = 200_000)]
+    run_in: usize,
+    /// Records of a frame.
+    #[arg(long, default_value_t = 200)]
+    frame: usize,
+    /// Events a millisecond of the clock that paces commits.
+    #[arg(long, default_value_t = 50)]
+    per_millisecond: usize,
+    /// Partitions of each inbox.
+    #[arg(long, default_value_t = 8)]
+    partitions: u32,
+    /// Journeys that are defined.
+    #[arg(long, default_value_t = 30)]
+    journeys: usize,
+    /// Segments that are defined.
+    #[arg(long, default_value_t = 50)]
+    segments: usize,
+    /// The only role that is counted.
+    #[arg(long)]
+    only: Option<String>,
+}
+
+fn main() -> anyhow::Result<()> {
+    let arguments = Arguments::parse();
+    let named = |name: &String| Role::KEYED.into_iter().find(|role| role.to_string() == *name);
+    let only = match &arguments.only {
+        None => None,
+        Some(name) => Some(named(name).ok_or_else(|| anyhow::anyhow!("no keyed role is called {name}"))?),
+    };
+    let Arguments { seed, events, run_in, frame, per_millisecond, partitions, journeys, segments, only: _ } = arguments;
+    let reading = measure(&Settings { seed, size: Size::S, events, run_in, frame, per_millisecond, partitions, journeys, segments, only })?;
+    println!(
+        "{events} events behind a run-in of {run_in}, {frame} a frame, {partitions} partitions, {journeys} journeys, {segments} segments"
+    );
+    for (role, (time, inputs)) in &reading.roles {
+        let per_event = time.as_nanos() / u128::try_from(events.max(1))?;
+        println!("{:<14}{per_event:>8} ns an event, {inputs} inputs", role.to_string());
+    }
+    Ok(())
+}

@@ -1,0 +1,7 @@
+//! What Waypost costs: traffic like a shop's, and harnesses that measure what it takes to follow it.
+//!
+//! The reference is the design's performance text; every figure names the command that shows it.
+
+pub mod shop;
+pub mod stages;
+pub mod traffic;

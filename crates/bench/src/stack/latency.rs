@@ -1,0 +1,186 @@
+//! W2: from the intended send time of `Order Completed` to the decision record that says that the run has exited, as it is
+//! read back from the log: Kafka's own time of the append has only milliseconds.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, ensure};
+use bytes::Bytes;
+use hdrhistogram::Histogram;
+use waypost_bench::traffic::Installation;
+use waypost_codec::{frame::Record, inbox, public::Decision};
+use waypost_ingest::normalise::record;
+use waypost_types::{IdentifierClass, IdentifierHash, Timestamp};
+
+use crate::{backlog::settle, generator::build, oracle::judge, pipeline::Pipeline, say, settings::Settings, steady::with_traffic};
+
+/// Between somebody's cart and the order that ends it.
+const SHOPPING: Duration = Duration::from_secs(2);
+/// A decision that has not come by then will not come.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// What was measured at one load.
+#[derive(Clone, Debug)]
+pub(crate) struct Latency {
+    pub(crate) partitions: u32,
+    pub(crate) share: u32,
+    pub(crate) rate: f64,
+    /// Microseconds.
+    pub(crate) histogram: Histogram<u64>,
+    pub(crate) orders: usize,
+    pub(crate) lag_max: Duration,
+}
+
+/// People who fill a cart and order.
+struct Shoppers {
+    installation: Installation,
+    share: u32,
+}
+
+pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Result<Vec<Latency>> {
+    pipeline.start()?;
+    settle(pipeline, "the roles to take their partitions")?;
+    let mut all = Vec::new();
+    for share in &settings.shares {
+        let latency = one(pipeline, settings, *share, rate * f64::from(*share) / 100.0)?;
+        let at = |quantile| latency.histogram.value_at_quantile(quantile) as f64 / 1_000.0;
+        say(&format!("latency at {share} %: p50 {:.1} ms, p99 {:.1} ms, {} orders", at(0.5), at(0.99), latency.orders));
+        all.push(latency);
+        settle(pipeline, "the step to be folded")?;
+    }
+    pipeline.stop()?;
+    say("latency: counting events at every stage");
+    let (verdict, _) = judge(pipeline)?;
+    verdict.check()?;
+    say(&format!("latency: {verdict}"));
+    Ok(all)
+}
+
+fn one(pipeline: &mut Pipeline, settings: &Settings, share: u32, rate: f64) -> anyhow::Result<Latency> {
+    let (run_in, window) = (Duration::from_secs(settings.run_in), Duration::from_secs(settings.window));
+    let (tick, length) = (Duration::from_millis(settings.tick_ms), run_in + window);
+    let every = Duration::from_nanos(1_000_000_000 / settings.probes.max(1));
+    let mut due: BTreeMap<String, Duration> = BTreeMap::new();
+    let (mut carts, mut orders) = (0_u32, 0_u32);
+    let shoppers = Shoppers { installation: pipeline.installation, share };
+    let ticks = build(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (rate, length, tick), |at, now| {
+        let mut records = Vec::new();
+        while every * carts < at {
+            records.push(shoppers.cart(carts, now));
+            carts += 1;
+        }
+        while every * orders + SHOPPING < at {
+            records.push(shoppers.order(orders, now));
+            if at > run_in {
+                due.insert(shoppers.key(orders), at);
+            }
+            orders += 1;
+        }
+        records
+    })?;
+    let seen: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+    let tails = follow(pipeline, &seen)?;
+    let mut lag_max = Duration::ZERO;
+    let ran = with_traffic(pipeline, &ticks, |at, lag| {
+        if at >= run_in {
+            lag_max = lag_max.max(lag);
+        }
+    });
+    let (begin, _) = ran?;
+    let until = Instant::now() + PATIENCE;
+    let there = || due.keys().filter(|key| seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(*key)).count();
+    while there() < due.len() && Instant::now() < until {
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    for tail in tails {
+        tail.abort();
+    }
+    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+    let mut histogram = Histogram::<u64>::new(3)?;
+    for (key, at) in &due {
+        let exited = seen.get(key).with_context(|| format!("the run of cart {key} never exited, {} of {} did", seen.len(), due.len()))?;
+        histogram.record(u64::try_from(exited.saturating_duration_since(begin + *at).as_micros())?)?;
+    }
+    ensure!(!due.is_empty(), "no order was sent: --probes must be above 0 and --window above 2");
+    Ok(Latency { partitions: pipeline.layout.partitions, share, rate, orders: due.len(), histogram, lag_max })
+}
+
+/// Reads decisions from now on, and notes when the exit of each cart's run was first seen.
+fn follow(pipeline: &Pipeline, seen: &Arc<Mutex<HashMap<String, Instant>>>) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
+    let topic = format!("{}{}", pipeline.prefix, Decision::TOPIC);
+    let mut tails = Vec::new();
+    let partitions = pipeline.runtime.block_on(pipeline.log.describe(&topic))?.with_context(|| format!("there is no {topic}"))?.partitions;
+    for partition in 0..partitions {
+        let from = pipeline.runtime.block_on(pipeline.log.watermarks(&topic, partition))?.1;
+        let mut tail = pipeline.runtime.block_on(pipeline.log.tail(&topic, partition, from))?;
+        let seen = Arc::clone(seen);
+        tails.push(pipeline.runtime.spawn(async move {
+            while let Ok(read) = tail.next().await {
+                let now = Instant::now();
+                let row = read.as_ref().and_then(|delivery| delivery.payload.get(5..)).and_then(Decision::decode);
+                if let Some(row) = row.filter(|row| row.what == "EXITED") {
+                    seen.lock().unwrap_or_else(PoisonError::into_inner).entry(row.key).or_insert(now);
+                }
+            }
+        }));
+    }
+    Ok(tails)
+}
+
+// === impl Shoppers ===
+
+impl Shoppers {
+    /// The cart of a number, which is its run's key.
+    fn key(&self, number: u32) -> String {
+        format!("probe-{}-{number}", self.share)
+    }
+
+    fn cart(&self, number: u32, now: Timestamp) -> Record {
+        let text = |text: &str| inbox::value::Kind::Text(text.to_owned());
+        let properties = [
+            ("cart_id", text(&self.key(number))),
+            ("price", inbox::value::Kind::Money(5_000)),
+            ("product_id", text("p-1")),
+            ("quantity", inbox::value::Kind::Int(1)),
+        ];
+        self.event("Product Added", "cart", number, properties.to_vec(), now)
+    }
+
+    fn order(&self, number: u32, now: Timestamp) -> Record {
+        let text = |text: &str| inbox::value::Kind::Text(text.to_owned());
+        let key = self.key(number);
+        let properties = [("cart_id", text(&key)), ("order_id", text(&format!("o-{key}"))), ("total", inbox::value::Kind::Money(5_000))];
+        self.event("Order Completed", "order", number, properties.to_vec(), now)
+    }
+
+    fn event(&self, name: &str, what: &str, number: u32, properties: Vec<(&str, inbox::value::Kind)>, now: Timestamp) -> Record {
+        let installation = self.installation;
+        let user = format!("shopper-{}", self.key(number));
+        let hash = IdentifierHash::of(&installation.hash_key, installation.workspace, IdentifierClass::UserId, "", &user);
+        let identifier = inbox::Identifier {
+            class: IdentifierClass::UserId.number(),
+            custom: String::new(),
+            value: user,
+            hash: Bytes::copy_from_slice(hash.as_bytes()),
+        };
+        let entry = |(name, kind): (&str, inbox::value::Kind)| inbox::Property {
+            name: name.to_owned(),
+            value: Some(inbox::Value { kind: Some(kind) }),
+        };
+        let event = inbox::Event {
+            message_id: format!("{what}-{}", self.key(number)),
+            name: name.to_owned(),
+            identifiers: vec![identifier],
+            event_time: now.millis(),
+            received_at: now.millis(),
+            properties: Some(inbox::Object { entries: properties.into_iter().map(entry).collect() }),
+            source: "web".to_owned(),
+            may_grant: true,
+            ..inbox::Event::default()
+        };
+        record(&event, installation.workspace, now)
+    }
+}

@@ -1,0 +1,259 @@
+//! One installation: `waypost init`, a process a role, definitions in force.
+
+use std::{
+    fs,
+    path::PathBuf,
+    process::Command,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, bail, ensure};
+use waypost_bench::traffic::{Installation, Traffic};
+use waypost_kafka::KafkaLog;
+use waypost_runtime::{
+    host::SystemClock,
+    install,
+    ports::{Clock as _, Log},
+    progress::Directory,
+};
+use waypost_types::{Layout, PartitionId, Role, WorkspaceId};
+
+use crate::{
+    generator::Offered,
+    meter::{Kind, Watched},
+    process::{Process, free_port},
+    servers::Servers,
+    settings::Settings,
+};
+
+/// What is measured, in the order in which it is started.
+const ROLES: [Role; 5] = [Role::Control, Role::Sender, Role::Orchestrator, Role::Segmenter, Role::Identity];
+/// The roles through which every event goes.
+pub(crate) const STAGES: [Role; 3] = [Role::Identity, Role::Segmenter, Role::Orchestrator];
+/// `default` is the first.
+const WORKSPACE: WorkspaceId = WorkspaceId::new(1);
+/// For anything that ought to take seconds.
+const PATIENCE: Duration = Duration::from_mins(2);
+/// After SIGTERM a process has the grace of its settings, 30 s.
+const GRACE: Duration = Duration::from_secs(40);
+
+/// The installation, its processes and its traffic.
+pub(crate) struct Pipeline {
+    pub(crate) runtime: tokio::runtime::Runtime,
+    pub(crate) log: Arc<dyn Log>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) servers: Servers,
+    pub(crate) prefix: String,
+    pub(crate) layout: Layout,
+    pub(crate) installation: Installation,
+    pub(crate) traffic: Traffic,
+    /// What has been sent so far.
+    pub(crate) offered: Offered,
+    logs: PathBuf,
+    waypost: PathBuf,
+    environment: Vec<(String, String)>,
+    processes: Vec<(Role, Process)>,
+}
+
+/// How far somebody is, and how far there is to go.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Place {
+    pub(crate) partition: PartitionId,
+    /// First frame not folded.
+    pub(crate) next: u64,
+    /// First frame not committed.
+    pub(crate) off: u64,
+    /// End of the log.
+    pub(crate) end: u64,
+}
+
+// === impl Pipeline ===
+
+impl Pipeline {
+    /// A new installation beside earlier ones, whose state is forgotten; nobody runs when it is there.
+    pub(crate) fn new(settings: &Settings, servers: &Servers, partitions: u32) -> anyhow::Result<Self> {
+        static COUNT: AtomicUsize = AtomicUsize::new(1);
+        let prefix = format!("b{}-{}.", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        for binary in [&settings.waypost, &settings.waypostctl] {
+            ensure!(binary.exists(), "{} is not built: run make bench, or make build", binary.display());
+        }
+        let logs = servers.folder.join("roles").join(&prefix);
+        fs::create_dir_all(&logs)?;
+        let control = free_port().context("no free port for the control API")?;
+        let variable = |name: &str, value: &dyn ToString| (format!("WAYPOST_{name}"), value.to_string());
+        let mut environment = vec![
+            variable("INSTALL_PARTITIONS", &partitions),
+            variable("INSTALL_PREFIX", &prefix),
+            variable("KAFKA_BROKERS", &servers.kafka),
+            variable("REDIS_URL", &servers.redis),
+            variable("CONTROL_LISTEN", &format!("127.0.0.1:{control}")),
+            variable("MAIL_CATCHER_DIR", &logs.join("mail").display()),
+            variable("LOG_FILTER", &"info"),
+        ];
+        if let Some(seconds) = settings.commit_interval {
+            environment.push(variable("STORE_COMMIT_INTERVAL_MAX_S", &seconds));
+        }
+        servers.empty_redis()?;
+        let runtime = tokio::runtime::Runtime::new()?;
+        let log: Arc<dyn Log> = Arc::new(KafkaLog::new(&servers.kafka, Vec::new())?);
+        let init = Command::new(&settings.waypost).arg("init").envs(environment.iter().cloned()).output()?;
+        ensure!(init.status.success(), "waypost init: {}{}", String::from_utf8_lossy(&init.stdout), String::from_utf8_lossy(&init.stderr));
+        let record = runtime.block_on(install::load_install(&*log, &prefix))?;
+        let directory = {
+            let _inside = runtime.enter();
+            Directory::follow(Arc::clone(&log), &prefix)
+        };
+        let installation = Installation { hash_key: record.hash_key(), layout: record.layout(), workspace: WORKSPACE };
+        let mut pipeline = Self {
+            runtime,
+            log,
+            directory,
+            servers: servers.clone(),
+            prefix,
+            layout: record.layout(),
+            installation,
+            traffic: Traffic::new(settings.seed, settings.size.size(), installation),
+            offered: Offered::default(),
+            logs,
+            waypost: settings.waypost.clone(),
+            environment,
+            processes: Vec::new(),
+        };
+        pipeline.start()?;
+        pipeline.define(settings, &format!("http://127.0.0.1:{control}"))?;
+        pipeline.stop()?;
+        Ok(pipeline)
+    }
+
+    /// A process a role.
+    pub(crate) fn start(&mut self) -> anyhow::Result<()> {
+        for role in ROLES {
+            let mut command = Command::new(&self.waypost);
+            command.args(["serve", "--role", role.as_str()]).envs(self.environment.iter().cloned());
+            let process = Process::start(&mut command, &self.logs.join(format!("{role}.log")))
+                .with_context(|| format!("cannot start {} for {role}", self.waypost.display()))?;
+            self.processes.push((role, process));
+        }
+        Ok(())
+    }
+
+    /// Ends all of them, with everything committed.
+    pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
+        let mut processes = std::mem::take(&mut self.processes);
+        for (_, process) in &mut processes {
+            process.ask_to_end();
+        }
+        for (role, process) in processes {
+            let status = process.wait(GRACE);
+            ensure!(status.is_some_and(|s| s.success()), "{role} did not end in order ({status:?}): see {}", self.logs.display());
+        }
+        Ok(())
+    }
+
+    fn define(&mut self, settings: &Settings, server: &str) -> anyhow::Result<()> {
+        let ctl = |arguments: &[&str]| -> anyhow::Result<String> {
+            let done = Command::new(&settings.waypostctl).args(["--server", server]).args(arguments).output()?;
+            ensure!(done.status.success(), "waypostctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+            Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
+        };
+        self.until("the control API", |_| Ok(ctl(&["get"]).is_ok()))?;
+        let journeys = settings.journeys.to_str().context("--journeys is no text")?;
+        ctl(&["apply", "-f", journeys])?;
+        for name in ctl(&["-o", "name", "get", "journey"])?.lines() {
+            ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
+        }
+        self.until("definitions to be in force in every partition", |pipeline| {
+            let owners = pipeline.directory.owners(SystemClock.now());
+            let staged: Vec<_> = owners.iter().filter(|o| STAGES.contains(&o.progress.partition.role)).collect();
+            let newest = staged.iter().map(|o| &o.progress.defv).max_by_key(|defv| set_number(defv));
+            let all = staged.len() == STAGES.len() * pipeline.layout.partitions as usize;
+            Ok(all
+                && newest.is_some_and(|newest| !newest.is_empty() && staged.iter().all(|o| o.progress.defv == *newest))
+                && pipeline.is_still()?)
+        })
+    }
+
+    /// Waits until something is so, asking five times a second; a process that ended meanwhile ends it.
+    pub(crate) fn until(&mut self, what: &str, mut look: impl FnMut(&mut Self) -> anyhow::Result<bool>) -> anyhow::Result<()> {
+        let until = Instant::now() + PATIENCE;
+        while !look(self)? {
+            self.check_alive()?;
+            if Instant::now() > until {
+                bail!("waited {} s for {what}; logs are in {}", PATIENCE.as_secs(), self.logs.display());
+            }
+            std::thread::sleep(Duration::from_millis(200));
+        }
+        Ok(())
+    }
+
+    /// An error where a process has ended by itself.
+    pub(crate) fn check_alive(&mut self) -> anyhow::Result<()> {
+        for (role, process) in &mut self.processes {
+            if let Some(status) = process.ended() {
+                bail!("{role} ended by itself ({status}): see {}/{role}.log", self.logs.display());
+            }
+        }
+        Ok(())
+    }
+
+    /// Everybody whose use is counted.
+    pub(crate) fn watched(&self) -> Vec<Watched> {
+        let own = self.processes.iter().map(|(role, process)| Watched { name: role.to_string(), pid: process.id(), kind: Kind::Own });
+        let others = [
+            ("broker", self.servers.broker_pid, Kind::Broker),
+            ("redis", self.servers.redis_pid, Kind::Redis),
+            ("generator", std::process::id(), Kind::Generator),
+        ];
+        own.chain(others.map(|(name, pid, kind)| Watched { name: name.to_owned(), pid, kind })).collect()
+    }
+
+    /// Where every partition of the stages and of the sender is, and where its log ends; asks the broker.
+    pub(crate) fn places(&self) -> anyhow::Result<Vec<Place>> {
+        let mut places = Vec::new();
+        for owner in self.directory.owners(SystemClock.now()) {
+            let partition = owner.progress.partition;
+            if let Some(why) = &owner.progress.halted {
+                bail!("{partition} halted: {why}");
+            }
+            let Some(inbox) = partition.role.inbox() else { continue };
+            let end = self.runtime.block_on(self.log.watermarks(&format!("{}{inbox}", self.prefix), partition.index))?.1;
+            places.push(Place { partition, next: owner.progress.next, off: owner.progress.off, end });
+        }
+        Ok(places)
+    }
+
+    /// Whether everybody is where his log ends, but for the ticks that are never all folded.
+    pub(crate) fn is_still(&self) -> anyhow::Result<bool> {
+        let places = self.places()?;
+        let all = Role::KEYED.len() * self.layout.partitions as usize;
+        Ok(places.len() == all && places.iter().all(|place| place.next + TICKS_BEHIND >= place.end))
+    }
+}
+
+impl std::fmt::Debug for Pipeline {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pipeline").field("prefix", &self.prefix).finish_non_exhaustive()
+    }
+}
+
+/// Ticks and leader records that may be under way in an idle partition.
+const TICKS_BEHIND: u64 = 3;
+
+/// `17:<hash>`: its number.
+fn set_number(defv: &str) -> u64 {
+    defv.split(':').next().and_then(|n| n.parse().ok()).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_set_of_definitions_has_a_number() {
+        assert_eq!([set_number("12:abc"), set_number("")], [12, 0]);
+    }
+}

@@ -1,0 +1,118 @@
+//! The command line.
+
+use std::path::PathBuf;
+
+use clap::{Parser, ValueEnum};
+use waypost_bench::traffic::Size;
+
+/// Measures Waypost on a real Kafka and a real Redis. `make bench` builds everything and starts them.
+///
+/// Every throughput run ends with a count of its events at every stage; one that lost or doubled an event fails without a
+/// speed. One machine, one broker, replication 1: ratios inside a run are to be trusted, wall rates are not.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "bench", max_term_width = 120)]
+pub(crate) struct Settings {
+    /// What to measure, in this order
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "backlog,steady,latency")]
+    pub(crate) workload: Vec<Workload>,
+    /// Partitions of each inbox; several to sweep
+    #[arg(long, value_delimiter = ',', default_value = "8")]
+    pub(crate) partitions: Vec<u32>,
+    /// Events of the backlog
+    #[arg(long, default_value_t = 1_500_000)]
+    pub(crate) events: usize,
+    /// Events of each repetition of the baseline
+    #[arg(long, default_value_t = 500_000)]
+    pub(crate) raw_events: usize,
+    /// How many people the shop has
+    #[arg(long, value_enum, default_value_t = Shop::S)]
+    pub(crate) size: Shop,
+    /// Of the traffic
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Events a frame of the backlog
+    #[arg(long, default_value_t = 200)]
+    pub(crate) frame: usize,
+    /// Milliseconds whose events go out together in open-loop traffic
+    #[arg(long, default_value_t = 5)]
+    pub(crate) tick_ms: u64,
+    /// Seconds for which a rate has to be held
+    #[arg(long, default_value_t = 20)]
+    pub(crate) window: u64,
+    /// Seconds before that
+    #[arg(long, default_value_t = 5)]
+    pub(crate) run_in: u64,
+    /// Steps of the search for the highest rate
+    #[arg(long, default_value_t = 5)]
+    pub(crate) steps: usize,
+    /// Events a second from which the search starts, and of which latency takes its shares; without it, what was found before
+    #[arg(long)]
+    pub(crate) rate: Option<f64>,
+    /// Percent of the rate at which latency is measured
+    #[arg(long, value_delimiter = ',', default_value = "20,50,80")]
+    pub(crate) shares: Vec<u32>,
+    /// Orders a second whose latency is measured
+    #[arg(long, default_value_t = 100)]
+    pub(crate) probes: u64,
+    /// Leave out the baselines
+    #[arg(long)]
+    pub(crate) no_raw: bool,
+    /// Longest time between commits of a partition in seconds, as `WAYPOST_STORE_COMMIT_INTERVAL_MAX_S`; without it the default
+    #[arg(long)]
+    pub(crate) commit_interval: Option<u32>,
+    /// Write all figures there
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Definitions to apply and publish
+    #[arg(long, default_value = "journeys")]
+    pub(crate) journeys: PathBuf,
+    /// Folder of the servers that were started with `STACK_DIR=FOLDER deploy/local/stack.sh up`
+    #[arg(long, default_value = ".stack/bench")]
+    pub(crate) stack: PathBuf,
+    /// Kafka, as that said
+    #[arg(long, env = "WAYPOST_KAFKA", hide_env_values = true)]
+    pub(crate) kafka: String,
+    /// Redis, as that said. It is emptied!
+    #[arg(long, env = "WAYPOST_REDIS", hide_env_values = true)]
+    pub(crate) redis: String,
+    /// The binary that is measured
+    #[arg(long, env = "WAYPOST_BIN", default_value = "target/release/waypost")]
+    pub(crate) waypost: PathBuf,
+    /// Its client
+    #[arg(long, env = "WAYPOSTCTL_BIN", default_value = "target/release/waypostctl")]
+    pub(crate) waypostctl: PathBuf,
+}
+
+/// What is measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Workload {
+    /// W12: everything lies there, full speed
+    Backlog,
+    /// W1: the highest rate that is held, open loop
+    Steady,
+    /// W2: from an order to the end of a run, at shares of the rate
+    Latency,
+}
+
+/// How many people the shop has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Shop {
+    /// 100,000
+    S,
+    /// 1,000,000
+    M,
+    /// 5,000,000
+    L,
+}
+
+// === impl Shop ===
+
+impl Shop {
+    pub(crate) const fn size(self) -> Size {
+        match self {
+            Self::S => Size::S,
+            Self::M => Size::M,
+            Self::L => Size::L,
+        }
+    }
+}

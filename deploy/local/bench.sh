@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# What one event costs (crates/bench/src/stack): release binaries on a Kafka and a Redis of their own, which are ended and
+# forgotten however the run ends. Arguments go to `bench`; `deploy/local/bench.sh --help` lists them.
+#
+#   deploy/local/bench.sh --workload backlog --events 300000 --json figures.json
+#
+# STACK_DIR (default .stack/bench) holds the servers and the logs of the roles.
+set -euo pipefail
+HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+ROOT=$(cd "$HERE/../.." && pwd)
+cd "$ROOT"
+case ${STACK_DIR:-.stack/bench} in /*) export STACK_DIR ;; *) export STACK_DIR=$ROOT/${STACK_DIR:-.stack/bench} ;; esac
+export STACK_KAFKA_HEAP=${STACK_KAFKA_HEAP:-1g} STACK_KAFKA_JIT=full STACK_REDIS_MEMORY=${STACK_REDIS_MEMORY:-8gb}
+if [ -z "${WAYPOST_BIN:-}" ]; then
+  cargo build --release -p waypost -p waypostctl
+  export WAYPOST_BIN=$ROOT/target/release/waypost WAYPOSTCTL_BIN=$ROOT/target/release/waypostctl
+fi
+cargo build --release -p waypost-bench --bin bench
+case " $* " in *" --help "* | *" -h "*) WAYPOST_KAFKA='' WAYPOST_REDIS='' exec target/release/bench --help ;; esac
+
+trap '"$HERE/stack.sh" down --wipe' EXIT
+"$HERE/stack.sh" down --wipe
+rm -rf "$STACK_DIR/roles"
+"$HERE/stack.sh" up
+. "$STACK_DIR/env"
+target/release/bench --stack "$STACK_DIR" "$@"
