@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: bench figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
+.PHONY: bench stages figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +45,9 @@ chaos: ## MINUTES=10 of faults on a real Kafka and Redis, then the oracle; SEED=
 
 fuzz: ## every decoder under a coverage-guided fuzzer, SECONDS each; what it finds lies in .fuzz/artifacts
 	deploy/local/fuzz.sh $(or $(SECONDS),60)
+
+stages: ## what an event costs each role, in memory, on one thread; ARGS="--help"
+	$(CARGO) run --quiet --release -p waypost-bench --bin stages -- $(ARGS)
 
 bench: ## what an event costs on a real Kafka and Redis, beside a chain of consumers that decides nothing; ARGS="--help"
 	deploy/local/bench.sh $(ARGS)

@@ -19,8 +19,9 @@ use crate::{
     settings::Settings,
 };
 
-/// No inbox may be further behind than this.
-const LAG_MAX: Duration = Duration::from_secs(1);
+/// No inbox may be further behind than a second, and as much as a place may look older than it is: roles tell theirs every
+/// tenth of a second, and it is looked at every quarter.
+const LAG_MAX: Duration = Duration::from_millis(1_000 + 100 + 250);
 /// By so much the lag of the second half may be above that of the first: what two looks may differ by.
 const SLOPE: Duration = Duration::from_millis(150);
 /// As far as the generator itself may be late.
