@@ -66,8 +66,11 @@ pub(super) struct Done<R> {
     pub(super) jobs: Vec<Job>,
 }
 
-/// An entity that an act has touched: what it is now, and its bytes.
-type Change<E> = (EntityId, Option<E>, Option<Bytes>);
+/// What an act leaves behind, with each entity that it touched: what it is now, and its bytes.
+struct Acted<R, E> {
+    done: Done<R>,
+    changes: Vec<(EntityId, Option<E>, Option<Bytes>)>,
+}
 
 /// What an entity was before an act.
 #[derive(Clone, Copy, Debug, Default)]
@@ -448,7 +451,7 @@ impl<P: Processor> Worker<P> {
             }
         }
         match self.attempt(turn, ids, &mut entities, now, position, act) {
-            Ok((done, changes)) => {
+            Ok(Acted { done, changes }) => {
                 for (id, untouched) in entities {
                     self.cache.put_back(&id, untouched);
                 }
@@ -476,7 +479,7 @@ impl<P: Processor> Worker<P> {
         now: Timestamp,
         position: Position,
         act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
-    ) -> Result<(Done<R>, Vec<Change<P::Entity>>), Poison> {
+    ) -> Result<Acted<R, P::Entity>, Poison> {
         let mut fold = Fold {
             now,
             position,
@@ -507,7 +510,7 @@ impl<P: Processor> Worker<P> {
             (id, value.filter(|_| bytes.is_some()), bytes)
         };
         let changes = self.guarded(turn, |_| Ok(touched.into_iter().map(encode).collect()))?;
-        Ok((Done { result, outputs, jobs }, changes))
+        Ok(Acted { done: Done { result, outputs, jobs }, changes })
     }
 
     /// Makes an entity that a poisonous act had in hand what its bytes say.
