@@ -16,7 +16,7 @@ use waypost_types::{Role, Span, Timestamp};
 
 use super::{
     Partitions, Wrong,
-    stops::{event_of, send_of, text_of},
+    stops::{acknowledged, event_of, send_of, text_of},
 };
 use crate::{naive::Folded, world::START};
 
@@ -32,7 +32,8 @@ const OPEN: Span = Span::from_secs(2);
 /// What came in of one person.
 #[derive(Debug, Default)]
 struct Person {
-    touches: BTreeMap<String, Vec<Timestamp>>,
+    /// By cart: when, and when the log of its identifier had it, by the broker's clock.
+    touches: BTreeMap<String, Vec<(Timestamp, Timestamp)>>,
     address: Option<Timestamp>,
     order: Option<Timestamp>,
     unsubscribed: bool,
@@ -46,6 +47,7 @@ type Sent = BTreeSet<(Bytes, String, String, Timestamp)>;
 /// Every reminder that was due went out to the sender.
 pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
     let mut expected = 0;
+    let acknowledged = acknowledged(folded);
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         let mut people: BTreeMap<Bytes, Person> = BTreeMap::new();
         for accepted in &meaning.accepted {
@@ -58,7 +60,10 @@ pub(super) fn reminders(folded: &Partitions) -> Result<u64, Wrong> {
                 person.address.get_or_insert(at);
             }
             match event.name.as_str() {
-                "Product Added" => person.touches.entry(text_of(&event, "cart_id")).or_default().push(at),
+                "Product Added" => {
+                    let heard = acknowledged.get(&accepted.record.id).copied().unwrap_or(accepted.appended);
+                    person.touches.entry(text_of(&event, "cart_id")).or_default().push((at, heard));
+                }
                 "Order Completed" => person.order = person.order.max(Some(at)),
                 "Unsubscribed" => person.unsubscribed = true,
                 _ => {}
@@ -91,12 +96,13 @@ fn trail(meaning: &Folded, profile: &[u8]) -> String {
 }
 
 /// The last touch of a cart, if all belong to one visit and nothing came in between or after. One whose id was
-/// forgotten may come again, behind later ones.
-fn one_visit(person: &Person, touches: &[Timestamp]) -> Option<Timestamp> {
+/// forgotten may come again, behind later ones. Where the broker's clock is ahead of the door's, a timer need not wait
+/// for a touch that it was early enough for by the door's.
+fn one_visit(person: &Person, touches: &[(Timestamp, Timestamp)]) -> Option<Timestamp> {
     let mut touches = touches.to_vec();
     touches.sort_unstable();
-    let (first, last) = (*touches.first()?, *touches.last()?);
-    let together = touches.windows(2).all(|pair| pair[1].since(pair[0]) < VISIT);
+    let (first, last) = (touches.first()?.0, touches.last()?.0);
+    let together = touches.windows(2).all(|pair| pair[1].0.max(pair[1].1).since(pair[0].0) < VISIT);
     let ordered = person.order.is_some_and(|order| order >= first);
     let known = person.address.is_some_and(|address| address <= last);
     (together && !ordered && known && first > START.plus(OPEN)).then_some(last)

@@ -28,7 +28,7 @@ pub(super) fn timers_before_what_came_later(world: &World, folded: &Partitions) 
     for (id, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
         for (cause, due, dispatch) in meaning.put_out.values().flatten().filter_map(send_of).filter(|(.., d)| d.journey == "pledge") {
             let met = met(world, meaning, &dispatch.profile);
-            let made = made(meaning, &dispatch.run_key);
+            let made = made(meaning, &dispatch.run_key, cause);
             let late = met.iter().find(|met| made < Some(met.position) && met.position < cause && due < met.at && due <= met.might);
             if let Some(Met { position, at, .. }) = late {
                 return Err(format!("{id}: a reminder due at {due} fired behind a later record, {position} of {at}"));
@@ -61,8 +61,9 @@ fn met(world: &World, meaning: &Folded, profile: &Bytes) -> Vec<Met> {
     met
 }
 
-/// Where a pledge was made.
-fn made(meaning: &Folded, pledge: &str) -> Option<Position> {
+/// Where a pledge was made, the last time before `cause`: where identity has forgotten a message id, a copy makes it again.
+fn made(meaning: &Folded, pledge: &str, cause: Position) -> Option<Position> {
     let made = |event: &inbox::Event| event.name == "Pledge Made" && text_of(event, "subscription_id") == pledge;
-    meaning.accepted.iter().find(|accepted| event_of(accepted).as_ref().is_some_and(made)).map(|accepted| accepted.position)
+    let before = meaning.accepted.iter().filter(|accepted| accepted.position < cause);
+    before.filter(|accepted| event_of(accepted).as_ref().is_some_and(made)).map(|accepted| accepted.position).last()
 }

@@ -24,6 +24,9 @@ const ONCE_WRONG: &[(&str, &str)] = &[
     ("37021", "a forgotten id came again from a cookie that was somebody else's by then: two people asked"),
     ("78742", "an order that was skipped, and repeated behind the reminder, counted as heard when its first copy was acknowledged"),
     ("4686", "a refusal before any attempt was taken for the answer to a later attempt of the same number"),
+    ("102186", "a pledge whose id was forgotten was made again by a copy: its second reminder was held against the first making"),
+    ("110199", "the same"),
+    ("115161", "the broker's clock ahead of the door's: a timer had no need to wait for a touch, and fired before it"),
     ("2865", "a hold was given up while its flush was under way: the order that had waited came behind a reminder"),
 ];
 
