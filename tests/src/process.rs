@@ -32,6 +32,11 @@ impl Process {
         Ok(Self { child, watchdog: watch.spawn()? })
     }
 
+    /// Its pid.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// Sends a signal by name; none arrives where it has ended.
     pub fn signal(&mut self, name: &str) {
         if self.ended().is_none() {

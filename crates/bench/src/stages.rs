@@ -1,8 +1,7 @@
 //! What an event costs each role, without Kafka and Redis: the real machines over a log and a store in memory, on one thread, with
 //! the time between a machine's input and its last command counted for its role.
 //!
-//! The commands themselves (appending, committing) are not counted. Under callgrind, `--toggle-collect='*::measured'` counts the
-//! instructions of one role instead; see `make stages`.
+//! The commands themselves (appending, committing) are not counted.
 
 use std::{
     collections::BTreeMap,
@@ -50,8 +49,6 @@ pub struct Settings {
     pub journeys: usize,
     /// How many are defined.
     pub segments: usize,
-    /// The only role that is counted; none: each.
-    pub only: Option<Role>,
 }
 
 /// What the counted events took.
@@ -67,7 +64,6 @@ type Shared = Arc<Mutex<Reading>>;
 struct Metered {
     machine: Box<dyn Machine>,
     reading: Shared,
-    is_counted: bool,
 }
 
 /// Folds a run-in and then the counted events through all roles.
@@ -88,8 +84,7 @@ pub fn measure(settings: &Settings) -> anyhow::Result<Reading> {
             Role::Orchestrator => role_machine(layout, move |_| OrchestratorProcessor::new(Arc::clone(&orchestrator))),
             Role::Sender | Role::Ingest | Role::Control => role_machine(layout, |_| SenderProcessor::new()),
         };
-        let is_counted = settings.only.is_none_or(|only| only == role);
-        Box::new(Metered { machine, reading: Arc::clone(&reading), is_counted })
+        Box::new(Metered { machine, reading: Arc::clone(&reading) })
     };
     let machines = Role::KEYED.into_iter().map(machine).collect();
     let mut pipeline = Embedded::new(Parts::new(clock, layout, machines));
@@ -147,12 +142,9 @@ impl Machine for Metered {
     }
 
     fn handle(&mut self, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
-        if !self.is_counted {
-            return self.machine.handle(now, input, commands);
-        }
         #[expect(clippy::disallowed_methods, reason = "wall time is what is measured")]
         let began = Instant::now();
-        measured(&mut *self.machine, now, input, commands);
+        self.machine.handle(now, input, commands);
         let took = began.elapsed();
         let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         let (time, inputs) = reading.roles.entry(self.machine.role()).or_default();
@@ -185,10 +177,4 @@ impl fmt::Debug for Metered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.machine.fmt(f)
     }
-}
-
-/// A name of its own, which callgrind can be told.
-#[inline(never)]
-fn measured(machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
-    machine.handle(now, input, commands);
 }

@@ -175,11 +175,7 @@ pub(crate) fn entry<'a, T: Keyed>(list: &'a mut Vec<T>, key: (&str, &str), new: 
 fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
     let mut rest = before;
     let is_new = |entry: &&T| {
-        while let [first, behind @ ..] = rest
-            && first.key() < entry.key()
-        {
-            rest = behind;
-        }
+        rest = from_key(rest, entry.key());
         rest.first() != Some(*entry)
     };
     after.iter().filter(is_new).cloned().collect()
@@ -189,13 +185,19 @@ fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
 fn gone<'a, T: Keyed>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
     let mut rest = after;
     before.iter().filter(move |entry| {
-        while let [first, behind @ ..] = rest
-            && first.key() < entry.key()
-        {
-            rest = behind;
-        }
+        rest = from_key(rest, entry.key());
         rest.first().is_none_or(|first| first.key() != entry.key())
     })
+}
+
+/// What of a list is not below a key; walked, since whoever asks goes up in small steps.
+fn from_key<'a, T: Keyed>(mut list: &'a [T], key: (&str, &str)) -> &'a [T] {
+    while let [first, behind @ ..] = list
+        && first.key() < key
+    {
+        list = behind;
+    }
+    list
 }
 
 /// Sets a field unless a later event has set it; at equal time the later in the log wins.

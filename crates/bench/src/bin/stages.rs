@@ -6,7 +6,6 @@ use waypost_bench::{
     stages::{Settings, measure},
     traffic::Size,
 };
-use waypost_types::Role;
 
 /// What an event costs each role, in memory, on one thread.
 #[derive(Parser, Debug)]
@@ -35,20 +34,12 @@ struct Arguments {
     /// Segments that are defined.
     #[arg(long, default_value_t = 50)]
     segments: usize,
-    /// The only role that is counted.
-    #[arg(long)]
-    only: Option<String>,
 }
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let named = |name: &String| Role::KEYED.into_iter().find(|role| role.to_string() == *name);
-    let only = match &arguments.only {
-        None => None,
-        Some(name) => Some(named(name).ok_or_else(|| anyhow::anyhow!("no keyed role is called {name}"))?),
-    };
-    let Arguments { seed, events, run_in, frame, per_millisecond, partitions, journeys, segments, only: _ } = arguments;
-    let reading = measure(&Settings { seed, size: Size::S, events, run_in, frame, per_millisecond, partitions, journeys, segments, only })?;
+    let Arguments { seed, events, run_in, frame, per_millisecond, partitions, journeys, segments } = arguments;
+    let reading = measure(&Settings { seed, size: Size::S, events, run_in, frame, per_millisecond, partitions, journeys, segments })?;
     println!(
         "{events} events behind a run-in of {run_in}, {frame} a frame, {partitions} partitions, {journeys} journeys, {segments} segments"
     );

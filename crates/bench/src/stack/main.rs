@@ -10,7 +10,6 @@ mod latency;
 mod meter;
 mod oracle;
 mod pipeline;
-mod process;
 mod raw;
 mod report;
 mod sampler;

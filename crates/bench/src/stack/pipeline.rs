@@ -20,12 +20,12 @@ use waypost_runtime::{
     ports::{Clock as _, Log},
     progress::Directory,
 };
+use waypost_tests::process::{Process, free_port};
 use waypost_types::{Layout, PartitionId, Role, WorkspaceId};
 
 use crate::{
     generator::Offered,
     meter::{Kind, Watched},
-    process::{Process, free_port},
     servers::Servers,
     settings::Settings,
 };
@@ -83,7 +83,7 @@ impl Pipeline {
         }
         let logs = servers.folder.join("roles").join(&prefix);
         fs::create_dir_all(&logs)?;
-        let control = free_port().context("no free port for the control API")?;
+        let control = free_port();
         let variable = |name: &str, value: &dyn ToString| (format!("WAYPOST_{name}"), value.to_string());
         let mut environment = vec![
             variable("INSTALL_PARTITIONS", &partitions),
@@ -145,10 +145,10 @@ impl Pipeline {
     pub(crate) fn stop(&mut self) -> anyhow::Result<()> {
         let mut processes = std::mem::take(&mut self.processes);
         for (_, process) in &mut processes {
-            process.ask_to_end();
+            process.signal("TERM");
         }
         for (role, process) in processes {
-            let status = process.wait(GRACE);
+            let status = self.runtime.block_on(process.terminate(GRACE));
             ensure!(status.is_some_and(|s| s.success()), "{role} did not end in order ({status:?}): see {}", self.logs.display());
         }
         Ok(())
