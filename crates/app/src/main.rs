@@ -15,6 +15,9 @@ use clap::Parser as _;
 use cli::{Cli, Command, ConfigCommand};
 use config::Config;
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let cli = Cli::parse();
     match run(cli) {

@@ -14,7 +14,7 @@ use rdkafka::{
 use waypost_runtime::ports::{Append, AppendError, LogError, Offset, Producer};
 
 use crate::{
-    convert::{Quiet, UNKNOWN, log_error, offset, signed},
+    convert::{Quiet, UNKNOWN, log_error, signed},
     settings::Settings,
 };
 
@@ -58,7 +58,11 @@ impl Producer for LifeProducer {
         match inner.send_result(out) {
             Ok(delivery) => Box::pin(async move {
                 let error = match delivery.await {
-                    Ok(Ok(delivered)) => return Ok(offset(delivered.offset)),
+                    Ok(Ok(delivered)) => match u64::try_from(delivered.offset) {
+                        Ok(offset) => return Ok(offset),
+                        // A repeat that the broker knows, and no longer where it stands.
+                        Err(_) => AppendError::Failed("acknowledged without an offset".into()),
+                    },
                     Ok(Err((error, _))) => append_error(&error, topic, partition, bytes),
                     Err(_) => AppendError::Failed("the producer was dropped".into()),
                 };

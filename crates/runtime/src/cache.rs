@@ -1,7 +1,7 @@
 //! Entities in memory. What an uncommitted batch has touched is never evicted: read again, it would come
 //! back as it was before (PROTOCOL §5.5).
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
 use waypost_types::{EntityId, Timestamp};
@@ -11,8 +11,9 @@ use crate::ports::Offset;
 /// Entities, present or known to be absent.
 #[derive(Debug)]
 pub(crate) struct Cache<E> {
-    slots: BTreeMap<EntityId, Slot<E>>,
-    ages: BTreeSet<(u64, EntityId)>,
+    slots: HashMap<EntityId, Slot<E>>,
+    /// By age, the oldest first. What has changed again since stands here more than once; its last place counts.
+    ages: VecDeque<(u64, EntityId)>,
     age: u64,
 }
 
@@ -27,11 +28,20 @@ struct Slot<E> {
     age: u64,
 }
 
+/// What a fold has replaced.
+#[derive(Debug)]
+pub(crate) struct Replaced {
+    /// Whether it is other bytes now.
+    pub(crate) changed: bool,
+    /// What it was.
+    pub(crate) bytes: Option<Bytes>,
+}
+
 // === impl Cache ===
 
 impl<E> Default for Cache<E> {
     fn default() -> Self {
-        Self { slots: BTreeMap::new(), ages: BTreeSet::new(), age: 0 }
+        Self { slots: HashMap::new(), ages: VecDeque::new(), age: 0 }
     }
 }
 
@@ -71,14 +81,21 @@ impl<E> Cache<E> {
     /// Takes in what a read brought; what is in memory already overrides it.
     pub(crate) fn load(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, wakeup: Option<Timestamp>) {
         if !self.knows(id) {
-            self.set(id, value, bytes, wakeup, 0);
+            let age = self.grow_older(id);
+            self.slots.insert(id.clone(), Slot { value, bytes, wakeup, stored_at: 0, age });
         }
     }
 
     /// Takes in what a fold left behind; the store has it once it is at `stored_at`.
-    pub(crate) fn change(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, stored_at: Offset) {
-        let wakeup = self.wakeup(id);
-        self.set(id, value, bytes, wakeup, stored_at);
+    pub(crate) fn change(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, stored_at: Offset) -> Replaced {
+        let age = self.grow_older(id);
+        if let Some(slot) = self.slots.get_mut(id) {
+            let changed = slot.bytes != bytes;
+            (slot.value, slot.stored_at, slot.age) = (value, stored_at, age);
+            return Replaced { changed, bytes: std::mem::replace(&mut slot.bytes, bytes) };
+        }
+        self.slots.insert(id.clone(), Slot { value, bytes, wakeup: None, stored_at, age });
+        Replaced { changed: true, bytes: None }
     }
 
     /// Takes in a wake-up that a fold has set; the store has it once it is at `stored_at`.
@@ -89,25 +106,37 @@ impl<E> Cache<E> {
         }
     }
 
-    fn set(&mut self, id: &EntityId, value: Option<E>, bytes: Option<Bytes>, wakeup: Option<Timestamp>, stored_at: Offset) {
+    fn grow_older(&mut self, id: &EntityId) -> u64 {
+        /// Below this there is nothing to gain.
+        const FEW: usize = 64;
         self.age += 1;
-        let slot = Slot { value, bytes, wakeup, stored_at, age: self.age };
-        if let Some(old) = self.slots.insert(id.clone(), slot) {
-            self.ages.remove(&(old.age, id.clone()));
+        if self.ages.len() >= FEW.max(2 * self.slots.len()) {
+            let slots = &self.slots;
+            self.ages.retain(|(age, id)| slots.get(id).is_some_and(|slot| slot.age == *age));
         }
-        self.ages.insert((self.age, id.clone()));
+        self.ages.push_back((self.age, id.clone()));
+        self.age
     }
 
     /// Forgets the oldest down to `keep`, except those that the store at `off` has not got.
     pub(crate) fn evict(&mut self, keep: usize, off: Offset, keep_uncommitted: bool) {
-        let Some(excess) = self.slots.len().checked_sub(keep).filter(|n| *n > 0) else { return };
-        let stored = |id: &EntityId| self.slots.get(id).is_none_or(|slot| slot.stored_at <= off);
+        let mut excess = self.slots.len().saturating_sub(keep);
         // Those that must stay are skipped; a few rounds of looking are enough, the rest is for the next time.
-        let old: Vec<(u64, EntityId)> =
-            self.ages.iter().take(2 * excess + 64).filter(|(_, id)| !keep_uncommitted || stored(id)).take(excess).cloned().collect();
-        for (age, id) in old {
-            self.slots.remove(&id);
-            self.ages.remove(&(age, id));
+        let mut looks = 2 * excess + 64;
+        let mut stay = Vec::new();
+        while excess > 0 && looks > 0 {
+            let Some((age, id)) = self.ages.pop_front() else { break };
+            let Some(slot) = self.slots.get(&id).filter(|slot| slot.age == age) else { continue };
+            looks -= 1;
+            if keep_uncommitted && slot.stored_at > off {
+                stay.push((age, id));
+            } else {
+                self.slots.remove(&id);
+                excess -= 1;
+            }
+        }
+        for place in stay.into_iter().rev() {
+            self.ages.push_front(place);
         }
     }
 }

@@ -112,15 +112,17 @@ pub(crate) struct Worker<P: Processor> {
     own_leader: Option<u64>,
     /// Where the log says that it stands.
     leader_at: Option<Offset>,
-    /// What was folded when it was appended: it stands there or later, or the log has lost its tail.
+    /// What was folded when it was appended: it stands there or later.
     leader_behind: Offset,
+    /// What was committed when this life began: what it appends stands there or later, or the log has lost its tail.
+    claimed_at: Offset,
     /// Offset of a leader record of somebody else, folded while this one led.
     contested: Option<Offset>,
     meta: Meta,
     received: Receivers,
     /// Ends of partition channels as the claim brought them.
     stored_tips: BTreeMap<String, Tip>,
-    tips: BTreeMap<Destination, Tip>,
+    tips: BTreeMap<Destination, emitting::Sent>,
     cache: Cache<P::Entity>,
     timers: Timers,
     /// Definitions that have not arrived.
@@ -175,6 +177,7 @@ impl<P: Processor> Worker<P> {
             own_leader: None,
             leader_at: None,
             leader_behind: 0,
+            claimed_at: 0,
             contested: None,
             meta: Meta::default(),
             received: Receivers::default(),

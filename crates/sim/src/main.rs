@@ -4,13 +4,16 @@ mod many;
 
 use std::{io::Write as _, process::ExitCode};
 
-use clap::Parser;
+use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use waypost_sim::{
     Scenario, Switches, run,
     scenario::Without,
     shop::Shop,
     switches::{ALL, Switch},
 };
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Seeded worlds of the whole pipeline under faults.
 ///
@@ -55,6 +58,13 @@ fn main() -> ExitCode {
     let cli = Cli::parse();
     let seeds = cli.from..cli.from.saturating_add(cli.seeds);
     let off = cli.off.as_deref().unwrap_or_default();
+    if cli.off.is_some() && cli.seed.is_none() && !cli.switches {
+        refuse("--off goes with --seed or with --switches");
+    }
+    if !ALL.iter().any(|switch| switch.rule.contains(off)) {
+        let rules: String = ALL.iter().flat_map(|switch| ["\n  ", switch.rule]).collect();
+        refuse(&format!("no rule has `{off}` in its name; there are:{rules}"));
+    }
     let Some(seed) = cli.seed else {
         return if cli.switches {
             many::table(&seeds, cli.threads, off)
@@ -68,6 +78,10 @@ fn main() -> ExitCode {
     let scenario = Scenario { seed, without: cli.without };
     let shrunk = if cli.shrink { many::smaller(&scenario, switches) } else { None };
     one(&shrunk.map_or(scenario, |shrunk| shrunk.scenario), switches)
+}
+
+fn refuse(why: &str) -> ! {
+    Cli::command().error(ErrorKind::ValueValidation, why).exit()
 }
 
 fn one(scenario: &Scenario, switches: Switches) -> ExitCode {

@@ -55,13 +55,14 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>, switches: Switches
         drop(writeln!(out, "0 worlds wrong"));
         return ExitCode::SUCCESS;
     }
+    let cards = if switches.cards { " --cards" } else { "" };
     for (at, (seed, wrong)) in failed.iter().enumerate() {
         let shrunk = if at < MOST_SHRUNK { smaller(&Scenario::new(*seed), switches) } else { None };
         drop(match shrunk {
             Some(Shrunk { scenario: Scenario { seed, without }, wrong, .. }) => {
-                writeln!(out, "WRONG: waypost-sim --seed {seed} --without {without}: {wrong}")
+                writeln!(out, "WRONG: waypost-sim{cards} --seed {seed} --without {without}: {wrong}")
             }
-            None => writeln!(out, "WRONG: seed {seed}: {wrong}"),
+            None => writeln!(out, "WRONG: waypost-sim{cards} --seed {seed}: {wrong}"),
         });
     }
     drop(writeln!(out, "{} worlds wrong", failed.len()));
@@ -153,8 +154,8 @@ fn work(next: &AtomicU64, end: u64, switches: Switches, done: &AtomicU64, sum: &
         let report = run_one(&Scenario::new(seed), switches, false);
         own.tally.add(&report.tally);
         if let Some(wrong) = report.wrong {
-            if switches == Switches::default() {
-                say(&format!("\rseed {seed} is wrong; it is made smaller at the end\n"));
+            if switches == (Switches { cards: switches.cards, ..Switches::default() }) {
+                say(&format!("\rseed {seed} is wrong; the first few are made smaller at the end\n"));
             }
             own.failed.push((seed, wrong));
         }

@@ -149,7 +149,7 @@ impl<P: Processor> Worker<P> {
 
     /// Starts to fold from the committed offset; the own leader record will end the replay.
     pub(super) fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
-        (self.off, self.folded, self.next) = (claimed.off, claimed.off, claimed.off);
+        (self.off, self.folded, self.next, self.claimed_at) = (claimed.off, claimed.off, claimed.off, claimed.off);
         self.meta = claimed.meta;
         let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
             return self.halt(turn, format!("the state at offset {} has no digest", self.off));

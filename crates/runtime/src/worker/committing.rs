@@ -125,13 +125,15 @@ impl<P: Processor> Worker<P> {
         if self.open.frames == 0 {
             return;
         }
-        let open = std::mem::take(&mut self.open);
-        let Summed { entities, timers } = self.sum(open.entities, open.timers, &open.sequences);
+        let mut open = std::mem::take(&mut self.open);
         let mut ends = BTreeMap::new();
         for (destination, before, item) in open.outputs {
-            ends.insert(destination.clone(), item.seq);
+            let seq = item.seq;
             turn.publisher.put(turn.now, &destination, self.id.index, self.life, before, item);
+            ends.insert(destination, seq);
         }
+        open.sequences.extend(ends.keys().filter_map(|to| self.tips.get(to)).map(|sent| (sent.field.clone(), sent.tip)));
+        let Summed { entities, timers } = self.sum(open.entities, open.timers, &open.sequences);
         let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
         let bytes = blobs + 32 * (timers.len() + open.sequences.len());
         self.held = (self.held.0 + bytes, self.held.1 + open.records);

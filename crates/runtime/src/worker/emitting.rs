@@ -15,7 +15,7 @@ use crate::{
     channel_out::{Content, Item},
     machine::Destination,
     processor::{DeadLetter, Output, Poison, Processor},
-    tip::sent_field,
+    tip::{Tip, sent_field},
 };
 
 /// The record under way, for what it puts out.
@@ -42,6 +42,13 @@ impl Scene {
 /// Kinds that the runtime folds itself.
 pub(super) fn is_runtime_kind(kind: u32) -> bool {
     matches!(kind, kind::TICK | kind::LEADER | kind::ENGINE_ACTIVATE | kind::DEF_ACTIVATE | kind::MARK)
+}
+
+/// The end of a partition channel, by the field that keeps it.
+#[derive(Debug)]
+pub(super) struct Sent {
+    pub(super) field: String,
+    pub(super) tip: Tip,
 }
 
 impl<P: Processor> Worker<P> {
@@ -149,11 +156,12 @@ impl<P: Processor> Worker<P> {
 
     /// Gives an output its number and chain.
     fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, hashable: &(u32, Bytes, Bytes), mut content: Content) {
-        let tip = if let Some(tip) = self.tips.get_mut(destination) {
-            tip
+        let Sent { field, tip } = if let Some(sent) = self.tips.get_mut(destination) {
+            sent
         } else {
-            let stored = self.stored_tips.get(&sent_field(destination)).copied().unwrap_or_default();
-            self.tips.entry(destination.clone()).or_insert(stored)
+            let field = sent_field(destination);
+            let tip = self.stored_tips.get(&field).copied().unwrap_or_default();
+            self.tips.entry(destination.clone()).or_insert(Sent { field, tip })
         };
         let before = tip.seq;
         tip.seq += 1;
@@ -162,13 +170,11 @@ impl<P: Processor> Worker<P> {
         if let Content::Public { headers, .. } = &mut content {
             headers.push(("ce_sequence".to_owned(), tip.seq.to_string()));
         }
-        let field = sent_field(destination);
         let mut running = Xxh3::new();
         running.update(&self.meta.ochain.to_be_bytes());
         running.update(field.as_bytes());
         running.update(&tip.to_bytes());
         self.meta.ochain = running.digest();
-        self.open.sequence(field, tip);
         self.open.output(destination, before, Item { seq: tip.seq, chain: tip.chain, size, content });
         scene.outputs += 1;
     }

@@ -18,6 +18,7 @@ use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId};
 
 use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick, watching::lastrec};
 use crate::{
+    cache::Replaced,
     channel_in::Verdict,
     ports::Offset,
     processor::{Definitions, Entity, Fireable, Fold, Job, Output, Poison, Processor},
@@ -534,9 +535,8 @@ impl<P: Processor> Worker<P> {
     fn change(&mut self, id: &EntityId, before: Before, value: Option<P::Entity>, bytes: Option<Bytes>, offset: Offset) {
         let Before { existed, earliest: before } = before;
         let after = value.as_ref().and_then(earliest);
-        let changed = !self.cache.knows(id) || self.cache.bytes(id) != bytes.as_ref();
-        let replaced = self.cache.bytes(id).cloned();
-        self.cache.change(id, value, bytes, offset + 1);
+        let exists = value.is_some();
+        let Replaced { changed, bytes: replaced } = self.cache.change(id, value, bytes, offset + 1);
         if changed {
             self.open.entity(id, replaced);
         }
@@ -548,7 +548,7 @@ impl<P: Processor> Worker<P> {
             // What is held must show at once, and no longer than it is held.
             _ if P::HOLDS_FOR.is_some() && after != before => self.wake_at(id, after, offset),
             Some(due) if before.is_none_or(|before| due < before) || (changed && overdue) => self.wake_at(id, Some(due), offset),
-            None if existed && self.cache.get(id).is_none() => self.wake_at(id, None, offset),
+            None if existed && !exists => self.wake_at(id, None, offset),
             Some(_) | None => {}
         }
     }

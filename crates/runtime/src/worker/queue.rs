@@ -203,7 +203,13 @@ impl<P: Processor> Worker<P> {
     pub(crate) fn appended(&mut self, turn: &mut Turn<'_>, what: Own, offset: Offset) {
         self.queue.knows_of(offset + 1);
         self.queue.listens(turn.now, self.next);
-        if what == Own::Leader(self.life) && offset >= self.leader_behind {
+        if what != Own::Leader(self.life) {
+            return;
+        }
+        if turn.config.rules.lastrec_check && offset < self.claimed_at && self.is_folding() {
+            let committed = self.claimed_at;
+            self.halt(turn, format!("the log appends at {offset}, before the offset {committed} that is committed: it lost its tail"));
+        } else if offset >= self.leader_behind {
             self.leader_at = Some(offset);
             self.miss_leader(turn);
         }

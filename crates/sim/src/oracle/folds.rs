@@ -76,6 +76,10 @@ pub(super) struct Ghosts {
     pub(super) buries: u64,
     /// Of each event at its identifier, the how-manieth it is, each time that it counts: what either stage has not heard.
     numbers: [Numbers; 2],
+    /// Of events by where they came in, and by where a segmenter heard them: a copy of an event whose id was forgotten
+    /// may overtake it, and has a number of its own.
+    came: BTreeMap<(u32, Position), u64>,
+    told: BTreeMap<(u32, Position), u64>,
     last: BTreeMap<Bytes, u64>,
     /// Nodes that any stage has heard of.
     known: [BTreeSet<Bytes>; 2],
@@ -142,9 +146,10 @@ impl Ghosts {
                 for numbers in &mut self.numbers {
                     numbers.entry((record.key.clone(), record.id)).or_default().push_back(*last);
                 }
+                self.came.insert((id.index, accepted.position), *last);
             }
             (Role::Segmenter, kind::ITEM) => {
-                self.item(accepted)?;
+                self.item(id, accepted)?;
                 let events = self.segmenter.profiles.get(&record.key).map_or(0, |ghost| ghost.events);
                 self.computed.insert((id.index, accepted.position), events);
             }
@@ -170,12 +175,15 @@ impl Ghosts {
         Ok(())
     }
 
-    fn item(&mut self, accepted: &Accepted) -> Result<(), Wrong> {
+    fn item(&mut self, id: PartitionId, accepted: &Accepted) -> Result<(), Wrong> {
         let record = &accepted.record;
         let item = decode::<SegmentItem>(&record.body)?;
         match (self.segmenter.standing(&record.key), &item.body) {
             (Standing::Live, Some(Body::Event(bytes))) => {
-                self.hear(0, &record.key, record.id, &item)?;
+                let straight = accepted.source.filter(|(role, _)| *role == Role::Identity);
+                let number = straight.and_then(|(_, index)| self.came.get(&(index, record.cause)).copied());
+                let number = self.hear(0, &record.key, record.id, &item, number)?;
+                self.told.insert((id.index, accepted.position), number);
                 let ghost = self.segmenter.profiles.entry(record.key.clone()).or_default();
                 ghost.addresses.extend(addresses(&decode::<Event>(bytes)?));
             }
@@ -225,7 +233,10 @@ impl Ghosts {
             return Err("state at fold: an item of somebody who is erased".to_owned());
         }
         match &item.body {
-            Some(Body::Event(_)) => self.hear(1, &record.key, record.id, &item)?,
+            Some(Body::Event(_)) => {
+                let number = self.told.get(&(id.index, record.cause)).copied();
+                self.hear(1, &record.key, record.id, &item, number)?;
+            }
             Some(Body::Receipt(receipt)) => {
                 let send = self.orchestrator.profiles.get_mut(&record.key).and_then(|ghost| ghost.sends.get_mut(&receipt.dispatch));
                 *send.ok_or_else(|| format!("a receipt without its send: {}", hex::encode(&receipt.dispatch)))? = false;
@@ -241,11 +252,15 @@ impl Ghosts {
         }
     }
 
-    /// An event is folded at a live profile, whose ghost hears it.
-    fn hear(&mut self, stage: usize, profile: &Bytes, id: [u8; 16], item: &SegmentItem) -> Result<(), Wrong> {
+    /// An event is folded at a live profile, whose ghost hears it: the `copy`, where that is known, else the first there is.
+    fn hear(&mut self, stage: usize, profile: &Bytes, id: [u8; 16], item: &SegmentItem, copy: Option<u64>) -> Result<u64, Wrong> {
         let Some(identifier) = item.node.get(1..17) else { return Err("an item without node".to_owned()) };
         let numbers = self.numbers[stage].get_mut(&(Bytes::copy_from_slice(identifier), id));
-        let number = numbers.and_then(VecDeque::pop_front).ok_or("an event that never came in")?;
+        let take = |numbers: &mut VecDeque<u64>| {
+            let at = numbers.iter().position(|number| copy.is_none_or(|copy| copy == *number))?;
+            numbers.remove(at)
+        };
+        let number = numbers.and_then(take).ok_or("an event that never came in")?;
         let profiles = if stage == 0 { &mut self.segmenter.profiles } else { &mut self.orchestrator.profiles };
         let ghost = profiles.entry(profile.clone()).or_default();
         let first_of_all = self.known[stage].insert(item.node.clone());
@@ -253,8 +268,8 @@ impl Ghosts {
         ghost.events += 1;
         match heard {
             // A node's first: what came before belonged to an earlier life of its identifier.
-            None if first_of_all => Ok(()),
-            Some(before) if before + 1 == number => Ok(()),
+            None if first_of_all => Ok(number),
+            Some(before) if before + 1 == number => Ok(number),
             Some(before) => Err(format!("state at fold: event {number} of {} is folded on event {before}", hex::encode(identifier))),
             None => Err(format!("state at fold: event {number} of {} is folded where none before it is known", hex::encode(identifier))),
         }

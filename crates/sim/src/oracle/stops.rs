@@ -57,7 +57,8 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
     let times = acknowledged(folded);
     let mut orders: BTreeMap<Bytes, Vec<Order>> = BTreeMap::new();
     for (_, meaning) in folded.iter().filter(|(id, _)| id.role == Role::Orchestrator) {
-        for accepted in &meaning.accepted {
+        let watched = watched_from(&meaning.accepted);
+        for accepted in &meaning.accepted[watched..] {
             if let Some(event) = event_of(accepted)
                 && event.name == "Order Completed"
             {
@@ -82,10 +83,11 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
                 .collect::<Vec<_>>();
             sends.sort_by_key(|(cause, _, _)| *cause);
             let mut sends = sends.into_iter().peekable();
-            for accepted in &meaning.accepted {
+            let watched = watched_from(&meaning.accepted);
+            for (number, accepted) in meaning.accepted.iter().enumerate() {
                 // The record is known before what it decides; timers it lets fire first are older than it.
                 let before = known.clone();
-                learn(&mut known, &mut moving, accepted);
+                learn(&mut known, &mut moving, accepted, number >= watched);
                 while let Some((_, at, dispatch)) = sends.next_if(|(cause, _, _)| *cause <= accepted.position) {
                     if round < 3 {
                         continue;
@@ -99,6 +101,11 @@ pub(super) fn stops_beat_sends(world: &mut World, folded: &Partitions) -> Result
         }
     }
     Ok(())
+}
+
+/// From where on orders are looked for: a journey knows what came while any looked for it, and in each set one does.
+fn watched_from(accepted: &[Accepted]) -> usize {
+    accepted.iter().position(|a| a.record.kind == kind::DEF_ACTIVATE && !a.aside).unwrap_or(accepted.len())
 }
 
 pub(super) fn event_of(accepted: &Accepted) -> Option<Event> {
@@ -124,13 +131,15 @@ pub(super) fn send_of(out: &Out) -> Option<(Position, Timestamp, Dispatch)> {
     }
 }
 
-fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes), Known>, accepted: &Accepted) {
+fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes), Known>, accepted: &Accepted, watched: bool) {
     let record = &accepted.record;
     if let Some(event) = event_of(accepted) {
         let profile = known.entry(record.key.clone()).or_default();
         let entry = match event.name.as_str() {
             "Order Completed" => {
-                profile.order = profile.order.max(event.event_time);
+                if watched {
+                    profile.order = profile.order.max(event.event_time);
+                }
                 return;
             }
             "Product Added" => text_of(&event, "cart_id"),

@@ -26,6 +26,8 @@ const ONCE_WRONG: &[(&str, &str)] = &[
     ("4686", "a refusal before any attempt was taken for the answer to a later attempt of the same number"),
     ("102186", "a pledge whose id was forgotten was made again by a copy: its second reminder was held against the first making"),
     ("110199", "the same"),
+    ("15414", "an order came before any journey looked for orders: nothing that the welcome of a late copy could know"),
+    ("106623", "the log lost its tail, and somebody late put the same frame back to the same offset at the same instant"),
     ("115161", "the broker's clock ahead of the door's: a timer had no need to wait for a touch, and fired before it"),
     ("2865", "a hold was given up while its flush was under way: the order that had waited came behind a reminder"),
 ];

@@ -278,6 +278,24 @@ fn another_log_halts_and_says_what_was_expected_and_found() {
     assert_eq!(bench.halted, [""; 0]);
 }
 
+/// What was lost may come again from somebody late, to the same offset and at the same instant: only what this worker
+/// appends itself tells.
+#[test]
+fn an_own_record_that_stands_before_the_committed_offset_halts() {
+    for (lost, halts) in [(1, true), (0, false)] {
+        let mut bench = committed();
+        let off = bench.off();
+        drop(bench.take_over());
+        while !matches!(bench.pending.front(), Some(Command::Produce(..))) {
+            assert!(bench.step(Fault::None), "its leader record comes");
+        }
+        bench.log.cut(INBOX, 0, off - lost);
+        bench.settle();
+        let why = format!("appends at {}, before the offset {off}", off - lost);
+        assert_eq!(bench.halted.iter().any(|halt| halt.contains(&why)), halts, "{:?}", bench.halted);
+    }
+}
+
 #[test]
 fn watermarks_decide_where_the_position_is_out_of_range() {
     // (start behind off, frames cut from the end; halts with, or goes on unvouched)
