@@ -95,6 +95,8 @@ pub struct Reads {
     pub carts: bool,
     /// Whether it looks at orders.
     pub orders: bool,
+    /// Whether time alone may change what it says, or since when events have been seen.
+    pub time: bool,
 }
 
 /// What conditions are evaluated over.
@@ -165,8 +167,16 @@ impl Program {
 
     /// Whether it holds over these facts, and until when that stays so.
     pub fn truth(&self, facts: &dyn Facts) -> (Truth, Option<Timestamp>) {
-        let answer = self.evaluate(facts);
-        (Truth::of(answer.value.as_ref()), answer.valid_until)
+        let (truth, valid_until, _) = self.judge(facts);
+        (truth, valid_until)
+    }
+
+    /// Like [`Program::truth`], and until when all of that stays as it is if nothing happens: of a `no && no` that holds as long
+    /// as the longer lived of the two, the other may flip before, and how long it holds change with it.
+    pub fn judge(&self, facts: &dyn Facts) -> (Truth, Option<Timestamp>, Option<Timestamp>) {
+        let mut eval = Eval::new(&self.source, facts);
+        let answer = eval.value(&self.root);
+        (Truth::of(answer.value.as_ref()), answer.valid_until, eval.steady_until)
     }
 
     /// Like [`Program::truth`], with everything it looked at, in the order of the text.

@@ -2,6 +2,8 @@
 //!
 //! A [`DefinitionSet`] is numbered, named by the content hash of its manifest, and never changes.
 
+mod journeys;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::Arc,
@@ -9,7 +11,8 @@ use std::{
 
 use waypost_types::{ContentHash, Currency, Span, WorkspaceId};
 
-use crate::condition::Program;
+pub use self::journeys::{Concern, JourneyVersions, Journeys};
+use crate::{condition::Program, segment::Plan};
 
 /// Everything in force at one number, by workspace.
 #[derive(Clone, Debug)]
@@ -20,6 +23,8 @@ pub struct DefinitionSet {
     pub hash: ContentHash,
     /// By workspace.
     pub workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>,
+    /// Their segments, made ready once for all partitions.
+    plans: BTreeMap<WorkspaceId, Plan>,
 }
 
 /// One workspace's definitions.
@@ -42,18 +47,9 @@ pub struct Workspace {
     /// By content hash: runs are pinned to the template's body their version was published with.
     pub templates: BTreeMap<ContentHash, Arc<Template>>,
     /// By name, then version.
-    pub journeys: BTreeMap<String, JourneyVersions>,
+    pub journeys: Journeys,
     /// By name.
     pub sources: BTreeMap<String, Source>,
-}
-
-/// The versions of one journey that may have runs.
-#[derive(Clone, Debug, Default)]
-pub struct JourneyVersions {
-    /// The version that entries use; none when archived.
-    pub active: Option<u32>,
-    /// All that may have runs.
-    pub versions: BTreeMap<u32, Arc<Journey>>,
 }
 
 /// Workspace-wide settings.
@@ -263,6 +259,10 @@ pub struct Journey {
     pub event_names: Vec<String>,
     /// Dotted property paths read of `event` and `entry`, sorted: what entries and facts keep.
     pub event_paths: Vec<String>,
+    /// The same with what its gates and templates read of `entry`: what a run keeps of it.
+    pub entry_paths: BTreeSet<String>,
+    /// Whether an exit, the goal or a wait looks at what holds, not only for events.
+    pub looks_at_states: bool,
     /// Content hash of the body.
     pub hash: ContentHash,
 }
@@ -460,6 +460,21 @@ pub enum Fresh {
     Order,
 }
 
+// === impl DefinitionSet ===
+
+impl DefinitionSet {
+    /// Of these workspaces.
+    pub fn new(number: u64, hash: ContentHash, workspaces: BTreeMap<WorkspaceId, Arc<Workspace>>) -> Self {
+        let plans = workspaces.iter().map(|(id, workspace)| (*id, Plan::new(hash, Arc::clone(workspace)))).collect();
+        Self { number, hash, workspaces, plans }
+    }
+
+    /// A workspace's segments, ready to be evaluated.
+    pub fn plan(&self, id: WorkspaceId) -> Option<&Plan> {
+        self.plans.get(&id)
+    }
+}
+
 // === impl Workspace ===
 
 impl Workspace {
@@ -474,7 +489,7 @@ impl Workspace {
             segments: BTreeMap::new(),
             segment_order: Vec::new(),
             templates: BTreeMap::new(),
-            journeys: BTreeMap::new(),
+            journeys: Journeys::default(),
             sources: BTreeMap::new(),
         }
     }

@@ -10,6 +10,7 @@
 
 mod asleep;
 mod bounced;
+mod concern;
 mod entries;
 mod entry;
 mod exits;
@@ -39,6 +40,7 @@ use waypost_types::{Position, ProfileId, Timestamp, WorkspaceId};
 
 use self::turn::Turn;
 pub use self::{
+    concern::concerns,
     feedback::CALLBACKS,
     ids::{dispatch_id, run_id, send_id},
     import::unite,
@@ -104,6 +106,13 @@ pub enum Input<'a> {
         /// Changes of the person.
         delta: Option<&'a Person>,
     },
+    /// An event that does not concern the profile, as [`concerns`] says; it is only counted.
+    Passing {
+        /// Name of the event.
+        name: &'a str,
+        /// Changes of the person.
+        delta: Option<&'a Person>,
+    },
     /// What became of a send.
     Receipt {
         /// The receipt.
@@ -164,19 +173,21 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
     }
     let (event, receipt, delta) = match input {
         Input::Event { event, delta } => (Some(event), None, delta),
+        Input::Passing { delta, .. } => (None, None, delta),
         Input::Receipt { receipt, delta } => (None, Some(receipt), delta),
         Input::Delta(delta) => (None, None, Some(delta)),
     };
     let cause = match input {
-        Input::Event { event, .. } => event.name.clone(),
-        Input::Receipt { .. } => "receipt".to_owned(),
-        Input::Delta(_) => "time".to_owned(),
+        Input::Event { event, .. } => event.name.as_str(),
+        Input::Passing { name, .. } => name,
+        Input::Receipt { .. } => "receipt",
+        Input::Delta(_) => "time",
     };
     if let Some(delta) = delta {
         person::apply(state.person.get_or_insert_default(), delta);
     }
     let zone_changed = delta.is_some_and(|d| d.fields.iter().any(|f| f.path == "timezone"));
-    let effects = turn(state, ws, cx, &cause, event, |turn, runs| {
+    let effects = turn(state, ws, cx, cause, event, |turn, runs| {
         recall::permissions(turn, runs);
         for run in runs.iter_mut() {
             if zone_changed {
@@ -192,12 +203,19 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
             entries::consider(turn, runs);
         }
     });
-    if let Some(event) = event {
+    if matches!(input, Input::Event { .. } | Input::Passing { .. }) {
         state.events += 1;
+    }
+    if let Some(event) = event {
         let all = state.runs.iter().any(asleep::sleeps);
         facts::remember(&mut state.facts, ws, event, cx.now, all);
     }
     effects
+}
+
+/// Whether `limit` allows some timer to fire: whether [`fire`] would do anything.
+pub fn may_fire(state: &JourneyProfile, ws: &Workspace, limit: &Limit) -> bool {
+    !is_gone(state) && (timers::drain_ends(state, limit).is_some() || timers::earliest(state, ws, limit).is_some())
 }
 
 /// Fires the earliest timer that `limit` allows; none if there is no such timer.

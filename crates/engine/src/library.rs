@@ -90,7 +90,7 @@ impl Library {
     pub fn look_up(&self, defv: &str) -> Shelf {
         if defv.is_empty() {
             let hash = ContentHash::new([0; 16]);
-            return Shelf::Ready(Arc::new(DefinitionSet { number: 0, hash, workspaces: BTreeMap::new() }));
+            return Shelf::Ready(Arc::new(DefinitionSet::new(0, hash, BTreeMap::new())));
         }
         let Some((number, hash)) = Self::parse_defv(defv) else { return Shelf::Broken(vec![broken(defv, "is not the name of a set")]) };
         let key = (number, defv.to_owned());
@@ -157,11 +157,7 @@ pub fn compile(set: &SetManifest, hash: ContentHash, bodies: &dyn Bodies) -> She
         problems.extend(assembled.problems.into_iter().map(|(_, p)| p));
         workspaces.insert(id, Arc::new(assembled.workspace));
     }
-    if problems.is_empty() {
-        Shelf::Ready(Arc::new(DefinitionSet { number: set.number, hash, workspaces }))
-    } else {
-        Shelf::Broken(problems)
-    }
+    if problems.is_empty() { Shelf::Ready(Arc::new(DefinitionSet::new(set.number, hash, workspaces))) } else { Shelf::Broken(problems) }
 }
 
 #[cfg(test)]

@@ -11,18 +11,18 @@ use waypost_codec::inbox::{Address, Cart, Consent, ConsentState, Field, Line, Me
 
 use crate::{
     person::{self, Keyed},
-    segment::{CARRIED, FIRST_SEEN_AT, derive, is_order_trait, limit_consents, rank, restriction, settle, trim},
+    segment::{CARRIED, Draft, FIRST_SEEN_AT, derive, is_order_trait, limit_consents, rank, restriction, settle, trim},
 };
 
 /// The union of two persons.
 pub fn persons(a: &Person, b: &Person) -> Person {
-    united(a, b).0
+    united(a, b).0.into_person()
 }
 
 /// The same, with the orders that found no room in it. They, and what fell out of the lists before, add up
 /// where a state moves, which it does once ([`crate::segment::import`]); a union for itself, which may be
 /// made of what already holds the other, leaves them out and takes the greater.
-pub(crate) fn united(a: &Person, b: &Person) -> (Person, Vec<Order>) {
+pub(crate) fn united(a: &Person, b: &Person) -> (Draft, Vec<Order>) {
     let mut union = Person {
         fields: lists(&a.fields, &b.fields, fields),
         carts: lists(&a.carts, &b.carts, carts),
@@ -34,12 +34,13 @@ pub(crate) fn united(a: &Person, b: &Person) -> (Person, Vec<Order>) {
         removed_orders: Vec::new(),
     };
     union.fields.retain(|f| !is_order_trait(&f.path));
-    person::limit_addresses(&mut union);
-    settle(&mut union);
-    let fallen = trim(&mut union);
-    limit_consents(&mut union);
-    derive(&mut union);
-    (union, fallen)
+    person::limit_addresses(&mut union.addresses);
+    limit_consents(&mut union.consents);
+    let mut draft = Draft::new(union);
+    settle(&mut draft);
+    let fallen = trim(&mut draft);
+    derive(&mut draft);
+    (draft, fallen)
 }
 
 /// Entries of both; those with one key become one.

@@ -101,7 +101,7 @@ pub fn apply(person: &mut Person, delta: &Person) {
     for address in &delta.addresses {
         upsert(&mut person.addresses, address);
     }
-    limit_addresses(person);
+    limit_addresses(&mut person.addresses);
 }
 
 /// What has to be applied to `before` to make it `after`; both canonical.
@@ -124,8 +124,7 @@ pub fn diff(before: &Person, after: &Person) -> Person {
         upsert(&mut delta.memberships, &removal);
     }
     for gone in gone(&before.consents, &after.consents) {
-        let removal = Consent { channel: gone.channel.clone(), topic: gone.topic.clone(), ..Consent::default() };
-        upsert(&mut delta.consents, &removal);
+        upsert(&mut delta.consents, &removal_of_consent(gone));
     }
     delta
 }
@@ -147,6 +146,11 @@ pub fn whole(before: &Person, after: &Person) -> Person {
     delta
 }
 
+/// What a delta says of a consent that has fallen away.
+pub(crate) fn removal_of_consent(gone: &Consent) -> Consent {
+    Consent { channel: gone.channel.clone(), topic: gone.topic.clone(), ..Consent::default() }
+}
+
 // === lists ===
 
 /// The entry with this key.
@@ -162,17 +166,8 @@ pub(crate) fn upsert<T: Keyed>(list: &mut Vec<T>, entry: &T) {
     }
 }
 
-/// The entry with this key; a new one in its place where there is none.
-pub(crate) fn entry<'a, T: Keyed>(list: &'a mut Vec<T>, key: (&str, &str), new: impl FnOnce() -> T) -> &'a mut T {
-    let at = list.binary_search_by(|e| e.key().cmp(&key)).unwrap_or_else(|at| {
-        list.insert(at, new());
-        at
-    });
-    &mut list[at]
-}
-
 /// Entries of `after` that are new or different; both canonical.
-fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
+pub(crate) fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
     let mut rest = before;
     let is_new = |entry: &&T| {
         rest = from_key(rest, entry.key());
@@ -182,7 +177,7 @@ fn changed<T: Keyed>(before: &[T], after: &[T]) -> Vec<T> {
 }
 
 /// Entries of `before` whose keys are not in `after`; both canonical.
-fn gone<'a, T: Keyed>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
+pub(crate) fn gone<'a, T: Keyed>(before: &'a [T], after: &'a [T]) -> impl Iterator<Item = &'a T> {
     let mut rest = after;
     before.iter().filter(move |entry| {
         rest = from_key(rest, entry.key());
@@ -200,18 +195,14 @@ fn from_key<'a, T: Keyed>(mut list: &'a [T], key: (&str, &str)) -> &'a [T] {
     list
 }
 
-/// Sets a field unless a later event has set it; at equal time the later in the log wins.
-pub(crate) fn set_field(person: &mut Person, path: &str, value: Value, at: i64) {
-    if find(&person.fields, (path, "")).is_none_or(|f| f.set_at <= at) {
-        upsert(&mut person.fields, &Field { path: path.to_owned(), value: Some(value), set_at: at });
-    }
-}
-
 /// Keeps the addresses of each channel that were set last.
-pub(crate) fn limit_addresses(person: &mut Person) {
-    let all = person.addresses.clone();
+pub(crate) fn limit_addresses(addresses: &mut Vec<Address>) {
+    if addresses.len() <= MAX_ADDRESSES {
+        return;
+    }
+    let all = addresses.clone();
     let rank = |a: &Address| (a.set_at, a.value.clone());
-    person.addresses.retain(|a| all.iter().filter(|b| b.channel == a.channel && rank(b) > rank(a)).count() < MAX_ADDRESSES);
+    addresses.retain(|a| all.iter().filter(|b| b.channel == a.channel && rank(b) > rank(a)).count() < MAX_ADDRESSES);
 }
 
 macro_rules! keyed {
@@ -300,7 +291,7 @@ mod tests {
                 &Address { channel: EMAIL.to_owned(), value: format!("{n}@shop.example"), verified: false, set_at: n },
             );
         }
-        limit_addresses(&mut person);
+        limit_addresses(&mut person.addresses);
         assert_eq!(person.addresses.iter().map(|a| a.set_at).collect::<Vec<_>>(), [3, 4, 5, 6, 7]);
     }
 }

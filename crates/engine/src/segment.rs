@@ -6,10 +6,12 @@
 
 mod carts;
 mod consents;
+mod draft;
 mod erase;
 mod fields;
 mod memberships;
 mod orders;
+mod plan;
 mod properties;
 mod size;
 mod traits;
@@ -22,19 +24,22 @@ use waypost_codec::{
 };
 use waypost_types::Timestamp;
 
+use self::memberships::Evaluated;
 use self::properties::Properties;
 pub(crate) use self::{
     carts::settle,
     consents::{limit as limit_consents, restriction},
+    draft::Draft,
     orders::{rank, trim},
     traits::{CARRIED, derive, is_order_trait},
 };
 pub use self::{
     erase::{MARK, Wiped, erase, erase_late},
     memberships::Change,
+    plan::{Judged, Plan},
     traits::{FIRST_SEEN_AT, LAST_SEEN_AT},
 };
-use crate::{definitions::Workspace, drain, merge, person};
+use crate::{drain, merge, person};
 
 /// What became of a profile.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -50,10 +55,9 @@ pub struct Outcome {
 }
 
 /// Folds an event that came by way of `node`.
-pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Timestamp, workspace: &Workspace) -> Outcome {
-    let mut person = profile.person.take().unwrap_or_default();
-    let before = person.clone();
-    let currency = workspace.policy.currency;
+pub fn event(profile: &mut SegmentProfile, judged: &mut Judged, node: &Bytes, event: &Event, now: Timestamp, plan: &Plan) -> Outcome {
+    let mut draft = Draft::new(profile.person.take().unwrap_or_default());
+    let currency = plan.workspace.policy.currency;
     let properties = Properties::new(event.properties.as_ref(), currency);
     let context = Properties::new(event.context.as_ref(), currency);
     let at = event.event_time;
@@ -63,30 +67,30 @@ pub fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Tim
     profile.events = profile.events.saturating_add(1);
     add_sorted(&mut profile.ids, node);
 
-    let mut refused = fields::fold(&mut person, event, properties, context);
+    let mut refused = fields::fold(&mut draft, event, properties, context);
     if by_the_person(&event.name) {
-        traits::seen(&mut person, at, now.millis());
+        traits::seen(&mut draft, at, now.millis());
     }
     let mut cart_id = None;
     if properties.has_long_id() {
         refused.push("ID_TOO_LONG");
     } else {
-        if orders::fold(&mut person, &event.name, properties, at) {
+        if orders::fold(&mut draft, &event.name, properties, at) {
             refused.push("ORDER_UNKNOWN");
         }
-        cart_id = carts::fold(&mut person, &event.name, properties, at);
+        cart_id = carts::fold(&mut draft, &event.name, properties, at);
     }
-    settle(&mut person);
-    let fallen = trim(&mut person);
-    traits::carry(&mut person, &fallen);
-    derive(&mut person);
-    refused.extend(consents::fold(&mut person, event, properties));
-    if size::limit(&mut person) {
+    settle(&mut draft);
+    let fallen = trim(&mut draft);
+    traits::carry(&mut draft, &fallen);
+    derive(&mut draft);
+    refused.extend(consents::fold(&mut draft, event, properties));
+    if size::limit(&mut draft, judged.under(plan, now).map(|_| plan.bytes)) {
         refused.push("PROFILE_TOO_LARGE");
     }
-    let changes = evaluate(profile, &mut person, now, workspace);
-    let delta = person::diff(&before, &person);
-    profile.person = Some(person);
+    let Evaluated { changes, delta } = evaluate(profile, &mut draft, judged, now, plan);
+    let delta = draft.delta(delta);
+    profile.person = Some(draft.into_person());
     Outcome { delta, changes, rewritten: cart_id.map(|id| with_cart(event, &id)), refused }
 }
 
@@ -97,13 +101,12 @@ pub fn seen(profile: &mut SegmentProfile, node: &Bytes, now: Timestamp) {
 }
 
 /// Evaluates again because time alone may have changed an answer.
-pub fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace) -> Outcome {
-    let mut person = profile.person.take().unwrap_or_default();
-    let before = person.clone();
-    let changes = evaluate(profile, &mut person, now, workspace);
-    let delta = person::diff(&before, &person);
+pub fn wake(profile: &mut SegmentProfile, judged: &mut Judged, now: Timestamp, plan: &Plan) -> Outcome {
+    let mut draft = Draft::new(profile.person.take().unwrap_or_default());
+    let Evaluated { changes, delta } = evaluate(profile, &mut draft, judged, now, plan);
+    let delta = draft.delta(delta);
     touch(profile, now);
-    profile.person = Some(person);
+    profile.person = Some(draft.into_person());
     Outcome { delta, changes, ..Outcome::default() }
 }
 
@@ -128,17 +131,24 @@ pub fn next_timer(profile: &SegmentProfile) -> Option<Timer> {
 }
 
 /// Takes in the state of a profile that moved here; the delta is the whole person.
-pub fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes, now: Timestamp, workspace: &Workspace) -> Outcome {
+pub fn import(
+    profile: &mut SegmentProfile,
+    judged: &mut Judged,
+    moved: SegmentProfile,
+    loser: &Bytes,
+    now: Timestamp,
+    plan: &Plan,
+) -> Outcome {
     let own = profile.person.take().unwrap_or_default();
     let other = moved.person.unwrap_or_default();
-    let (mut person, fallen) = merge::united(&own, &other);
+    let (mut draft, fallen) = merge::united(&own, &other);
     // A state moves once, so what fell out of either list, and what falls out of both together, is added up.
-    traits::carry_both(&mut person, &own, &other);
-    traits::carry(&mut person, &fallen);
-    derive(&mut person);
+    traits::carry_both(&mut draft, &own, &other);
+    traits::carry(&mut draft, &fallen);
+    derive(&mut draft);
     // What the survivor's memberships were is what changes are told against.
-    person.memberships.clone_from(&own.memberships);
-    let too_large = size::limit(&mut person);
+    draft.memberships_mut().clone_from(&own.memberships);
+    let too_large = size::limit(&mut draft, None);
     profile.created_at = earlier(profile.created_at, moved.created_at);
     profile.last_event_at = profile.last_event_at.max(moved.last_event_at);
     profile.events = profile.events.saturating_add(moved.events);
@@ -149,14 +159,17 @@ pub fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes
         add_sorted(&mut profile.losers, id);
     }
     touch(profile, now);
-    let changes = evaluate(profile, &mut person, now, workspace);
+    // Another person, of whom nothing was judged yet.
+    judged.forget();
+    let changes = evaluate(profile, &mut draft, judged, now, plan).changes;
+    let person = draft.into_person();
     let delta = person::whole(&own, &person);
     profile.person = Some(person);
     Outcome { delta, changes, rewritten: None, refused: if too_large { vec!["PROFILE_TOO_LARGE"] } else { Vec::new() } }
 }
 
-fn evaluate(profile: &SegmentProfile, person: &mut Person, now: Timestamp, workspace: &Workspace) -> Vec<Change> {
-    memberships::evaluate(person, now, workspace, Timestamp::from_millis(profile.created_at))
+fn evaluate(profile: &SegmentProfile, draft: &mut Draft, judged: &mut Judged, now: Timestamp, plan: &Plan) -> Evaluated {
+    memberships::evaluate(draft, judged, Timestamp::from_millis(profile.created_at), now, plan)
 }
 
 fn touch(profile: &mut SegmentProfile, now: Timestamp) {

@@ -1,4 +1,4 @@
-//! Every decoder that reads foreign or stored bytes, as one function a target: bytes in, a panic if
+//! Decoders of foreign or stored bytes, as one function a target: bytes in, a panic if
 //! something is wrong with it.
 //!
 //! Each says whether it took the input in, so that a test can tell that some seed of every target gets past

@@ -1,6 +1,7 @@
 //! Maps records of `wp1.journey` to the engine's steps, and their effects to outputs (PROTOCOL §10.2).
 
 mod erasing;
+mod peeking;
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -75,12 +76,18 @@ impl OrchestratorProcessor {
         let delta = arrived.delta.as_ref();
         let mut profile = fold.take(id).unwrap_or_default();
         profile.saw(&item.node);
-        let event;
+        let workspace = self.workspace(record.workspace);
+        let (peeked, event);
         let nothing = Person::default();
         let input = match &item.body {
             Some(Body::Event(bytes)) => {
-                event = decode::<Event>(bytes)?;
-                Input::Event { event: &event, delta }
+                peeked = peeking::Peeked::of(bytes)?;
+                if journey::concerns(&profile.0, &workspace, peeked.name()?, peeked.source()?) {
+                    event = decode::<Event>(bytes)?;
+                    Input::Event { event: &event, delta }
+                } else {
+                    Input::Passing { name: peeked.name()?, delta }
+                }
             }
             Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
             Some(Body::Settled(_)) => {
@@ -90,7 +97,7 @@ impl OrchestratorProcessor {
             Some(Body::Erase(_)) => return Err(malformed("an erase that the segmenter has not carried out")),
             None => return Err(malformed("an item without body")),
         };
-        let effects = journey::fold(&mut profile.0, &self.workspace(record.workspace), &context(fold, record)?, input);
+        let effects = journey::fold(&mut profile.0, &workspace, &context(fold, record)?, input);
         fold.put(id, profile);
         emit(fold, record.workspace, &record.key, effects);
         if record.via > 0 {
@@ -114,7 +121,7 @@ impl OrchestratorProcessor {
         let mut incoming = decode::<JourneyProfile>(&arrived.journey_state)?;
         incoming.ids.extend(arrived.ids.iter().cloned());
         incoming.losers.push(arrived.loser);
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let mut profile = fold.take(id).unwrap_or_default();
         let ws = self.workspace(record.workspace);
         let cx = context(fold, record)?;
         let effects = journey::import(&mut profile.0, &incoming, arrived.delta.as_ref(), &ws, &cx, self.rules.recheck_at_import);
@@ -192,12 +199,16 @@ impl Processor for OrchestratorProcessor {
     }
 
     fn fire(&self, fold: &mut Fold<'_, Profile>, entity: &EntityId, limit: Fireable) -> Result<bool, Poison> {
-        let Some(mut profile) = fold.get(entity).cloned() else { return Ok(false) };
         let profile_id = ProfileId::from_slice(entity.key()).map_err(|e| malformed(&e.to_string()))?;
         let workspace = entity.workspace();
         let cx = Context { now: fold.now(), position: fold.position(), profile: profile_id, workspace, engine: Version(fold.engine()) };
         let limit = Limit { plain: limit.plain, absent: limit.absent, proven: limit.proven, before: limit.before };
-        let Some(effects) = journey::fire(&mut profile.0, &self.workspace(workspace), &cx, &limit) else { return Ok(false) };
+        let ws = self.workspace(workspace);
+        if !fold.get(entity).is_some_and(|profile| journey::may_fire(&profile.0, &ws, &limit)) {
+            return Ok(false);
+        }
+        let Some(mut profile) = fold.take(entity) else { return Ok(false) };
+        let effects = journey::fire(&mut profile.0, &ws, &cx, &limit).unwrap_or_default();
         fold.put(entity, profile);
         emit(fold, workspace, &Bytes::copy_from_slice(entity.key()), effects);
         Ok(true)
@@ -223,7 +234,7 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     let Some(begin) = begin.filter(|b| b.winner.len() == 31 && b.winner != record.key) else {
         return Err(malformed("a merge without winner"));
     };
-    let mut state = fold.get(id).filter(|p| !p.is_erased()).cloned().unwrap_or_default().0;
+    let mut state = fold.take(id).filter(|p| !p.is_erased()).unwrap_or_default().0;
     let mut segment = decode::<SegmentProfile>(&segment_state)?;
     // Every node whose items either stage has folded: each is told where to go from now on.
     let mut ids: BTreeSet<Bytes> = std::mem::take(&mut segment.ids).into_iter().chain(std::mem::take(&mut state.ids)).collect();
@@ -278,7 +289,7 @@ fn pass(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<
 fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
     let Flush { node, flush_no, .. } = decode(&record.body)?;
     let Some(identifier) = identifier_of(&node) else { return Err(malformed("a flush without node")) };
-    let mut profile = fold.get(id).cloned().unwrap_or_default();
+    let mut profile = fold.take(id).unwrap_or_default();
     profile.saw(&node);
     fold.put(id, profile);
     let body = Flushed { node, at: record.key.clone(), flush_no };

@@ -1,5 +1,7 @@
 //! The stored profile: its runs, what they rest on, and why everything was decided.
 
+mod encoding;
+
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{state::JourneyProfile, stored};
@@ -46,7 +48,7 @@ impl Entity for Profile {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        (self.0 != JourneyProfile::default()).then(|| stored::seal(VERSION, &self.0.encode_to_vec()))
+        (self.0 != JourneyProfile::default()).then(|| stored::seal(VERSION, &encoding::encoded(&self.0)))
     }
 
     fn wakeups(&self) -> Wakeups {

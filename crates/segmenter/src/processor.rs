@@ -21,10 +21,10 @@ use waypost_engine::{
     drain,
     library::Library,
     record_id,
-    segment::{self, Outcome, Timer},
+    segment::{self, Outcome, Plan, Timer},
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
-use waypost_types::{EntityId, ProfileId, Role, Timestamp, WorkspaceId};
+use waypost_types::{ContentHash, EntityId, ProfileId, Role, Timestamp, WorkspaceId};
 
 use crate::{Profile, Rules};
 
@@ -68,12 +68,10 @@ impl SegmenterProcessor {
         Self { rules, ..self }
     }
 
-    /// A workspace's definitions; without any in force, those of an empty one.
-    fn workspace(&self, id: WorkspaceId) -> Cow<'_, Workspace> {
-        self.set
-            .as_ref()
-            .and_then(|set| set.workspaces.get(&id))
-            .map_or_else(|| Cow::Owned(Workspace::empty(id)), |w| Cow::Borrowed(w.as_ref()))
+    /// A workspace's segments; without definitions in force, those of an empty one.
+    fn plan(&self, id: WorkspaceId) -> Cow<'_, Plan> {
+        let empty = || Plan::new(ContentHash::new([0; 16]), Arc::new(Workspace::empty(id)));
+        self.set.as_ref().and_then(|set| set.plan(id)).map_or_else(|| Cow::Owned(empty()), Cow::Borrowed)
     }
 
     fn item(&self, fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
@@ -86,7 +84,7 @@ impl SegmenterProcessor {
         let outcome = match &item.body {
             Some(Body::Event(bytes)) => {
                 let event = decode::<Event>(bytes)?;
-                segment::event(&mut profile.0, &item.node, &event, fold.now(), &self.workspace(record.workspace))
+                segment::event(&mut profile.0, &mut profile.1, &item.node, &event, fold.now(), &self.plan(record.workspace))
             }
             Some(Body::Receipt(_)) => {
                 segment::seen(&mut profile.0, &item.node, fold.now());
@@ -118,7 +116,7 @@ impl SegmenterProcessor {
         let mut moved = decode::<SegmentProfile>(&arrived.segment_state)?;
         moved.ids.extend(arrived.ids.iter().cloned());
         let mut profile = fold.get(id).cloned().unwrap_or_default();
-        let outcome = segment::import(&mut profile.0, moved, &arrived.loser, fold.now(), &self.workspace(record.workspace));
+        let outcome = segment::import(&mut profile.0, &mut profile.1, moved, &arrived.loser, fold.now(), &self.plan(record.workspace));
         if self.rules.drain {
             let moved = arrived.ids.iter().chain([&arrived.node]);
             drain::begin(&mut profile.0, moved.filter(|node| !node.is_empty()), fold.now().max(fold.clock()));
@@ -238,7 +236,7 @@ impl SegmenterProcessor {
     /// Memberships that time alone has changed.
     fn flip(&self, fold: &mut Fold<'_, Profile>, entity: &EntityId, mut profile: Profile, due: Timestamp) {
         let now = fold.now().max(due);
-        let outcome = segment::wake(&mut profile.0, now, &self.workspace(entity.workspace()));
+        let outcome = segment::wake(&mut profile.0, &mut profile.1, now, &self.plan(entity.workspace()));
         let key = Bytes::copy_from_slice(entity.key());
         let id = record_id::of_timer(Role::Segmenter, entity.as_bytes(), due);
         let origin = Origin { workspace: entity.workspace(), profile: &key, id, via: 0 };
@@ -313,7 +311,7 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     let origin = Origin::of(record);
     let body = JourneyMergeBegin { begin: Some(begin), segment_state: state.encode_to_vec().into() };
     to_journey(fold, origin, kind::JOURNEY_MERGE_BEGIN, &body);
-    fold.put(id, Profile(tombstone));
+    fold.put(id, Profile::from(tombstone));
     Ok(())
 }
 

@@ -3,15 +3,15 @@
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{state::SegmentProfile, stored};
-use waypost_engine::segment::{self, Timer};
+use waypost_engine::segment::{self, Judged, Timer};
 use waypost_runtime::processor::{Entity, Wakeups};
 use waypost_types::EntityId;
 
 const VERSION: u16 = 1;
 
-/// One profile.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Profile(pub SegmentProfile);
+/// One profile: what is stored, and what is known of it in memory only.
+#[derive(Clone, Debug, Default)]
+pub struct Profile(pub SegmentProfile, pub(crate) Judged);
 
 // === impl Profile ===
 
@@ -27,13 +27,25 @@ impl Profile {
     }
 }
 
+impl From<SegmentProfile> for Profile {
+    fn from(stored: SegmentProfile) -> Self {
+        Self(stored, Judged::default())
+    }
+}
+
+impl PartialEq for Profile {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
 impl Entity for Profile {
     fn decode(_id: &EntityId, bytes: &Bytes) -> Result<Self, String> {
         let (version, body) = stored::open(bytes).map_err(|e| e.to_string())?;
         if version != VERSION {
             return Err(format!("segment profile of version {version}; this engine reads {VERSION}"));
         }
-        SegmentProfile::decode(body).map(Self).map_err(|e| e.to_string())
+        SegmentProfile::decode(body).map(Self::from).map_err(|e| e.to_string())
     }
 
     fn encode(&self) -> Option<Bytes> {

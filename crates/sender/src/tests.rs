@@ -107,10 +107,10 @@ fn definitions() -> DefinitionSet {
         segments: BTreeMap::new(),
         segment_order: Vec::new(),
         templates: BTreeMap::from([(hash, Arc::new(template))]),
-        journeys: BTreeMap::new(),
+        journeys: waypost_engine::definitions::Journeys::default(),
         sources: BTreeMap::new(),
     };
-    DefinitionSet { number: 1, hash, workspaces: BTreeMap::from([(WORKSPACE, Arc::new(workspace))]) }
+    DefinitionSet::new(1, hash, BTreeMap::from([(WORKSPACE, Arc::new(workspace))]))
 }
 
 fn dispatch() -> Dispatch {

@@ -1,6 +1,6 @@
 //! Evaluation: a value or unknown, and until when time alone cannot change it.
 
-use waypost_types::{Span, Value};
+use waypost_types::{Span, Timestamp, Value};
 
 use super::{
     Answer, Facts, MAX_LIST, Operand, Truth, Type,
@@ -20,13 +20,15 @@ pub(super) struct Eval<'a> {
     pub(super) operands: Option<Vec<Operand>>,
     /// Entries after the first say nothing new.
     pub(super) quiet: bool,
+    /// The first instant at which something that was looked at may say something else.
+    pub(super) steady_until: Option<Timestamp>,
 }
 
 // === impl Eval ===
 
 impl<'a> Eval<'a> {
     pub(super) fn new(source: &'a str, facts: &'a dyn Facts) -> Self {
-        Self { source, facts, item: None, operands: None, quiet: false }
+        Self { source, facts, item: None, operands: None, quiet: false, steady_until: None }
     }
 
     pub(super) fn explaining(source: &'a str, facts: &'a dyn Facts) -> Self {
@@ -62,6 +64,10 @@ impl<'a> Eval<'a> {
             NodeKind::Any(nodes) => self.fold(Truth::Yes, nodes),
             NodeKind::Compare(comparison, a, b) => {
                 let a = self.value(a);
+                // Compared where it stands, not copied first.
+                if let NodeKind::Constant(b) = &b.kind {
+                    return a.map(|a| compare(*comparison, &a, b).map(Value::Bool));
+                }
                 a.zip(&self.value(b), |a, b| compare(*comparison, a, b).map(Value::Bool))
             }
             NodeKind::In(element, list) => self.contained(element, list),
@@ -107,7 +113,9 @@ impl<'a> Eval<'a> {
             NodeKind::Segment(name) => {
                 let (truth, until) = self.facts.segment(name);
                 let now = self.facts.now();
-                Answer { value: truth.value(), valid_until: until.filter(|t| *t > now) }
+                let until = until.filter(|t| *t > now);
+                self.steady_until = earlier(self.steady_until, until);
+                Answer { value: truth.value(), valid_until: until }
             }
             NodeKind::Cart(id) => self.quietly(id).map(|id| self.facts.cart(id.as_text()?)),
             NodeKind::Order(id) => self.quietly(id).map(|id| self.facts.order(id.as_text()?)),

@@ -84,6 +84,7 @@ impl Check<'_> {
         // "It never happened" can only be said of what is kept about a person.
         let of_person = t.is_of_person();
         let (t, d) = (Box::new(t), Box::new(d));
+        self.reads.time = true;
         Ok(match name {
             "within" => NodeKind::Within(t, d),
             "elapsed" => NodeKind::Elapsed(t, d),

@@ -26,7 +26,7 @@ impl Eval<'_> {
         } else {
             (true, Some(end))
         };
-        Answer { value: Some(Value::Bool(holds)), valid_until: flip.filter(|t| *t < Timestamp::MAX) }.until(until)
+        self.flipping(Some(Value::Bool(holds)), flip).until(until)
     }
 
     pub(super) fn elapsed(&mut self, t: &Node, d: &Node) -> Answer {
@@ -56,10 +56,17 @@ impl Eval<'_> {
     }
 
     // Yes from `end` on, `before` until then.
-    fn reached(&self, end: Timestamp, before: Option<bool>) -> Answer {
+    fn reached(&mut self, end: Timestamp, before: Option<bool>) -> Answer {
         if self.facts.now() >= end {
             return Answer::lasting(Some(Value::Bool(true)));
         }
-        Answer { value: before.map(Value::Bool), valid_until: Some(end).filter(|t| *t < Timestamp::MAX) }
+        self.flipping(before.map(Value::Bool), Some(end))
+    }
+
+    // A value that time changes at `flip`.
+    fn flipping(&mut self, value: Option<Value>, flip: Option<Timestamp>) -> Answer {
+        let valid_until = flip.filter(|t| *t < Timestamp::MAX);
+        self.steady_until = earlier(self.steady_until, valid_until);
+        Answer { value, valid_until }
     }
 }

@@ -26,7 +26,7 @@ fn workspace() -> Workspace {
         segments: BTreeMap::new(),
         segment_order: Vec::new(),
         templates: BTreeMap::new(),
-        journeys: BTreeMap::new(),
+        journeys: crate::definitions::Journeys::default(),
         sources: BTreeMap::new(),
     }
 }

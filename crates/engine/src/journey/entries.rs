@@ -38,10 +38,8 @@ struct Refusal {
 /// Considers every entry of every active journey that names this event, by priority, then name.
 pub(crate) fn consider(turn: &mut Turn<'_>, runs: &mut Vec<Run>) {
     let Some(event) = turn.event else { return };
-    let mut journeys: Vec<&Journey> = turn.ws.journeys.keys().filter_map(|name| turn.active(name)).collect();
-    journeys.retain(|j| j.entries.iter().any(|e| e.names.contains(&event.name)));
-    journeys.sort_by(|a, b| (std::cmp::Reverse(a.priority), &a.name).cmp(&(std::cmp::Reverse(b.priority), &b.name)));
-    for journey in journeys {
+    let Some(concern) = turn.ws.journeys.concern(&event.name) else { return };
+    for journey in &concern.entered {
         // One event does one thing to one key, whichever entries name it.
         let mut done = BTreeSet::new();
         for entry in journey.entries.iter().filter(|e| e.names.contains(&event.name)) {
@@ -65,7 +63,7 @@ fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entr
         id: bytes::Bytes::copy_from_slice(id.as_bytes()),
         key,
         entry_id: entry.id.clone(),
-        entry: entry::keep(event, journey, turn.ws),
+        entry: entry::keep(event, journey),
         entered_at: turn.now().millis(),
         entry_time: event.event_time,
         since: turn.now().millis(),
@@ -225,7 +223,7 @@ fn rearm(turn: &mut Turn<'_>, run: &mut Run, candidate: &Candidate<'_>, event: &
     if event.event_time < entry::of(run).event_time {
         return refuse(turn, candidate, Refusal::of("ALREADY_LIVE"));
     }
-    let kept = entry::keep(event, journey, ws);
+    let kept = entry::keep(event, journey);
     if kept.len() > MAX_ENTRY {
         return refuse(turn, candidate, Refusal::of("RUN_LIMIT"));
     }

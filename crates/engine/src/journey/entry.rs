@@ -8,7 +8,7 @@ use waypost_codec::{
     state::Run,
 };
 
-use crate::definitions::{Journey, StepKind, Workspace};
+use crate::definitions::Journey;
 
 /// Elements kept of a list.
 const MAX_LIST: usize = 50;
@@ -21,36 +21,19 @@ pub(crate) fn of(run: &Run) -> Event {
 }
 
 /// The entry event as a run of this version keeps it, with its event time.
-pub(crate) fn keep(event: &Event, journey: &Journey, ws: &Workspace) -> bytes::Bytes {
-    let paths = paths(journey, ws);
+pub(crate) fn keep(event: &Event, journey: &Journey) -> bytes::Bytes {
+    let paths = &journey.entry_paths;
     let kept = Event {
         message_id: event.message_id.clone(),
         name: event.name.clone(),
         event_time: event.event_time,
         received_at: event.received_at,
         source: event.source.clone(),
-        properties: event.properties.as_ref().map(|o| prune(o, &paths, "")),
-        context: event.context.as_ref().map(|o| prune(o, &paths, "context.")),
+        properties: event.properties.as_ref().map(|o| prune(o, paths, "")),
+        context: event.context.as_ref().map(|o| prune(o, paths, "context.")),
         ..Event::default()
     };
     kept.encode_to_vec().into()
-}
-
-/// Paths of `event` and `entry` that a version, its gates or its templates read.
-fn paths(journey: &Journey, ws: &Workspace) -> BTreeSet<String> {
-    let mut paths: BTreeSet<String> = journey.event_paths.iter().cloned().collect();
-    for step in &journey.steps {
-        let StepKind::Send(send) = &step.kind else { continue };
-        // Gate 7 reads these.
-        paths.extend(["cart_id", "order_id"].map(str::to_owned));
-        let Some(template) = ws.templates.get(&send.template) else { continue };
-        let named = template.requires.iter().chain(template.optional.keys());
-        paths.extend(named.filter_map(|p| p.strip_prefix("entry.")).map(str::to_owned));
-        for (_, program) in &template.data {
-            paths.extend(program.reads().entry.iter().cloned());
-        }
-    }
-    paths
 }
 
 /// Only what lies on one of the paths; of lists the first 50 elements.

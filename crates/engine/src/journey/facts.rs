@@ -4,31 +4,32 @@
 use std::collections::BTreeSet;
 
 use prost::Message as _;
-use waypost_codec::{inbox::Event, state::Fact};
+use waypost_codec::{
+    inbox::{Event, Object},
+    state::Fact,
+};
 use waypost_types::Timestamp;
 
 use super::{MAX_FACT_BYTES, MAX_FACTS, entry};
-use crate::definitions::{Journey, Match, StepKind, Workspace};
+use crate::definitions::Workspace;
 
 /// Keeps an event if some version that may have runs looks for it; the oldest beyond 64, or 16 KiB, falls.
 /// With `all` every event is kept, and whole: some run's version is not known here yet.
 pub(crate) fn remember(facts: &mut Vec<Fact>, ws: &Workspace, event: &Event, now: Timestamp, all: bool) {
-    let watching = ws.journeys.values().flat_map(|v| v.versions.values()).filter(|j| watches(j, &event.name));
-    let mut paths = BTreeSet::new();
-    let mut watched = false;
-    for journey in watching {
-        watched = true;
-        paths.extend(journey.event_paths.iter().cloned());
-    }
-    if !(watched || all) || facts.iter().any(|f| f.message_id == event.message_id) {
+    let watched = ws.journeys.concern(&event.name).and_then(|concern| concern.watched.as_ref());
+    if !(watched.is_some() || all) || facts.iter().any(|f| f.message_id == event.message_id) {
         return;
     }
+    let read = |properties: &Object| match watched {
+        Some(paths) if !all => entry::prune(properties, paths, ""),
+        Some(_) | None => properties.clone(),
+    };
     facts.push(Fact {
         name: event.name.clone(),
         at: now.millis(),
         event_time: event.event_time,
         message_id: event.message_id.clone(),
-        properties: event.properties.as_ref().map(|o| if all { o.clone() } else { entry::prune(o, &paths, "") }),
+        properties: event.properties.as_ref().map(read),
         historical: event.historical,
     });
     limit(facts);
@@ -91,20 +92,6 @@ fn limit(facts: &mut Vec<Fact>) {
     if let Some(at) = gap {
         facts.insert(0, Fact { at, ..Fact::default() });
     }
-}
-
-fn watches(journey: &Journey, name: &str) -> bool {
-    // Most events are looked for by no journey: the sorted list of all names answers that.
-    if journey.event_names.binary_search_by(|n| n.as_str().cmp(name)).is_err() {
-        return false;
-    }
-    let named = |on: &Match| matches!(on, Match::Event { names, .. } if names.iter().any(|n| n == name));
-    journey.exit_on.iter().any(|rule| named(&rule.on))
-        || journey.goal.iter().any(|goal| named(&goal.on))
-        || journey.steps.iter().any(|step| match &step.kind {
-            StepKind::Wait(wait) => wait.arms.iter().any(|arm| named(&arm.on)),
-            StepKind::Delay(_) | StepKind::Branch { .. } | StepKind::Send(_) | StepKind::Exit { .. } => false,
-        })
 }
 
 #[cfg(test)]

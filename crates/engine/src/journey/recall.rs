@@ -47,7 +47,7 @@ pub(crate) fn permissions(turn: &mut Turn<'_>, runs: &mut [Run]) {
         fence(turn, event);
     }
     let ws = turn.ws;
-    for run in runs.iter_mut().filter(|r| is_live(r)) {
+    for run in runs.iter_mut().filter(|r| is_live(r) && !r.sends.is_empty()) {
         let Some(journey) = version_of(ws, run) else { continue };
         for index in 0..run.sends.len() {
             if is_denied(turn, journey, run, index) {
@@ -73,12 +73,16 @@ fn is_denied(turn: &Turn<'_>, journey: &Journey, run: &Run, index: usize) -> boo
     consent::resolve(&question).refusal == Some(Refusal::Denied)
 }
 
+/// Whether events of this name say what may be sent.
+pub(crate) fn is_about_permission(name: &str) -> bool {
+    matches!(name, "Unsubscribed" | "Subscribed" | "Consent Changed")
+}
+
 /// Suppresses at the person's addresses what they unsubscribed from; a newer express grant lifts it.
 ///
 /// What counts is the ledger after the event: an old denial that a newer grant has overtaken puts up no fence.
 fn fence(turn: &mut Turn<'_>, event: &Event) {
-    let says = matches!(event.name.as_str(), "Unsubscribed" | "Subscribed" | "Consent Changed");
-    if !says {
+    if !is_about_permission(&event.name) {
         return;
     }
     let channel = text(event, "channel").unwrap_or(person::EMAIL);

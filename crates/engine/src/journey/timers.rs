@@ -189,6 +189,9 @@ pub(crate) fn follow_zone(turn: &mut Turn<'_>, run: &mut Run) {
 pub(crate) fn set_recheck(turn: &Turn<'_>, run: &mut Run) {
     let ws = turn.ws;
     let Some(journey) = version_of(ws, run).filter(|_| is_live(run)) else { return };
+    if !journey.looks_at_states {
+        return unset(run, RECHECK);
+    }
     let goal = journey.goal.iter().filter(|_| !run.goal_met).map(|g| &g.on);
     let arms = match steps::current(journey, run).map(|s| &s.kind) {
         Some(StepKind::Wait(wait)) => wait.arms.as_slice(),

@@ -117,15 +117,17 @@ impl Entry {
 /// re-arm a run one after another, and refusals of one kind and key. Of what an entry's filter lets
 /// pass by the first is put out and the rest only counted (PRODUCT §7.2).
 pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
-    let trail = stored(turn, what, entry);
-    let repeated = fold_repetition(turn.trail, &trail);
-    if !(repeated && trail.reason == "ENTRY_FILTER") {
+    let mut trail = stored(turn, what, entry);
+    let repeats = take_repeated(turn.trail, &trail);
+    if repeats.is_none() || trail.reason != "ENTRY_FILTER" {
         let decision = decision(turn, &trail);
         turn.effects.push(Effect::Decision(Box::new(decision)));
     }
-    if !repeated {
-        turn.trail.push(trail);
+    if let Some(times) = repeats {
+        let note = format!("times {times} {}", trail.note);
+        note.trim_end().clone_into(&mut trail.note);
     }
+    turn.trail.push(trail);
     limit(turn.trail);
 }
 
@@ -152,14 +154,14 @@ fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
         checks,
         offset: turn.cx.position.offset,
         index: turn.cx.position.index,
-        cause: turn.cause.clone(),
+        cause: turn.cause.to_owned(),
         send: entry.send,
         note: entry.note,
     }
 }
 
-/// Whether this repeats a decision that stands in the trail; that one is then brought up to date.
-fn fold_repetition(trail: &mut Vec<Trail>, new: &Trail) -> bool {
+/// Takes out the decision that this one repeats, if one stands in the trail; how often it has been made by now.
+fn take_repeated(trail: &mut Vec<Trail>, new: &Trail) -> Option<u32> {
     let same = |old: &Trail| old.what == new.what && old.journey == new.journey && old.reason == new.reason && old.step == new.step;
     let at = if new.what == What::Refused.as_str() {
         trail.iter().rposition(|old| same(old) && old.key == new.key)
@@ -168,12 +170,9 @@ fn fold_repetition(trail: &mut Vec<Trail>, new: &Trail) -> bool {
     } else {
         None
     };
-    let Some(at) = at else { return false };
-    let old = trail.remove(at);
+    let old = trail.remove(at?);
     let times = old.note.strip_prefix("times ").and_then(|n| n.split_whitespace().next()?.parse::<u32>().ok()).unwrap_or(1);
-    let note = format!("times {} {}", times.saturating_add(1), new.note);
-    trail.push(Trail { note: note.trim_end().to_owned(), ..new.clone() });
-    true
+    Some(times.saturating_add(1))
 }
 
 fn limit(trail: &mut Vec<Trail>) {
@@ -264,10 +263,11 @@ mod tests {
             ..Trail::default()
         };
         let mut trail = vec![filtered(1), entry(2, 0)];
-        assert!(fold_repetition(&mut trail, &filtered(3)));
-        assert!(fold_repetition(&mut trail, &filtered(4)));
-        assert_eq!(trail.len(), 2);
-        assert_eq!((trail[1].at, trail[1].note.as_str()), (4, "times 3"));
+        assert_eq!(take_repeated(&mut trail, &filtered(3)), Some(2));
+        assert_eq!(trail, [entry(2, 0)]);
+        trail.push(Trail { note: "times 2".to_owned(), ..filtered(3) });
+        assert_eq!(take_repeated(&mut trail, &filtered(4)), Some(3));
+        assert_eq!(take_repeated(&mut trail, &filtered(5)), None);
     }
 
     #[test]

@@ -11,7 +11,7 @@ use waypost_types::{RunId, Timestamp};
 use super::{Context, Effect, entry, exits, goal, is_live, version_of, waits};
 use crate::{
     condition::{Program, Truth},
-    definitions::{Journey, Match, Workspace},
+    definitions::{Match, Workspace},
     facts::{PersonFacts, RunFacts},
     person,
 };
@@ -25,7 +25,7 @@ pub(crate) struct Turn<'a> {
     /// The event being folded.
     pub(crate) event: Option<&'a Event>,
     /// Event name, timer, `receipt`, …
-    pub(crate) cause: String,
+    pub(crate) cause: &'a str,
     /// Event time of what is being looked at, where it is an event.
     pub(crate) looked_at: Option<i64>,
     pub(crate) losers: &'a [bytes::Bytes],
@@ -65,7 +65,7 @@ impl<'a> Turn<'a> {
         ws: &'a Workspace,
         person: &'a Person,
         cx: &Context,
-        cause: &str,
+        cause: &'a str,
         event: Option<&'a Event>,
     ) -> Self {
         Self {
@@ -73,7 +73,7 @@ impl<'a> Turn<'a> {
             cx: *cx,
             person,
             event,
-            cause: cause.to_owned(),
+            cause,
             looked_at: None,
             losers: &state.losers,
             facts: &state.facts,
@@ -100,6 +100,11 @@ impl<'a> Turn<'a> {
         self.looked_at = event.map(|e| e.event_time);
         let ws = self.ws;
         let Some(journey) = version_of(ws, run) else { return };
+        let looked_for = event.is_some_and(|e| journey.event_names.binary_search(&e.name).is_ok());
+        if !looked_for && !journey.looks_at_states && run.satisfied.is_empty() {
+            // Nothing that this run rests on can have changed.
+            return;
+        }
         let entry = entry::of(run);
         let exit = if is_live(run) { exits::matching(self, journey, Sight { run, entry: &entry, event }) } else { None };
         let reached = goal::reached(self, journey, run, &entry, event);
@@ -185,12 +190,6 @@ impl<'a> Turn<'a> {
         let taken = self.steps.entry(run.id.clone()).or_default();
         *taken += 1;
         *taken <= super::MAX_STEPS
-    }
-
-    /// The journey with this name that entries use.
-    pub(crate) fn active(&self, name: &str) -> Option<&'a Journey> {
-        let versions = self.ws.journeys.get(name)?;
-        versions.versions.get(&versions.active?).map(AsRef::as_ref)
     }
 }
 

@@ -82,6 +82,8 @@ pub(super) fn read(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Jo
         steps,
         event_names,
         event_paths: Vec::new(),
+        entry_paths: BTreeSet::new(),
+        looks_at_states: false,
         hash: ContentHash::new([0; 16]),
     })
 }

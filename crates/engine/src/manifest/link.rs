@@ -12,7 +12,9 @@ use super::{
 };
 use crate::{
     condition::{Program, Scope},
-    definitions::{Channel, Class, Delay, Fresh, Journey, JourneyVersions, Match, Policy, Segment, Send, StepKind, Template, Workspace},
+    definitions::{
+        Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, StepKind, Template, Workspace,
+    },
     template::{check, uses_postal_address, uses_unsubscribe},
 };
 
@@ -53,7 +55,7 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
         segments: BTreeMap::new(),
         segment_order: Vec::new(),
         templates: BTreeMap::new(),
-        journeys: BTreeMap::new(),
+        journeys: Journeys::default(),
         sources: BTreeMap::new(),
     };
     let mut found: Vec<(usize, Journey)> = Vec::new();
@@ -83,16 +85,18 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
     order_segments(parts, &mut w, &mut problems);
     let mut known: BTreeSet<String> = journeys.clone();
     known.extend(found.iter().map(|(_, j)| j.name.clone()));
+    let mut journeys_by_name: BTreeMap<String, JourneyVersions> = BTreeMap::new();
     for (index, mut journey) in found {
         let mut linker = Linker { part: &parts[index], parts, workspace: &w, journeys: &known, problems: Vec::new() };
         linker.journey(&mut journey);
         problems.extend(linker.problems.into_iter().map(|(i, p)| (i.unwrap_or(index), p)));
-        let versions: &mut JourneyVersions = w.journeys.entry(journey.name.clone()).or_default();
+        let versions = journeys_by_name.entry(journey.name.clone()).or_default();
         if parts[index].active {
             versions.active = Some(journey.version);
         }
         versions.versions.insert(journey.version, Arc::new(journey));
     }
+    w.journeys = Journeys::from(journeys_by_name);
     Assembled { workspace: w, problems }
 }
 
@@ -229,6 +233,26 @@ impl Linker<'_> {
         }
         paths.extend(journey.requires.iter().filter_map(|p| property(p)));
         journey.event_paths = paths.into_iter().collect();
+        journey.entry_paths = self.entry_paths(journey);
+        let looks_at_states = journey.matches().any(|on| !matches!(on, Match::Event { .. }));
+        journey.looks_at_states = looks_at_states;
+    }
+
+    /// Paths of `event` and `entry` that a version, its gates or its templates read.
+    fn entry_paths(&self, journey: &Journey) -> BTreeSet<String> {
+        let mut paths: BTreeSet<String> = journey.event_paths.iter().cloned().collect();
+        for step in &journey.steps {
+            let StepKind::Send(send) = &step.kind else { continue };
+            // Gate 7 reads these.
+            paths.extend(["cart_id", "order_id"].map(str::to_owned));
+            let Some(template) = self.workspace.templates.get(&send.template) else { continue };
+            let named = template.requires.iter().chain(template.optional.keys());
+            paths.extend(named.filter_map(|p| p.strip_prefix("entry.")).map(str::to_owned));
+            for (_, program) in &template.data {
+                paths.extend(program.reads().entry.iter().cloned());
+            }
+        }
+        paths
     }
 
     fn unknown(&mut self, path: &str, message: String, suggestion: Option<String>) {

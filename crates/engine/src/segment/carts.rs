@@ -3,9 +3,12 @@
 //! A cart has lines with the time of their last change, and a mark (`in_checkout`, `ordered`) with its
 //! time. Its status follows from both: lines changed after the mark make it open again, or emptied.
 
-use waypost_codec::inbox::{Cart, CartStatus, Line, Person};
+use waypost_codec::inbox::{Cart, CartStatus, Line, Order, Person};
 
-use super::properties::{MAX_LINES, Properties, same_product, share_product, total_of, value_of};
+use super::{
+    Draft,
+    properties::{MAX_LINES, Properties, same_product, share_product, total_of, value_of},
+};
 use crate::person;
 
 /// Carts kept; the one changed longest ago falls.
@@ -13,22 +16,30 @@ const MAX_CARTS: usize = 5;
 /// The cart of a shop that names none.
 const DEFAULT: &str = "default";
 
+/// Which cart an event is about that names none.
+#[derive(Clone, Copy)]
+enum Unnamed {
+    /// The one of a shop that names none.
+    Default,
+    /// The one with its products; where there are products and no such cart, the same.
+    TouchedElseDefault,
+    /// The one with its products, if there is one.
+    Touched,
+}
+
 /// Folds an event into the carts. Returns the cart's id where the event does not name it itself.
-pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, at: i64) -> Option<String> {
+pub(super) fn fold(person: &mut Draft, name: &str, properties: Properties<'_>, at: i64) -> Option<String> {
+    let unnamed = unnamed(name)?;
     let named = properties.text("cart_id");
     let lines = properties.lines();
     let one = properties.line();
     let seen: Vec<Line> = lines.clone().unwrap_or_default().into_iter().chain(one.clone()).collect();
-    let id = match name {
-        "Product Added" | "Product Removed" | "Wishlist Product Added to Cart" => named.clone().or_else(|| Some(DEFAULT.to_owned())),
-        "Cart Updated" | "Checkout Started" => {
-            named.clone().or_else(|| touched(person, &seen)).or_else(|| (!seen.is_empty()).then(|| DEFAULT.to_owned()))
-        }
-        "Cart Viewed" | "Checkout Step Viewed" | "Checkout Step Completed" | "Payment Info Entered" => {
-            named.clone().or_else(|| touched(person, &seen))
-        }
-        _ => None,
-    }?;
+    let default = || DEFAULT.to_owned();
+    let id = named.clone().or_else(|| match unnamed {
+        Unnamed::Default => Some(default()),
+        Unnamed::TouchedElseDefault => touched(person, &seen).or_else(|| (!seen.is_empty()).then(default)),
+        Unnamed::Touched => touched(person, &seen),
+    })?;
     let mut cart = person::cart(person, &id).cloned().unwrap_or_else(|| Cart { cart_id: id.clone(), ..Cart::default() });
     let before = cart.clone();
     match name {
@@ -59,7 +70,7 @@ pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, 
         _ => {}
     }
     if cart != before {
-        person::upsert(&mut person.carts, &cart);
+        person::upsert(person.carts_mut(), &cart);
     }
     named.is_none().then_some(id)
 }
@@ -68,23 +79,45 @@ pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, 
 ///
 /// An order closes the cart it names; naming none, every cart that shares a product with it, or, where
 /// it has no lines, every cart. What was put into a cart after that opens it again.
-pub(crate) fn settle(person: &mut Person) {
-    let Person { carts, orders, .. } = person;
-    for cart in carts.iter_mut() {
-        for order in orders.iter().filter(|o| !o.stub) {
-            let its_own = order.cart_id == cart.cart_id;
-            let shared = order.cart_id.is_empty() && (order.lines.is_empty() || share_product(&order.lines, &cart.lines));
-            if (its_own || shared) && order.placed_at >= cart.status_at {
-                (cart.status, cart.status_at) = (CartStatus::Ordered.into(), order.placed_at);
-            }
-        }
-        if cart.updated_at > cart.status_at {
-            cart.status = if cart.lines.is_empty() { CartStatus::Emptied } else { CartStatus::Open }.into();
+pub(crate) fn settle(person: &mut Draft) {
+    for place in 0..person.carts.len() {
+        let cart = &person.carts[place];
+        let settled = status(cart, &person.orders);
+        if settled != (cart.status, cart.status_at) {
+            let cart = &mut person.carts_mut()[place];
+            (cart.status, cart.status_at) = settled;
         }
     }
-    while carts.len() > MAX_CARTS {
+    while person.carts.len() > MAX_CARTS {
+        let carts = &person.carts;
         let oldest = (0..carts.len()).min_by_key(|at| (carts[*at].updated_at, carts[*at].cart_id.clone()));
-        carts.remove(oldest.unwrap_or(0));
+        person.carts_mut().remove(oldest.unwrap_or(0));
+    }
+}
+
+/// What a cart's status, and its time, come to behind these orders.
+fn status(cart: &Cart, orders: &[Order]) -> (i32, i64) {
+    let (mut status, mut status_at) = (cart.status, cart.status_at);
+    for order in orders.iter().filter(|o| !o.stub) {
+        let its_own = order.cart_id == cart.cart_id;
+        let shared = || order.cart_id.is_empty() && (order.lines.is_empty() || share_product(&order.lines, &cart.lines));
+        if order.placed_at >= status_at && (its_own || shared()) {
+            (status, status_at) = (CartStatus::Ordered.into(), order.placed_at);
+        }
+    }
+    if cart.updated_at > status_at {
+        status = if cart.lines.is_empty() { CartStatus::Emptied } else { CartStatus::Open }.into();
+    }
+    (status, status_at)
+}
+
+/// What an event of this name is about; none: no cart.
+fn unnamed(name: &str) -> Option<Unnamed> {
+    match name {
+        "Product Added" | "Product Removed" | "Wishlist Product Added to Cart" => Some(Unnamed::Default),
+        "Cart Updated" | "Checkout Started" => Some(Unnamed::TouchedElseDefault),
+        "Cart Viewed" | "Checkout Step Viewed" | "Checkout Step Completed" | "Payment Info Entered" => Some(Unnamed::Touched),
+        _ => None,
     }
 }
 

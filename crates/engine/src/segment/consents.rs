@@ -3,7 +3,7 @@
 use waypost_codec::inbox::{Consent, ConsentState, Event, Person};
 use waypost_types::{Span, Timestamp};
 
-use super::properties::Properties;
+use super::{Draft, properties::Properties};
 use crate::person::{self, WHOLE_CHANNEL};
 
 /// Channels on which consent is kept; those without a sender yet included.
@@ -19,7 +19,7 @@ const FROM_PURCHASE: Span = Span::from_days(730);
 const FROM_INQUIRY: Span = Span::from_days(183);
 
 /// Folds an event into the ledger. Returns why it was not taken, where it was not.
-pub(super) fn fold(person: &mut Person, event: &Event, properties: Properties<'_>) -> Option<&'static str> {
+pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>) -> Option<&'static str> {
     let state = match event.name.as_str() {
         "Subscribed" => ConsentState::Granted,
         "Unsubscribed" => ConsentState::Denied,
@@ -72,31 +72,32 @@ pub(super) fn fold(person: &mut Person, event: &Event, properties: Properties<'_
         return Some("PROFILE_TOO_LARGE");
     }
     if known.is_none_or(|k| (k.at, restriction(k.state())) <= (entry.at, restriction(entry.state()))) {
-        person::upsert(&mut person.consents, &entry);
-        limit(person);
+        let consents = person.consents_mut();
+        person::upsert(consents, &entry);
+        limit(consents);
     }
     None
 }
 
 /// Makes room: the oldest grant falls, then the oldest that is pending. A denial never does: where all are
 /// denials, those of the channel that has most become one denial of the channel.
-pub(crate) fn limit(person: &mut Person) {
-    while person.consents.len() > MAX_CONSENTS {
-        let weakest = person.consents.iter().enumerate().filter(|(_, c)| c.state() != ConsentState::Denied);
+pub(crate) fn limit(consents: &mut Vec<Consent>) {
+    while consents.len() > MAX_CONSENTS {
+        let weakest = consents.iter().enumerate().filter(|(_, c)| c.state() != ConsentState::Denied);
         let weakest = weakest.min_by_key(|(_, c)| (restriction(c.state()), c.at, c.channel.clone(), c.topic.clone()));
         if let Some((at, _)) = weakest {
-            person.consents.remove(at);
+            consents.remove(at);
             continue;
         }
-        let count = |channel: &str| person.consents.iter().filter(|c| c.channel == channel).count();
-        let Some(most) = person.consents.iter().map(|c| c.channel.clone()).max_by_key(|channel| count(channel)) else { return };
+        let count = |channel: &str| consents.iter().filter(|c| c.channel == channel).count();
+        let Some(most) = consents.iter().map(|c| c.channel.clone()).max_by_key(|channel| count(channel)) else { return };
         if count(&most) < 2 {
             return;
         }
-        let newest = person.consents.iter().filter(|c| c.channel == most).max_by_key(|c| (c.at, c.topic.clone())).cloned();
-        person.consents.retain(|c| c.channel != most);
+        let newest = consents.iter().filter(|c| c.channel == most).max_by_key(|c| (c.at, c.topic.clone())).cloned();
+        consents.retain(|c| c.channel != most);
         let whole = Consent { topic: WHOLE_CHANNEL.to_owned(), expires_at: 0, address: String::new(), ..newest.unwrap_or_default() };
-        person::upsert(&mut person.consents, &whole);
+        person::upsert(consents, &whole);
     }
 }
 

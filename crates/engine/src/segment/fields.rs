@@ -1,9 +1,9 @@
 //! Addresses and person fields: from identifiers, from the traits of an identify call, from the context.
 
-use waypost_codec::inbox::{Address, Event, Object, Person, Value, value::Kind};
+use waypost_codec::inbox::{Address, Event, Object, Value, value::Kind};
 use waypost_types::IdentifierClass;
 
-use super::properties::Properties;
+use super::{Draft, properties::Properties};
 use crate::person::{self, EMAIL, SMS};
 
 /// Extra traits kept, and bytes of each.
@@ -36,7 +36,7 @@ const FIELDS: [(&str, &str); 19] = [
 ];
 
 /// Folds who the event is from and what it says of them. Returns what was left out.
-pub(super) fn fold(person: &mut Person, event: &Event, properties: Properties<'_>, context: Properties<'_>) -> Vec<&'static str> {
+pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>, context: Properties<'_>) -> Vec<&'static str> {
     let at = event.event_time;
     for identifier in &event.identifiers {
         match IdentifierClass::from_number(identifier.class) {
@@ -64,7 +64,7 @@ pub(super) fn fold(person: &mut Person, event: &Event, properties: Properties<'_
     left_out
 }
 
-fn traits(person: &mut Person, given: &Object, at: i64, left_out: &mut Vec<&'static str>) {
+fn traits(person: &mut Draft, given: &Object, at: i64, left_out: &mut Vec<&'static str>) {
     for property in &given.entries {
         let Some(value) = &property.value else { continue };
         match (property.name.as_str(), &value.kind) {
@@ -91,7 +91,7 @@ fn field_of(name: &str) -> Option<&'static str> {
 }
 
 /// A trait that nobody declared: scalar and small.
-fn extra(person: &mut Person, name: &str, value: &Value, at: i64, left_out: &mut Vec<&'static str>) {
+fn extra(person: &mut Draft, name: &str, value: &Value, at: i64, left_out: &mut Vec<&'static str>) {
     let path = format!("extra.{name}");
     let scalar = match &value.kind {
         Some(Kind::Text(text)) => text.len() <= MAX_EXTRA_BYTES,
@@ -108,18 +108,18 @@ fn extra(person: &mut Person, name: &str, value: &Value, at: i64, left_out: &mut
 }
 
 /// Sets a scalar; what is there already and the same keeps its time, so that a delta carries news only.
-fn set(person: &mut Person, path: &str, value: &Value, at: i64) {
+fn set(person: &mut Draft, path: &str, value: &Value, at: i64) {
     let fits = match &value.kind {
         Some(Kind::Text(text)) => !text.is_empty() && text.len() <= MAX_TEXT_BYTES,
         Some(Kind::List(_) | Kind::Object(_)) | None => false,
         Some(_) => true,
     };
     if fits && person::field(person, path) != Some(value) {
-        person::set_field(person, path, value.clone(), at);
+        person.set_field(path, value.clone(), at);
     }
 }
 
-fn address(person: &mut Person, channel: &str, value: &str, at: i64) {
+fn address(person: &mut Draft, channel: &str, value: &str, at: i64) {
     // No channel can use a longer one.
     if value.len() > MAX_ADDRESS_BYTES {
         return;
@@ -132,8 +132,9 @@ fn address(person: &mut Person, channel: &str, value: &str, at: i64) {
     }
     let verified = known.is_some_and(|a| a.verified);
     let entry = Address { channel: channel.to_owned(), value: value.to_owned(), verified, set_at: at };
-    person::upsert(&mut person.addresses, &entry);
-    person::limit_addresses(person);
+    let addresses = person.addresses_mut();
+    person::upsert(addresses, &entry);
+    person::limit_addresses(addresses);
 }
 
 #[cfg(test)]

@@ -1,8 +1,11 @@
 //! Order records (PRODUCT §4.2): created once, updated by what comes later, matched by id over the profile.
 
-use waypost_codec::inbox::{Order, Person};
+use waypost_codec::inbox::Order;
 
-use super::properties::{Properties, value_of};
+use super::{
+    Draft,
+    properties::{Properties, value_of},
+};
 use crate::person;
 
 /// Orders kept.
@@ -17,7 +20,7 @@ pub(crate) fn rank(status: &str) -> usize {
 }
 
 /// Folds an event into the orders. Returns whether the order was unknown to an event other than its own.
-pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, at: i64) -> bool {
+pub(super) fn fold(person: &mut Draft, name: &str, properties: Properties<'_>, at: i64) -> bool {
     let Some(life) = life(name, properties) else { return false };
     let Some(id) = properties.id("order_id") else { return false };
     let known = person::order(person, &id);
@@ -34,17 +37,17 @@ pub(super) fn fold(person: &mut Person, name: &str, properties: Properties<'_>, 
         Life::Flag(name) => flag(&mut order, name),
         Life::Refunded => refund(&mut order, properties),
     }
-    person::upsert(&mut person.orders, &order);
+    person::upsert(person.orders_mut(), &order);
     unmatched
 }
 
 /// Keeps the newest orders, stubs falling first; returns what fell.
-pub(crate) fn trim(person: &mut Person) -> Vec<Order> {
+pub(crate) fn trim(person: &mut Draft) -> Vec<Order> {
     let mut fallen = Vec::new();
     while person.orders.len() > MAX_ORDERS {
         let orders = &person.orders;
         let oldest = (0..orders.len()).min_by_key(|at| (!orders[*at].stub, orders[*at].updated_at, orders[*at].order_id.clone()));
-        fallen.push(person.orders.remove(oldest.unwrap_or(0)));
+        fallen.push(person.orders_mut().remove(oldest.unwrap_or(0)));
     }
     fallen
 }

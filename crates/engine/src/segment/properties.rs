@@ -49,7 +49,8 @@ impl<'a> Properties<'a> {
 
     /// Whether it names a record by an id too long to keep.
     pub(super) fn has_long_id(&self) -> bool {
-        ["cart_id", "order_id"].iter().any(|name| self.text(name).is_some_and(|id| id.len() > MAX_ID))
+        // A number is short.
+        ["cart_id", "order_id"].iter().any(|name| matches!(self.kind(name), Some(Kind::Text(id)) if id.len() > MAX_ID))
     }
 
     pub(super) fn time(&self, name: &str) -> Option<Timestamp> {

@@ -4,51 +4,55 @@
 use prost::Message as _;
 use waypost_codec::inbox::{Line, Person};
 
+use super::Draft;
+
 /// Room for the rest of the entity is left.
 const MAX_BYTES: usize = 60 * 1_024;
 /// Newest orders that keep whole cards.
 const WHOLE_ORDERS: usize = 3;
 
-/// Cuts what may fall. What is left is bounded by the number and length of its entries. Returns whether something was lost that would have been kept in a smaller profile.
-pub(super) fn limit(person: &mut Person) -> bool {
-    let mut newest: Vec<_> = person.orders.iter().map(|o| (o.placed_at, o.order_id.clone())).collect();
-    newest.sort_by(|a, b| b.cmp(a));
-    let newest: Vec<_> = newest.into_iter().map(|(_, id)| id).collect();
-    for id in newest.iter().skip(WHOLE_ORDERS) {
-        cut_cards(person, id);
+/// Cuts what may fall. What is left is bounded by the number and length of its entries. Returns whether something was
+/// lost that would have been kept in a smaller profile.
+///
+/// `memberships` is what these take at most, where that is known without looking at each.
+pub(super) fn limit(person: &mut Draft, memberships: Option<usize>) -> bool {
+    if person.orders.len() > WHOLE_ORDERS {
+        for place in newest(person).into_iter().skip(WHOLE_ORDERS) {
+            cut_cards(person, place);
+        }
     }
-    if person.encoded_len() <= MAX_BYTES {
+    let surely_fits = memberships.is_some_and(|bytes| person.len_without_memberships() + bytes <= MAX_BYTES);
+    if surely_fits || person.encoded_len() <= MAX_BYTES {
         return false;
     }
-    for id in newest.iter().rev() {
-        cut_cards(person, id);
+    let newest = newest(person);
+    for place in newest.iter().rev() {
+        cut_cards(person, *place);
         if person.encoded_len() <= MAX_BYTES {
             return true;
         }
     }
-    for cart in &mut person.carts {
+    for cart in person.carts_mut() {
         cart.lines.iter_mut().for_each(cut_card);
     }
     while person.encoded_len() > MAX_BYTES {
         let Some(extra) = person.fields.iter().rposition(|f| f.path.starts_with("extra.")) else { break };
-        person.fields.remove(extra);
+        person.remove_field(extra);
     }
     // Lines of the oldest orders go last: ids and values of the orders themselves always stay.
-    for id in newest.iter().rev() {
+    for place in newest.iter().rev() {
         if person.encoded_len() <= MAX_BYTES {
             break;
         }
-        if let Some(order) = person.orders.iter_mut().find(|o| o.order_id == *id) {
-            order.lines.clear();
-        }
+        person.orders_mut()[*place].lines.clear();
     }
     while person.encoded_len() > MAX_BYTES && person.carts.len() > 1 {
         let oldest = (0..person.carts.len()).min_by_key(|at| (person.carts[*at].updated_at, person.carts[*at].cart_id.clone()));
-        person.carts.remove(oldest.unwrap_or(0));
+        person.carts_mut().remove(oldest.unwrap_or(0));
     }
     // The one cart left keeps its value, and of its lines the newest.
     let mut surplus = person.encoded_len().saturating_sub(MAX_BYTES);
-    if let Some(cart) = person.carts.first_mut() {
+    if let Some(cart) = person.carts_mut().first_mut() {
         while surplus > 0 && !cart.lines.is_empty() {
             surplus = surplus.saturating_sub(cart.lines.remove(0).encoded_len());
         }
@@ -56,10 +60,22 @@ pub(super) fn limit(person: &mut Person) -> bool {
     true
 }
 
-fn cut_cards(person: &mut Person, order_id: &str) {
-    if let Some(order) = person.orders.iter_mut().find(|o| o.order_id == order_id) {
-        order.lines.iter_mut().for_each(cut_card);
+/// Places of the orders, newest first.
+fn newest(person: &Person) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..person.orders.len()).collect();
+    let rank = |at: &usize| (person.orders[*at].placed_at, person.orders[*at].order_id.as_str());
+    places.sort_by(|a, b| rank(b).cmp(&rank(a)));
+    places
+}
+
+fn cut_cards(person: &mut Draft, place: usize) {
+    if person.orders[place].lines.iter().any(has_card) {
+        person.orders_mut()[place].lines.iter_mut().for_each(cut_card);
     }
+}
+
+fn has_card(line: &Line) -> bool {
+    [&line.name, &line.variant, &line.url, &line.image_url].into_iter().any(|text| !text.is_empty()) || line.price_amount.is_some()
 }
 
 /// Older lines keep ids, category, brand and price.

@@ -6,13 +6,15 @@ use waypost_codec::{
     inbox::{CartStatus, Consent, ConsentState, Identifier, Membership, Truth},
     value::object_to_proto,
 };
-use waypost_types::{IdentifierClass, Span, Value as V, WorkspaceId};
+use waypost_types::{ContentHash, IdentifierClass, Span, Value as V, WorkspaceId};
 
 use super::*;
 use crate::{
     condition::{Scope, compile},
-    definitions::{Policy, Segment},
+    definitions::{Policy, Segment, Workspace},
 };
+
+mod judged;
 
 fn workspace(segments: &[(&str, &str)]) -> Workspace {
     let names = segments.iter().map(|(n, _)| (*n).to_owned()).collect();
@@ -30,9 +32,27 @@ fn workspace(segments: &[(&str, &str)]) -> Workspace {
         segments: compiled.collect(),
         segment_order: segments.iter().map(|(n, _)| (*n).to_owned()).collect(),
         templates: BTreeMap::new(),
-        journeys: BTreeMap::new(),
+        journeys: crate::definitions::Journeys::default(),
         sources: BTreeMap::new(),
     }
+}
+
+fn plan(workspace: &Workspace) -> Plan {
+    Plan::new(ContentHash::new([1; 16]), Arc::new(workspace.clone()))
+}
+
+// The folds where nothing is known of what was judged before.
+
+fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Timestamp, workspace: &Workspace) -> Outcome {
+    super::event(profile, &mut Judged::default(), node, event, now, &plan(workspace))
+}
+
+fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace) -> Outcome {
+    super::wake(profile, &mut Judged::default(), now, &plan(workspace))
+}
+
+fn import(profile: &mut SegmentProfile, moved: SegmentProfile, loser: &Bytes, now: Timestamp, workspace: &Workspace) -> Outcome {
+    super::import(profile, &mut Judged::default(), moved, loser, now, &plan(workspace))
 }
 
 fn object(entries: Vec<(&str, V)>) -> V {

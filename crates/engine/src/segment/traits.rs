@@ -1,7 +1,8 @@
 //! Derived traits (PRODUCT §6.2): `order_count first_order_at last_order_at ltv last_seen_at`.
 
-use waypost_codec::inbox::{Field, Order, Person, Value, value::Kind};
+use waypost_codec::inbox::{Order, Person, Value, value::Kind};
 
+use super::Draft;
 use crate::person::{self, counts};
 
 /// Log time of the first event; coverage begins here, whatever an import told of before.
@@ -12,7 +13,7 @@ pub const LAST_SEEN_AT: &str = "last_seen_at";
 pub(crate) const CARRIED: [&str; 3] = ["carried.first_order_at", "carried.ltv", "carried.order_count"];
 
 /// The person did something at `at`, and now we know.
-pub(super) fn seen(person: &mut Person, at: i64, now: i64) {
+pub(super) fn seen(person: &mut Draft, at: i64, now: i64) {
     if time(person, LAST_SEEN_AT).is_none_or(|last| last < at) {
         put(person, LAST_SEEN_AT, Kind::Time(at), at);
     }
@@ -22,7 +23,7 @@ pub(super) fn seen(person: &mut Person, at: i64, now: i64) {
 }
 
 /// Remembers what orders that fall out of the list have been worth.
-pub(super) fn carry(person: &mut Person, fallen: &[Order]) {
+pub(super) fn carry(person: &mut Draft, fallen: &[Order]) {
     for order in fallen.iter().filter(|o| counts(o) && !o.stub) {
         let first = time(person, CARRIED[0]).map_or(order.placed_at, |t| t.min(order.placed_at));
         let ltv = money(person, CARRIED[1]).saturating_add(net(order));
@@ -34,7 +35,7 @@ pub(super) fn carry(person: &mut Person, fallen: &[Order]) {
 }
 
 /// After a union: what fell out of the list of either half is worth what both say together.
-pub(super) fn carry_both(person: &mut Person, a: &Person, b: &Person) {
+pub(super) fn carry_both(person: &mut Draft, a: &Person, b: &Person) {
     if int(a, CARRIED[2]) == 0 || int(b, CARRIED[2]) == 0 {
         return;
     }
@@ -45,7 +46,7 @@ pub(super) fn carry_both(person: &mut Person, a: &Person, b: &Person) {
 }
 
 /// The traits that follow from the orders: those not cancelled or fully refunded.
-pub(crate) fn derive(person: &mut Person) {
+pub(crate) fn derive(person: &mut Draft) {
     let (mut count, mut ltv) = (int(person, CARRIED[2]), money(person, CARRIED[1]));
     let (mut first, mut last) = (time(person, CARRIED[0]), time(person, CARRIED[0]));
     for order in person.orders.iter().filter(|o| counts(o) && !o.stub) {
@@ -55,7 +56,7 @@ pub(crate) fn derive(person: &mut Person) {
         last = Some(last.map_or(order.placed_at, |t| t.max(order.placed_at)));
     }
     let (Some(first), Some(last)) = (first, last) else {
-        person.fields.retain(|f| !is_order_trait(&f.path));
+        person.retain_fields(|f| !is_order_trait(&f.path));
         return;
     };
     put(person, "order_count", Kind::Int(count), last);
@@ -74,8 +75,8 @@ fn net(order: &Order) -> i64 {
     order.value.unwrap_or(0).saturating_sub(order.refunded)
 }
 
-fn put(person: &mut Person, path: &str, kind: Kind, at: i64) {
-    person::upsert(&mut person.fields, &Field { path: path.to_owned(), value: Some(Value { kind: Some(kind) }), set_at: at });
+fn put(person: &mut Draft, path: &str, kind: Kind, at: i64) {
+    person.put_field(path, Value { kind: Some(kind) }, at);
 }
 
 /// A field that is a time.
@@ -84,9 +85,9 @@ pub(crate) fn time(person: &Person, path: &str) -> Option<i64> {
 }
 
 fn money(person: &Person, path: &str) -> i64 {
-    if let Some(Some(Kind::Money(minor))) = person::field(person, path).map(|v| v.kind.clone()) { minor } else { 0 }
+    if let Some(Some(Kind::Money(minor))) = person::field(person, path).map(|v| &v.kind) { *minor } else { 0 }
 }
 
 fn int(person: &Person, path: &str) -> i64 {
-    if let Some(Some(Kind::Int(number))) = person::field(person, path).map(|v| v.kind.clone()) { number } else { 0 }
+    if let Some(Some(Kind::Int(number))) = person::field(person, path).map(|v| &v.kind) { *number } else { 0 }
 }

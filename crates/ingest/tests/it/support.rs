@@ -115,7 +115,7 @@ pub(crate) fn workspace() -> Workspace {
         segments: BTreeMap::new(),
         segment_order: Vec::new(),
         templates: BTreeMap::new(),
-        journeys: BTreeMap::new(),
+        journeys: waypost_engine::definitions::Journeys::default(),
         sources: BTreeMap::from([
             source("backend", "server", true, &[]),
             source("web", "browser", true, &["anonymous", "email"]),

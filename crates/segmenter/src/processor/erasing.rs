@@ -25,6 +25,7 @@ pub(super) fn erase(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record
     let now = fold.now().max(fold.clock());
     segment::seen(&mut profile.0, node, now);
     let wiped = segment::erase(&mut profile.0, &record.key, suppress, now);
+    profile.1.forget();
     let origin = Origin::of(record);
     tell(fold, origin, "erase", &wiped.changes);
     put_out(fold, origin, wiped, suppress, Bytes::new());
@@ -37,6 +38,7 @@ pub(super) fn bury(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record)
     let mut profile = fold.get(id).cloned().unwrap_or_default();
     let now = fold.now().max(fold.clock());
     segment::erase(&mut profile.0, &record.key, suppress, now);
+    profile.1.forget();
     put_out(fold, Origin::of(record), Wiped::default(), suppress, Bytes::new());
     fold.put(id, profile);
     Ok(())

@@ -146,8 +146,10 @@ fn with_segment() -> SegmenterProcessor {
     workspace.segments.insert("fresh".to_owned(), segment);
     workspace.segment_order.push("fresh".to_owned());
     let workspaces = BTreeMap::from([(WorkspaceId::new(1), Arc::new(workspace))]);
-    let set = DefinitionSet { number: 1, hash: ContentHash::new([1; 16]), workspaces };
-    SegmenterProcessor { library: Arc::new(Library::default()), set: Some(Arc::new(set)), rules: Rules::default() }
+    let set = DefinitionSet::new(1, ContentHash::new([1; 16]), workspaces);
+    let mut processor = SegmenterProcessor::new(Arc::new(Library::default()));
+    processor.set = Some(Arc::new(set));
+    processor
 }
 
 #[test]

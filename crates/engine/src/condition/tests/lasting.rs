@@ -101,4 +101,16 @@ proptest! {
             prop_assert_eq!(then, truth, "{} flips at {} ms from now, before {:?}", source, instant - NOW, until);
         }
     }
+
+    /// Who evaluates only what may have changed rests on it.
+    #[test]
+    fn until_an_answer_is_unsteady_not_even_how_long_it_holds_changes(source in source(), times in times()) {
+        let program = program(&source);
+        let (truth, until, steady_until) = program.judge(&times.facts(NOW));
+        prop_assert_eq!((truth, until), program.truth(&times.facts(NOW)));
+        prop_assert!(steady_until.is_none() || program.reads().time || !program.reads().segments.is_empty());
+        for instant in times.edges().into_iter().filter(|i| *i > NOW && steady_until.is_none_or(|until| at(*i) < until)) {
+            prop_assert_eq!(program.truth(&times.facts(instant)), (truth, until), "{} at {} ms from now", source, instant - NOW);
+        }
+    }
 }

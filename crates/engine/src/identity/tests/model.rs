@@ -523,8 +523,12 @@ fn first_wrong(seeds: std::ops::Range<u64>, rules: Rules) -> (Option<(u64, Wrong
     (None, merges, limited)
 }
 
+/// A late word of where a person was before turned a route around.
+const ONCE_WRONG: u64 = 16_153;
+
 #[test]
 fn every_event_is_folded_in_the_state_of_those_before_it() {
+    assert_eq!(first_wrong(ONCE_WRONG..ONCE_WRONG + 1, Rules::default()).0, None);
     let seeds = option_env!("WAYPOST_WORLDS").and_then(|n| n.parse().ok()).unwrap_or(2_000);
     let (wrong, merges, limited) = first_wrong(0..seeds, Rules::default());
     assert_eq!(wrong, None);

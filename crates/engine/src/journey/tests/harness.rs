@@ -26,7 +26,7 @@ use waypost_types::{Position, ProfileId, Span, Timestamp, WorkspaceId};
 use crate::{
     apply::{SetManifest, plan_apply, plan_publish},
     definitions::Workspace,
-    journey::{Context, Effect, Input, Limit, erase, fire, fold, import},
+    journey::{Context, Effect, Input, Limit, concerns, erase, fire, fold, import},
     library::Library,
     manifest::parse_files,
     version::Version,
@@ -90,6 +90,8 @@ pub(super) struct World {
     /// Whether imports judge runs again.
     pub(super) rechecks: bool,
     pub(super) engine: Version,
+    /// Events that did not concern the profile.
+    pub(super) passed: usize,
     /// Up to when upstream is known to have told everything; none: it always has.
     pub(super) proven: Option<Timestamp>,
 }
@@ -171,6 +173,7 @@ impl World {
             decisions: Vec::new(),
             rechecks: true,
             engine: Version::default(),
+            passed: 0,
             proven: None,
         }
     }
@@ -234,7 +237,18 @@ impl World {
         let ws = self.ws.clone();
         let effects = if let Some(event) = cause.strip_prefix("event ") {
             let event = self.event(event);
-            fold(&mut self.state, &ws, &cx, Input::Event { event: &event, delta: Some(&delta) })
+            let delta = Some(&delta);
+            let unread = (!concerns(&self.state, &ws, &event.name, &event.source)).then(|| {
+                let mut state = self.state.clone();
+                let effects = fold(&mut state, &ws, &cx, Input::Passing { name: &event.name, delta });
+                (state, effects)
+            });
+            let effects = fold(&mut self.state, &ws, &cx, Input::Event { event: &event, delta });
+            if let Some(unread) = unread {
+                assert_eq!(unread, (self.state.clone(), effects.clone()), "{what}: it does not concern the profile");
+                self.passed += 1;
+            }
+            effects
         } else if let Some(receipt) = cause.strip_prefix("receipt ") {
             let receipt = self.receipt(receipt);
             fold(&mut self.state, &ws, &cx, Input::Receipt { receipt: &receipt, delta: None })

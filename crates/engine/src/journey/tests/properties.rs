@@ -12,12 +12,12 @@ use super::{
 use crate::journey::{MAX_FACT_BYTES, MAX_FACTS, MAX_PAST, MAX_SENDS, MAX_TRAIL, facts, unite};
 
 /// A small pseudo-random source: the laws are tried on a few hundred states, the same ones every time.
-struct Dice(u64);
+pub(super) struct Dice(pub(super) u64);
 
 // === impl Dice ===
 
 impl Dice {
-    fn roll(&mut self, sides: u64) -> u64 {
+    pub(super) fn roll(&mut self, sides: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 33) % sides
     }

@@ -52,7 +52,7 @@ fn an_erase_wipes_the_profile_and_says_what_there_is_to_forget() {
     let erased = Erased::decode(body).unwrap();
     assert_eq!((erased.ids, erased.losers, erased.suppress), (vec![id(1), id(3), id(4)], vec![id(3), id(7)], true));
     let mark = SegmentProfile { erased: true, erased_at: 1_000, now: 1_000, suppress: true, ..SegmentProfile::default() };
-    assert_eq!(entities[&entity(&id(1))], Some(Profile(mark)));
+    assert_eq!(entities[&entity(&id(1))], Some(Profile::from(mark)));
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn what_there_is_to_forget_goes_in_portions() {
     let mut entities = Entities::new();
     let many = |from: u16| (from..from + 300).map(|n| Bytes::from([&n.to_be_bytes()[..], &[5; 29]].concat())).collect::<Vec<_>>();
     let state = SegmentProfile { ids: many(1), losers: many(2), now: 1, ..SegmentProfile::default() };
-    entities.insert(entity(&id(1)), Some(Profile(state)));
+    entities.insert(entity(&id(1)), Some(Profile::from(state)));
     let portions: Vec<Erased> = run(&mut entities, &erase(&id(1)))
         .unwrap()
         .iter()

@@ -1,0 +1,177 @@
+//! A person under change. It remembers what it was where it is touched, so that a delta needs no copy of the whole.
+
+use std::ops::Deref;
+
+use waypost_codec::inbox::{Address, Cart, Consent, Field, Membership, Order, Person, Value};
+
+use crate::person::{self, changed, find, gone};
+
+/// A person, and what of it has been touched.
+#[derive(Debug, Default)]
+pub(crate) struct Draft {
+    person: Person,
+    was: Was,
+}
+
+/// What was there before it was first touched.
+#[derive(Debug, Default)]
+struct Was {
+    /// Sorted by path; without value: there was no such field.
+    fields: Vec<Field>,
+    carts: Option<Vec<Cart>>,
+    orders: Option<Vec<Order>>,
+    consents: Option<Vec<Consent>>,
+    addresses: Option<Vec<Address>>,
+}
+
+// === impl Draft ===
+
+impl Draft {
+    pub(crate) fn new(person: Person) -> Self {
+        Self { person, was: Was::default() }
+    }
+
+    pub(crate) fn into_person(self) -> Person {
+        self.person
+    }
+
+    /// Sets a field unless a later event has set it; at equal time the later in the log wins.
+    pub(crate) fn set_field(&mut self, path: &str, value: Value, at: i64) {
+        if find(&self.person.fields, (path, "")).is_none_or(|f| f.set_at <= at) {
+            self.put_field(path, value, at);
+        }
+    }
+
+    /// Sets a field, whatever there was.
+    pub(crate) fn put_field(&mut self, path: &str, value: Value, at: i64) {
+        let fields = &mut self.person.fields;
+        let was = match fields.binary_search_by(|f| f.path.as_str().cmp(path)) {
+            Ok(place) => {
+                let field = &mut fields[place];
+                if field.set_at == at && field.value.as_ref() == Some(&value) {
+                    return;
+                }
+                let (value, set_at) = (field.value.replace(value), std::mem::replace(&mut field.set_at, at));
+                Field { path: path.to_owned(), value, set_at }
+            }
+            Err(place) => {
+                fields.insert(place, Field { path: path.to_owned(), value: Some(value), set_at: at });
+                Field { path: path.to_owned(), value: None, set_at: 0 }
+            }
+        };
+        self.was.field(was);
+    }
+
+    /// Takes away the fields that are not to be kept.
+    pub(crate) fn retain_fields(&mut self, keep: impl Fn(&Field) -> bool) {
+        while let Some(place) = self.person.fields.iter().position(|field| !keep(field)) {
+            self.remove_field(place);
+        }
+    }
+
+    pub(crate) fn remove_field(&mut self, place: usize) {
+        let field = self.person.fields.remove(place);
+        self.was.field(field);
+    }
+
+    pub(crate) fn carts_mut(&mut self) -> &mut Vec<Cart> {
+        self.was.carts.get_or_insert_with(|| self.person.carts.clone());
+        &mut self.person.carts
+    }
+
+    pub(crate) fn orders_mut(&mut self) -> &mut Vec<Order> {
+        self.was.orders.get_or_insert_with(|| self.person.orders.clone());
+        &mut self.person.orders
+    }
+
+    pub(crate) fn consents_mut(&mut self) -> &mut Vec<Consent> {
+        self.was.consents.get_or_insert_with(|| self.person.consents.clone());
+        &mut self.person.consents
+    }
+
+    pub(crate) fn addresses_mut(&mut self) -> &mut Vec<Address> {
+        self.was.addresses.get_or_insert_with(|| self.person.addresses.clone());
+        &mut self.person.addresses
+    }
+
+    /// These alone are not remembered: who evaluates knows what has changed.
+    pub(super) fn memberships_mut(&mut self) -> &mut Vec<Membership> {
+        &mut self.person.memberships
+    }
+
+    /// Paths of the fields that were touched.
+    pub(super) fn touched_fields(&self) -> impl Iterator<Item = &str> {
+        self.was.fields.iter().map(|f| f.path.as_str())
+    }
+
+    pub(super) fn has_touched_carts(&self) -> bool {
+        self.was.carts.is_some()
+    }
+
+    pub(super) fn has_touched_orders(&self) -> bool {
+        self.was.orders.is_some()
+    }
+
+    pub(super) fn has_touched_addresses(&self) -> bool {
+        self.was.addresses.is_some()
+    }
+
+    /// Bytes of the person when encoded, memberships left out.
+    pub(super) fn len_without_memberships(&mut self) -> usize {
+        let memberships = std::mem::take(&mut self.person.memberships);
+        let len = prost::Message::encoded_len(&self.person);
+        self.person.memberships = memberships;
+        len
+    }
+
+    /// What has to be applied to the person that it was to make it what it is: [`person::diff`], with these memberships.
+    pub(super) fn delta(&self, memberships: Vec<Membership>) -> Person {
+        let Was { fields, carts, orders, consents, addresses } = &self.was;
+        let now = &self.person;
+        let mut delta = Person { memberships, fields: fields.iter().filter_map(|was| self.news_of(was)).collect(), ..Person::default() };
+        if let Some(was) = carts {
+            delta.carts = changed(was, &now.carts);
+            delta.removed_carts = gone(was, &now.carts).map(|c| c.cart_id.clone()).collect();
+        }
+        if let Some(was) = orders {
+            delta.orders = changed(was, &now.orders);
+            delta.removed_orders = gone(was, &now.orders).map(|o| o.order_id.clone()).collect();
+        }
+        if let Some(was) = consents {
+            delta.consents = changed(was, &now.consents);
+            for gone in gone(was, &now.consents) {
+                person::upsert(&mut delta.consents, &person::removal_of_consent(gone));
+            }
+        }
+        if let Some(was) = addresses {
+            delta.addresses = changed(was, &now.addresses);
+        }
+        delta
+    }
+
+    /// What a delta says of a field that was touched.
+    fn news_of(&self, was: &Field) -> Option<Field> {
+        match find(&self.person.fields, (&was.path, "")) {
+            Some(field) => (field != was).then(|| field.clone()),
+            None => was.value.is_some().then(|| Field { path: was.path.clone(), value: None, set_at: 0 }),
+        }
+    }
+}
+
+impl Deref for Draft {
+    type Target = Person;
+
+    fn deref(&self) -> &Person {
+        &self.person
+    }
+}
+
+// === impl Was ===
+
+impl Was {
+    fn field(&mut self, was: Field) {
+        if let Err(place) = self.fields.binary_search_by(|f| f.path.cmp(&was.path)) {
+            self.fields.insert(place, was);
+        }
+    }
+}
