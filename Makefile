@@ -6,10 +6,10 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: bench stages figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
+.PHONY: bench bench-full stages guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 demo: ## a sample shop in memory, several days in under a minute; needs only a Rust toolchain and a C compiler
 	$(CARGO) run --quiet -p waypost --no-default-features -- dev --script shop --seed $(SEED)
@@ -43,14 +43,22 @@ sim: ## SEEDS worlds under faults on all cores, with what happened in them; a se
 chaos: ## MINUTES=10 of faults on a real Kafka and Redis, then the oracle; SEED= repeats a run, BROKERS= is 1 or 3
 	deploy/local/chaos.sh
 
-fuzz: ## every decoder under a coverage-guided fuzzer, SECONDS each; what it finds lies in .fuzz/artifacts
+fuzz: ## the decoders of foreign and stored bytes under a coverage-guided fuzzer, SECONDS each; what it finds lies in .fuzz/artifacts
 	deploy/local/fuzz.sh $(or $(SECONDS),60)
 
 stages: ## what an event costs each role, in memory, on one thread; ARGS="--help"
 	$(CARGO) run --quiet --release -p waypost-bench --bin stages -- $(ARGS)
 
+guards-update: ## measure the noise-free figures that `make test` compares (crates/bench/guards.txt) and write them anew
+	deploy/local/stack.sh profiler
+	WAYPOST_GUARDS=write $(CARGO) test -p waypost-bench --test allocations --test instructions
+	git --no-pager diff --stat -- crates/bench/guards.txt
+
 bench: ## what an event costs on a real Kafka and Redis, beside a chain of consumers that decides nothing; ARGS="--help"
 	deploy/local/bench.sh $(ARGS)
+
+bench-full: ## everything that `bench` can measure, for about an hour, and a report in REPORT=target/bench-report; more in ARGS
+	deploy/local/bench.sh --full $(if $(REPORT),--report $(REPORT)) $(ARGS)
 
 figures: ## first figures of the stack that `make up` started: latency of a stop, events a second
 	set -a; . .stack/up/env; WRITE_KEY=$$(cat .stack/up/write-key); set +a; $(CARGO) run --quiet --release -p waypost-tests --bin figures

@@ -8,6 +8,7 @@
 #   deploy/local/stack.sh env                  print the environment (export WAYPOST_KAFKA=…)
 #   deploy/local/stack.sh status               what runs
 #   deploy/local/stack.sh tools                print where the fetched programs lie (export STACK_JAVA=…)
+#   deploy/local/stack.sh profiler             get valgrind for the guards of `make test`; they do without where it is not to be had
 #
 # STACK_DIR (default .stack) holds one instance: ports, data, logs, pid files. STACK_CACHE (default
 # .stack) holds what was fetched and is shared by all instances. The stack of `make test` is another
@@ -323,6 +324,10 @@ case $COMMAND in
     for name in "STACK_JAVA=$(java_bin)" "STACK_KAFKA_JARS=$LIBS" "STACK_KAFKA_LOGGING=$HERE/kafka/log4j2.properties" "STACK_REDIS_SERVER=$(redis_bin | head -1)"; do
       printf 'export %s=%q\n' "${name%%=*}" "${name#*=}"
     done
+    ;;
+  profiler)
+    mkdir -p "$CACHE"
+    has valgrind || (need_packages valgrind) || say "without valgrind no instructions will be counted"
     ;;
   status)
     for part in kafka redis registry; do

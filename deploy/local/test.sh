@@ -14,6 +14,7 @@ export WAYPOST_BIN=$PWD/target/debug/waypost WAYPOSTCTL_BIN=$PWD/target/debug/wa
 if [ $# -gt 0 ]; then
   cargo test "$@"
 else
+  "$HERE/stack.sh" profiler
   cargo test --workspace --exclude waypost-tests
   # The oracle of the faults, before it judges.
   cargo test -p waypost-tests --lib

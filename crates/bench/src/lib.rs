@@ -2,6 +2,11 @@
 //!
 //! The reference is the design's performance text; every figure names the command that shows it.
 
+pub mod calls;
+pub mod costs;
+pub mod drive;
+pub mod guards;
+pub mod record;
 pub mod shop;
 pub mod stages;
 pub mod traffic;

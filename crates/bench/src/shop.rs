@@ -1,6 +1,6 @@
-//! What a shop has defined: as many journeys and segments as asked for, of the kinds that shops have.
+//! What a shop has defined: as many journeys and segments as asked for, of the kinds that shops have, or what a folder holds.
 
-use std::sync::Arc;
+use std::{fs, path::Path, sync::Arc};
 
 use anyhow::{Context as _, anyhow};
 use bytes::Bytes;
@@ -9,7 +9,7 @@ use waypost_codec::{frame::Record, inbox, kind};
 use waypost_engine::{
     apply::{Plan, SetManifest, plan_apply, plan_publish},
     library::Library,
-    manifest::{Problem, parse_files},
+    manifest::{Kind, Manifest, Problem, parse_files},
 };
 use waypost_types::{ContentHash, Timestamp, WorkspaceId};
 
@@ -60,18 +60,33 @@ impl Shop {
     /// # Errors
     /// If the engine refuses them.
     pub fn new(workspace: WorkspaceId, journeys: usize, segments: usize) -> anyhow::Result<Self> {
-        let library = Library::default();
         let attachments = |path: &str| (path == "body.html").then(|| BODY.to_owned());
         let manifests = parse_files(&[("shop.yaml".to_owned(), manifests(journeys, segments))], &attachments).map_err(shown)?;
+        Self::publish(workspace, &manifests)
+    }
+
+    /// What lies in a folder, with all its journeys published.
+    ///
+    /// # Errors
+    /// If it cannot be read, or the engine refuses it.
+    pub fn from_folder(workspace: WorkspaceId, folder: &Path) -> anyhow::Result<Self> {
+        let mut files = Vec::new();
+        manifests_in(folder, &mut files).with_context(|| folder.display().to_string())?;
+        let manifests = parse_files(&files, &|path| fs::read_to_string(path).ok()).map_err(shown)?;
+        Self::publish(workspace, &manifests)
+    }
+
+    fn publish(workspace: WorkspaceId, manifests: &[Manifest]) -> anyhow::Result<Self> {
+        let library = Library::default();
         let keep = |plan: Plan| {
             for (_, body) in plan.bodies {
                 library.insert(body);
             }
             plan.next
         };
-        let mut set = keep(plan_apply(&SetManifest::empty(workspace, "shop"), &library, workspace, &manifests).map_err(shown)?);
-        for journey in (0..journeys).map(journey_name) {
-            set = keep(plan_publish(&set, &library, workspace, &journey, Timestamp::ZERO).map_err(shown)?);
+        let mut set = keep(plan_apply(&SetManifest::empty(workspace, "shop"), &library, workspace, manifests).map_err(shown)?);
+        for journey in manifests.iter().filter(|manifest| manifest.kind == Kind::Journey) {
+            set = keep(plan_publish(&set, &library, workspace, &journey.name, Timestamp::ZERO).map_err(shown)?);
         }
         let bytes = set.to_bytes();
         let hash = ContentHash::of(&bytes);
@@ -85,6 +100,20 @@ impl Shop {
     pub fn activation(&self, now: Timestamp) -> Record {
         Record::new(kind::DEF_ACTIVATE, WorkspaceId::new(0), [0xdd; 16], Bytes::new(), now, self.set.encode_to_vec().into())
     }
+}
+
+/// Every YAML file below a folder, in order of its path.
+fn manifests_in(folder: &Path, files: &mut Vec<(String, String)>) -> anyhow::Result<()> {
+    let mut paths = fs::read_dir(folder)?.map(|entry| Ok(entry?.path())).collect::<anyhow::Result<Vec<_>>>()?;
+    paths.sort();
+    for path in paths {
+        if path.is_dir() {
+            manifests_in(&path, files)?;
+        } else if path.extension().is_some_and(|extension| extension == "yaml") {
+            files.push((path.to_str().context("a file's name is no text")?.to_owned(), fs::read_to_string(&path)?));
+        }
+    }
+    Ok(())
 }
 
 fn journey_name(number: usize) -> String {
@@ -139,5 +168,12 @@ mod tests {
     #[test]
     fn a_shop_is_as_large_as_asked_for() {
         assert!(Shop::new(WorkspaceId::new(1), 30, 50).is_ok());
+    }
+
+    #[test]
+    fn a_shop_is_what_a_folder_holds() {
+        let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../journeys");
+        assert!(Shop::from_folder(WorkspaceId::new(1), &library).is_ok());
+        assert!(Shop::from_folder(WorkspaceId::new(1), &library.join("absent")).is_err());
     }
 }

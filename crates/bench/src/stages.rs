@@ -5,27 +5,17 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    sync::{Arc, Mutex, PoisonError},
+    hint::black_box,
     time::{Duration, Instant},
 };
 
-use waypost_codec::frame::Record;
-use waypost_identity::IdentityProcessor;
-use waypost_memory::{Embedded, Parts, Seeded, VirtualClock};
-use waypost_orchestrator::OrchestratorProcessor;
-use waypost_runtime::{
-    Command, Config, Input, Machine, Processor, RoleMachine,
-    machine::{Counters, Progress},
-    ports::Install,
-};
-use waypost_segmenter::SegmenterProcessor;
-use waypost_sender::SenderProcessor;
-use waypost_types::{Layout, PartitionId, Role, Span, Timestamp, WorkspaceId};
+use waypost_runtime::{Command, Config, Input, Machine};
+use waypost_types::{Role, Timestamp};
 
 use crate::{
+    drive::{WORKSPACE, Watch, drive, lock, traffic},
     shop::Shop,
-    traffic::{Installation, Size, Traffic},
+    traffic::Size,
 };
 
 /// What is measured.
@@ -58,12 +48,17 @@ pub struct Reading {
     pub roles: BTreeMap<Role, (Duration, u64)>,
 }
 
-type Shared = Arc<Mutex<Reading>>;
+/// The name of the function below through which a role's counted inputs go.
+///
+/// A profiler that counts by function (`tests/instructions.rs`) finds what each stage costs under it.
+pub const COUNTED: [(Role, &str); 3] =
+    [(Role::Identity, "counted_identity"), (Role::Segmenter, "counted_segmenter"), (Role::Orchestrator, "counted_orchestrator")];
 
-/// A machine whose time is counted.
-struct Metered {
-    machine: Box<dyn Machine>,
-    reading: Shared,
+/// Counts time.
+#[derive(Debug, Default)]
+struct Stopwatch {
+    reading: Reading,
+    is_counting: bool,
 }
 
 /// Folds a run-in and then the counted events through all roles.
@@ -71,110 +66,55 @@ struct Metered {
 /// # Errors
 /// If the shop cannot be set up, or a partition halts.
 pub fn measure(settings: &Settings) -> anyhow::Result<Reading> {
-    let layout = Layout { number: 1, partitions: settings.partitions };
-    let workspace = WorkspaceId::new(1);
-    let shop = Shop::new(workspace, settings.journeys, settings.segments)?;
-    let reading = Shared::default();
-    let clock = VirtualClock::new(Timestamp::from_millis(1_750_000_000_000));
-    let machine = |role: Role| -> Box<dyn Machine> {
-        let (segmenter, orchestrator) = (Arc::clone(&shop.library), Arc::clone(&shop.library));
-        let machine = match role {
-            Role::Identity => role_machine(layout, move |_| IdentityProcessor::new(layout)),
-            Role::Segmenter => role_machine(layout, move |_| SegmenterProcessor::new(Arc::clone(&segmenter))),
-            Role::Orchestrator => role_machine(layout, move |_| OrchestratorProcessor::new(Arc::clone(&orchestrator))),
-            Role::Sender | Role::Ingest | Role::Control => role_machine(layout, |_| SenderProcessor::new()),
-        };
-        Box::new(Metered { machine, reading: Arc::clone(&reading) })
-    };
-    let machines = Role::KEYED.into_iter().map(machine).collect();
-    let mut pipeline = Embedded::new(Parts::new(clock, layout, machines));
-    let mut traffic = Traffic::new(settings.seed, settings.size, Installation { hash_key: [7; 32], layout, workspace });
-    for role in [Role::Identity, Role::Segmenter, Role::Sender] {
-        for index in 0..settings.partitions {
-            pipeline.append_to(PartitionId { role, index }, vec![shop.activation(pipeline.now())])?;
-        }
-    }
-    pipeline.settle();
-    play(&mut pipeline, &mut traffic, settings, settings.run_in)?;
-    reading.lock().unwrap_or_else(PoisonError::into_inner).roles.clear();
-    play(&mut pipeline, &mut traffic, settings, settings.events)?;
-    anyhow::ensure!(pipeline.halted().is_empty(), "a partition halted: {:?}", pipeline.halted());
-    drop(pipeline);
-    let reading = reading.lock().unwrap_or_else(PoisonError::into_inner);
-    Ok(reading.clone())
+    let shop = Shop::new(WORKSPACE, settings.journeys, settings.segments)?;
+    let watch = drive(settings, traffic(settings), &shop, &Config::default(), Stopwatch::default())?;
+    let reading = lock(&watch).reading.clone();
+    Ok(reading)
 }
 
-fn role_machine<P: Processor + fmt::Debug>(layout: Layout, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {
-    let install = Install { id: "00".repeat(16), layout: layout.number, format: 1 };
-    Box::new(RoleMachine::new(Config::default(), install, layout, Box::new(Seeded::new(7)), Box::new(make)))
-}
+// === impl Stopwatch ===
 
-/// So many events, in frames, every frame as soon as it is full.
-fn play(pipeline: &mut Embedded, traffic: &mut Traffic, settings: &Settings, events: usize) -> anyhow::Result<()> {
-    let mut open: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
-    for number in 0..events {
-        if number.is_multiple_of(settings.per_millisecond) {
-            pipeline.clock().advance_to(pipeline.now().plus(Span::from_millis(1)));
+impl Watch for Stopwatch {
+    fn begin(&mut self) {
+        self.is_counting = true;
+    }
+
+    fn handle(&mut self, machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+        if !self.is_counting {
+            return machine.handle(now, input, commands);
         }
-        let now = pipeline.now();
-        let record = traffic.next(now);
-        let partition = pipeline.layout().partition(record.workspace, &record.key);
-        let held = open.entry(partition).or_default();
-        held.push(record);
-        if held.len() >= settings.frame {
-            let frame = std::mem::take(held);
-            pipeline.append_to(PartitionId { role: Role::Identity, index: partition }, frame)?;
-            pipeline.settle();
-        }
-    }
-    for (index, records) in open.into_iter().filter(|(_, records)| !records.is_empty()) {
-        pipeline.append_to(PartitionId { role: Role::Identity, index }, records)?;
-    }
-    pipeline.settle();
-    Ok(())
-}
-
-// === impl Metered ===
-
-impl Machine for Metered {
-    fn role(&self) -> Role {
-        self.machine.role()
-    }
-
-    fn handle(&mut self, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+        let role = machine.role();
         #[expect(clippy::disallowed_methods, reason = "wall time is what is measured")]
         let began = Instant::now();
-        self.machine.handle(now, input, commands);
+        match role {
+            Role::Identity => counted_identity(machine, now, input, commands),
+            Role::Segmenter => counted_segmenter(machine, now, input, commands),
+            Role::Orchestrator => counted_orchestrator(machine, now, input, commands),
+            Role::Sender | Role::Ingest | Role::Control => machine.handle(now, input, commands),
+        }
         let took = began.elapsed();
-        let mut reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
-        let (time, inputs) = reading.roles.entry(self.machine.role()).or_default();
+        let (time, inputs) = self.reading.roles.entry(role).or_default();
         *time += took;
         *inputs += 1;
     }
-
-    fn wants(&self, partition: u32) -> bool {
-        self.machine.wants(partition)
-    }
-
-    fn next_wake(&self) -> Option<Timestamp> {
-        self.machine.next_wake()
-    }
-
-    fn progress(&self) -> Vec<Progress> {
-        self.machine.progress()
-    }
-
-    fn counters(&self) -> Counters {
-        self.machine.counters()
-    }
-
-    fn idle(&self) -> bool {
-        self.machine.idle()
-    }
 }
 
-impl fmt::Debug for Metered {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.machine.fmt(f)
-    }
+// Three functions that are never inlined, nor taken for the same, nor left before their call has returned.
+
+#[inline(never)]
+fn counted_identity(machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+    machine.handle(now, input, commands);
+    black_box(Role::Identity);
+}
+
+#[inline(never)]
+fn counted_segmenter(machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+    machine.handle(now, input, commands);
+    black_box(Role::Segmenter);
+}
+
+#[inline(never)]
+fn counted_orchestrator(machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+    machine.handle(now, input, commands);
+    black_box(Role::Orchestrator);
 }

@@ -47,6 +47,10 @@ pub struct Traffic {
     count: u64,
     /// What comes a second time a little later.
     again: VecDeque<Record>,
+    /// Of a thousand events so many are one bot's.
+    of_one_bot: u64,
+    /// Whether all that anybody does is to look at pages.
+    is_plain: bool,
 }
 
 /// Somebody who looks around.
@@ -131,7 +135,28 @@ impl Traffic {
         let mut chance = Seeded::new(seed);
         let people = size.people();
         let visits = (0..people * VISITING_OF_TEN / 10).map(|_| Visit::begin(&mut chance, people)).collect();
-        Self { chance, installation, people, visits, count: 0, again: VecDeque::new() }
+        Self { chance, installation, people, visits, count: 0, again: VecDeque::new(), of_one_bot: OF_ONE_BOT, is_plain: false }
+    }
+
+    /// Traffic that changes nothing but counters: so many unnamed visitors who stay and look at pages, nothing twice, nothing late.
+    pub fn plain(seed: u64, visitors: u64, installation: Installation) -> Self {
+        let visit = |person| Visit { person, browser: 0, is_named: false, events_left: u64::MAX, cart: 0 };
+        let visits = (1..=visitors).map(visit).collect();
+        Self {
+            chance: Seeded::new(seed),
+            installation,
+            people: visitors,
+            visits,
+            count: 0,
+            again: VecDeque::new(),
+            of_one_bot: 0,
+            is_plain: true,
+        }
+    }
+
+    /// From now on one bot makes so many percent of all events.
+    pub fn set_bot(&mut self, percent: u32) {
+        self.of_one_bot = 10 * u64::from(percent);
     }
 
     /// The next event, as ingest would write it: said and received at `now`.
@@ -143,7 +168,7 @@ impl Traffic {
         }
         self.count += 1;
         let record = self.event(now);
-        if self.chance.below(1_000) < DUPLICATES {
+        if self.chance.below(1_000) < DUPLICATES && !self.is_plain {
             self.again.push_back(record.clone());
         }
         record
@@ -152,7 +177,7 @@ impl Traffic {
     fn event(&mut self, now: Timestamp) -> Record {
         let place = usize::try_from(self.chance.below(self.visits.len() as u64)).unwrap_or(0);
         let mut visit = self.visits[place];
-        if self.chance.below(1_000) < OF_ONE_BOT {
+        if self.chance.below(1_000) < self.of_one_bot {
             visit = Visit { person: 0, browser: 0, is_named: false, events_left: VISIT, cart: 0 };
         } else if visit.events_left == 0 {
             self.visits[place] = Visit::begin(&mut self.chance, self.people);
@@ -165,7 +190,7 @@ impl Traffic {
             visit.is_named = true;
         }
         self.visits[place].events_left = self.visits[place].events_left.saturating_sub(1);
-        let late = if self.chance.below(1_000) < LATE { self.chance.below(LATEST) } else { 0 };
+        let late = if self.chance.below(1_000) < LATE && !self.is_plain { self.chance.below(LATEST) } else { 0 };
         let event_time = now.millis() - i64::try_from(late).unwrap_or(0);
         let event = inbox::Event {
             message_id: format!("m-{:08x}-{:x}", self.chance.below(1 << 32), self.count),
@@ -192,6 +217,9 @@ impl Traffic {
     }
 
     fn kind(&mut self) -> Kind {
+        if self.is_plain {
+            return Kind::PageViewed;
+        }
         let mut drawn = self.chance.below(MIX.iter().map(|(_, share)| share).sum());
         for (kind, share) in MIX {
             if drawn < share {
@@ -347,6 +375,16 @@ mod tests {
         };
         assert_eq!(some(1), some(1));
         assert_ne!(some(1), some(2));
+    }
+
+    #[test]
+    fn plain_traffic_is_page_views_of_the_same_people() {
+        let installation = Installation { hash_key: [7; 32], layout: Layout { number: 1, partitions: 8 }, workspace: WorkspaceId::new(1) };
+        let mut traffic = Traffic::plain(7, 50, installation);
+        let records: Vec<Record> = (0..1_000).map(|i| traffic.next(Timestamp::from_millis(i))).collect();
+        let keys: std::collections::BTreeSet<_> = records.iter().map(|record| record.key.clone()).collect();
+        assert_eq!(keys.len(), 50);
+        assert!(records.iter().all(|record| String::from_utf8_lossy(&record.body).contains("Page Viewed")));
     }
 
     #[test]

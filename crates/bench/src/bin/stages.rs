@@ -7,6 +7,9 @@ use waypost_bench::{
     traffic::Size,
 };
 
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// What an event costs each role, in memory, on one thread.
 #[derive(Parser, Debug)]
 struct Arguments {

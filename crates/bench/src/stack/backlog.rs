@@ -61,6 +61,7 @@ pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings) -> anyhow::Resul
         bytes: Bytes {
             kafka: bytes_after - bytes_before,
             redis: memory_after.net_input_bytes - memory.net_input_bytes,
+            redis_used_memory: memory_after.used_memory,
             redis_memory: i64::try_from(memory_after.used_memory)? - i64::try_from(memory.used_memory)?,
             redis_commands: memory_after.commands - memory.commands,
             topics,

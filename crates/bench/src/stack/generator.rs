@@ -82,10 +82,14 @@ struct Named {
 
 /// The fingerprint of an encoded event's message id.
 pub(crate) fn fingerprint(event: &Bytes) -> Option<u64> {
-    let named = Named::decode(event.clone()).ok()?;
+    Some(fingerprint_of(&Named::decode(event.clone()).ok()?.message_id))
+}
+
+/// The fingerprint of a message id.
+pub(crate) fn fingerprint_of(message_id: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    named.message_id.hash(&mut hasher);
-    Some(hasher.finish())
+    message_id.hash(&mut hasher);
+    hasher.finish()
 }
 
 /// The event within a record of `wp1.identity`.

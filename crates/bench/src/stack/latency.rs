@@ -1,5 +1,6 @@
 //! W2: from the intended send time of `Order Completed` to the decision record that says that the run has exited, as it is
-//! read back from the log: Kafka's own time of the append has only milliseconds.
+//! read back from the log: Kafka's own time of the append has only milliseconds. W13: the same for people who are no bot, while a
+//! bot makes more and more of all events.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -27,6 +28,8 @@ const PATIENCE: Duration = Duration::from_secs(20);
 pub(crate) struct Latency {
     pub(crate) partitions: u32,
     pub(crate) share: u32,
+    /// Percent of all events that one bot made.
+    pub(crate) bot: u32,
     pub(crate) rate: f64,
     /// Microseconds.
     pub(crate) histogram: Histogram<u64>,
@@ -34,20 +37,42 @@ pub(crate) struct Latency {
     pub(crate) lag_max: Duration,
 }
 
+/// What the traffic of a shop has, where nothing else is said.
+pub(crate) const BOT: u32 = 2;
+/// Of the highest rate, for W13.
+const HOT_SHARE: u32 = 50;
+
 /// People who fill a cart and order.
 struct Shoppers {
     installation: Installation,
-    share: u32,
+    /// Tells them from those of other runs.
+    name: String,
 }
 
+/// W2, at each share of the rate.
 pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Result<Vec<Latency>> {
+    let loads: Vec<(u32, u32)> = settings.shares.iter().map(|share| (*share, BOT)).collect();
+    at_each(pipeline, settings, rate, &loads)
+}
+
+/// W13, with each bot.
+pub(crate) fn hot_key(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Result<Vec<Latency>> {
+    let loads: Vec<(u32, u32)> = settings.bots.iter().map(|bot| (HOT_SHARE, *bot)).collect();
+    let all = at_each(pipeline, settings, rate, &loads);
+    pipeline.traffic.set_bot(BOT);
+    all
+}
+
+/// At each load: percent of the rate, and of one bot.
+fn at_each(pipeline: &mut Pipeline, settings: &Settings, rate: f64, loads: &[(u32, u32)]) -> anyhow::Result<Vec<Latency>> {
     pipeline.start()?;
     settle(pipeline, "the roles to take their partitions")?;
-    let mut all = Vec::new();
-    for share in &settings.shares {
-        let latency = one(pipeline, settings, *share, rate * f64::from(*share) / 100.0)?;
+    let mut all: Vec<Latency> = Vec::new();
+    for (share, bot) in loads {
+        pipeline.traffic.set_bot(*bot);
+        let latency = one(pipeline, settings, (*share, *bot), rate * f64::from(*share) / 100.0)?;
         let at = |quantile| latency.histogram.value_at_quantile(quantile) as f64 / 1_000.0;
-        say(&format!("latency at {share} %: p50 {:.1} ms, p99 {:.1} ms, {} orders", at(0.5), at(0.99), latency.orders));
+        say(&format!("latency at {share} %, a bot with {bot} %: p50 {:.1} ms, p99 {:.1} ms, {} orders", at(0.5), at(0.99), latency.orders));
         all.push(latency);
         settle(pipeline, "the step to be folded")?;
     }
@@ -59,13 +84,15 @@ pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> an
     Ok(all)
 }
 
-fn one(pipeline: &mut Pipeline, settings: &Settings, share: u32, rate: f64) -> anyhow::Result<Latency> {
+fn one(pipeline: &mut Pipeline, settings: &Settings, (share, bot): (u32, u32), rate: f64) -> anyhow::Result<Latency> {
     let (run_in, window) = (Duration::from_secs(settings.run_in), Duration::from_secs(settings.window));
     let (tick, length) = (Duration::from_millis(settings.tick_ms), run_in + window);
     let every = Duration::from_nanos(1_000_000_000 / settings.probes.max(1));
     let mut due: BTreeMap<String, Duration> = BTreeMap::new();
     let (mut carts, mut orders) = (0_u32, 0_u32);
-    let shoppers = Shoppers { installation: pipeline.installation, share };
+    // what has been offered so far tells this run from others
+    let name = format!("{share}-{bot}-{}", pipeline.offered.0.len());
+    let shoppers = Shoppers { installation: pipeline.installation, name };
     let ticks = build(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (rate, length, tick), |at, now| {
         let mut records = Vec::new();
         while every * carts < at {
@@ -105,7 +132,7 @@ fn one(pipeline: &mut Pipeline, settings: &Settings, share: u32, rate: f64) -> a
         histogram.record(u64::try_from(exited.saturating_duration_since(begin + *at).as_micros())?)?;
     }
     ensure!(!due.is_empty(), "no order was sent: --probes must be above 0 and --window above 2");
-    Ok(Latency { partitions: pipeline.layout.partitions, share, rate, orders: due.len(), histogram, lag_max })
+    Ok(Latency { partitions: pipeline.layout.partitions, share, bot, rate, orders: due.len(), histogram, lag_max })
 }
 
 /// Reads decisions from now on, and notes when the exit of each cart's run was first seen.
@@ -135,7 +162,7 @@ fn follow(pipeline: &Pipeline, seen: &Arc<Mutex<HashMap<String, Instant>>>) -> a
 impl Shoppers {
     /// The cart of a number, which is its run's key.
     fn key(&self, number: u32) -> String {
-        format!("probe-{}-{number}", self.share)
+        format!("probe-{}-{number}", self.name)
     }
 
     fn cart(&self, number: u32, now: Timestamp) -> Record {

@@ -5,12 +5,17 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are ratios of counts far below 2^52")]
 
 mod backlog;
+mod door;
 mod generator;
+mod kill;
 mod latency;
+mod load;
+mod machine;
 mod meter;
 mod oracle;
 mod pipeline;
 mod raw;
+mod red_b;
 mod report;
 mod sampler;
 mod servers;
@@ -23,6 +28,7 @@ use anyhow::Context as _;
 use clap::Parser as _;
 
 use crate::{
+    machine::Machine,
     pipeline::Pipeline,
     report::Report,
     servers::Servers,
@@ -40,16 +46,20 @@ fn main() -> ExitCode {
 }
 
 fn run(settings: &Settings) -> anyhow::Result<()> {
+    settings.check()?;
     let servers = Servers::find(settings)?;
-    let mut report = Report::default();
-    for partitions in &settings.partitions {
-        measure(settings, &servers, *partitions, &mut report)?;
-    }
+    let mut report = Report { machine: Machine::look(&servers, settings)?, ..Report::default() };
+    let measured = settings.partitions.iter().try_for_each(|partitions| measure(settings, &servers, *partitions, &mut report));
+    // also what was measured before something went wrong
     report.print();
     if let Some(file) = &settings.json {
         std::fs::write(file, report.json(settings).to_string()).with_context(|| format!("--json {}", file.display()))?;
     }
-    Ok(())
+    if let Some(folder) = &settings.report {
+        report.write(settings, folder).with_context(|| format!("--report {}", folder.display()))?;
+        say(&format!("the report is {}", folder.join("report.md").display()));
+    }
+    measured
 }
 
 /// Everything that was asked for with one number of partitions: RAW, Waypost, RAW.
@@ -82,6 +92,27 @@ fn measure(settings: &Settings, servers: &Servers, partitions: u32, report: &mut
                 let mut open = pipeline.take().map_or_else(|| Pipeline::new(settings, servers, partitions), Ok)?;
                 report.latencies.extend(latency::run(&mut open, settings, rate)?);
                 pipeline = Some(open);
+            }
+            Workload::HotKey => {
+                let rate = rate.context("--workload hot-key needs --rate N, or another workload before it that finds the rate")?;
+                let mut open = pipeline.take().map_or_else(|| Pipeline::new(settings, servers, partitions), Ok)?;
+                report.hot.extend(latency::hot_key(&mut open, settings, rate)?);
+                pipeline = Some(open);
+            }
+            Workload::Kill => {
+                let rate = rate.context("--workload kill needs --rate N, or another workload before it that finds the rate")?;
+                let mut open = pipeline.take().map_or_else(|| Pipeline::new(settings, servers, partitions), Ok)?;
+                report.kills.extend(kill::run(&mut open, settings, rate)?);
+                pipeline = Some(open);
+            }
+            Workload::RedB => {
+                drop(pipeline.take());
+                report.red_b.extend(red_b::run(settings, servers, partitions)?);
+            }
+            Workload::Http => {
+                // its people are strangers to the others
+                drop(pipeline.take());
+                report.doors.extend(door::run(&mut Pipeline::new(settings, servers, partitions)?, settings)?);
             }
         }
     }

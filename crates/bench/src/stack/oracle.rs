@@ -1,6 +1,7 @@
 //! Whether every event that was offered passed each stage exactly once: what the logs say, read from their beginning.
 
 use std::{
+    collections::BTreeMap,
     fmt,
     time::{Duration, Instant},
 };
@@ -13,7 +14,7 @@ use rdkafka::{
     consumer::{BaseConsumer, Consumer as _},
 };
 use waypost_codec::{
-    frame::{Frame, Record},
+    frame::{Frame, Record, Section},
     inbox, kind,
 };
 use waypost_types::{PartitionId, Role};
@@ -50,6 +51,17 @@ pub(crate) struct Verdict {
     pub(crate) stages: Vec<(Role, usize, usize, usize)>,
     /// Dead letters.
     pub(crate) dead: u64,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    /// Fingerprints of all message ids, sorted.
+    pub(crate) fn sorted_ids(&self) -> Vec<u64> {
+        let mut ids: Vec<u64> = self.ids.iter().map(|(id, _, _)| *id).collect();
+        ids.sort_unstable();
+        ids
+    }
 }
 
 // === impl Verdict ===
@@ -112,19 +124,20 @@ pub(crate) fn judge(pipeline: &Pipeline) -> anyhow::Result<(Verdict, Vec<Stage>)
     Ok((verdict, stages))
 }
 
-fn read(pipeline: &Pipeline, role: Role) -> anyhow::Result<Stage> {
+/// Reads the inbox of a stage.
+pub(crate) fn read(pipeline: &Pipeline, role: Role) -> anyhow::Result<Stage> {
     let topic = format!("{}{}", pipeline.prefix, role.inbox().context("a stage has an inbox")?);
     let mut stage = Stage { role, frames: Vec::new(), ids: Vec::new() };
     for index in 0..pipeline.layout.partitions {
         let end = pipeline.runtime.block_on(pipeline.log.watermarks(&topic, index))?.1;
         let partition = PartitionId { role, index };
-        let mut next = 0;
+        let (mut next, mut taken) = (0, Taken::default());
         each_record(&pipeline.servers.kafka, (&topic, index), end, |offset, payload| {
             ensure!(offset == next, "{topic}/{index} has {offset} where {next} was expected");
             next += 1;
             let before = stage.ids.len();
             let frame = Frame::decode(payload)?;
-            for record in frame.sections.iter().flat_map(|section| &section.records) {
+            for record in frame.sections.iter().flat_map(|section| taken.of(section)) {
                 if let Some(event) = event(role, record)? {
                     let id = fingerprint(&event).context("an event has no message id")?;
                     stage.ids.push((id, index, offset));
@@ -137,6 +150,27 @@ fn read(pipeline: &Pipeline, role: Role) -> anyhow::Result<Stage> {
         })?;
     }
     Ok(stage)
+}
+
+/// The last number that was taken from each source: a source that begins again repeats itself, and nobody folds that twice.
+#[derive(Debug, Default)]
+struct Taken(BTreeMap<(Role, u32), u64>);
+
+// === impl Taken ===
+
+impl Taken {
+    /// Those records of a section that a receiver takes: behind what it has, and none behind a gap.
+    fn of<'a>(&mut self, section: &'a Section) -> &'a [Record] {
+        let Some(source) = &section.source else { return &section.records };
+        let last = self.0.entry((source.role, source.partition)).or_default();
+        if source.first > *last + 1 {
+            return &[];
+        }
+        let had = usize::try_from(*last + 1 - source.first).unwrap_or(usize::MAX);
+        let new = section.records.get(had..).unwrap_or_default();
+        *last += new.len() as u64;
+        new
+    }
 }
 
 /// The event that a record brings to a stage for the first time; what was passed on from where a person was before came there.
@@ -188,7 +222,24 @@ pub(crate) fn each_record(
 
 #[cfg(test)]
 mod tests {
+    use waypost_codec::frame::Source;
+    use waypost_types::{Timestamp, WorkspaceId};
+
     use super::*;
+
+    #[test]
+    fn what_a_source_repeats_is_taken_once_and_nothing_behind_a_gap() {
+        let record = |n: u8| Record::new(1, WorkspaceId::new(1), [n; 16], Bytes::new(), Timestamp::ZERO, Bytes::new());
+        let section = |first: u64, count: u8| Section {
+            source: Some(Source { role: Role::Identity, partition: 0, first, chain: 0 }),
+            records: (0..count).map(record).collect(),
+        };
+        let mut taken = Taken::default();
+        let mut count = |first, count| taken.of(&section(first, count)).len();
+        // from the beginning; again; with a tail that is new; behind a gap; where the gap began; nothing at all
+        assert_eq!([count(1, 3), count(1, 3), count(2, 4), count(8, 2), count(6, 4), count(10, 0)], [3, 0, 2, 0, 4, 0]);
+        assert_eq!(taken.of(&Section { source: None, records: vec![record(1)] }).len(), 1);
+    }
 
     #[test]
     fn a_lost_or_doubled_event_is_a_run_without_a_speed() {

@@ -2,6 +2,8 @@
 
 use std::{
     fs,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
     path::PathBuf,
     process::Command,
     sync::{
@@ -12,6 +14,7 @@ use std::{
 };
 
 use anyhow::{Context as _, bail, ensure};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use waypost_bench::traffic::{Installation, Traffic};
 use waypost_kafka::KafkaLog;
 use waypost_runtime::{
@@ -55,6 +58,8 @@ pub(crate) struct Pipeline {
     pub(crate) offered: Offered,
     logs: PathBuf,
     waypost: PathBuf,
+    /// The client, and where the control API is.
+    waypostctl: (PathBuf, String),
     environment: Vec<(String, String)>,
     processes: Vec<(Role, Process)>,
 }
@@ -120,25 +125,83 @@ impl Pipeline {
             offered: Offered::default(),
             logs,
             waypost: settings.waypost.clone(),
+            waypostctl: (settings.waypostctl.clone(), format!("http://127.0.0.1:{control}")),
             environment,
             processes: Vec::new(),
         };
         pipeline.start()?;
-        pipeline.define(settings, &format!("http://127.0.0.1:{control}"))?;
+        pipeline.define(settings)?;
         pipeline.stop()?;
         Ok(pipeline)
     }
 
     /// A process a role.
     pub(crate) fn start(&mut self) -> anyhow::Result<()> {
-        for role in ROLES {
-            let mut command = Command::new(&self.waypost);
-            command.args(["serve", "--role", role.as_str()]).envs(self.environment.iter().cloned());
-            let process = Process::start(&mut command, &self.logs.join(format!("{role}.log")))
-                .with_context(|| format!("cannot start {} for {role}", self.waypost.display()))?;
-            self.processes.push((role, process));
-        }
+        ROLES.into_iter().try_for_each(|role| self.start_role(role, &[]))
+    }
+
+    /// One more process.
+    pub(crate) fn start_role(&mut self, role: Role, environment: &[(String, String)]) -> anyhow::Result<()> {
+        let mut command = Command::new(&self.waypost);
+        command.args(["serve", "--role", role.as_str()]).envs(self.environment.iter().chain(environment).cloned());
+        let process = Process::start(&mut command, &self.logs.join(format!("{role}.log")))
+            .with_context(|| format!("cannot start {} for {role}", self.waypost.display()))?;
+        self.processes.push((role, process));
         Ok(())
+    }
+
+    /// A second process of a role, once it has taken its share; where it answers others.
+    pub(crate) fn start_second(&mut self, role: Role) -> anyhow::Result<String> {
+        let address = format!("127.0.0.1:{}", free_port());
+        self.start_role(role, &[("WAYPOST_OWNER_LISTEN".to_owned(), address.clone())])?;
+        self.until("a second process to take its share", |pipeline| {
+            Ok(pipeline.owned_by(&address).len() >= pipeline.layout.partitions as usize / 2 && pipeline.is_still()?)
+        })?;
+        Ok(address)
+    }
+
+    /// Partitions of the process that answers there.
+    pub(crate) fn owned_by(&self, address: &str) -> Vec<PartitionId> {
+        let owners = self.directory.owners(SystemClock.now());
+        owners.into_iter().filter(|owner| owner.address == address).map(|owner| owner.progress.partition).collect()
+    }
+
+    /// `kill -9` of the process that was started last.
+    pub(crate) fn kill_last(&mut self) -> anyhow::Result<()> {
+        self.processes.pop().context("nobody runs")?.1.kill();
+        Ok(())
+    }
+
+    /// The process of a role.
+    pub(crate) fn pid(&self, role: Role) -> anyhow::Result<u32> {
+        let process = self.processes.iter().find(|(running, _)| *running == role);
+        Ok(process.with_context(|| format!("{role} does not run"))?.1.id())
+    }
+
+    /// A new write key of a source, where nobody runs.
+    pub(crate) fn write_key(&mut self, source: &str) -> anyhow::Result<String> {
+        self.start_role(Role::Control, &[])?;
+        self.until("the control API", |pipeline| Ok(pipeline.ctl(&["get"]).is_ok()))?;
+        let key = self.ctl(&["source", "rotate-key", source])?;
+        self.stop()?;
+        Ok(key)
+    }
+
+    /// Starts the HTTP door alone; where it listens, once it knows the key.
+    pub(crate) fn start_door(&mut self, write_key: &str) -> anyhow::Result<SocketAddr> {
+        let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
+        let url = format!("http://{address}");
+        let variable = |name: &str, value: String| (format!("WAYPOST_INGEST_{name}"), value);
+        self.start_role(Role::Ingest, &[variable("LISTEN", address.to_string()), variable("PUBLIC_URL", url)])?;
+        self.until("the door to know its key", |_| Ok(knows(address, write_key)))?;
+        Ok(address)
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> anyhow::Result<String> {
+        let (ctl, server) = &self.waypostctl;
+        let done = Command::new(ctl).args(["--server", server]).args(arguments).output()?;
+        ensure!(done.status.success(), "waypostctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
     }
 
     /// Ends all of them, with everything committed.
@@ -154,17 +217,12 @@ impl Pipeline {
         Ok(())
     }
 
-    fn define(&mut self, settings: &Settings, server: &str) -> anyhow::Result<()> {
-        let ctl = |arguments: &[&str]| -> anyhow::Result<String> {
-            let done = Command::new(&settings.waypostctl).args(["--server", server]).args(arguments).output()?;
-            ensure!(done.status.success(), "waypostctl {arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
-            Ok(String::from_utf8_lossy(&done.stdout).trim().to_owned())
-        };
-        self.until("the control API", |_| Ok(ctl(&["get"]).is_ok()))?;
+    fn define(&mut self, settings: &Settings) -> anyhow::Result<()> {
+        self.until("the control API", |pipeline| Ok(pipeline.ctl(&["get"]).is_ok()))?;
         let journeys = settings.journeys.to_str().context("--journeys is no text")?;
-        ctl(&["apply", "-f", journeys])?;
-        for name in ctl(&["-o", "name", "get", "journey"])?.lines() {
-            ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
+        self.ctl(&["apply", "-f", journeys])?;
+        for name in self.ctl(&["-o", "name", "get", "journey"])?.lines() {
+            self.ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
         }
         self.until("definitions to be in force in every partition", |pipeline| {
             let owners = pipeline.directory.owners(SystemClock.now());
@@ -242,6 +300,17 @@ impl std::fmt::Debug for Pipeline {
 
 /// Ticks and leader records that may be under way in an idle partition.
 const TICKS_BEHIND: u64 = 3;
+
+/// Whether a door takes the key: what is no JSON is refused for that, and not for its key.
+fn knows(door: SocketAddr, write_key: &str) -> bool {
+    let key = STANDARD.encode(format!("{write_key}:"));
+    let request = format!(
+        "POST /v1/track HTTP/1.1\r\nhost: {door}\r\nauthorization: Basic {key}\r\ncontent-length: 7\r\nconnection: close\r\n\r\nno JSON"
+    );
+    let Ok(mut stream) = TcpStream::connect(door) else { return false };
+    let mut answer = String::new();
+    stream.write_all(request.as_bytes()).is_ok() && stream.read_to_string(&mut answer).is_ok() && answer.starts_with("HTTP/1.1 400 ")
+}
 
 /// `17:<hash>`: its number.
 fn set_number(defv: &str) -> u64 {

@@ -1,5 +1,6 @@
 //! RAW-H: what an ordinary chain of consumers costs before it decides anything. The same events over the same hops, a Kafka
-//! record each, through the client library: T1 → T2 → T3 → consume, 1.2 % → T4 → consume. RAW-F: the same with our frames.
+//! record each, through the client library: T1 → T2 → T3 → consume, 1.2 % → T4 → consume. RAW-F: the same with our frames. RAW-1: one
+//! hop of it, T1 → T2.
 
 use std::{
     sync::{
@@ -44,6 +45,8 @@ const SENT_OF: usize = 83;
 const SWEEP: usize = 2;
 /// The two runs may differ by so much.
 const AGREE: f64 = 0.10;
+/// Of a whole chain.
+const ALL_HOPS: usize = 4;
 /// Served delivery reports make room in the producer's queue.
 const SERVE_EVERY: usize = 500;
 /// Without a record for so long the chain is broken.
@@ -66,6 +69,11 @@ pub(crate) struct Passage {
     pub(crate) broker: f64,
 }
 
+/// Whether two runs of the same differ by more than they may: the machine did something else meanwhile.
+pub(crate) fn differ(first: f64, second: f64) -> bool {
+    (first - second).abs() > AGREE * f64::midpoint(first, second)
+}
+
 /// What the baselines came to.
 #[derive(Clone, Debug)]
 pub(crate) struct Baseline {
@@ -73,6 +81,8 @@ pub(crate) struct Baseline {
     pub(crate) events: usize,
     pub(crate) first: Passage,
     pub(crate) second: Passage,
+    /// RAW-1.
+    pub(crate) single: Passage,
     /// RAW-F, whose rate is in events too.
     pub(crate) frames: Passage,
     /// Events a second of Waypost's backlog, where that was measured.
@@ -122,7 +132,7 @@ impl Baseline {
 
     /// Whether the two runs differ by more than they may.
     pub(crate) fn is_void(&self) -> bool {
-        (self.first.rate - self.second.rate).abs() > AGREE * self.rate()
+        differ(self.first.rate, self.second.rate)
     }
 }
 
@@ -203,10 +213,10 @@ impl Bench {
         let mut best: Option<Passage> = None;
         // the broker's first passage is slower, whatever the settings are
         let warm = Knobs { linger_ms: LINGERS[1], fetch_bytes: FETCHES[1] };
-        self.pass("s1", self.events / SWEEP, warm)?;
+        self.pass("s1", self.events / SWEEP, warm, ALL_HOPS)?;
         for linger_ms in LINGERS {
             for fetch_bytes in FETCHES {
-                let passage = self.pass("s1", self.events / SWEEP, Knobs { linger_ms, fetch_bytes })?;
+                let passage = self.pass("s1", self.events / SWEEP, Knobs { linger_ms, fetch_bytes }, ALL_HOPS)?;
                 say(&format!(
                     "RAW-H, linger {linger_ms} ms, fetch {fetch_bytes} B: {:.0} events/s, client {:.1} µs",
                     passage.rate, passage.client
@@ -217,7 +227,7 @@ impl Bench {
             }
         }
         let knobs = best.context("the sweep has settings")?.knobs;
-        let passage = self.pass("h1", self.events, knobs)?;
+        let passage = self.pass("h1", self.events, knobs, ALL_HOPS)?;
         say(&format!(
             "RAW-H first: {:.0} events/s, client {:.1} µs, broker {:.1} µs an event",
             passage.rate, passage.client, passage.broker
@@ -225,14 +235,16 @@ impl Bench {
         Ok(passage)
     }
 
-    /// RAW-H again, and RAW-F.
+    /// RAW-H again, RAW-1 and RAW-F.
     pub(crate) fn second(&mut self, first: Passage, waypost: Option<f64>) -> anyhow::Result<Baseline> {
-        let second = self.pass("h1", self.events, first.knobs)?;
+        let second = self.pass("h1", self.events, first.knobs, ALL_HOPS)?;
         say(&format!("RAW-H second: {:.0} events/s, client {:.1} µs, broker {:.1} µs an event", second.rate, second.client, second.broker));
+        let single = self.pass("h1", self.events, first.knobs, 1)?;
+        say(&format!("RAW-1: {:.0} events/s, client {:.1} µs, broker {:.1} µs an event", single.rate, single.client, single.broker));
         let each = self.events as f64 / self.frames.max(1) as f64;
         let mut best: Option<Passage> = None;
         for fetch_bytes in FETCHES {
-            let passage = self.pass("f1", self.frames, Knobs { linger_ms: LINGERS[0], fetch_bytes })?;
+            let passage = self.pass("f1", self.frames, Knobs { linger_ms: LINGERS[0], fetch_bytes }, ALL_HOPS)?;
             let passage = Passage { rate: passage.rate * each, client: passage.client / each, broker: passage.broker / each, ..passage };
             if best.is_none_or(|best| passage.rate > best.rate) {
                 best = Some(passage);
@@ -241,11 +253,11 @@ impl Bench {
         let frames = best.context("the sweep has settings")?;
         say(&format!("RAW-F: {:.0} events/s, client {:.2} µs, broker {:.2} µs an event", frames.rate, frames.client, frames.broker));
         self.delete(&["h1", "s1", "f1"].map(|name| self.topic(name)))?;
-        Ok(Baseline { partitions: self.partitions, events: self.events, first, second, frames, waypost })
+        Ok(Baseline { partitions: self.partitions, events: self.events, first, second, single, frames, waypost })
     }
 
-    /// One passage over all hops; figures are by record.
-    fn pass(&mut self, first: &str, records: usize, knobs: Knobs) -> anyhow::Result<Passage> {
+    /// One passage over so many of the hops; figures are by record.
+    fn pass(&mut self, first: &str, records: usize, knobs: Knobs, hops_count: usize) -> anyhow::Result<Passage> {
         self.number += 1;
         let names = ["t2", "t3", "t4"].map(|name| self.topic(&format!("{}{name}", self.number)));
         self.create(&names)?;
@@ -265,6 +277,7 @@ impl Bench {
         let end = std::thread::scope(|scope| {
             let threads: Vec<_> = hops
                 .into_iter()
+                .take(hops_count)
                 .map(|hop| {
                     let (note, done) = (&note, &done);
                     scope.spawn(move || {
@@ -362,6 +375,7 @@ mod tests {
             events: 1,
             first: passage(first),
             second: passage(second),
+            single: passage(1.0),
             frames: passage(1.0),
             waypost: None,
         };

@@ -1,13 +1,20 @@
-//! Tables for people and one JSON document for machines.
+//! Everything that was measured, as tables for people; `json` has it for machines.
+
+mod json;
+
+use std::{fs, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
-use serde_json::{Value, json};
 
 use crate::{
+    door::{Door, Served},
+    kill::Kill,
     latency::Latency,
+    machine::Machine,
     meter::Kind,
     oracle::Verdict,
     raw::{Baseline, Passage},
+    red_b::RedB,
     sampler::Usage,
     settings::Settings,
     steady::Step,
@@ -42,6 +49,8 @@ pub(crate) struct Run {
 pub(crate) struct Bytes {
     pub(crate) kafka: u64,
     pub(crate) redis: u64,
+    pub(crate) redis_used_memory: u64,
+    /// By how much that grew.
     pub(crate) redis_memory: i64,
     pub(crate) redis_commands: u64,
     pub(crate) topics: Vec<(String, u64)>,
@@ -50,11 +59,31 @@ pub(crate) struct Bytes {
 /// Everything that was measured.
 #[derive(Debug, Default)]
 pub(crate) struct Report {
+    pub(crate) machine: Machine,
     pub(crate) runs: Vec<Run>,
     pub(crate) steps: Vec<Step>,
     pub(crate) latencies: Vec<Latency>,
+    pub(crate) hot: Vec<Latency>,
+    pub(crate) kills: Vec<Kill>,
     pub(crate) baselines: Vec<Baseline>,
+    pub(crate) red_b: Vec<RedB>,
+    pub(crate) doors: Vec<Door>,
 }
+
+/// One table, with what is to be said of it.
+#[derive(Debug)]
+struct Section {
+    title: String,
+    head: Vec<&'static str>,
+    rows: Vec<Vec<String>>,
+    notes: Vec<String>,
+}
+
+/// From a kill to the first new commit elsewhere.
+const RECOVERY_MAX: Duration = Duration::from_secs(12);
+const LATENCY: &str = "intended send of `Order Completed` → decision EXITED read back from Kafka, ms (the tail's arrival time)";
+/// Beside every figure.
+const FOOT: &str = "One machine with the generator on it, one broker, replication 1, Redis append-only file synced every second.";
 
 // === impl Run ===
 
@@ -67,169 +96,334 @@ impl Run {
     fn per_event(&self, bytes: u64) -> f64 {
         bytes as f64 / self.events as f64
     }
+
+    fn sections(&self) -> [Section; 2] {
+        let mut rows = Vec::new();
+        let mut row = |name: &str, value: String, bar: String| rows.push(vec![name.to_owned(), value, bar]);
+        row("own CPU, µs an event", format!("{:.2}", self.micros(Kind::Own)), judged(self.micros(Kind::Own), OWN_MAX));
+        row("Redis CPU, µs an event", format!("{:.2}", self.micros(Kind::Redis)), judged(self.micros(Kind::Redis), REDIS_MAX));
+        row("broker CPU, µs an event", format!("{:.2}", self.micros(Kind::Broker)), String::new());
+        row("generator and lag reader CPU, µs an event", format!("{:.2}", self.micros(Kind::Generator)), String::new());
+        let kafka = "bytes to Kafka's logs an event, without the first inbox of a backlog";
+        row(kafka, format!("{:.0}", self.per_event(self.bytes.kafka)), String::new());
+        row("bytes to Redis an event", format!("{:.0}", self.per_event(self.bytes.redis)), String::new());
+        row("commands to Redis an event", format!("{:.3}", self.per_event(self.bytes.redis_commands)), String::new());
+        row("Redis' memory, MB", format!("{:.1}", self.bytes.redis_used_memory as f64 / 1e6), String::new());
+        row("growth of Redis' memory, MB", format!("{:.1}", self.bytes.redis_memory as f64 / 1e6), String::new());
+        if let Some(seconds) = self.committed_after {
+            row("last fold → everything committed, s", format!("{seconds:.1}"), String::new());
+        }
+        if let Some(verdict) = &self.verdict {
+            row("oracle", format!("each of {} events once at every stage", verdict.distinct), String::new());
+        }
+        let title = format!("{}, {} partitions: {:.0} events/s", self.name, self.partitions, self.rate);
+        let processes = self.usage.iter().map(|one| {
+            vec![
+                one.name.clone(),
+                format!("{:.2}", one.cpu_seconds),
+                format!("{:.2}", one.cpu_seconds * 1e6 / self.cpu_events),
+                format!("{:.0}", one.resident_bytes as f64 / 1e6),
+            ]
+        });
+        let by_process = Section::new("by process", &["process", "CPU s", "µs an event", "RSS MB"], processes.collect());
+        [Section::new(title, &["", "value", "bar"], rows), by_process]
+    }
 }
 
 // === impl Report ===
 
 impl Report {
     pub(crate) fn print(&self) {
-        for run in &self.runs {
-            println!("\n{}, {} partitions: {:.0} events/s", run.name, run.partitions, run.rate);
-            let mut table = table(&["", "value", "bar"]);
-            let mut row = |name: &str, value: String, bar: &str| {
-                table.add_row([name, &value, bar]);
-            };
-            row("own CPU, µs an event", format!("{:.2}", run.micros(Kind::Own)), &judged(run.micros(Kind::Own), OWN_MAX));
-            row("Redis CPU, µs an event", format!("{:.2}", run.micros(Kind::Redis)), &judged(run.micros(Kind::Redis), REDIS_MAX));
-            row("broker CPU, µs an event", format!("{:.2}", run.micros(Kind::Broker)), "");
-            row("generator and lag reader CPU, µs an event", format!("{:.2}", run.micros(Kind::Generator)), "");
-            row(
-                "bytes to Kafka's logs an event, without the first inbox of a backlog",
-                format!("{:.0}", run.per_event(run.bytes.kafka)),
-                "",
-            );
-            row("bytes to Redis an event", format!("{:.0}", run.per_event(run.bytes.redis)), "");
-            row("commands to Redis an event", format!("{:.3}", run.per_event(run.bytes.redis_commands)), "");
-            row("growth of Redis' memory, MB", format!("{:.1}", run.bytes.redis_memory as f64 / 1e6), "");
-            if let Some(seconds) = run.committed_after {
-                row("last fold → everything committed, s", format!("{seconds:.1}"), "");
-            }
-            if let Some(verdict) = &run.verdict {
-                row("oracle", format!("each of {} events once at every stage", verdict.distinct), "");
-            }
-            println!("{table}");
-            let mut table = self::table(&["process", "CPU s", "µs an event", "RSS MB"]);
-            for one in &run.usage {
-                table.add_row([
-                    one.name.clone(),
-                    format!("{:.2}", one.cpu_seconds),
-                    format!("{:.2}", one.cpu_seconds * 1e6 / run.cpu_events),
-                    format!("{:.0}", one.resident_bytes as f64 / 1e6),
-                ]);
-            }
-            println!("{table}");
+        for section in self.sections() {
+            println!("\n{section}");
         }
-        for baseline in &self.baselines {
-            print_baseline(baseline);
+        println!("{FOOT}");
+    }
+
+    /// `report.json` and `report.md` in a folder.
+    pub(crate) fn write(&self, settings: &Settings, folder: &Path) -> anyhow::Result<()> {
+        fs::create_dir_all(folder)?;
+        let json = self.json(settings);
+        fs::write(folder.join("report.json"), serde_json::to_string_pretty(&json)?)?;
+        let rows = |facts: &mut dyn Iterator<Item = (String, String)>| facts.map(|(name, value)| vec![name, value]).collect();
+        let machine = rows(&mut self.machine.facts.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        let asked = json["settings"].as_object().into_iter().flatten().map(|(name, value)| (name.clone(), value.to_string()));
+        let mut sections =
+            vec![Section::new("machine", &["", ""], machine), Section::new("settings", &["", ""], rows(&mut asked.into_iter()))];
+        sections.extend(self.sections());
+        let sections: Vec<String> = sections.iter().map(Section::markdown).collect();
+        fs::write(folder.join("report.md"), format!("# Waypost, measured\n\n{FOOT}\n\n{}", sections.join("\n")))?;
+        Ok(())
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let mut sections: Vec<Section> = self.runs.iter().flat_map(Run::sections).collect();
+        if !self.steps.is_empty() {
+            sections.push(self.steps());
         }
+        sections.extend(self.baselines.iter().map(Baseline::section));
+        if !self.red_b.is_empty() {
+            sections.push(self.red_b());
+        }
+        sections.extend(self.doors.iter().map(Door::section));
         if !self.latencies.is_empty() {
-            println!("\nintended send of `Order Completed` → decision EXITED read back from Kafka, ms (the tail's arrival time)");
-            let mut table = table(&["load", "events/s", "orders", "p50", "p99", "p99.9", "max", "lag max, s"]);
-            for one in &self.latencies {
-                let at = |quantile: f64| format!("{:.1}", one.histogram.value_at_quantile(quantile) as f64 / 1e3);
-                table.add_row([
-                    format!("{} %", one.share),
-                    format!("{:.0}", one.rate),
-                    one.orders.to_string(),
-                    at(0.5),
-                    at(0.99),
-                    at(0.999),
-                    format!("{:.1}", one.histogram.max() as f64 / 1e3),
-                    format!("{:.2}", one.lag_max.as_secs_f64()),
-                ]);
-            }
-            println!("{table}");
+            sections.push(latency(LATENCY, &self.latencies));
         }
-        println!("One machine with the generator on it, one broker, replication 1, Redis append-only file synced every second.");
+        if let Some(calm) = self.hot.first() {
+            let p99 = |one: &Latency| one.histogram.value_at_quantile(0.99) as f64;
+            let mut section = latency(&format!("{LATENCY}: of people who are no bot"), &self.hot);
+            let ratio = |one: &Latency| format!("p99 with a bot of {} %: {:.2} of that with {} %", one.bot, p99(one) / p99(calm), calm.bot);
+            section.notes.extend(self.hot.iter().skip(1).map(ratio));
+            sections.push(section);
+        }
+        if !self.kills.is_empty() {
+            sections.push(self.kills());
+        }
+        let limits = self.limits();
+        if !limits.is_empty() {
+            let head = ["limit", "its figure", "Waypost", "Waypost / limit"];
+            sections.push(Section::new("Waypost beside what the machine allows", &head, limits));
+        }
+        sections
     }
 
-    pub(crate) fn json(&self, settings: &Settings) -> Value {
-        let runs = self.runs.iter().map(|run| {
-            let process = |one: &Usage| {
-                let name = format!("{:?}", one.kind).to_lowercase();
-                json!({"name": one.name, "kind": name, "cpu_seconds": one.cpu_seconds, "rss_bytes": one.resident_bytes})
-            };
-            let stage = |(role, count, doubled, missing): &(waypost_types::Role, usize, usize, usize)| {
-                json!({"role": role.as_str(), "events": count, "doubled": doubled, "missing": missing})
-            };
-            json!({
-                "name": run.name, "partitions": run.partitions, "events_per_second": run.rate, "events": run.events,
-                "cpu_events": run.cpu_events, "seconds": run.seconds, "committed_after_seconds": run.committed_after,
-                "own_us": run.micros(Kind::Own), "redis_us": run.micros(Kind::Redis), "broker_us": run.micros(Kind::Broker),
-                "generator_us": run.micros(Kind::Generator),
-                "processes": run.usage.iter().map(process).collect::<Vec<_>>(),
-                "kafka_bytes": run.bytes.kafka, "redis_bytes": run.bytes.redis, "redis_memory_growth": run.bytes.redis_memory,
-                "redis_commands": run.bytes.redis_commands, "topic_bytes": run.bytes.topics,
-                "oracle": run.verdict.as_ref().map(|v| json!({
-                    "offered": v.offered, "distinct": v.distinct, "dead": v.dead, "stages": v.stages.iter().map(stage).collect::<Vec<_>>(),
-                })),
-            })
+    fn steps(&self) -> Section {
+        let rows = self.steps.iter().map(|one| {
+            let seconds = |lag: Duration| format!("{:.2}", lag.as_secs_f64());
+            vec![
+                one.partitions.to_string(),
+                format!("{:.0}", one.rate),
+                if one.held { "held" } else { "not held" }.to_owned(),
+                seconds(one.lag_max),
+                seconds(one.lag_first_half),
+                seconds(one.lag_second_half),
+                seconds(one.generator_late),
+            ]
         });
-        let steps = self.steps.iter().map(|step| {
-            json!({
-                "partitions": step.partitions, "events_per_second": step.rate, "held": step.held, "lag_max_seconds": step.lag_max.as_secs_f64(),
-                "lag_first_half_seconds": step.lag_first_half.as_secs_f64(), "lag_second_half_seconds": step.lag_second_half.as_secs_f64(),
-                "generator_late_seconds": step.generator_late.as_secs_f64(),
-            })
-        });
-        let latencies = self.latencies.iter().map(|one| {
-            let at = |quantile: f64| one.histogram.value_at_quantile(quantile);
-            json!({
-                "partitions": one.partitions, "share_percent": one.share, "events_per_second": one.rate, "orders": one.orders,
-                "p50_us": at(0.5), "p99_us": at(0.99), "p999_us": at(0.999), "max_us": one.histogram.max(),
-                "lag_max_seconds": one.lag_max.as_secs_f64(),
-                "histogram_us": one.histogram.iter_recorded().map(|v| [v.value_iterated_to(), v.count_at_value()]).collect::<Vec<_>>(),
-            })
-        });
-        let baselines = self.baselines.iter().map(|one| {
-            let passage = |p: &Passage| {
-                json!({
-                    "events_per_second": p.rate, "client_us": p.client, "broker_us": p.broker,
-                    "linger_ms": p.knobs.linger_ms, "fetch_bytes": p.knobs.fetch_bytes,
-                })
-            };
-            json!({
-                "partitions": one.partitions, "events": one.events, "raw_h_first": passage(&one.first), "raw_h_second": passage(&one.second),
-                "raw_f": passage(&one.frames), "void": one.is_void(), "waypost_events_per_second": one.waypost,
-            })
-        });
-        json!({
-            "settings": {
-                "events": settings.events, "raw_events": settings.raw_events, "size": format!("{:?}", settings.size), "seed": settings.seed,
-                "frame": settings.frame, "tick_ms": settings.tick_ms, "window_s": settings.window, "run_in_s": settings.run_in,
-                "commit_interval_max_s": settings.commit_interval, "probes": settings.probes,
-            },
-            "runs": runs.collect::<Vec<_>>(), "steps": steps.collect::<Vec<_>>(),
-            "latency": latencies.collect::<Vec<_>>(), "baselines": baselines.collect::<Vec<_>>(),
-        })
+        let head = ["partitions", "events/s", "", "lag max, s", "first half", "second half", "generator late"];
+        Section::new("rates that were tried, open loop", &head, rows.collect())
     }
-}
 
-fn print_baseline(baseline: &Baseline) {
-    println!("\nbaselines, {} events, {} partitions", baseline.events, baseline.partitions);
-    let mut table = table(&["", "events/s", "client µs", "broker µs", "linger ms", "fetch B", "Waypost / this"]);
-    for (name, passage) in [("RAW-H first", &baseline.first), ("RAW-H second", &baseline.second), ("RAW-F", &baseline.frames)] {
-        let ratio = match baseline.waypost {
-            Some(_) if baseline.is_void() => "void".to_owned(),
-            Some(rate) => format!("{:.2}", rate / passage.rate),
-            None => String::new(),
+    fn kills(&self) -> Section {
+        let rows = self.kills.iter().map(|one| {
+            let at = |place: usize| one.commits.get(place).map_or(String::new(), |after| format!("{:.1}", after.as_secs_f64()));
+            vec![
+                one.role.to_string(),
+                format!("{:.0}", one.rate),
+                one.commits.len().to_string(),
+                at(0),
+                at(one.commits.len() / 2),
+                judged_seconds(one.commits.last().copied().unwrap_or_default(), RECOVERY_MAX),
+                one.caught_up.map_or_else(|| "not within the run".to_owned(), |after| format!("{:.1}", after.as_secs_f64())),
+            ]
+        });
+        let head = ["killed", "events/s", "its partitions", "first", "median", "last", "lag under 1 s again"];
+        let title = "kill -9 of one of two processes → first new commit of its partitions by the other, s";
+        let mut section = Section::new(title, &head, rows.collect());
+        section.notes.push("Lost 0, doubled 0, by the events at every stage.".to_owned());
+        section
+    }
+
+    fn red_b(&self) -> Section {
+        let rows = self.red_b.iter().map(|one| {
+            let each = |count: f64| count / one.events as f64;
+            vec![
+                one.interval_ms.to_string(),
+                format!("{:.0}", one.rate),
+                format!("{:.2}", one.redis),
+                format!("{:.2}", one.client),
+                format!("{:.0}", each(one.carried as f64)),
+                format!("{:.0}", each(one.wire as f64)),
+                format!("{:.2}", each(one.commits as f64) * 1e3),
+                format!("{:.2}", each(one.entities as f64)),
+            ]
+        });
+        let head = [
+            "ms between commits",
+            "events/s",
+            "Redis µs",
+            "client µs",
+            "bytes carried",
+            "bytes sent",
+            "commits a thousand events",
+            "entities an event",
+        ];
+        let title = "RED-B: the commits of the three roles alone, as their machines made them in memory";
+        Section::new(title, &head, rows.collect())
+    }
+
+    /// The backlog of so many partitions, which is Waypost at full load.
+    fn full_load(&self, partitions: u32) -> Option<&Run> {
+        self.runs.iter().find(|run| run.partitions == partitions && run.committed_after.is_some())
+    }
+
+    /// Waypost beside each baseline: name, the baseline's figure, Waypost's, and their ratio.
+    fn limits(&self) -> Vec<Vec<String>> {
+        let row = |name: String, unit: &str, limit: f64, own: f64, is_void: bool| {
+            let ratio = if is_void { "void".to_owned() } else { format!("{:.2}", own / limit) };
+            vec![name, format!("{limit:.2} {unit}"), format!("{own:.2} {unit}"), ratio]
         };
-        table.add_row([
-            name.to_owned(),
-            format!("{:.0}", passage.rate),
-            format!("{:.2}", passage.client),
-            format!("{:.2}", passage.broker),
-            passage.knobs.linger_ms.to_string(),
-            passage.knobs.fetch_bytes.to_string(),
-            ratio,
-        ]);
-    }
-    println!("{table}");
-    if baseline.is_void() {
-        println!(
-            "The two RAW-H differ by more than 10 %: the machine did something else meanwhile, and the comparison is void. Run it again."
-        );
-    } else if let Some(rate) = baseline.waypost {
-        println!("Waypost / RAW-H: {:.2}", rate / baseline.rate());
+        let mut rows = Vec::new();
+        for one in &self.baselines {
+            let Some(own) = one.waypost else { continue };
+            for (name, limit) in [("RAW-H", one.rate()), ("RAW-F", one.frames.rate), ("RAW-1", one.single.rate)] {
+                rows.push(row(format!("{name}, {} partitions", one.partitions), "events/s", limit, own, one.is_void()));
+            }
+        }
+        for one in &self.red_b {
+            let Some(run) = self.full_load(one.partitions) else { continue };
+            let name = format!("RED-B, {} partitions, {} ms", one.partitions, one.interval_ms);
+            rows.push(row(name.clone(), "events/s", one.rate, run.rate, false));
+            rows.push(row(name, "µs of Redis", one.redis, run.micros(Kind::Redis), false));
+        }
+        for one in &self.doors {
+            rows.push(row(format!("HYPER, {} a request", one.batch), "events/s", one.hyper(), one.waypost.rate, one.is_void()));
+        }
+        rows
     }
 }
 
-fn table(head: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_header(head);
-    table
+fn latency(title: &str, latencies: &[Latency]) -> Section {
+    let rows = latencies.iter().map(|one| {
+        let at = |quantile: f64| format!("{:.1}", one.histogram.value_at_quantile(quantile) as f64 / 1e3);
+        vec![
+            format!("{} %", one.share),
+            format!("{} %", one.bot),
+            format!("{:.0}", one.rate),
+            one.orders.to_string(),
+            at(0.5),
+            at(0.99),
+            at(0.999),
+            format!("{:.1}", one.histogram.max() as f64 / 1e3),
+            format!("{:.2}", one.lag_max.as_secs_f64()),
+        ]
+    });
+    let head = ["load", "one bot", "events/s", "orders", "p50", "p99", "p99.9", "max", "lag max, s"];
+    Section::new(title, &head, rows.collect())
+}
+
+// === impl Baseline ===
+
+impl Baseline {
+    fn section(&self) -> Section {
+        let passages = [("RAW-H first", &self.first), ("RAW-H second", &self.second), ("RAW-F", &self.frames), ("RAW-1", &self.single)];
+        let rows = passages.map(|(name, passage): (&str, &Passage)| {
+            let ratio = match self.waypost {
+                Some(_) if self.is_void() => "void".to_owned(),
+                Some(rate) => format!("{:.2}", rate / passage.rate),
+                None => String::new(),
+            };
+            vec![
+                name.to_owned(),
+                format!("{:.0}", passage.rate),
+                format!("{:.2}", passage.client),
+                format!("{:.2}", passage.broker),
+                passage.knobs.linger_ms.to_string(),
+                passage.knobs.fetch_bytes.to_string(),
+                ratio,
+            ]
+        });
+        let title = format!("baselines, {} events, {} partitions", self.events, self.partitions);
+        let head = ["", "events/s", "client µs", "broker µs", "linger ms", "fetch B", "Waypost / this"];
+        let mut section = Section::new(title, &head, rows.to_vec());
+        if self.is_void() {
+            section.notes.push(
+                "The two RAW-H differ by more than 10 %: the machine did something else meanwhile, and the comparison is void. Run it again."
+                    .to_owned(),
+            );
+        } else if let Some(rate) = self.waypost {
+            section.notes.push(format!("Waypost / RAW-H: {:.2}", rate / self.rate()));
+        }
+        section
+    }
+}
+
+// === impl Door ===
+
+impl Door {
+    fn section(&self) -> Section {
+        let rows = [("HYPER first", &self.first), ("Waypost", &self.waypost), ("HYPER second", &self.second)];
+        let rows = rows.map(|(name, served): (&str, &Served)| {
+            let at = |quantile: f64| format!("{:.2}", served.histogram.value_at_quantile(quantile) as f64 / 1e3);
+            vec![
+                name.to_owned(),
+                format!("{:.0}", served.rate),
+                format!("{:.2}", served.server),
+                format!("{:.2}", served.broker),
+                format!("{:.2}", served.load),
+                at(0.5),
+                at(0.99),
+                at(0.999),
+            ]
+        });
+        let title = format!("HTTP, events a request: {}, {} connections, closed loop", self.batch, self.connections);
+        let head = ["", "events/s", "server µs an event", "broker µs", "load µs", "p50 ms", "p99 ms", "p99.9 ms"];
+        let mut section = Section::new(title, &head, rows.to_vec());
+        section.notes.push(format!("Each of {} events that Waypost acknowledged lay in its inbox, once.", self.acknowledged));
+        if [&self.first, &self.second].iter().any(|hyper| hyper.load >= hyper.server) {
+            section.notes.push("The load took as much CPU as HYPER: on a machine this small HYPER could be faster.".to_owned());
+        }
+        if self.is_void() {
+            section.notes.push("The two HYPER differ by more than 10 %: the comparison is void. Run it again.".to_owned());
+        } else {
+            section.notes.push(format!("Waypost / HYPER: {:.2}", self.waypost.rate / self.hyper()));
+        }
+        section
+    }
+}
+
+// === impl Section ===
+
+impl Section {
+    fn new(title: impl Into<String>, head: &[&'static str], rows: Vec<Vec<String>>) -> Self {
+        Self { title: title.into(), head: head.to_vec(), rows, notes: Vec::new() }
+    }
+
+    fn markdown(&self) -> String {
+        let line = |cells: &mut dyn Iterator<Item = &str>| format!("| {} |\n", cells.collect::<Vec<_>>().join(" | "));
+        let mut text = format!("## {}\n\n", self.title);
+        text += &line(&mut self.head.iter().copied());
+        text += &line(&mut self.head.iter().map(|_| "---"));
+        for row in &self.rows {
+            text += &line(&mut row.iter().map(String::as_str));
+        }
+        for note in &self.notes {
+            text = text + "\n" + note + "\n";
+        }
+        text
+    }
+}
+
+impl std::fmt::Display for Section {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let mut table = Table::new();
+        table.load_style(presets::UTF8_BORDERS_ONLY).set_header(&self.head);
+        for row in &self.rows {
+            table.add_row(row);
+        }
+        write!(f, "{}\n{table}", self.title)?;
+        self.notes.iter().try_for_each(|note| write!(f, "\n{note}"))
+    }
+}
+
+fn judged_seconds(value: Duration, bar: Duration) -> String {
+    let verdict = if value <= bar { "met" } else { "missed" };
+    format!("{:.1} (≤ {}: {verdict})", value.as_secs_f64(), bar.as_secs())
 }
 
 fn judged(value: f64, bar: f64) -> String {
     format!("≤ {bar}: {}", if value <= bar { "met" } else { "missed" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_section_is_a_table_in_markdown_and_in_a_terminal() {
+        let mut section = Section::new("rates", &["", "events/s"], vec![vec!["RAW-H".to_owned(), "100".to_owned()]]);
+        section.notes.push("void".to_owned());
+        assert_eq!(section.markdown(), "## rates\n\n|  | events/s |\n| --- | --- |\n| RAW-H | 100 |\n\nvoid\n");
+        assert!(section.to_string().starts_with("rates\n") && section.to_string().contains("RAW-H"));
+    }
 }

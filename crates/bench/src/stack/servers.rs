@@ -5,12 +5,16 @@ use std::{
     io::{BufRead as _, BufReader, Read as _, Write as _},
     net::TcpStream,
     path::{Path, PathBuf},
+    process::Command,
     time::Duration,
 };
 
 use anyhow::{Context as _, bail, ensure};
 
 use crate::settings::Settings;
+
+/// What an event takes of the disk, all logs and the store's file together, and as much again to spare.
+const EVENT_BYTES: f64 = 4_000.0;
 
 /// Both, as `deploy/local/stack.sh` has started them.
 #[derive(Clone, Debug)]
@@ -87,6 +91,20 @@ impl Servers {
             Some(Err(_)) => bail!("Redis answers {head}"),
             None => Ok(head),
         }
+    }
+
+    /// The version that Redis says it has.
+    pub(crate) fn redis_version(&self) -> anyhow::Result<String> {
+        let text = self.ask_redis("INFO server")?;
+        Ok(text.lines().find_map(|line| line.strip_prefix("redis_version:")).unwrap_or("unknown").trim().to_owned())
+    }
+
+    /// Whether the disk takes so many more events through all stages; an error says that there is no telling.
+    pub(crate) fn has_room(&self, events: f64) -> anyhow::Result<bool> {
+        let output = Command::new("df").args(["-Pk"]).arg(&self.folder).output().context("df")?;
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let free = text.lines().nth(1).and_then(|line| line.split_whitespace().nth(3)?.parse::<f64>().ok());
+        Ok(free.with_context(|| format!("df says {text}"))? * 1_024.0 > events * EVENT_BYTES)
     }
 
     /// Bytes of the logs of all topics whose names begin so, by topic.

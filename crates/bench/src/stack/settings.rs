@@ -2,21 +2,24 @@
 
 use std::path::PathBuf;
 
-use clap::{Parser, ValueEnum};
+use anyhow::ensure;
+use clap::{ArgAction, Parser, ValueEnum};
 use waypost_bench::traffic::Size;
+
+use crate::red_b;
 
 /// Measures Waypost on a real Kafka and a real Redis. `make bench` builds everything and starts them.
 ///
 /// Every throughput run ends with a count of its events at every stage; one that lost or doubled an event fails without a
 /// speed. One machine, one broker, replication 1: ratios inside a run are to be trusted, wall rates are not.
 #[derive(Clone, Debug, Parser)]
-#[command(name = "bench", max_term_width = 120)]
+#[command(name = "bench", max_term_width = 120, args_override_self = true)]
 pub(crate) struct Settings {
     /// What to measure, in this order
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "backlog,steady,latency")]
+    #[arg(long, value_enum, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "backlog,steady,latency")]
     pub(crate) workload: Vec<Workload>,
     /// Partitions of each inbox; several to sweep
-    #[arg(long, value_delimiter = ',', default_value = "8")]
+    #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "8")]
     pub(crate) partitions: Vec<u32>,
     /// Events of the backlog
     #[arg(long, default_value_t = 1_500_000)]
@@ -49,7 +52,7 @@ pub(crate) struct Settings {
     #[arg(long)]
     pub(crate) rate: Option<f64>,
     /// Percent of the rate at which latency is measured
-    #[arg(long, value_delimiter = ',', default_value = "20,50,80")]
+    #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "20,50,80")]
     pub(crate) shares: Vec<u32>,
     /// Orders a second whose latency is measured
     #[arg(long, default_value_t = 100)]
@@ -57,12 +60,36 @@ pub(crate) struct Settings {
     /// Leave out the baselines
     #[arg(long)]
     pub(crate) no_raw: bool,
+    /// Percent of all events that one bot makes, in the hot-key workload
+    #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "2,5,10")]
+    pub(crate) bots: Vec<u32>,
+    /// Events of each RED-B
+    #[arg(long, default_value_t = 100_000)]
+    pub(crate) red_events: usize,
+    /// Milliseconds between two commits of a partition in RED-B; several to sweep
+    #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "100,1000")]
+    pub(crate) red_intervals: Vec<u64>,
+    /// Seconds of each HTTP run
+    #[arg(long, default_value_t = 10)]
+    pub(crate) http_seconds: u64,
+    /// Connections of an HTTP run, each with one request at a time
+    #[arg(long, default_value_t = 64)]
+    pub(crate) http_connections: usize,
+    /// Events a request of the HTTP runs
+    #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "1,20")]
+    pub(crate) http_batches: Vec<usize>,
+    /// The source as which events come over HTTP
+    #[arg(long, default_value = "shop-backend")]
+    pub(crate) source: String,
     /// Longest time between commits of a partition in seconds, as `WAYPOST_STORE_COMMIT_INTERVAL_MAX_S`; without it the default
     #[arg(long)]
     pub(crate) commit_interval: Option<u32>,
     /// Write all figures there
     #[arg(long, value_name = "FILE")]
     pub(crate) json: Option<PathBuf>,
+    /// Write a report there, `report.json` and `report.md`
+    #[arg(long, value_name = "FOLDER")]
+    pub(crate) report: Option<PathBuf>,
     /// Definitions to apply and publish
     #[arg(long, default_value = "journeys")]
     pub(crate) journeys: PathBuf,
@@ -81,6 +108,9 @@ pub(crate) struct Settings {
     /// Its client
     #[arg(long, env = "WAYPOSTCTL_BIN", default_value = "target/release/waypostctl")]
     pub(crate) waypostctl: PathBuf,
+    /// The HTTP server that only answers
+    #[arg(long, default_value = "target/release/hyper")]
+    pub(crate) hyper: PathBuf,
 }
 
 /// What is measured.
@@ -92,6 +122,14 @@ pub(crate) enum Workload {
     Steady,
     /// W2: from an order to the end of a run, at shares of the rate
     Latency,
+    /// W13: the same at half of the rate, while a bot makes 2, 5, 10 % of all events
+    HotKey,
+    /// W7: kill -9 of one of two processes of each role, at half of the rate
+    Kill,
+    /// RED-B: our commits alone, on the real Redis
+    RedB,
+    /// W9: events over HTTP, beside a server that only answers
+    Http,
 }
 
 /// How many people the shop has.
@@ -105,6 +143,21 @@ pub(crate) enum Shop {
     L,
 }
 
+// === impl Settings ===
+
+impl Settings {
+    /// Refuses at once what would fail after an hour.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let has = |workload| self.workload.contains(&workload);
+        if has(Workload::RedB) {
+            red_b::check(self)?;
+        }
+        ensure!(!has(Workload::Kill) || self.partitions.iter().all(|count| *count > 1), "--workload kill needs --partitions above 1");
+        ensure!(!has(Workload::Http) || self.hyper.exists(), "{} is not built: run make bench", self.hyper.display());
+        Ok(())
+    }
+}
+
 // === impl Shop ===
 
 impl Shop {
@@ -114,5 +167,28 @@ impl Shop {
             Self::M => Size::M,
             Self::L => Size::L,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_an_option_that_comes_twice_the_later_one_counts() {
+        let words =
+            ["bench", "--kafka=k", "--redis=r", "--partitions=8", "--workload=backlog,red-b", "--partitions=4,16", "--workload=steady"];
+        let settings = Settings::try_parse_from(words).unwrap();
+        assert_eq!((settings.workload, settings.partitions), (vec![Workload::Steady], vec![4, 16]));
+        assert_eq!(settings.shares, [20, 50, 80]);
+    }
+
+    #[test]
+    fn commits_too_far_apart_are_refused_before_anything_runs() {
+        let with = |events: &str| {
+            let words = ["bench", "--kafka=k", "--redis=r", "--workload=red-b", "--red-intervals=1000", "--red-events", events];
+            Settings::try_parse_from(words).unwrap().check()
+        };
+        assert!(with("60000").is_ok() && with("59999").is_err());
     }
 }

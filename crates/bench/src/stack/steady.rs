@@ -21,7 +21,7 @@ use crate::{
 
 /// No inbox may be further behind than a second, and as much as a place may look older than it is: roles tell theirs every
 /// tenth of a second, and it is looked at every quarter.
-const LAG_MAX: Duration = Duration::from_millis(1_000 + 100 + 250);
+pub(crate) const LAG_MAX: Duration = Duration::from_millis(1_000 + 100 + 250);
 /// By so much the lag of the second half may be above that of the first: what two looks may differ by.
 const SLOPE: Duration = Duration::from_millis(150);
 /// As far as the generator itself may be late.
@@ -43,7 +43,7 @@ pub(crate) struct Step {
 
 /// How long ago the end of each log was where the fold is now.
 #[derive(Debug, Default)]
-struct Lag {
+pub(crate) struct Lag {
     ends: Vec<(PartitionId, VecDeque<(Instant, u64)>)>,
 }
 
@@ -55,6 +55,10 @@ pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: Option<f64
     let (mut low, mut high) = (0.0, None);
     let mut next = settings.rate.or_else(|| rate.map(|backlog| backlog * 0.8)).unwrap_or(BEGIN);
     for number in 1..=settings.steps {
+        if !pipeline.servers.has_room(next * (settings.run_in + settings.window) as f64)? {
+            say(&format!("steady: the disk has no room for a step of {next:.0} events/s; --window, --rate or --steps may be smaller"));
+            break;
+        }
         let (step, run) = one(pipeline, settings, next)?;
         say(&format!(
             "steady {number}/{}: {next:.0} events/s {}, lag at most {:.2} s ({:.2} s, then {:.2} s)",
@@ -158,6 +162,7 @@ fn one(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Resul
         bytes: Bytes {
             kafka: kafka_after - kafka,
             redis: redis_after.net_input_bytes - redis.net_input_bytes,
+            redis_used_memory: redis_after.used_memory,
             redis_memory: i64::try_from(redis_after.used_memory)? - i64::try_from(redis.used_memory)?,
             redis_commands: redis_after.commands - redis.commands,
             topics,
@@ -171,7 +176,7 @@ fn one(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Resul
 
 impl Lag {
     /// The greatest lag of any inbox.
-    fn look(&mut self, now: Instant, places: &[Place]) -> Duration {
+    pub(crate) fn look(&mut self, now: Instant, places: &[Place]) -> Duration {
         let mut worst = Duration::ZERO;
         for place in places {
             let known = self.ends.iter().position(|(partition, _)| *partition == place.partition);
