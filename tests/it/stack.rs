@@ -12,7 +12,7 @@ use std::{
 use crate::shop::Shop;
 
 /// Long enough for a loaded machine; a test that passes never waits this long.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(90);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
 
 static SERVERS: RwLock<()> = RwLock::new(());
 static SHARED: Mutex<Option<Arc<Shop>>> = Mutex::new(None);

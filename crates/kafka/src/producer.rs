@@ -7,31 +7,49 @@ use std::sync::{
 
 use futures::future::BoxFuture;
 use rdkafka::{
+    ClientConfig, ClientContext, Statistics,
+    config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
     producer::{FutureProducer, FutureRecord, Producer as _, PurgeConfig},
 };
+use tokio::sync::watch;
 use waypost_runtime::ports::{Append, AppendError, LogError, Offset, Producer};
 
 use crate::{
     convert::{Quiet, UNKNOWN, log_error, signed},
     settings::Settings,
+    standing::Standing,
 };
 
 /// One life. Behind an error nothing more is appended, because a later record must not stand where
 /// a failed one is missing.
 pub(crate) struct LifeProducer {
     /// None only while it is dropped.
-    inner: Option<FutureProducer<Quiet>>,
+    inner: Option<FutureProducer<Account>>,
     over: Arc<AtomicBool>,
+    /// It knows no broker, and may never ask for one again (`standing`).
+    alone: watch::Receiver<bool>,
+}
+
+/// Hears what the client says of itself.
+struct Account {
+    standing: Standing,
+    alone: watch::Sender<bool>,
 }
 
 // === impl LifeProducer ===
 
 impl LifeProducer {
     pub(crate) fn new(settings: &Settings) -> Result<Self, LogError> {
-        let inner = settings.producer().create_with_context(Quiet).map_err(|e| log_error(&e))?;
-        Ok(Self { inner: Some(inner), over: Arc::default() })
+        Self::with(&settings.producer())
+    }
+
+    fn with(settings: &ClientConfig) -> Result<Self, LogError> {
+        let (told, alone) = watch::channel(false);
+        let account = Account { standing: Standing::default(), alone: told };
+        let inner = settings.create_with_context(account).map_err(|e| log_error(&e))?;
+        Ok(Self { inner: Some(inner), over: Arc::default(), alone })
     }
 }
 
@@ -53,11 +71,19 @@ impl Producer for LifeProducer {
             };
             out = out.headers(record.headers.iter().fold(headers, insert));
         }
-        let over = Arc::clone(&self.over);
+        let (over, mut alone) = (Arc::clone(&self.over), self.alone.clone());
         let (bytes, topic, partition) = (record.payload.len(), record.topic.clone(), record.partition);
         match inner.send_result(out) {
             Ok(delivery) => Box::pin(async move {
-                let error = match delivery.await {
+                let delivered = tokio::select! {
+                    biased;
+                    delivered = delivery => delivered,
+                    Ok(_) = alone.wait_for(|alone| *alone) => {
+                        over.store(true, Ordering::Release);
+                        return Err(AppendError::Failed("the client knows no broker any more".into()));
+                    }
+                };
+                let error = match delivered {
                     Ok(Ok(delivered)) => match u64::try_from(delivered.offset) {
                         Ok(offset) => return Ok(offset),
                         // A repeat that the broker knows, and no longer where it stands.
@@ -96,6 +122,23 @@ impl Drop for LifeProducer {
     }
 }
 
+// === impl Account ===
+
+impl ClientContext for Account {
+    fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
+        Quiet.log(level, facility, message);
+    }
+
+    fn error(&self, error: KafkaError, reason: &str) {
+        Quiet.error(error, reason);
+    }
+
+    fn stats(&self, account: Statistics) {
+        self.standing.hear(&account);
+        self.alone.send_replace(self.standing.is_alone());
+    }
+}
+
 fn append_error(error: &KafkaError, topic: String, partition: u32, bytes: usize) -> AppendError {
     let code = error.rdkafka_error_code();
     if code == Some(RDKafkaErrorCode::QueueFull) {
@@ -106,5 +149,21 @@ fn append_error(error: &KafkaError, topic: String, partition: u32, bytes: usize)
         AppendError::UnknownPartition { topic, partition }
     } else {
         AppendError::Failed(error.to_string())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_client_that_knows_no_broker_ends_its_life() {
+        let mut settings = Settings::new("127.0.0.1:1", Vec::new()).unwrap().producer();
+        settings.remove("bootstrap.servers").set("statistics.interval.ms", "1000");
+        let life = LifeProducer::with(&settings).unwrap();
+        let record = || Append { topic: "topic".into(), partition: 0, key: None, headers: Vec::new(), payload: bytes::Bytes::new() };
+        let error = life.append(record()).await.unwrap_err();
+        assert!(error.to_string().contains("knows no broker"), "{error}");
+        assert!(life.append(record()).await.unwrap_err().to_string().contains("life is over"));
     }
 }

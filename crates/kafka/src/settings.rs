@@ -36,8 +36,7 @@ const PRODUCER: &[(&str, &str)] = &[
     ("enable.idempotence", "true"),
     ("acks", "all"),
     ("max.in.flight.requests.per.connection", "5"),
-    // A client may forget every broker (`standing`): what is not acknowledged in time ends the producer's life like any
-    // error, and another one sends it again.
+    // what is not acknowledged in time ends the producer's life like any error, and another one sends it again
     ("message.timeout.ms", "30000"),
     // the packer has lingered already
     ("linger.ms", "0"),
@@ -135,6 +134,7 @@ impl Settings {
         if !self.overrides.iter().any(|(name, _)| name == "compression.type") {
             config.set("compression.type", if loopback { "none" } else { "lz4" });
         }
+        config.set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
         config
     }
 }

@@ -1,14 +1,14 @@
 //! Per-partition state in memory, with the replies of the store's scripts (PROTOCOL §5).
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::Bytes;
 use waypost_runtime::digest::{Digest, Part};
 use waypost_runtime::ports::{
-    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
+    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, Extent, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
     StoreError, Token,
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
@@ -56,6 +56,8 @@ struct Inner {
 #[derive(Clone, Debug)]
 struct Slot {
     state: Dump,
+    /// Entities in each state bucket.
+    counts: [u64; 16],
     corrupt: Option<String>,
     /// What each of the last commits replaced, newest last.
     undo: VecDeque<Undo>,
@@ -136,7 +138,7 @@ impl MemoryStore {
             timers: BTreeMap::new(),
             entities: BTreeMap::new(),
         };
-        inner.partitions.insert(partition, Slot { state, corrupt: None, undo: VecDeque::new() });
+        inner.partitions.insert(partition, Slot::new(state));
         Ok(InitReply::Created)
     }
 
@@ -199,7 +201,7 @@ impl MemoryStore {
     /// Reads, if token and offset are the expected ones.
     pub fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError> {
         let inner = self.ready()?;
-        let Some(Slot { state, .. }) = inner.partitions.get(&partition) else { return Ok(ReadReply::Moved) };
+        let Some(Slot { state, counts, .. }) = inner.partitions.get(&partition) else { return Ok(ReadReply::Moved) };
         let owned = state.own == Owner::Worker(read.token) || !inner.checks.read_token;
         let expected = read.expected.contains(&state.off) || !inner.checks.read_offset;
         if !owned || !expected {
@@ -213,7 +215,11 @@ impl MemoryStore {
             timers.sort();
             timers.truncate(count);
         }
-        Ok(ReadReply::Ok { entities, wakeups, timers })
+        let buckets: BTreeSet<u8> = read.entities.iter().map(EntityId::bucket).collect();
+        let mut counts: Vec<(Part, u64)> = buckets.into_iter().map(|b| (Part::Bucket(b), counts[usize::from(b)])).collect();
+        counts.push((Part::Timers, state.timers.len() as u64));
+        let extent = Extent { off: state.off, digest: state.meta.digest.clone(), counts };
+        Ok(ReadReply::Ok { entities, wakeups, timers, extent })
     }
 
     /// Adds up one part as it is stored.
@@ -269,7 +275,7 @@ impl MemoryStore {
 
     /// Lever: puts an older dump in place (a restored backup); its owner comes with it.
     pub fn restore(&self, partition: PartitionId, dump: Dump) {
-        self.inner().partitions.insert(partition, Slot { state: dump, corrupt: None, undo: VecDeque::new() });
+        self.inner().partitions.insert(partition, Slot::new(dump));
     }
 
     /// Lever: loses the last `k` commits, as a failover does; says how many were there to lose.
@@ -294,7 +300,7 @@ impl MemoryStore {
 
     /// Lever: loses one entity in silence, which only the digest can find.
     pub fn delete_field(&self, partition: PartitionId, entity: &EntityId) -> bool {
-        self.inner().partitions.get_mut(&partition).is_some_and(|slot| slot.state.entities.remove(entity).is_some())
+        self.inner().partitions.get_mut(&partition).is_some_and(|slot| slot.set(entity, None).is_some())
     }
 
     /// Lever: loses one wake-up in silence.
@@ -349,6 +355,21 @@ impl MemoryStore {
 // === impl Slot ===
 
 impl Slot {
+    fn new(state: Dump) -> Self {
+        let mut counts = [0; 16];
+        state.entities.keys().for_each(|id| counts[usize::from(id.bucket())] += 1);
+        Self { state, counts, corrupt: None, undo: VecDeque::new() }
+    }
+
+    /// Puts an entity in its place, or takes it away; what was there.
+    fn set(&mut self, id: &EntityId, blob: Option<Bytes>) -> Option<Bytes> {
+        let count = &mut self.counts[usize::from(id.bucket())];
+        *count += u64::from(blob.is_some());
+        let before = set(&mut self.state.entities, id, blob);
+        *count -= u64::from(before.is_some());
+        before
+    }
+
     fn apply(&mut self, commit: &Commit) {
         let state = &mut self.state;
         let mut undo = Undo {
@@ -367,7 +388,7 @@ impl Slot {
             undo.sequences.push((field.clone(), set(&mut state.sequences, field, Some(*value))));
         }
         for (id, blob) in &commit.entities {
-            undo.entities.push((id.clone(), set(&mut state.entities, id, blob.clone())));
+            undo.entities.push((id.clone(), self.set(id, blob.clone())));
         }
         if self.undo.len() == HISTORY {
             self.undo.pop_front();
@@ -388,7 +409,7 @@ impl Slot {
             set(&mut state.timers, &id, due);
         }
         for (id, blob) in undo.entities.into_iter().rev() {
-            set(&mut state.entities, &id, blob);
+            self.set(&id, blob);
         }
     }
 }

@@ -9,7 +9,7 @@ use waypost_runtime::{
     digest::{Digest, Part},
     finding::Finding,
     ports::{
-        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError,
+        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Extent, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError,
         Token,
     },
 };
@@ -96,13 +96,15 @@ impl Store for RedisStore {
         }
         let mut pipeline = redis::pipe();
         pipeline.atomic();
-        pipeline.cmd("HMGET").arg(self.keys.meta(partition)).arg("own").arg("off");
+        pipeline.cmd("HMGET").arg(self.keys.meta(partition)).arg("own").arg("off").arg("digest");
         for (bucket, indexes) in &places {
             pipeline.cmd("HMGET").arg(self.keys.bucket(partition, *bucket));
             for index in indexes {
                 pipeline.arg(read.entities[*index].as_bytes().as_ref());
             }
+            pipeline.cmd("HLEN").arg(self.keys.bucket(partition, *bucket));
         }
+        pipeline.cmd("ZCARD").arg(self.keys.timers(partition));
         if !read.entities.is_empty() {
             pipeline.cmd("ZMSCORE").arg(self.keys.timers(partition));
             for entity in &read.entities {
@@ -202,35 +204,36 @@ fn commit_call(names: &Keys, partition: PartitionId, commit: &Commit) -> (Vec<St
 fn read_reply(read: &Read, places: &BTreeMap<u8, Vec<usize>>, replies: Vec<Value>) -> Result<ReadReply, StoreError> {
     let odd = || StoreError::Refused("unexpected reply to a checked read".into());
     let mut replies = replies.into_iter();
-    let mut array = || match replies.next() {
-        Some(Value::Array(values)) => Ok(values),
-        _ => Err(odd()),
-    };
-    let head = array()?;
+    let mut next = || replies.next().ok_or_else(odd);
+    let array = |value| if let Value::Array(values) = value { Ok(values) } else { Err(odd()) };
+    let count = |value| if let Value::Int(count) = value { u64::try_from(count).map_err(|_| odd()) } else { Err(odd()) };
+    let head = array(next()?)?;
     let owner = head.first().and_then(reply::bytes).and_then(reply::token);
     let offset = head.get(1).and_then(reply::bytes).and_then(|b| std::str::from_utf8(b).ok()?.parse().ok());
-    if owner != Some(read.token) || !offset.is_some_and(|o| read.expected.contains(&o)) {
-        return Ok(ReadReply::Moved);
-    }
+    let Some(off) = offset.filter(|off| owner == Some(read.token) && read.expected.contains(off)) else { return Ok(ReadReply::Moved) };
+    let digest = head.get(2).and_then(reply::bytes).map(Bytes::copy_from_slice).unwrap_or_default();
+    let mut counts = Vec::with_capacity(places.len() + 1);
     let mut entities = vec![None; read.entities.len()];
-    for indexes in places.values() {
-        let values = array()?;
+    for (bucket, indexes) in places {
+        let values = array(next()?)?;
         for (index, value) in indexes.iter().zip(values) {
             if let Value::BulkString(bytes) = value {
                 entities[*index] = Some(Bytes::from(bytes));
             }
         }
+        counts.push((Part::Bucket(*bucket), count(next()?)?));
     }
-    let wakeups = if read.entities.is_empty() { Vec::new() } else { array()?.iter().map(due).collect() };
+    counts.push((Part::Timers, count(next()?)?));
+    let wakeups = if read.entities.is_empty() { Vec::new() } else { array(next()?)?.iter().map(due).collect() };
     let mut timers = Vec::new();
     if read.timers.is_some() {
-        let values = array()?;
+        let values = array(next()?)?;
         for pair in values.chunks(2) {
             let [member, score] = pair else { return Err(odd()) };
             timers.push((due(score).ok_or_else(odd)?, entity(member).ok_or_else(odd)?));
         }
     }
-    Ok(ReadReply::Ok { entities, wakeups, timers })
+    Ok(ReadReply::Ok { entities, wakeups, timers, extent: Extent { off, digest, counts } })
 }
 
 fn audit_reply(part: Part, replies: &[Value]) -> Result<AuditReply, StoreError> {

@@ -1,9 +1,11 @@
-//! The digest of a partition's stored state: 18 wrapping sums of 128-bit hashes, one a state bucket, one of
-//! the timers, one of the sequences (PROTOCOL §13.4).
+//! The digest of a partition's stored state: of each of 18 parts (the state buckets, the timers, the sequences)
+//! a wrapping sum of 128-bit hashes, and how many entries it has (PROTOCOL §13.4).
 //!
 //! A loss that is not the end of the stream leaves the offset right and the state wrong: an evicted key, a
 //! deleted field. Each batch subtracts what it replaces and adds what it leaves, so the sums do not depend on
 //! how batches were cut, commits coalesce, and one part can be compared with its sum without the others.
+//! The counts can be compared at every read, since a store knows the size of a key without looking through it:
+//! nothing that was lost is ever taken for what never was.
 
 use std::fmt;
 
@@ -27,9 +29,12 @@ pub enum Part {
     Sequences,
 }
 
-/// The sums of all parts.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Digest([u128; PARTS]);
+/// The sum and the number of entries of each part.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct Digest {
+    sums: [u128; PARTS],
+    counts: [u64; PARTS],
+}
 
 // === impl Part ===
 
@@ -60,21 +65,17 @@ impl fmt::Display for Part {
 
 // === impl Digest ===
 
-impl Default for Digest {
-    fn default() -> Self {
-        Self([0; PARTS])
-    }
-}
-
 impl Digest {
     /// From its stored form, as of `off`; nothing is stored before the first commit. None: it is no digest.
     pub fn stored(bytes: &[u8], off: Offset) -> Option<Self> {
         if bytes.is_empty() && off == 0 {
             return Some(Self::default());
         }
-        let (sums, rest) = bytes.as_chunks::<16>();
-        let sums: [[u8; 16]; PARTS] = sums.try_into().ok().filter(|_| rest.is_empty())?;
-        Some(Self(sums.map(u128::from_be_bytes)))
+        let (sums, counts) = bytes.split_at_checked(16 * PARTS)?;
+        let sums: [[u8; 16]; PARTS] = sums.as_chunks().0.try_into().ok()?;
+        let (counts, rest) = counts.as_chunks();
+        let counts: [[u8; 8]; PARTS] = counts.try_into().ok().filter(|_| rest.is_empty())?;
+        Some(Self { sums: sums.map(u128::from_be_bytes), counts: counts.map(u64::from_be_bytes) })
     }
 
     /// Of a whole state.
@@ -90,14 +91,20 @@ impl Digest {
         digest
     }
 
-    /// Stored form: 288 bytes.
+    /// Stored form: 432 bytes, the sums and then the counts.
     pub fn to_bytes(&self) -> Bytes {
-        Bytes::copy_from_slice(self.0.map(u128::to_be_bytes).as_flattened())
+        let (sums, counts) = (self.sums.map(u128::to_be_bytes), self.counts.map(u64::to_be_bytes));
+        [sums.as_flattened(), counts.as_flattened()].concat().into()
     }
 
     /// The sum of one part.
     pub fn sum(&self, part: Part) -> u128 {
-        self.0[part.place()]
+        self.sums[part.place()]
+    }
+
+    /// How many entries one part has.
+    pub fn count(&self, part: Part) -> u64 {
+        self.counts[part.place()]
     }
 
     /// An entity is replaced, created or deleted.
@@ -119,8 +126,9 @@ impl Digest {
     }
 
     fn change(&mut self, part: Part, before: Option<u128>, after: Option<u128>) {
-        let sum = &mut self.0[part.place()];
+        let (sum, count) = (&mut self.sums[part.place()], &mut self.counts[part.place()]);
         *sum = sum.wrapping_sub(before.unwrap_or(0)).wrapping_add(after.unwrap_or(0));
+        *count = count.wrapping_sub(before.is_some().into()).wrapping_add(after.is_some().into());
     }
 }
 
@@ -136,7 +144,7 @@ fn entry(key: &[u8], value: &[u8]) -> u128 {
 
 impl fmt::Debug for Digest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_list().entries(self.0.iter().map(|sum| format!("{sum:032x}"))).finish()
+        f.debug_list().entries(self.sums.iter().zip(self.counts).map(|(sum, count)| format!("{count} {sum:032x}"))).finish()
     }
 }
 
@@ -164,7 +172,9 @@ mod tests {
         digest.sequence("x:sender:1", Some([1; 16]), [2; 16]);
         let whole = Digest::of([(&id(1), &bytes[1])], [(&id(1), &Timestamp::from_millis(6))], [(&"x:sender:1".to_owned(), &[2; 16])]);
         assert_eq!(digest, whole);
-        assert_eq!(Digest::stored(&digest.to_bytes(), 9), Some(digest));
+        assert_eq!(Digest::stored(&digest.to_bytes(), 9), Some(digest.clone()));
+        let counts = [Part::Bucket(id(1).bucket()), Part::Timers, Part::Sequences].map(|part| digest.count(part));
+        assert_eq!(counts, [1, 1, 1]);
     }
 
     #[test]
@@ -181,7 +191,8 @@ mod tests {
     fn nothing_stored_is_zero_only_before_the_first_commit() {
         assert_eq!(Digest::stored(&[], 0), Some(Digest::default()));
         assert_eq!(Digest::stored(&[], 1), None);
-        assert_eq!(Digest::stored(&[0; 287], 1), None);
-        assert_eq!(Digest::stored(&[0; 304], 1), None);
+        assert_eq!(Digest::stored(&[0; 431], 1), None);
+        assert_eq!(Digest::stored(&[0; 440], 1), None);
+        assert_eq!(Digest::stored(&[0; 432], 1), Some(Digest::default()));
     }
 }

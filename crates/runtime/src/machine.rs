@@ -165,7 +165,7 @@ pub enum Alarm {
     },
     /// A gap in a partition channel has stayed.
     #[error(
-        "{from} has sent {first}, and {expected} has not come for {age}: its owner is resending or missing. \
+        "{from} has sent {sent}, and {expected} has not come for {age}: its owner is resending or missing. \
          If it has committed past it, the log has lost records (`waypost repair`)"
     )]
     Gap {
@@ -173,8 +173,8 @@ pub enum Alarm {
         from: PartitionId,
         /// The first number that is missing.
         expected: u64,
-        /// The first number behind the gap.
-        first: u64,
+        /// The highest number seen behind the gap.
+        sent: u64,
         /// How long it has been seen.
         age: Span,
     },

@@ -172,9 +172,23 @@ pub enum ReadReply {
         wakeups: Vec<Option<Timestamp>>,
         /// In order of (due, entity bytes).
         timers: Vec<(Timestamp, EntityId)>,
+        /// How much there is where they were looked for.
+        extent: Extent,
     },
     /// Another owner, or another offset: nothing may be folded on it.
     Moved,
+}
+
+/// How many entries the parts have that a read looked into, and what was committed of them, of one moment: what is
+/// not found in a part that is whole was never there.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Extent {
+    /// First offset not folded.
+    pub off: Offset,
+    /// The digest as committed.
+    pub digest: Bytes,
+    /// Parts looked into: the buckets of the entities, and the timers. None of a store that loses nothing.
+    pub counts: Vec<(Part, u64)>,
 }
 
 /// One part of a partition's state and what vouches for it, of one moment (PROTOCOL §13.4).

@@ -5,7 +5,7 @@
 //! `through` is a true statement about the log whoever makes it, and an address only says whom to ask.
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, VecDeque},
     fmt,
     ops::RangeInclusive,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -13,6 +13,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures::{FutureExt as _, future::BoxFuture};
 use prost::Message as _;
 use tokio::sync::watch;
 use tracing::{debug, warn};
@@ -21,7 +22,7 @@ use waypost_types::{PartitionId, Role, Span, Timestamp};
 use crate::{
     config::Config,
     machine::Progress,
-    ports::{Append, Clock, Log, LogError, Offset, Producer},
+    ports::{Append, AppendError, Clock, Log, LogError, Offset, Producer},
 };
 
 /// The topic, without prefix.
@@ -30,6 +31,8 @@ pub const TOPIC: &str = "wp1.progress";
 const AGAIN: Span = Span::from_secs(1);
 /// An owner that has said nothing for so long is none.
 const FORGET: Span = Span::from_secs(10);
+/// A producer that has not acknowledged anything for so long is given up: a client may forget all brokers.
+const UNHEARD: Span = Span::from_secs(5);
 /// How much of the past a reader that begins reads: enough for every process to have spoken.
 const BACK: Offset = 200;
 
@@ -103,7 +106,13 @@ pub struct Speaker {
     address: String,
     engines: RangeInclusive<u32>,
     said: Mutex<BTreeMap<Role, (Bytes, Timestamp)>>,
-    producer: Mutex<Option<Arc<dyn Producer>>>,
+    voice: Mutex<Option<Voice>>,
+}
+
+/// A producer's life, and what it has not acknowledged yet, the oldest first.
+struct Voice {
+    producer: Arc<dyn Producer>,
+    unanswered: VecDeque<(Timestamp, BoxFuture<'static, Result<Offset, AppendError>>)>,
 }
 
 // === impl Directory ===
@@ -215,9 +224,9 @@ impl Directory {
 impl Speaker {
     /// Speaks for the process whose private gRPC address is `address`.
     pub fn new(prefix: &str, address: impl Into<String>) -> Self {
-        let (said, producer) = (Mutex::default(), Mutex::default());
+        let (said, voice) = (Mutex::default(), Mutex::default());
         let engines = Config::default().engines;
-        Self { topic: format!("{prefix}{TOPIC}"), address: address.into(), engines, said, producer }
+        Self { topic: format!("{prefix}{TOPIC}"), address: address.into(), engines, said, voice }
     }
 
     /// For a process whose machines have these engines.
@@ -244,19 +253,46 @@ impl Speaker {
             }
             said.insert(role, (payload.clone(), now));
         }
-        let mut current = lock(&self.producer);
-        let producer = match current.as_ref().map_or_else(|| log.producer(), |p| Ok(Arc::clone(p))) {
-            Ok(producer) => producer,
-            Err(error) => return debug!(%error, "progress is not said"),
-        };
-        *current = Some(Arc::clone(&producer));
-        drop(current);
-        let appended = producer.append(Append { topic: self.topic.clone(), partition: 0, key: None, headers: Vec::new(), payload });
-        // an error is met here only where it is known at once; a later one ends this life all the same, at the next record
-        if let Some(Err(error)) = futures::FutureExt::now_or_never(appended) {
-            debug!(%error, "progress is not said");
-            *lock(&self.producer) = None;
+        let mut voice = lock(&self.voice);
+        if voice.as_mut().is_some_and(|voice| !voice.carries(now)) {
+            *voice = None;
         }
+        let voice = match &mut *voice {
+            Some(voice) => voice,
+            none => match log.producer() {
+                Ok(producer) => none.insert(Voice { producer, unanswered: VecDeque::new() }),
+                Err(error) => return debug!(%error, "progress is not said"),
+            },
+        };
+        let append = Append { topic: self.topic.clone(), partition: 0, key: None, headers: Vec::new(), payload };
+        voice.unanswered.push_back((now, voice.producer.append(append)));
+    }
+}
+
+// === impl Voice ===
+
+impl Voice {
+    /// Whether it is still heard: nothing has failed, and nothing has been without an answer for too long. Not to be asked
+    /// again once it is not.
+    fn carries(&mut self, now: Timestamp) -> bool {
+        while let Some((since, answer)) = self.unanswered.front_mut() {
+            match answer.now_or_never() {
+                Some(Ok(_)) => drop(self.unanswered.pop_front()),
+                Some(Err(error)) => {
+                    debug!(%error, "progress was not said");
+                    return false;
+                }
+                None => return now.since(*since) < UNHEARD,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Voice {
+    fn drop(&mut self) {
+        // what it has queued is out of date
+        self.producer.purge();
     }
 }
 
@@ -331,6 +367,32 @@ mod tests {
     fn statement(address: &str, progress: Progress) -> Bytes {
         let partitions = vec![Line::from(progress)];
         Statement { address: address.into(), partitions, engines_from: 1, engines_to: 2 }.encode_to_vec().into()
+    }
+
+    /// Answers with what it was made with; none is no answer.
+    struct Answering(Option<Result<Offset, AppendError>>);
+
+    impl Producer for Answering {
+        fn append(&self, _: Append) -> BoxFuture<'static, Result<Offset, AppendError>> {
+            match self.0.clone() {
+                Some(answer) => Box::pin(std::future::ready(answer)),
+                None => Box::pin(std::future::pending()),
+            }
+        }
+
+        fn purge(&self) {}
+    }
+
+    #[test]
+    fn a_voice_that_nobody_hears_is_given_up() {
+        let failed = AppendError::Failed("late".into());
+        for (answer, seconds, carries) in [(Some(Ok(7)), 9, true), (Some(Err(failed)), 0, false), (None, 4, true), (None, 5, false)] {
+            let mut voice = Voice { producer: Arc::new(Answering(answer.clone())), unanswered: VecDeque::new() };
+            let append = Append { topic: TOPIC.into(), partition: 0, key: None, headers: Vec::new(), payload: Bytes::new() };
+            let said = Timestamp::from_millis(1_000);
+            voice.unanswered.push_back((said, voice.producer.append(append)));
+            assert_eq!(voice.carries(said.plus(Span::from_secs(seconds))), carries, "{answer:?} after {seconds} s");
+        }
     }
 
     #[test]

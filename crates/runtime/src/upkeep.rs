@@ -9,7 +9,7 @@ use waypost_types::{EntityId, PartitionId, Timestamp};
 
 use crate::{
     digest::{Digest, Part},
-    ports::{ClaimReply, Claimed, Commit, Install, Meta, Offset, Read, ReadReply, Store, StoreError, Token},
+    ports::{ClaimReply, Claimed, Commit, Extent, Install, Meta, Offset, Read, ReadReply, Store, StoreError, Token},
 };
 
 /// Everything under the keys of one partition but its owner, at one offset.
@@ -112,7 +112,7 @@ impl Snapshot {
             timers.sort();
             timers.truncate(count);
         }
-        ReadReply::Ok { entities, wakeups, timers }
+        ReadReply::Ok { entities, wakeups, timers, extent: Extent::default() }
     }
 
     /// What a commit leaves behind.

@@ -103,7 +103,7 @@ fn class(wrong: &str) -> &str {
         "went out",
         "differs from what it had sent",
         "divergence",
-        "was committed with digest",
+        "a part of the state is lost",
         "another log",
         "ALREADY_MOVED",
         "PASS_WITHOUT_TOMBSTONE",

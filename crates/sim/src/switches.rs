@@ -88,7 +88,7 @@ const FOLD: &[&str] = &["independent fold"];
 /// A life has put out under the same numbers what the one before had not.
 const OTHERWISE: &[&str] = &["differs from what it had sent", "accepted ≠ put out"];
 /// What is stored is not what was committed.
-const DIGEST: &[&str] = &["was committed with digest"];
+const DIGEST: &[&str] = &["a part of the state is lost"];
 /// A state that was older than it ought to be: it is told what contradicts it.
 const OLDER: &[&str] = &["PASS_WITHOUT_TOMBSTONE", "ALREADY_MOVED", "GONE_BUT_ALIVE", "BURIED_ALIVE"];
 const TWICE: &[&str] = &["provider count"];
@@ -138,6 +138,7 @@ switches! {
     "a message id counts once in the window": wrong from 100 by &["comes twice"], |s| s.identity.window = false;
     "lastrec vouches for the log": wrong from 102 by &["unnoticed log-"], |s| s.rules.lastrec_check = false;
     "stored state is compared with its digest": wrong from 120 by &["unnoticed field-lost"], |s| s.rules.digest_check = false;
+    "what is read is taken only from whole parts": wrong from 160 by OLDER, |s| s.rules.count_check = false;
     "an erased profile never moves": wrong from 29 by &["and ought to be Erased"],
         |s| (s.segmenter.erased_never_moves, s.orchestrator.erased_never_moves) = (false, false);
     "what comes to an erased profile is answered": wrong from 90 by &["is not buried", "is answered"], |s| s.segmenter.answer_erased = false;

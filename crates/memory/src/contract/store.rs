@@ -7,7 +7,7 @@ use bytes::Bytes;
 use waypost_runtime::{
     digest::{Digest, Part},
     ports::{
-        Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, InitReply, Install, Meta, Offset, Read, ReadReply,
+        Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, Extent, InitReply, Install, Meta, Offset, Read, ReadReply,
         ReleaseReply, Store, StoreError, Token,
     },
     upkeep::{Snapshot, Upkeep, UpkeepReply},
@@ -226,7 +226,8 @@ async fn commits_raise_the_offset(case: &Case<'_>) {
     }
     assert_eq!(case.commit(&commit(4, 5, "w")).await, CommitReply::Ok);
     let (entities, wakeups) = (vec![Some(bytes("w"))], vec![Some(at(1_700_000_000_900))]);
-    assert_eq!(case.read(A, 5, &[id("e")], None).await, ReadReply::Ok { entities, wakeups, timers: vec![] });
+    let extent = Extent { off: 5, digest: commit(4, 5, "w").meta.digest, counts: vec![(Part::Bucket(id("e").bucket()), 1), (Part::Timers, 1)] };
+    assert_eq!(case.read(A, 5, &[id("e")], None).await, ReadReply::Ok { entities, wakeups, timers: vec![], extent });
 }
 
 async fn old_tokens_are_fenced(case: &Case<'_>) {
@@ -244,7 +245,10 @@ async fn reads_are_checked(case: &Case<'_>) {
     let entities = [id("none"), id("e"), id("e")];
     let (value, due) = (Some(bytes("v")), at(1_700_000_000_900));
     let wakeups = vec![None, Some(due), Some(due)];
-    let good = ReadReply::Ok { entities: vec![None, value.clone(), value], wakeups, timers: vec![(due, id("e"))] };
+    let counts = BTreeMap::from([(id("none").bucket(), 0), (id("e").bucket(), 1)]);
+    let counts = counts.into_iter().map(|(bucket, count)| (Part::Bucket(bucket), count)).chain([(Part::Timers, 1)]).collect();
+    let extent = Extent { off: 4, digest: commit(0, 4, "v").meta.digest, counts };
+    let good = ReadReply::Ok { entities: vec![None, value.clone(), value], wakeups, timers: vec![(due, id("e"))], extent };
     assert_eq!(case.read(A, 4, &entities, Some((due, 10))).await, good);
     assert_eq!(case.read(B, 4, &entities, None).await, ReadReply::Moved, "another token");
     assert_eq!(case.read(A, 3, &entities, None).await, ReadReply::Moved, "another offset");
@@ -274,7 +278,7 @@ async fn many_entities_in_one_commit(case: &Case<'_>) {
         ..commit(0, 1, "v")
     };
     assert_eq!(case.commit(&all).await, CommitReply::Ok);
-    let ReadReply::Ok { entities, wakeups, timers } = case.read(A, 1, &many, Some((at(1), 10_000))).await else { panic!("moved") };
+    let ReadReply::Ok { entities, wakeups, timers, .. } = case.read(A, 1, &many, Some((at(1), 10_000))).await else { panic!("moved") };
     assert!(wakeups.iter().all(|due| *due == Some(at(1))));
     assert!(entities.iter().zip(&many).all(|(value, e)| value.as_ref() == Some(e.as_bytes())));
     assert_eq!(timers.len(), 5_000);
@@ -284,7 +288,7 @@ async fn many_entities_in_one_commit(case: &Case<'_>) {
         ..commit(1, 2, "v")
     };
     assert_eq!(case.commit(&none).await, CommitReply::Ok);
-    let ReadReply::Ok { entities, wakeups, timers } = case.read(A, 2, &many, Some((at(1), 10_000))).await else { panic!("moved") };
+    let ReadReply::Ok { entities, wakeups, timers, .. } = case.read(A, 2, &many, Some((at(1), 10_000))).await else { panic!("moved") };
     assert!(entities.iter().all(Option::is_none) && wakeups.iter().all(Option::is_none) && timers.is_empty());
     assert_eq!(case.claim(A).await.sequences.len(), 3_001);
 }
@@ -447,6 +451,12 @@ async fn parts_add_up(case: &Case<'_>) {
         case.fixture.lose(case.partition, lost, &entity, field).await;
         for part in Part::all() {
             assert_eq!(audit(part).await.sum != digest.sum(part), part == lost, "{part} after a loss in {lost}");
+        }
+        let off = audit(lost).await.off;
+        let ReadReply::Ok { extent, .. } = case.read(B, off, &[id("e7")], None).await else { panic!("moved") };
+        assert_eq!((extent.off, &extent.digest), (off, &digest.to_bytes()));
+        for (part, count) in extent.counts {
+            assert_eq!(count + u64::from(part == lost), digest.count(part), "{part} after a loss in {lost}");
         }
         let again = Commit { token: B, expected: audit(lost).await.off, next: audit(lost).await.off + 1, ..all.clone() };
         assert_eq!(case.commit(&again).await, CommitReply::Ok);

@@ -87,10 +87,13 @@ fn any_reply_but_ok_leaves_the_store_unchanged() {
 fn reads_are_checked_by_token_and_offset() {
     let store = claimed();
     store.commit(P, &commit(0, 4, "v")).unwrap();
+    let buckets = BTreeMap::from([(id("none").bucket(), 0), (id("e").bucket(), 1)]);
+    let counts = buckets.into_iter().map(|(bucket, count)| (Part::Bucket(bucket), count)).chain([(Part::Timers, 1)]).collect();
     let good = ReadReply::Ok {
         entities: vec![Some(Bytes::from_static(b"v")), None],
         wakeups: vec![Some(Timestamp::from_millis(9)), None],
         timers: vec![(Timestamp::from_millis(9), id("e"))],
+        extent: Extent { off: 4, digest: Bytes::new(), counts },
     };
     assert_eq!(read(&store, A, 4), good);
     assert_eq!(read(&store, B, 4), ReadReply::Moved);

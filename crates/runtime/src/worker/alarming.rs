@@ -19,7 +19,8 @@ const GAP: Span = Span::from_secs(5);
 pub(super) struct Gap {
     since: Timestamp,
     expected: u64,
-    first: u64,
+    /// The highest number that was dropped.
+    sent: u64,
     told: bool,
 }
 
@@ -48,20 +49,25 @@ impl<P: Processor> Worker<P> {
         turn.commands.push(Command::Alarm(self.id.index, Alarm::Diverged { from, first: source.first, end }));
     }
 
-    /// A section stands behind a gap.
-    pub(super) fn gapped(&mut self, turn: &mut Turn<'_>, source: Source) {
+    /// A section of so many records stands behind a gap.
+    pub(super) fn gapped(&mut self, turn: &mut Turn<'_>, source: Source, records: usize) {
         turn.counters.gaps += 1;
         let expected = self.received.last(source.role, source.partition).seq + 1;
-        let gap = Gap { since: turn.now, expected, first: source.first, told: false };
-        let known = self.gaps.entry((source.role, source.partition)).or_insert(gap);
-        if known.expected != expected {
-            *known = gap;
-        }
+        let sent = source.first.saturating_add(records as u64).saturating_sub(1);
+        let gap = self.gaps.entry((source.role, source.partition)).or_insert(Gap { since: turn.now, expected, sent, told: false });
+        gap.sent = gap.sent.max(sent);
     }
 
-    /// What comes next in this channel has come.
-    pub(super) fn continued(&mut self, source: Source) {
-        self.gaps.remove(&(source.role, source.partition));
+    /// What comes next in this channel has come. What was dropped behind it has to come once more.
+    pub(super) fn continued(&mut self, turn: &Turn<'_>, source: Source) {
+        let key = (source.role, source.partition);
+        let Some(gap) = self.gaps.get_mut(&key) else { return };
+        let last = self.received.last(source.role, source.partition).seq;
+        if gap.sent <= last {
+            self.gaps.remove(&key);
+        } else {
+            *gap = Gap { since: turn.now, expected: last + 1, sent: gap.sent, told: false };
+        }
     }
 
     /// Gaps that have stayed for too long are told once.
@@ -73,7 +79,7 @@ impl<P: Processor> Worker<P> {
             let age = turn.now.since(gap.since);
             if !gap.told && age >= GAP {
                 gap.told = true;
-                let alarm = Alarm::Gap { from: partition(*source), expected: gap.expected, first: gap.first, age };
+                let alarm = Alarm::Gap { from: partition(*source), expected: gap.expected, sent: gap.sent, age };
                 turn.commands.push(Command::Alarm(self.id.index, alarm));
             }
         }

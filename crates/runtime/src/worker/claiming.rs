@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cache::Cache,
     channel_in::Receivers,
-    digest::Digest,
+    digest::{Digest, Part},
     machine::Command,
     ports::{ClaimReply, Claimed, Entropy, StoreError, Token},
     processor::{Definitions, Processor},
@@ -154,6 +154,11 @@ impl<P: Processor> Worker<P> {
         let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
             return self.halt(turn, format!("the state at offset {} has no digest", self.off));
         };
+        let sequences = claimed.sequences.iter().map(|(field, value)| (field, value));
+        if turn.config.rules.count_check && Digest::of([], [], sequences).sum(Part::Sequences) != digest.sum(Part::Sequences) {
+            let why = "the sequences of the store are not those that were committed";
+            return self.halt(turn, format!("{why}, at offset {}: a part of the state is lost; restore its shard", self.off));
+        }
         self.digest = digest;
         if self.meta.eng == 0 {
             self.meta.eng = turn.config.engine;

@@ -178,7 +178,7 @@ impl<P: Processor> Worker<P> {
                         skip = count;
                     }
                     Verdict::Gap => {
-                        self.gapped(turn, source);
+                        self.gapped(turn, source, count);
                         skip = count;
                     }
                     Verdict::Accept { skip: had, diverged } => {
@@ -186,7 +186,7 @@ impl<P: Processor> Worker<P> {
                         if diverged {
                             self.diverged(turn, source, count);
                         }
-                        self.continued(source);
+                        self.continued(turn, source);
                         let tip = self.received.last(source.role, source.partition);
                         self.open.sequence(accepted_field(source.role, source.partition), tip);
                         skip = had;

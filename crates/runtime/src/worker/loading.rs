@@ -9,8 +9,9 @@ use waypost_types::{EntityId, Span, Timestamp};
 use super::{Turn, Worker, committing::InFlight};
 use crate::{
     config::Config,
+    digest::{Digest, Part},
     machine::Command,
-    ports::{Offset, Read, ReadReply, StoreError, Token},
+    ports::{Extent, Offset, Read, ReadReply, StoreError, Token},
     processor::{Entity, Processor},
 };
 
@@ -52,6 +53,16 @@ impl Reads {
     pub(super) fn next_wake(&self) -> Option<Timestamp> {
         self.pending.values().filter_map(|pending| pending.again).min()
     }
+}
+
+/// What says that a part is not whole: what a read has not found there may have been lost.
+fn lost(extent: &Extent) -> Option<String> {
+    let digest = Digest::stored(&extent.digest, extent.off);
+    let is_whole = |(part, count): &(Part, u64)| digest.as_ref().is_some_and(|digest| digest.count(*part) == *count);
+    let (part, count) = extent.counts.iter().copied().find(|there| !is_whole(there))?;
+    let committed = digest.map_or_else(|| "no digest was".to_owned(), |digest| format!("{} were", digest.count(part)));
+    let found = format!("{part} of the store: {count} entries are there and {committed} committed");
+    Some(format!("{found}, at offset {}: a part of the state is lost; restore its shard", extent.off))
 }
 
 /// 10 ms, doubling up to 1 s.
@@ -161,8 +172,13 @@ impl<P: Processor> Worker<P> {
         }
         let Some(pending) = self.reads.pending.remove(&number) else { return };
         match reply {
-            Ok(ReadReply::Ok { entities, wakeups, timers }) => {
+            Ok(ReadReply::Ok { entities, wakeups, timers, extent }) => {
                 self.watch.store_answered(true);
+                if turn.config.rules.count_check
+                    && let Some(why) = lost(&extent)
+                {
+                    return self.halt(turn, why);
+                }
                 self.take_in(turn, pending, entities.into_iter().zip(wakeups), timers);
             }
             // Commits have gone through since it was asked: the question was out of date, not the worker.

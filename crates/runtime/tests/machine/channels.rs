@@ -61,9 +61,22 @@ fn a_gap_that_stays_is_told_once_and_a_short_one_is_not() {
     bench.run_for(3_000, |_| Fault::None);
     send(&bench, 5, 6, 0);
     bench.run_for(20_000, |_| Fault::None);
-    assert_eq!(bench.alarms, [Alarm::Gap { from: FROM, expected: 4, first: 6, age: Span::from_secs(5) }]);
+    assert_eq!(bench.alarms, [Alarm::Gap { from: FROM, expected: 4, sent: 6, age: Span::from_secs(5) }]);
     send(&bench, 4, 6, 0);
     bench.run_for(1_000, |_| Fault::None);
     assert_eq!(bench.machine.progress()[0].gap, None);
     assert_eq!(bench.machine.counters().gaps, 3);
+}
+
+#[test]
+fn a_gap_that_is_filled_in_part_stays_one() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    send(&bench, 3, 4, 0);
+    send(&bench, 1, 2, 0);
+    bench.run_for(20_000, |_| Fault::None);
+    assert_eq!(bench.alarms, [Alarm::Gap { from: FROM, expected: 3, sent: 4, age: Span::from_secs(5) }], "nobody sends 3 and 4 again");
+    send(&bench, 3, 4, 0);
+    bench.settle();
+    assert_eq!((bench.accepted().len(), bench.machine.progress()[0].gap), (4, None));
 }

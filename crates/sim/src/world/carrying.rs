@@ -76,7 +76,7 @@ impl World {
         if self.is_barrier(i, &why) || self.is_killer(id, &why) || self.is_unlucky(i, id, &why) {
             return;
         }
-        if self.may_halt(id, &why) {
+        if self.may_halt(id) {
             self.noticed.get_or_insert(why);
         } else {
             self.wrong.get_or_insert_with(|| format!("{role}/{partition} halts: {why}"));

@@ -4,13 +4,10 @@
 //! nothing else is taken from the store behind it, since two losses can hide each other.
 
 use waypost_runtime::ports::Delivery;
-use waypost_types::{PartitionId, Role};
+use waypost_types::PartitionId;
 
 use super::World;
 use crate::{chance::Chance, faults::Fault};
-
-/// Why a partition halts that knows better than what comes to it.
-const CONTRADICTIONS: [&str; 4] = ["PASS_WITHOUT_TOMBSTONE", "ALREADY_MOVED", "ALREADY_ERASED", "GONE_BUT_ALIVE"];
 
 // === impl World ===
 
@@ -63,18 +60,10 @@ impl World {
         self.damaged(Fault::LogTrimmed, partition)
     }
 
-    /// Whether a partition may halt over what was lost: the one that lost it; or, where that was a part of its state, one
-    /// behind it that still knows of a profile what the other has forgotten, and is told what contradicts it. A lost log
-    /// halts whoever reads it, before anything goes on from there; a false acknowledgement leaves a gap, which halts nobody.
-    pub(super) fn may_halt(&self, partition: PartitionId, why: &str) -> bool {
-        let Some((fault, damaged)) = self.damage else { return false };
-        let is_told = match damaged.role {
-            Role::Identity => matches!(partition.role, Role::Segmenter | Role::Orchestrator),
-            Role::Segmenter => partition == PartitionId { role: Role::Orchestrator, ..damaged },
-            Role::Orchestrator | Role::Sender | Role::Ingest | Role::Control => false,
-        };
-        let contradicts = CONTRADICTIONS.iter().any(|reason| why.contains(reason));
-        partition == damaged || fault == Fault::FieldLost && is_told && contradicts
+    /// Whether a partition may halt over what was lost: the one that lost it, before anything false goes out from there.
+    /// A false acknowledgement leaves a gap, which halts nobody.
+    pub(super) fn may_halt(&self, partition: PartitionId) -> bool {
+        self.damage.is_some_and(|(_, damaged)| damaged == partition)
     }
 
     /// One loss a world, and none where a repair must follow.
