@@ -108,7 +108,7 @@ impl<'p> Run<'p> {
         let Some(last) = self.touches.last() else { return false };
         self.stops.iter().any(|stop| {
             let same = stop.names.iter().any(|name| last.names.contains(name));
-            same && stop.acknowledged.is_some_and(|at| at <= last.first_tried + delay - SLACK)
+            same && stop.acknowledged.is_some_and(|at| at <= self.not_before(delay) - SLACK)
         })
     }
 
@@ -121,17 +121,18 @@ impl<'p> Run<'p> {
         self.stops.iter().any(|stop| stop.first_tried <= due || (held(due) && held(stop.first_tried)))
     }
 
-    /// The earliest instant at which a send after `delay` may be decided, given that it was decided at `at`: touches
-    /// acknowledged in time before the due instant of an earlier one have moved it.
+    /// The earliest instant at which a send after `delay` may be decided: a touch that was acknowledged in time before the
+    /// first send was due has begun the run anew. One that comes later moves nothing.
     fn not_before(&self, delay: i64) -> i64 {
-        let mut due = i64::MIN;
+        let first = self.plan.steps.first().map_or(0, |(_, delay)| *delay);
+        let mut began = None;
         for touch in &self.touches {
-            let in_time = due == i64::MIN || touch.acknowledged.is_some_and(|at| at <= due - SLACK);
-            if in_time {
-                due = due.max(touch.first_tried + delay);
+            let in_time = |began: i64| touch.acknowledged.is_some_and(|at| at <= began + first - SLACK);
+            if began.is_none_or(in_time) {
+                began = began.max(Some(touch.first_tried));
             }
         }
-        due
+        began.map_or(i64::MIN, |began| began + delay)
     }
 }
 
