@@ -9,7 +9,7 @@ use waypost_types::{Currency, RunId, Timestamp, Value};
 use crate::{
     condition::{Facts, Root, Truth},
     definitions::Workspace,
-    person,
+    membership, person,
 };
 
 /// The facts of one person at one instant.
@@ -130,13 +130,13 @@ impl Facts for PersonFacts<'_> {
 
     fn segment(&self, name: &str) -> (Truth, Option<Timestamp>) {
         // A segment that was never evaluated for this person has no membership.
-        let Some(membership) = person::membership(self.person, name) else { return (Truth::Unknown, None) };
-        let truth = match membership.truth() {
+        let Some((truth, valid_until)) = membership::of(self.person, name) else { return (Truth::Unknown, None) };
+        let truth = match truth {
             inbox::Truth::Yes => Truth::Yes,
             inbox::Truth::No => Truth::No,
             inbox::Truth::Unknown | inbox::Truth::Unspecified => Truth::Unknown,
         };
-        let until = (membership.valid_until > 0).then(|| Timestamp::from_millis(membership.valid_until));
+        let until = (valid_until > 0).then(|| Timestamp::from_millis(valid_until));
         (truth, until)
     }
 

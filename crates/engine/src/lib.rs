@@ -18,6 +18,7 @@ pub mod journey;
 pub mod library;
 pub mod localtime;
 pub mod manifest;
+mod membership;
 pub mod merge;
 pub mod person;
 pub mod record_id;

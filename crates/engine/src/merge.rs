@@ -10,6 +10,7 @@ use prost::Message;
 use waypost_codec::inbox::{Address, Cart, Consent, ConsentState, Field, Line, Membership, Order, Person, value::Kind};
 
 use crate::{
+    membership,
     person::{self, Keyed},
     segment::{CARRIED, Draft, FIRST_SEEN_AT, derive, is_order_trait, limit_consents, rank, restriction, settle, trim},
 };
@@ -30,9 +31,9 @@ pub(crate) fn united(a: &Person, b: &Person) -> (Draft, Vec<Order>) {
         consents: lists(&a.consents, &b.consents, consents),
         memberships: lists(&a.memberships, &b.memberships, memberships),
         addresses: lists(&a.addresses, &b.addresses, addresses),
-        removed_carts: Vec::new(),
-        removed_orders: Vec::new(),
+        ..Person::default()
     };
+    union.not_in = membership::union(&a.not_in, &b.not_in, &union.memberships);
     union.fields.retain(|f| !is_order_trait(&f.path));
     person::limit_addresses(&mut union.addresses);
     limit_consents(&mut union.consents);

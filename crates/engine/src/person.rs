@@ -6,6 +6,8 @@
 
 use waypost_codec::inbox::{Address, Cart, CartStatus, Consent, ConsentState, Field, Membership, Order, Person, Truth, Value};
 
+use crate::membership;
+
 /// The channel of e-mail addresses.
 pub const EMAIL: &str = "email";
 /// The channel of phone numbers.
@@ -38,8 +40,8 @@ pub fn order<'a>(person: &'a Person, order_id: &str) -> Option<&'a Order> {
     find(&person.orders, (order_id, ""))
 }
 
-/// The membership in this segment, as last evaluated.
-pub fn membership<'a>(person: &'a Person, segment: &str) -> Option<&'a Membership> {
+/// The membership in this segment, as last evaluated, where more is kept of it than a fingerprint.
+pub(crate) fn membership<'a>(person: &'a Person, segment: &str) -> Option<&'a Membership> {
     find(&person.memberships, (segment, ""))
 }
 
@@ -76,7 +78,7 @@ pub fn is_empty(delta: &Person) -> bool {
 }
 
 /// Applies a delta: its entries replace those of the same key, a field without value and a membership
-/// without truth fall away, and so do the records named as removed.
+/// without truth fall away, and so do the records named as removed, and segments that are said to be plain now.
 pub fn apply(person: &mut Person, delta: &Person) {
     for entry in &delta.fields {
         upsert(&mut person.fields, entry);
@@ -94,10 +96,7 @@ pub fn apply(person: &mut Person, delta: &Person) {
         upsert(&mut person.consents, consent);
     }
     person.consents.retain(|c| c.state() != ConsentState::Unspecified);
-    for membership in &delta.memberships {
-        upsert(&mut person.memberships, membership);
-    }
-    person.memberships.retain(|m| m.truth() != Truth::Unspecified);
+    membership::apply(person, delta);
     for address in &delta.addresses {
         upsert(&mut person.addresses, address);
     }
@@ -111,17 +110,14 @@ pub fn diff(before: &Person, after: &Person) -> Person {
         carts: changed(&before.carts, &after.carts),
         orders: changed(&before.orders, &after.orders),
         consents: changed(&before.consents, &after.consents),
-        memberships: changed(&before.memberships, &after.memberships),
         addresses: changed(&before.addresses, &after.addresses),
         removed_carts: gone(&before.carts, &after.carts).map(|c| c.cart_id.clone()).collect(),
         removed_orders: gone(&before.orders, &after.orders).map(|o| o.order_id.clone()).collect(),
+        ..Person::default()
     };
+    membership::diff(before, after, &mut delta);
     for gone in gone(&before.fields, &after.fields) {
         upsert(&mut delta.fields, &Field { path: gone.path.clone(), value: None, set_at: 0 });
-    }
-    for gone in gone(&before.memberships, &after.memberships) {
-        let removal = Membership { segment: gone.segment.clone(), ..Membership::default() };
-        upsert(&mut delta.memberships, &removal);
     }
     for gone in gone(&before.consents, &after.consents) {
         upsert(&mut delta.consents, &removal_of_consent(gone));
@@ -134,6 +130,7 @@ pub fn whole(before: &Person, after: &Person) -> Person {
     let mut delta = diff(&Person::default(), after);
     let changes = diff(before, after);
     (delta.removed_carts, delta.removed_orders) = (changes.removed_carts, changes.removed_orders);
+    delta.removed_not_in = changes.removed_not_in;
     for gone in changes.fields.iter().filter(|f| f.value.is_none()) {
         upsert(&mut delta.fields, gone);
     }

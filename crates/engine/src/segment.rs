@@ -148,6 +148,7 @@ pub fn import(
     derive(&mut draft);
     // What the survivor's memberships were is what changes are told against.
     draft.memberships_mut().clone_from(&own.memberships);
+    draft.not_in_mut().clone_from(&own.not_in);
     let too_large = size::limit(&mut draft, None);
     profile.created_at = earlier(profile.created_at, moved.created_at);
     profile.last_event_at = profile.last_event_at.max(moved.last_event_at);

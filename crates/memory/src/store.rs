@@ -8,8 +8,8 @@ use std::{
 use bytes::Bytes;
 use waypost_runtime::digest::{Digest, Part};
 use waypost_runtime::ports::{
-    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, Extent, InitReply, Install, Meta, Offset, Read, ReadReply, ReleaseReply,
-    StoreError, Token,
+    Audit, AuditReply, ClaimReply, Claimed, Commit, CommitReply, Deaths, Extent, InitReply, Install, Meta, Offset, Read, ReadReply,
+    ReleaseReply, StoreError, Token,
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
 

@@ -9,8 +9,8 @@ use waypost_runtime::{
     digest::{Digest, Part},
     finding::Finding,
     ports::{
-        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Extent, InitReply, Install, Read, ReadReply, ReleaseReply, Store, StoreError,
-        Token,
+        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Extent, InitReply, Install, Read, ReadReply, ReleaseReply, Store,
+        StoreError, Token,
     },
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};

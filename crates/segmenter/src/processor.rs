@@ -20,7 +20,7 @@ use waypost_engine::{
     definitions::{DefinitionSet, Workspace},
     drain,
     library::Library,
-    record_id,
+    person, record_id,
     segment::{self, Outcome, Plan, Timer},
 };
 use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
@@ -240,7 +240,7 @@ impl SegmenterProcessor {
         let key = Bytes::copy_from_slice(entity.key());
         let id = record_id::of_timer(Role::Segmenter, entity.as_bytes(), due);
         let origin = Origin { workspace: entity.workspace(), profile: &key, id, via: 0 };
-        if !outcome.delta.memberships.is_empty() {
+        if !person::is_empty(&outcome.delta) {
             to_journey(fold, origin, kind::DELTA, &Delta { delta: Some(outcome.delta) });
         }
         tell(fold, origin, "time", &outcome.changes);

@@ -73,6 +73,7 @@ fn person() -> inbox::Person {
             since: 1,
             version: 1,
         }],
+        not_in: vec![membership::fingerprint("plain")],
         ..inbox::Person::default()
     }
 }
@@ -104,7 +105,7 @@ fn stored_people_and_events_answer() {
     let (added, entry) = (event("Product Added"), event("Cart Updated"));
     let run = RunFacts { id: RunId::new([1; 16]), key: "k1".to_owned(), entered_at: NOW, version: 3 };
     let facts = PersonFacts::new(NOW, &person, &workspace).with_event(&added).with_entry(&entry).with_run(run);
-    let scope = Scope::journey(Currency::EUR, ["vip".to_owned(), "new".to_owned()].into());
+    let scope = Scope::journey(Currency::EUR, ["vip".to_owned(), "new".to_owned(), "plain".to_owned()].into());
     for (source, truth) in [
         (r#"profile.email == "ana@shop.example""#, Truth::Yes),
         ("profile.extra[\"shoe_size\"] == 42 && profile.extra.shoe_size == 42", Truth::Yes),
@@ -121,6 +122,7 @@ fn stored_people_and_events_answer() {
         (r#""delayed" in order("o1").flags && order("o1").status == "placed""#, Truth::Yes),
         (r#"in_segment("vip")"#, Truth::Yes),
         (r#"in_segment("new")"#, Truth::Unknown),
+        (r#"in_segment("plain")"#, Truth::No),
         (r#"event.meta.name == "Product Added" && entry.meta.name == "Cart Updated""#, Truth::Yes),
         (r#"event.meta.id == "m1" && event.meta.source == "web" && event.meta.time < event.meta.received_at"#, Truth::Yes),
         (r#"event.context.page.path == "/sale""#, Truth::Yes),

@@ -13,7 +13,7 @@ use crate::{
     condition::{Program, Truth},
     definitions::{Match, Workspace},
     facts::{PersonFacts, RunFacts},
-    person,
+    membership,
 };
 
 /// One record's turn.
@@ -147,8 +147,7 @@ impl<'a> Turn<'a> {
                 Matched { truth, valid_until: None }
             }
             Match::Segment { name, is_in } => {
-                let membership = person::membership(self.person, name).map(waypost_codec::inbox::Membership::truth);
-                let truth = match membership {
+                let truth = match membership::of(self.person, name).map(|(truth, _)| truth) {
                     Some(waypost_codec::inbox::Truth::Yes) if *is_in => Truth::Yes,
                     Some(waypost_codec::inbox::Truth::No) if !*is_in => Truth::Yes,
                     Some(waypost_codec::inbox::Truth::Yes | waypost_codec::inbox::Truth::No) => Truth::No,

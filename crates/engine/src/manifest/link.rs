@@ -15,6 +15,7 @@ use crate::{
     definitions::{
         Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, StepKind, Template, Workspace,
     },
+    membership,
     template::{check, uses_postal_address, uses_unsubscribe},
 };
 
@@ -83,6 +84,7 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
     }
     default_channels(parts, &w, &mut problems);
     order_segments(parts, &mut w, &mut problems);
+    tell_segments_apart(parts, &w, &mut problems);
     let mut known: BTreeSet<String> = journeys.clone();
     known.extend(found.iter().map(|(_, j)| j.name.clone()));
     let mut journeys_by_name: BTreeMap<String, JourneyVersions> = BTreeMap::new();
@@ -163,6 +165,21 @@ fn order_segments(parts: &[Part], w: &mut Workspace, problems: &mut Vec<(usize, 
             Some(_) => continue,
         };
         problems.push((index, part.manifest.problem(codes::LIMIT_EXCEEDED, "spec.where", message)));
+    }
+}
+
+/// Profiles keep fingerprints of segments: no two may have the same.
+fn tell_segments_apart(parts: &[Part], w: &Workspace, problems: &mut Vec<(usize, Problem)>) {
+    let mut seen: BTreeMap<u32, &str> = BTreeMap::new();
+    for (index, part) in parts.iter().enumerate() {
+        let name = &part.manifest.name;
+        if part.manifest.kind != super::Kind::Segment || !w.segments.contains_key(name) {
+            continue;
+        }
+        if let Some(other) = seen.insert(membership::fingerprint(name), name).filter(|other| other != name) {
+            let message = format!("by chance this name has the same fingerprint as `{other}`: give one of them another");
+            problems.push((index, part.manifest.problem(codes::DUPLICATE_ID, "metadata.name", message)));
+        }
     }
 }
 

@@ -367,6 +367,14 @@ fn limits_are_known_when_applied() {
 }
 
 #[test]
+fn segments_that_profiles_could_not_tell_apart_are_refused() {
+    let segment =
+        |name: &str| format!("---\napiVersion: waypost.dev/v1\nkind: Segment\nmetadata: {{name: {name}}}\nspec: {{where: 'true'}}\n");
+    let buyers = "spec: {where: profile.order_count >= 1}\n";
+    check("DUPLICATE_ID", buyers, &[buyers, &segment("s50348"), &segment("¦s53538")].concat());
+}
+
+#[test]
 fn conditions_are_refused_where_they_stand_in_the_file() {
     check("UNKNOWN_REFERENCE", "{where: profile.order_count >= 1}", "{where: ¦profile.order_cuont >= 1}");
     check(

@@ -82,6 +82,7 @@ prop_compose! {
         consents in prop::collection::vec(consent(), 0..3),
         addresses in prop::collection::vec(address(), 0..8),
         memberships in prop::collection::vec(membership(), 0..3),
+        not_in in prop::collection::btree_set(0_u8..5, 0..4),
     ) -> Person {
         let mut person = Person::default();
         for entry in &fields { person::upsert(&mut person.fields, entry); }
@@ -90,6 +91,7 @@ prop_compose! {
         for entry in &consents { person::upsert(&mut person.consents, entry); }
         for entry in &addresses { person::upsert(&mut person.addresses, entry); }
         for entry in &memberships { person::upsert(&mut person.memberships, entry); }
+        for segment in not_in { membership::add(&mut person.not_in, membership::fingerprint(&format!("s{segment}"))); }
         persons(&person, &Person::default())
     }
 }

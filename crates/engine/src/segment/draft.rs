@@ -94,9 +94,13 @@ impl Draft {
         &mut self.person.addresses
     }
 
-    /// These alone are not remembered: who evaluates knows what has changed.
+    /// These, and the segments that it is plainly not in, are not remembered: who evaluates knows what has changed.
     pub(super) fn memberships_mut(&mut self) -> &mut Vec<Membership> {
         &mut self.person.memberships
+    }
+
+    pub(super) fn not_in_mut(&mut self) -> &mut Vec<u32> {
+        &mut self.person.not_in
     }
 
     /// Paths of the fields that were touched.
@@ -124,11 +128,11 @@ impl Draft {
         len
     }
 
-    /// What has to be applied to the person that it was to make it what it is: [`person::diff`], with these memberships.
-    pub(super) fn delta(&self, memberships: Vec<Membership>) -> Person {
+    /// What has to be applied to the person that it was to make it what it is: [`person::diff`], with this of the segments.
+    pub(super) fn delta(&self, segments: Person) -> Person {
         let Was { fields, carts, orders, consents, addresses } = &self.was;
         let now = &self.person;
-        let mut delta = Person { memberships, fields: fields.iter().filter_map(|was| self.news_of(was)).collect(), ..Person::default() };
+        let mut delta = Person { fields: fields.iter().filter_map(|was| self.news_of(was)).collect(), ..segments };
         if let Some(was) = carts {
             delta.carts = changed(was, &now.carts);
             delta.removed_carts = gone(was, &now.carts).map(|c| c.cart_id.clone()).collect();

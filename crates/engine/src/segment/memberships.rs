@@ -5,9 +5,9 @@ use waypost_types::Timestamp;
 
 use super::{
     Draft,
-    plan::{Judged, Judgement, Plan},
+    plan::{Judged, Judgement, Plan, Planned},
 };
-use crate::{condition, facts::PersonFacts, person};
+use crate::{condition, facts::PersonFacts, membership, person};
 
 /// One membership that is not what it was.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +26,15 @@ pub struct Change {
 #[derive(Debug, Default)]
 pub(super) struct Evaluated {
     pub(super) changes: Vec<Change>,
-    /// Memberships as a delta has them.
-    pub(super) delta: Vec<Membership>,
+    /// What a delta has of segments.
+    pub(super) delta: Person,
+}
+
+/// What falls away where other definitions have come into force.
+#[derive(Debug, Default)]
+struct Gone {
+    memberships: Vec<Membership>,
+    not_in: Vec<u32>,
 }
 
 /// One evaluation.
@@ -37,7 +44,7 @@ struct Round<'a> {
     now: Timestamp,
     created: Timestamp,
     changes: Vec<Change>,
-    /// Places of the memberships that are not as they were.
+    /// Segments that are not as they were.
     touched: Vec<usize>,
     steady_until: Timestamp,
 }
@@ -50,7 +57,7 @@ pub(super) fn evaluate(draft: &mut Draft, judged: &mut Judged, created: Timestam
     let gone = match judged.under(plan, now) {
         Some(known) => {
             round.what_is_concerned(known);
-            Vec::new()
+            Gone::default()
         }
         None => round.everything(),
     };
@@ -79,31 +86,15 @@ impl Round<'_> {
         }
     }
 
-    /// Returns the memberships in segments that are no longer in force.
-    fn everything(&mut self) -> Vec<Membership> {
-        let gone = self.line_up();
-        for index in 0..self.plan.segments.len() {
+    /// Returns what was of segments that are no longer in force.
+    fn everything(&mut self) -> Gone {
+        let plan = self.plan;
+        let memberships = self.draft.memberships_mut().extract_if(.., |m| !plan.has(&m.segment)).collect();
+        let not_in = self.draft.not_in_mut().extract_if(.., |fingerprint| !membership::is_in(&plan.fingerprints, *fingerprint)).collect();
+        for index in 0..plan.segments.len() {
             self.judge(index);
         }
-        gone
-    }
-
-    /// Gives each segment its membership, at its place. Returns those without segment.
-    fn line_up(&mut self) -> Vec<Membership> {
-        let mut had = std::mem::take(self.draft.memberships_mut()).into_iter().peekable();
-        let mut lined_up = Vec::with_capacity(self.plan.by_place.len());
-        let mut gone = Vec::new();
-        for index in &self.plan.by_place {
-            let name = &self.plan.segments[*index].name;
-            while let Some(other) = had.next_if(|m| m.segment < *name) {
-                gone.push(other);
-            }
-            let own = had.next_if(|m| m.segment == *name);
-            lined_up.push(own.unwrap_or_else(|| Membership { segment: name.clone(), ..Membership::default() }));
-        }
-        gone.extend(had);
-        *self.draft.memberships_mut() = lined_up;
-        gone
+        Gone { memberships, not_in }
     }
 
     /// Evaluates one segment. Returns whether those that read it may see a difference.
@@ -117,28 +108,64 @@ impl Round<'_> {
         let (now, after) = (self.now.millis(), stored(truth));
         // An answer is valid beyond the instant it was given at, or its timer would never rest.
         let valid_until = until.filter(|t| *t < Timestamp::MAX).map_or(0, |t| t.millis().max(now.saturating_add(1)));
-        let entry = &mut self.draft.memberships_mut()[segment.place];
-        let before = entry.truth();
-        let differs = before != after || entry.valid_until != valid_until;
-        if differs || entry.version != segment.version {
-            self.touched.push(segment.place);
+        let (before, until_before) = membership::of(self.draft, &segment.name).unwrap_or((Truth::Unspecified, 0));
+        let differs = before != after || until_before != valid_until;
+        if self.keep(segment, (before, after), valid_until, differs) {
+            self.touched.push(index);
         }
-        if before != after {
-            (entry.truth, entry.since) = (after.into(), now);
-        }
-        (entry.valid_until, entry.version) = (valid_until, segment.version);
         if before != after && (before != Truth::Unspecified || after == Truth::Yes) {
             self.changes.push(Change { segment: segment.name.clone(), version: segment.version, before, after });
         }
         differs
     }
 
-    fn end(mut self, gone: Vec<Membership>) -> Evaluated {
-        self.touched.sort_unstable();
-        let memberships = &self.draft.memberships;
-        let mut delta: Vec<Membership> = self.touched.iter().map(|place| memberships[*place].clone()).collect();
-        for Membership { segment, truth, version, .. } in gone {
-            person::upsert(&mut delta, &Membership { segment: segment.clone(), ..Membership::default() });
+    /// Writes an answer down. Returns whether anything is not as it was.
+    fn keep(&mut self, segment: &Planned, (before, after): (Truth, Truth), valid_until: i64, differs: bool) -> bool {
+        let now = self.now.millis();
+        let place = self.draft.memberships.binary_search_by(|m| m.segment.cmp(&segment.name));
+        let memberships = self.draft.memberships_mut();
+        match place {
+            Ok(_) if !differs && membership::is_plain(after, valid_until) => return false,
+            Ok(at) if membership::is_plain(after, valid_until) => drop(memberships.remove(at)),
+            Ok(at) => {
+                let entry = &mut memberships[at];
+                if !differs && entry.version == segment.version {
+                    return false;
+                }
+                if before != after {
+                    (entry.truth, entry.since) = (after.into(), now);
+                }
+                (entry.valid_until, entry.version) = (valid_until, segment.version);
+                return true;
+            }
+            Err(_) if !differs => return false,
+            Err(_) if membership::is_plain(after, valid_until) => {}
+            Err(at) => {
+                let (segment, version) = (segment.name.clone(), segment.version);
+                memberships.insert(at, Membership { segment, truth: after.into(), valid_until, since: now, version });
+            }
+        }
+        let not_in = self.draft.not_in_mut();
+        if membership::is_plain(after, valid_until) {
+            membership::add(not_in, segment.fingerprint);
+        } else {
+            membership::remove(not_in, segment.fingerprint);
+        }
+        true
+    }
+
+    fn end(mut self, gone: Gone) -> Evaluated {
+        let plan = self.plan;
+        self.touched.sort_unstable_by_key(|index| plan.segments[*index].place);
+        let mut delta = Person { removed_not_in: gone.not_in, ..Person::default() };
+        for segment in self.touched.iter().map(|index| &plan.segments[*index]) {
+            match person::membership(self.draft, &segment.name) {
+                Some(entry) => delta.memberships.push(entry.clone()),
+                None => membership::add(&mut delta.not_in, segment.fingerprint),
+            }
+        }
+        for Membership { segment, truth, version, .. } in gone.memberships {
+            person::upsert(&mut delta.memberships, &membership::removal(&segment));
             if truth == i32::from(Truth::Yes) {
                 self.changes.push(Change { segment, version, before: Truth::Yes, after: Truth::Unspecified });
             }

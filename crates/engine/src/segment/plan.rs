@@ -8,7 +8,7 @@ use std::{
 use waypost_types::{ContentHash, Timestamp};
 
 use super::Draft;
-use crate::{condition::Program, definitions::Workspace};
+use crate::{condition::Program, definitions::Workspace, membership};
 
 /// Bytes that an encoded membership takes beside its segment's name, at most.
 const MEMBERSHIP_BYTES: usize = 48;
@@ -20,8 +20,10 @@ pub struct Plan {
     set: ContentHash,
     /// Each behind those it reads.
     pub(super) segments: Vec<Planned>,
-    /// Of memberships, which are sorted by name: the segment at each place.
-    pub(super) by_place: Vec<usize>,
+    /// Sorted by name: the segment at each place.
+    by_place: Vec<usize>,
+    /// Ascending.
+    pub(super) fingerprints: Vec<u32>,
     of_path: BTreeMap<String, Vec<usize>>,
     of_carts: Vec<usize>,
     of_orders: Vec<usize>,
@@ -35,9 +37,10 @@ pub struct Plan {
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
     pub(super) name: String,
+    pub(super) fingerprint: u32,
     pub(super) version: u32,
     pub(super) condition: Arc<Program>,
-    /// Of its membership among a person's.
+    /// Among all by name.
     pub(super) place: usize,
     /// Segments that read it; all behind it.
     pub(super) readers: Vec<usize>,
@@ -69,6 +72,7 @@ impl Plan {
         let mut segments: Vec<Planned> = in_order
             .map(|segment| Planned {
                 name: segment.name.clone(),
+                fingerprint: membership::fingerprint(&segment.name),
                 version: segment.version,
                 condition: Arc::clone(&segment.condition),
                 place: 0,
@@ -80,12 +84,15 @@ impl Plan {
         for (place, index) in by_place.iter().enumerate() {
             segments[*index].place = place;
         }
+        let mut fingerprints: Vec<u32> = segments.iter().map(|s| s.fingerprint).collect();
+        fingerprints.sort_unstable();
         let bytes = segments.iter().map(|s| s.name.len() + MEMBERSHIP_BYTES).sum();
         let mut plan = Self {
             workspace,
             set,
             segments,
             by_place,
+            fingerprints,
             of_path: BTreeMap::new(),
             of_carts: Vec::new(),
             of_orders: Vec::new(),
@@ -110,10 +117,20 @@ impl Plan {
             }
         }
         for name in &reads.segments {
-            if let Ok(place) = self.by_place.binary_search_by(|at| self.segments[*at].name.cmp(name)) {
-                self.segments[self.by_place[place]].readers.push(index);
+            if let Some(read) = self.index(name) {
+                self.segments[read].readers.push(index);
             }
         }
+    }
+
+    fn index(&self, name: &str) -> Option<usize> {
+        let place = self.by_place.binary_search_by(|at| self.segments[*at].name.as_str().cmp(name)).ok()?;
+        Some(self.by_place[place])
+    }
+
+    /// Whether there is a segment of this name.
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.index(name).is_some()
     }
 
     /// The definition set it is of.

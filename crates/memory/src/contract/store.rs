@@ -226,7 +226,8 @@ async fn commits_raise_the_offset(case: &Case<'_>) {
     }
     assert_eq!(case.commit(&commit(4, 5, "w")).await, CommitReply::Ok);
     let (entities, wakeups) = (vec![Some(bytes("w"))], vec![Some(at(1_700_000_000_900))]);
-    let extent = Extent { off: 5, digest: commit(4, 5, "w").meta.digest, counts: vec![(Part::Bucket(id("e").bucket()), 1), (Part::Timers, 1)] };
+    let extent =
+        Extent { off: 5, digest: commit(4, 5, "w").meta.digest, counts: vec![(Part::Bucket(id("e").bucket()), 1), (Part::Timers, 1)] };
     assert_eq!(case.read(A, 5, &[id("e")], None).await, ReadReply::Ok { entities, wakeups, timers: vec![], extent });
 }
 

@@ -55,7 +55,7 @@ pub(super) fn encoded(state: &JourneyProfile) -> Vec<u8> {
 }
 
 fn write_person(person: &Person, buf: &mut Vec<u8>) {
-    let Person { fields, carts, orders, consents, memberships, addresses, removed_carts, removed_orders } = person;
+    let Person { fields, carts, orders, consents, memberships, addresses, removed_carts, removed_orders, not_in, removed_not_in } = person;
     each(1, fields, buf, write_field);
     message::encode_repeated(2, carts, buf);
     message::encode_repeated(3, orders, buf);
@@ -64,6 +64,8 @@ fn write_person(person: &Person, buf: &mut Vec<u8>) {
     each(6, addresses, buf, write_address);
     blocks(7, removed_carts, buf);
     blocks(8, removed_orders, buf);
+    fixed(9, not_in, buf);
+    fixed(10, removed_not_in, buf);
 }
 
 fn write_field(field: &Field, buf: &mut Vec<u8>) {
@@ -177,6 +179,17 @@ fn block(tag: u8, bytes: &[u8], buf: &mut Vec<u8>) {
     buf.extend_from_slice(bytes);
 }
 
+/// A list of numbers of four bytes each.
+fn fixed(tag: u8, list: &[u32], buf: &mut Vec<u8>) {
+    if !list.is_empty() {
+        buf.push(key(tag, 2));
+        varint(4 * list.len() as u64, buf);
+        for number in list {
+            buf.extend_from_slice(&number.to_le_bytes());
+        }
+    }
+}
+
 /// A list of messages. Most are short, so that one byte is kept for the length; what is longer is moved up.
 fn each<T>(tag: u8, list: &[T], buf: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
     for message in list {
@@ -229,6 +242,8 @@ mod tests {
             addresses: vec![Address { value: word(long), verified: true, ..Address::default() }; n],
             removed_carts: vec![word(long); n],
             removed_orders: vec![String::new(); n],
+            not_in: vec![small; n],
+            removed_not_in: vec![u32::MAX; n],
         };
         let check = Check { what: word(long), truth: 3, operands: vec![word(long); n], valid_until: i64::MIN };
         let run = Run {

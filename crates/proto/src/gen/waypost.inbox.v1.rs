@@ -460,6 +460,13 @@ pub struct Person {
     pub removed_carts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "8")]
     pub removed_orders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Marks of the segments that the person is plainly not in: time alone changes nothing of it. Most people are in few
+    /// of a shop's segments, so these are not spelled out. Ascending; a segment stands here or in `memberships`.
+    #[prost(fixed32, repeated, tag = "9")]
+    pub not_in: ::prost::alloc::vec::Vec<u32>,
+    /// Of a delta: marks that stand for no segment in force any more.
+    #[prost(fixed32, repeated, tag = "10")]
+    pub removed_not_in: ::prost::alloc::vec::Vec<u32>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Field {
