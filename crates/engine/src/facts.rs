@@ -129,8 +129,7 @@ impl Facts for PersonFacts<'_> {
     }
 
     fn segment(&self, name: &str) -> (Truth, Option<Timestamp>) {
-        // A segment that was never evaluated for this person has no membership.
-        let Some((truth, valid_until)) = membership::of(self.person, name) else { return (Truth::Unknown, None) };
+        let (truth, valid_until) = membership::of(self.person, name);
         let truth = match truth {
             inbox::Truth::Yes => Truth::Yes,
             inbox::Truth::No => Truth::No,

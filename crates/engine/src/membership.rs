@@ -1,5 +1,6 @@
 //! What is kept of a person's segments. Most people are in few of a shop's segments and will not get into most of the others
-//! by time alone: of these a fingerprint is kept instead of a membership.
+//! by time alone: of a plain no a fingerprint is kept instead of a membership; of a plain unknown nothing, since whoever asks
+//! hears the same of a segment that was never evaluated.
 
 use waypost_codec::inbox::{Membership, Person, Truth};
 use xxhash_rust::xxh3::xxh3_64;
@@ -12,17 +13,17 @@ pub(crate) fn fingerprint(segment: &str) -> u32 {
 }
 
 /// Whether a person is in this segment, as last evaluated, and the instant at which time alone may change it (0: never).
-/// None: it was never evaluated.
-pub(crate) fn of(person: &Person, segment: &str) -> Option<(Truth, i64)> {
+pub(crate) fn of(person: &Person, segment: &str) -> (Truth, i64) {
     match person::membership(person, segment) {
-        Some(membership) => Some((membership.truth(), membership.valid_until)),
-        None => is_in(&person.not_in, fingerprint(segment)).then_some((Truth::No, 0)),
+        Some(membership) => (membership.truth(), membership.valid_until),
+        None if is_in(&person.not_in, fingerprint(segment)) => (Truth::No, 0),
+        None => (Truth::Unknown, 0),
     }
 }
 
-/// Whether a fingerprint is enough.
-pub(crate) fn is_plain(truth: Truth, valid_until: i64) -> bool {
-    truth == Truth::No && valid_until == 0
+/// Whether an answer is kept as a membership.
+pub(crate) fn is_entry(truth: Truth, valid_until: i64) -> bool {
+    truth == Truth::Yes || valid_until > 0
 }
 
 /// Applies what a delta says of segments.
@@ -118,7 +119,7 @@ mod tests {
     fn a_fingerprint_is_a_no_that_stays() {
         let person = person(&[("vip", Truth::Yes)], &["new"]);
         let answers = ["vip", "new", "other"].map(|segment| of(&person, segment));
-        assert_eq!(answers, [Some((Truth::Yes, 0)), Some((Truth::No, 0)), None]);
+        assert_eq!(answers, [(Truth::Yes, 0), (Truth::No, 0), (Truth::Unknown, 0)]);
     }
 
     #[test]

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use waypost_codec::{
-    inbox::{Event, Person},
+    inbox::{self, Event, Person},
     state::{Bounced, Check, Fact, JourneyProfile, PastRun, Run, SendLogEntry, Trail},
 };
 use waypost_types::{RunId, Timestamp};
@@ -147,11 +147,11 @@ impl<'a> Turn<'a> {
                 Matched { truth, valid_until: None }
             }
             Match::Segment { name, is_in } => {
-                let truth = match membership::of(self.person, name).map(|(truth, _)| truth) {
-                    Some(waypost_codec::inbox::Truth::Yes) if *is_in => Truth::Yes,
-                    Some(waypost_codec::inbox::Truth::No) if !*is_in => Truth::Yes,
-                    Some(waypost_codec::inbox::Truth::Yes | waypost_codec::inbox::Truth::No) => Truth::No,
-                    Some(waypost_codec::inbox::Truth::Unknown | waypost_codec::inbox::Truth::Unspecified) | None => Truth::Unknown,
+                let truth = match membership::of(self.person, name).0 {
+                    inbox::Truth::Yes if *is_in => Truth::Yes,
+                    inbox::Truth::No if !*is_in => Truth::Yes,
+                    inbox::Truth::Yes | inbox::Truth::No => Truth::No,
+                    inbox::Truth::Unknown | inbox::Truth::Unspecified => Truth::Unknown,
                 };
                 Matched { truth, valid_until: None }
             }
@@ -195,9 +195,9 @@ impl<'a> Turn<'a> {
 /// One predicate or gate with its operands.
 pub(crate) fn check(what: String, truth: Truth, operands: Vec<String>, valid_until: Option<Timestamp>) -> Check {
     let stored = match truth {
-        Truth::Yes => waypost_codec::inbox::Truth::Yes,
-        Truth::No => waypost_codec::inbox::Truth::No,
-        Truth::Unknown => waypost_codec::inbox::Truth::Unknown,
+        Truth::Yes => inbox::Truth::Yes,
+        Truth::No => inbox::Truth::No,
+        Truth::Unknown => inbox::Truth::Unknown,
     };
     Check { what, truth: stored.into(), operands, valid_until: valid_until.map_or(0, Timestamp::millis) }
 }

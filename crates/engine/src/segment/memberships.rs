@@ -16,7 +16,7 @@ pub struct Change {
     pub segment: String,
     /// Definition version it was computed under.
     pub version: u32,
-    /// Unspecified: never evaluated before.
+    /// Unknown: or never evaluated.
     pub before: Truth,
     /// Unspecified: the segment is no longer in force.
     pub after: Truth,
@@ -30,13 +30,6 @@ pub(super) struct Evaluated {
     pub(super) delta: Person,
 }
 
-/// What falls away where other definitions have come into force.
-#[derive(Debug, Default)]
-struct Gone {
-    memberships: Vec<Membership>,
-    not_in: Vec<u32>,
-}
-
 /// One evaluation.
 struct Round<'a> {
     draft: &'a mut Draft,
@@ -44,6 +37,8 @@ struct Round<'a> {
     now: Timestamp,
     created: Timestamp,
     changes: Vec<Change>,
+    /// Fingerprints that stand for nothing any more.
+    removed_not_in: Vec<u32>,
     /// Segments that are not as they were.
     touched: Vec<usize>,
     steady_until: Timestamp,
@@ -51,13 +46,22 @@ struct Round<'a> {
 
 /// Evaluates the segments that may not be what they were, each behind those it reads; all of them where nothing is known.
 ///
-/// A first answer of no or unknown is no change: nobody left anything.
+/// A change is told where somebody comes in or goes out: from no to unknown, or back, nobody does either.
 pub(super) fn evaluate(draft: &mut Draft, judged: &mut Judged, created: Timestamp, now: Timestamp, plan: &Plan) -> Evaluated {
-    let mut round = Round { draft, plan, now, created, changes: Vec::new(), touched: Vec::new(), steady_until: Timestamp::MAX };
+    let mut round = Round {
+        draft,
+        plan,
+        now,
+        created,
+        changes: Vec::new(),
+        removed_not_in: Vec::new(),
+        touched: Vec::new(),
+        steady_until: Timestamp::MAX,
+    };
     let gone = match judged.under(plan, now) {
         Some(known) => {
             round.what_is_concerned(known);
-            Gone::default()
+            Vec::new()
         }
         None => round.everything(),
     };
@@ -86,15 +90,16 @@ impl Round<'_> {
         }
     }
 
-    /// Returns what was of segments that are no longer in force.
-    fn everything(&mut self) -> Gone {
+    /// Returns the memberships in segments that are no longer in force.
+    fn everything(&mut self) -> Vec<Membership> {
         let plan = self.plan;
-        let memberships = self.draft.memberships_mut().extract_if(.., |m| !plan.has(&m.segment)).collect();
-        let not_in = self.draft.not_in_mut().extract_if(.., |fingerprint| !membership::is_in(&plan.fingerprints, *fingerprint)).collect();
+        let gone = self.draft.memberships_mut().extract_if(.., |m| !plan.has(&m.segment)).collect();
+        self.removed_not_in =
+            self.draft.not_in_mut().extract_if(.., |fingerprint| !membership::is_in(&plan.fingerprints, *fingerprint)).collect();
         for index in 0..plan.segments.len() {
             self.judge(index);
         }
-        Gone { memberships, not_in }
+        gone
     }
 
     /// Evaluates one segment. Returns whether those that read it may see a difference.
@@ -108,63 +113,67 @@ impl Round<'_> {
         let (now, after) = (self.now.millis(), stored(truth));
         // An answer is valid beyond the instant it was given at, or its timer would never rest.
         let valid_until = until.filter(|t| *t < Timestamp::MAX).map_or(0, |t| t.millis().max(now.saturating_add(1)));
-        let (before, until_before) = membership::of(self.draft, &segment.name).unwrap_or((Truth::Unspecified, 0));
-        let differs = before != after || until_before != valid_until;
-        if self.keep(segment, (before, after), valid_until, differs) {
+        let (before, until_before) = membership::of(self.draft, &segment.name);
+        let differs = (before, until_before) != (after, valid_until);
+        if self.keep(segment, before != after, after, valid_until) {
             self.touched.push(index);
         }
-        if before != after && (before != Truth::Unspecified || after == Truth::Yes) {
+        if before != after && (before == Truth::Yes || after == Truth::Yes) {
             self.changes.push(Change { segment: segment.name.clone(), version: segment.version, before, after });
         }
         differs
     }
 
     /// Writes an answer down. Returns whether anything is not as it was.
-    fn keep(&mut self, segment: &Planned, (before, after): (Truth, Truth), valid_until: i64, differs: bool) -> bool {
-        let now = self.now.millis();
+    fn keep(&mut self, segment: &Planned, is_new: bool, truth: Truth, valid_until: i64) -> bool {
         let place = self.draft.memberships.binary_search_by(|m| m.segment.cmp(&segment.name));
+        let (now, version) = (self.now.millis(), segment.version);
         let memberships = self.draft.memberships_mut();
-        match place {
-            Ok(_) if !differs && membership::is_plain(after, valid_until) => return false,
-            Ok(at) if membership::is_plain(after, valid_until) => drop(memberships.remove(at)),
-            Ok(at) => {
-                let entry = &mut memberships[at];
-                if !differs && entry.version == segment.version {
-                    return false;
+        if membership::is_entry(truth, valid_until) {
+            match place {
+                Ok(at) if !is_new && (memberships[at].valid_until, memberships[at].version) == (valid_until, version) => return false,
+                Ok(at) => {
+                    let since = if is_new { now } else { memberships[at].since };
+                    let entry = &mut memberships[at];
+                    (entry.truth, entry.valid_until, entry.since, entry.version) = (truth.into(), valid_until, since, version);
                 }
-                if before != after {
-                    (entry.truth, entry.since) = (after.into(), now);
+                Err(at) => {
+                    let segment = segment.name.clone();
+                    memberships.insert(at, Membership { segment, truth: truth.into(), valid_until, since: now, version });
                 }
-                (entry.valid_until, entry.version) = (valid_until, segment.version);
-                return true;
             }
-            Err(_) if !differs => return false,
-            Err(_) if membership::is_plain(after, valid_until) => {}
-            Err(at) => {
-                let (segment, version) = (segment.name.clone(), segment.version);
-                memberships.insert(at, Membership { segment, truth: after.into(), valid_until, since: now, version });
-            }
+            membership::remove(self.draft.not_in_mut(), segment.fingerprint);
+            return true;
         }
-        let not_in = self.draft.not_in_mut();
-        if membership::is_plain(after, valid_until) {
-            membership::add(not_in, segment.fingerprint);
-        } else {
-            membership::remove(not_in, segment.fingerprint);
+        if let Ok(at) = place {
+            memberships.remove(at);
+        } else if !is_new {
+            return false;
+        }
+        if truth == Truth::No {
+            membership::add(self.draft.not_in_mut(), segment.fingerprint);
+        } else if place.is_err() {
+            membership::remove(self.draft.not_in_mut(), segment.fingerprint);
+            membership::add(&mut self.removed_not_in, segment.fingerprint);
+            return false;
         }
         true
     }
 
-    fn end(mut self, gone: Gone) -> Evaluated {
+    fn end(mut self, gone: Vec<Membership>) -> Evaluated {
         let plan = self.plan;
         self.touched.sort_unstable_by_key(|index| plan.segments[*index].place);
-        let mut delta = Person { removed_not_in: gone.not_in, ..Person::default() };
+        let mut delta = Person { removed_not_in: self.removed_not_in, ..Person::default() };
         for segment in self.touched.iter().map(|index| &plan.segments[*index]) {
             match person::membership(self.draft, &segment.name) {
                 Some(entry) => delta.memberships.push(entry.clone()),
-                None => membership::add(&mut delta.not_in, segment.fingerprint),
+                None if membership::is_in(&self.draft.not_in, segment.fingerprint) => {
+                    membership::add(&mut delta.not_in, segment.fingerprint);
+                }
+                None => delta.memberships.push(membership::removal(&segment.name)),
             }
         }
-        for Membership { segment, truth, version, .. } in gone.memberships {
+        for Membership { segment, truth, version, .. } in gone {
             person::upsert(&mut delta.memberships, &membership::removal(&segment));
             if truth == i32::from(Truth::Yes) {
                 self.changes.push(Change { segment, version, before: Truth::Yes, after: Truth::Unspecified });
