@@ -114,9 +114,10 @@ impl<'p> Run<'p> {
 
     /// Whether a stop can be why a send after `delay` was not decided: it was tried at or before the due instant plus
     /// slack, or while faults held the decision up, for what may not fire yet loses to the stop that arrives (PROTOCOL §8.4).
-    fn excused(&self, delay: i64, faults: &[Fault]) -> bool {
+    /// A run goes on only when the outcome of its send before is known, at `resumed`.
+    fn excused(&self, delay: i64, resumed: Option<i64>, faults: &[Fault]) -> bool {
         let last = self.touches.iter().filter_map(|touch| touch.acknowledged).max();
-        let due = last.map_or(i64::MAX, |at| at + delay + SLACK);
+        let due = last.map_or(i64::MAX, |at| (at + delay).max(resumed.unwrap_or(at)) + SLACK);
         let held = |at: i64| faults.iter().any(|fault| delays(fault) && fault.touches(at - BEHIND, at));
         self.stops.iter().any(|stop| stop.first_tried <= due || (held(due) && held(stop.first_tried)))
     }
@@ -249,7 +250,7 @@ impl<'a> Journeys<'a> {
             }
             // Until its halves have met a cart of nobody in particular cannot be written about (PROTOCOL §10.6).
             let half = person.merges() && stopped.iter().any(|row| Some(row.profile.as_str()) != profile);
-            if !half && !run.excused(delay, self.faults) {
+            if !half && !run.excused(delay, self.resumed(run, rows, step), self.faults) {
                 let why: Vec<&str> = stopped.iter().map(|row| row.reason.as_str()).collect();
                 verdict.wrong(Wrong::Lost, number, format!("{name} was never sent: {why:?}"));
             }
@@ -258,6 +259,15 @@ impl<'a> Journeys<'a> {
         for row in sent {
             self.judge_outcome(verdict, number, &name, run, row, mails);
         }
+    }
+
+    /// When the outcome of the send before `step` was known, where a fault of its provider or its sender can have held it up.
+    fn resumed(&self, run: &Run<'_>, rows: &[&Decision], step: &str) -> Option<i64> {
+        let before = run.plan.steps.iter().take_while(|(of, _)| *of != step).last()?.0;
+        let at = |what: &str| rows.iter().find(|row| row.what == what && row.step == before).map(|row| row.at.millis());
+        let (sent, known) = at("SENT").zip(at("RECEIPT"))?;
+        let held = |fault: &Fault| fault.kind.starts_with(run.provider()) || fault.target.starts_with("sender");
+        self.faults.iter().any(|fault| held(fault) && fault.touches(sent - BEHIND, known)).then_some(known)
     }
 
     fn judge_outcome(&self, verdict: &mut Verdict, number: usize, name: &str, run: &Run<'_>, sent: &Decision, mails: &[&Mail]) {

@@ -146,6 +146,22 @@ fn a_stop_excuses_what_was_not_sent_only_if_it_can_have_been_there_before() {
 }
 
 #[test]
+fn a_stop_excuses_a_step_that_waited_for_the_outcome_of_the_one_before() {
+    let late = |kind: Option<&'static str>| {
+        wrongs(|s| {
+            s.decisions[2] = decision("RECEIPT", "remind", 25_000);
+            s.messages.pop();
+            s.mails.pop();
+            s.person.said.push(said(What::Pressed, 24_900));
+            s.faults.extend(kind.map(|kind| Fault { number: 1, kind, target: String::new(), from: 6_000, until: 12_000 }));
+        })
+    };
+    assert_eq!(late(Some("smtp-mute")), [], "chaos, seed 12");
+    assert_eq!(late(Some("http-mute")), [Wrong::Lost], "of another provider");
+    assert_eq!(late(None), [Wrong::Lost]);
+}
+
+#[test]
 fn an_unknown_outcome_needs_a_fault_that_can_have_caused_it() {
     let unknown = |s: &mut Story| s.messages[0] = message("Message Unknown", "remind", 8_000);
     assert_eq!(wrongs(unknown), [Wrong::Unexplained]);
