@@ -38,7 +38,7 @@ pub(crate) fn profile(found: &Found, currency: Currency) -> pb::Profile {
         carts: person.carts.iter().map(|c| cart(c, currency)).collect(),
         orders: person.orders.iter().map(|o| order(o, currency)).collect(),
         consents: person.consents.iter().map(consent).collect(),
-        memberships: person.memberships.iter().map(|m| format!("{} {}", m.segment, truth(m.truth))).collect(),
+        memberships: person.memberships.iter().filter(|m| m.truth() == inbox::Truth::Yes).map(|m| m.segment.clone()).collect(),
         runs: live.into_iter().map(run).collect(),
         past,
         segment_offset: found.segment_offset,
@@ -113,15 +113,6 @@ fn order(order: &inbox::Order, currency: Currency) -> String {
 fn consent(consent: &inbox::Consent) -> String {
     let state = consent.state().as_str_name().trim_start_matches("CONSENT_STATE_").to_lowercase();
     format!("{} {} {state} since {}", consent.channel, consent.topic, Timestamp::from_millis(consent.at))
-}
-
-fn truth(number: i32) -> &'static str {
-    match inbox::Truth::try_from(number).unwrap_or(inbox::Truth::Unspecified) {
-        inbox::Truth::Unspecified => "",
-        inbox::Truth::No => "no",
-        inbox::Truth::Yes => "yes",
-        inbox::Truth::Unknown => "unknown",
-    }
 }
 
 fn show(stored: Option<&inbox::Value>, currency: Currency) -> String {

@@ -32,7 +32,12 @@ pub(crate) fn apply(person: &mut Person, delta: &Person) {
         remove(&mut person.not_in, fingerprint(&membership.segment));
         person::upsert(&mut person.memberships, membership);
     }
-    let gone = |m: &Membership| !delta.not_in.is_empty() && is_in(&delta.not_in, fingerprint(&m.segment));
+    let named = |m: &Membership| {
+        let fingerprint = fingerprint(&m.segment);
+        is_in(&delta.not_in, fingerprint) || is_in(&delta.removed_not_in, fingerprint)
+    };
+    let is_silent = delta.not_in.is_empty() && delta.removed_not_in.is_empty();
+    let gone = |m: &Membership| !is_silent && named(m) && person::membership(delta, &m.segment).is_none();
     person.memberships.retain(|m| m.truth() != Truth::Unspecified && !gone(m));
     for fingerprint in &delta.not_in {
         add(&mut person.not_in, *fingerprint);
@@ -142,6 +147,15 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn what_a_fingerprint_took_the_place_of_goes_with_it() {
+        // an entry where the sender has a fingerprint: from a log of before there were fingerprints
+        let mut old = person(&[("a", Truth::No), ("b", Truth::No), ("c", Truth::No)], &[]);
+        let delta = Person { not_in: vec![fingerprint("b")], removed_not_in: vec![fingerprint("a")], ..Person::default() };
+        apply(&mut old, &delta);
+        assert_eq!(old, person(&[("c", Truth::No)], &["b"]));
     }
 
     #[test]

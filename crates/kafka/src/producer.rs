@@ -108,7 +108,8 @@ impl Producer for LifeProducer {
     fn purge(&self) {
         self.over.store(true, Ordering::Release);
         if let Some(inner) = &self.inner {
-            inner.purge(PurgeConfig::default().queue().inflight());
+            // not waiting for the threads of brokers, which may be looking for a name; what they send meanwhile is a late copy
+            inner.purge(PurgeConfig::default().queue().inflight().non_blocking());
         }
     }
 }
@@ -135,7 +136,8 @@ impl ClientContext for Account {
 
     fn stats(&self, account: Statistics) {
         self.standing.hear(&account);
-        self.alone.send_replace(self.standing.is_alone());
+        let is_alone = self.standing.is_alone();
+        self.alone.send_if_modified(|alone| std::mem::replace(alone, is_alone) != is_alone);
     }
 }
 

@@ -9,7 +9,8 @@ const CONSUMER: &[(&str, &str)] = &[
     ("group.protocol", "classic"),
     ("partition.assignment.strategy", "cooperative-sticky"),
     ("session.timeout.ms", "10000"),
-    ("heartbeat.interval.ms", "3000"),
+    // with its answer a member hears that others have come or gone
+    ("heartbeat.interval.ms", "1000"),
     ("max.poll.interval.ms", "300000"),
     // the store has the offset
     ("enable.auto.commit", "false"),

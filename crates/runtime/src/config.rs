@@ -143,7 +143,7 @@ pub struct Rules {
     /// What is stored is compared with its digest.
     pub digest_check: bool,
     /// What a claim or a read brings is taken only where the parts it comes from are whole.
-    pub count_check: bool,
+    pub whole_parts: bool,
     /// A worker that is too far ahead of its commits takes no more.
     pub run_ahead_limit: bool,
     /// Absent timers wait for the upstream watermark.
@@ -242,7 +242,7 @@ impl Default for Rules {
             catch_unwind: true,
             lastrec_check: true,
             digest_check: true,
-            count_check: true,
+            whole_parts: true,
             run_ahead_limit: true,
             wm_gate: true,
             skip_list: true,

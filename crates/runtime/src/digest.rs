@@ -18,6 +18,14 @@ use crate::ports::Offset;
 /// State buckets, timers, sequences.
 const PARTS: usize = 18;
 
+/// What to do about a loss.
+pub const RESTORE: &str = "a part of the state is lost; restore its shard";
+
+/// What is wrong with bytes that are no digest.
+pub fn unreadable(bytes: &[u8]) -> &'static str {
+    if bytes.is_empty() { "it has no digest" } else { "its digest is of another version of Waypost" }
+}
+
 /// What has a sum of its own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Part {

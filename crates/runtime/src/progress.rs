@@ -289,13 +289,6 @@ impl Voice {
     }
 }
 
-impl Drop for Voice {
-    fn drop(&mut self) {
-        // what it has queued is out of date
-        self.producer.purge();
-    }
-}
-
 impl fmt::Debug for Speaker {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Speaker").field("address", &self.address).finish_non_exhaustive()

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
 use crate::{
-    digest::{Digest, Part},
+    digest::{self, Digest, Part},
     ports::{ClaimReply, Claimed, Commit, Extent, Install, Meta, Offset, Read, ReadReply, Store, StoreError, Token},
 };
 
@@ -86,11 +86,14 @@ impl Snapshot {
         Digest::of(&self.entities, &self.timers, &self.sequences)
     }
 
-    /// A part that is not what its digest says; none where all is well, or where there is no digest to go by.
-    pub fn lost(&self) -> Option<Part> {
-        let stored = Digest::stored(&self.meta.digest, self.off)?;
+    /// Why this is not what was committed, if it is not.
+    pub fn lost(&self) -> Option<String> {
+        let Some(stored) = Digest::stored(&self.meta.digest, self.off) else {
+            return Some(digest::unreadable(&self.meta.digest).to_owned());
+        };
         let there = self.digest();
-        Part::all().find(|part| stored.sum(*part) != there.sum(*part))
+        let part = Part::all().find(|part| stored.sum(*part) != there.sum(*part))?;
+        Some(format!("{part}: not what its digest says"))
     }
 
     /// As a claim answers it.
@@ -142,18 +145,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_lost_part_is_named_where_there_is_a_digest() {
+    fn a_lost_part_is_named_and_nothing_is_whole_without_a_digest() {
         let id = EntityId::new(WorkspaceId::new(1), b'p', b"a");
         let mut whole = Snapshot { off: 3, ..Snapshot::empty(Install { id: "00".repeat(16), layout: 1, format: 1 }) };
         whole.entities.insert(id.clone(), Bytes::from_static(b"blob"));
         whole.timers.insert(id.clone(), Timestamp::from_millis(5));
-        assert_eq!(whole.lost(), None, "no digest yet");
+        assert_eq!(whole.lost().unwrap(), "it has no digest");
+        whole.meta.digest = Bytes::from(vec![0; 288]);
+        assert_eq!(whole.lost().unwrap(), "its digest is of another version of Waypost");
         whole.meta.digest = whole.digest().to_bytes();
         assert_eq!(whole.lost(), None);
         let mut sparse = whole.clone();
         sparse.timers.clear();
-        assert_eq!(sparse.lost(), Some(Part::Timers));
+        assert_eq!(sparse.lost().unwrap(), "the timers: not what its digest says");
         whole.entities.clear();
-        assert_eq!(whole.lost(), Some(Part::Bucket(id.bucket())));
+        assert!(whole.lost().unwrap().starts_with(&Part::Bucket(id.bucket()).to_string()));
     }
 }

@@ -138,7 +138,7 @@ switches! {
     "a message id counts once in the window": wrong from 100 by &["comes twice"], |s| s.identity.window = false;
     "lastrec vouches for the log": wrong from 102 by &["unnoticed log-"], |s| s.rules.lastrec_check = false;
     "stored state is compared with its digest": wrong from 120 by &["unnoticed field-lost"], |s| s.rules.digest_check = false;
-    "what is read is taken only from whole parts": wrong from 160 by OLDER, |s| s.rules.count_check = false;
+    "what is read is taken only from whole parts": wrong from 160 by OLDER, |s| s.rules.whole_parts = false;
     "an erased profile never moves": wrong from 29 by &["and ought to be Erased"],
         |s| (s.segmenter.erased_never_moves, s.orchestrator.erased_never_moves) = (false, false);
     "what comes to an erased profile is answered": wrong from 90 by &["is not buried", "is answered"], |s| s.segmenter.answer_erased = false;

@@ -70,8 +70,8 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
                 bail!("{partition} has no state in Redis: there is nothing to back up; `waypost doctor` says more")
             };
             ensure!(snapshot.install == record.install(), "{partition} is of another installation; `waypost doctor` says more");
-            if let Some(part) = snapshot.lost() {
-                bail!("{partition}: {part} is not what its digest says: Redis has lost a part of it. Restore an older backup instead");
+            if let Some(why) = snapshot.lost() {
+                bail!("{partition} is not whole ({why}): restore an older backup instead");
             }
             let said = format!("off {}, {} entities, {} timers", snapshot.off, snapshot.entities.len(), snapshot.timers.len());
             let bytes = Backup { partition: *partition, taken: SystemClock.now(), snapshot }.encode();
@@ -135,7 +135,7 @@ async fn judge(log: &dyn Log, prefix: &str, record: &InstallRecord, backup: &Bac
     }
     let topic = format!("{prefix}{}", partition.role.inbox().unwrap_or_default());
     let watermarks = log.watermarks(&topic, partition.index).await.with_context(|| format!("the log of {partition}"))?;
-    let lost = backup.snapshot.lost().map(|part| format!("{part} is not what its digest says: take another backup"));
+    let lost = backup.snapshot.lost().map(|why| format!("it is not whole ({why}): take another backup"));
     Ok(backup.refusal(partition, &record.install(), watermarks).or(lost))
 }
 

@@ -185,6 +185,7 @@ pub struct Profile {
     pub orders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "5")]
     pub consents: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
+    /// Names of the segments that the person is in.
     #[prost(string, repeated, tag = "6")]
     pub memberships: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(message, repeated, tag = "7")]

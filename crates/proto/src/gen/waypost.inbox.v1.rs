@@ -460,11 +460,11 @@ pub struct Person {
     pub removed_carts: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
     #[prost(string, repeated, tag = "8")]
     pub removed_orders: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
-    /// Marks of the segments that the person is plainly not in: time alone changes nothing of it. Most people are in few
+    /// Fingerprints of the segments that the person is plainly not in: time alone changes nothing of it. Most people are in few
     /// of a shop's segments, so these are not spelled out. Ascending; a segment stands here or in `memberships`.
     #[prost(fixed32, repeated, tag = "9")]
     pub not_in: ::prost::alloc::vec::Vec<u32>,
-    /// Of a delta: marks that stand for no segment in force any more.
+    /// Of a delta: fingerprints of segments of which nothing plain is known any more, in force or not.
     #[prost(fixed32, repeated, tag = "10")]
     pub removed_not_in: ::prost::alloc::vec::Vec<u32>,
 }
@@ -590,6 +590,7 @@ pub struct Membership {
     /// The instant at which time alone may flip it; 0: never.
     #[prost(int64, tag = "3")]
     pub valid_until: i64,
+    /// When it became this; of a plain no before it no instant is known.
     #[prost(int64, tag = "4")]
     pub since: i64,
     /// Definition version it was computed under.

@@ -4,7 +4,7 @@ use waypost_types::Timestamp;
 
 use super::{Turn, Worker, loading::pause};
 use crate::{
-    digest::{Digest, Part},
+    digest::{self, Digest, Part},
     machine::Command,
     ports::{AuditReply, StoreError, Token},
     processor::Processor,
@@ -66,7 +66,7 @@ impl<P: Processor> Worker<P> {
                 if sum != Some(audit.sum) {
                     let sum = sum.map_or_else(|| "no digest".to_owned(), |sum| format!("digest {sum:032x}"));
                     let found = format!("{part} of the store adds up to {:032x}, and was committed with {sum}", audit.sum);
-                    return self.halt(turn, format!("{found}, at offset {}: a part of the state is lost; restore its shard", audit.off));
+                    return self.halt(turn, format!("{found}, at offset {}: {}", audit.off, digest::RESTORE));
                 }
                 self.audits.left.retain(|left| *left != part);
                 self.audits.failed = 0;

@@ -17,7 +17,7 @@ use super::{
 use crate::{
     cache::Cache,
     channel_in::Receivers,
-    digest::{Digest, Part},
+    digest::{self, Digest, Part},
     machine::Command,
     ports::{ClaimReply, Claimed, Entropy, StoreError, Token},
     processor::{Definitions, Processor},
@@ -152,12 +152,13 @@ impl<P: Processor> Worker<P> {
         (self.off, self.folded, self.next, self.claimed_at) = (claimed.off, claimed.off, claimed.off, claimed.off);
         self.meta = claimed.meta;
         let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
-            return self.halt(turn, format!("the state at offset {} has no digest", self.off));
+            let why = digest::unreadable(&self.meta.digest);
+            return self.halt(turn, format!("the state at offset {} cannot be trusted: {why}", self.off));
         };
         let sequences = claimed.sequences.iter().map(|(field, value)| (field, value));
-        if turn.config.rules.count_check && Digest::of([], [], sequences).sum(Part::Sequences) != digest.sum(Part::Sequences) {
+        if turn.config.rules.whole_parts && Digest::of([], [], sequences).sum(Part::Sequences) != digest.sum(Part::Sequences) {
             let why = "the sequences of the store are not those that were committed";
-            return self.halt(turn, format!("{why}, at offset {}: a part of the state is lost; restore its shard", self.off));
+            return self.halt(turn, format!("{why}, at offset {}: {}", self.off, digest::RESTORE));
         }
         self.digest = digest;
         if self.meta.eng == 0 {

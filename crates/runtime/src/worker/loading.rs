@@ -9,7 +9,7 @@ use waypost_types::{EntityId, Span, Timestamp};
 use super::{Turn, Worker, committing::InFlight};
 use crate::{
     config::Config,
-    digest::{Digest, Part},
+    digest::{self, Digest, Part},
     machine::Command,
     ports::{Extent, Offset, Read, ReadReply, StoreError, Token},
     processor::{Entity, Processor},
@@ -62,7 +62,7 @@ fn lost(extent: &Extent) -> Option<String> {
     let (part, count) = extent.counts.iter().copied().find(|there| !is_whole(there))?;
     let committed = digest.map_or_else(|| "no digest was".to_owned(), |digest| format!("{} were", digest.count(part)));
     let found = format!("{part} of the store: {count} entries are there and {committed} committed");
-    Some(format!("{found}, at offset {}: a part of the state is lost; restore its shard", extent.off))
+    Some(format!("{found}, at offset {}: {}", extent.off, digest::RESTORE))
 }
 
 /// 10 ms, doubling up to 1 s.
@@ -174,7 +174,7 @@ impl<P: Processor> Worker<P> {
         match reply {
             Ok(ReadReply::Ok { entities, wakeups, timers, extent }) => {
                 self.watch.store_answered(true);
-                if turn.config.rules.count_check
+                if turn.config.rules.whole_parts
                     && let Some(why) = lost(&extent)
                 {
                     return self.halt(turn, why);

@@ -25,7 +25,7 @@ const ON: Rules = Rules {
     catch_unwind: true,
     lastrec_check: true,
     digest_check: true,
-    count_check: true,
+    whole_parts: true,
     run_ahead_limit: true,
     wm_gate: true,
     skip_list: true,

@@ -435,10 +435,10 @@ fn entity(bench: &Bench) -> EntityId {
 
 #[test]
 fn what_is_lost_is_never_taken_for_what_never_was() {
-    for count_check in [true, false] {
+    for whole_parts in [true, false] {
         for loss in LOSSES {
             // the audit is not what finds it
-            let rules = Rules { digest_check: false, count_check, ..Rules::default() };
+            let rules = Rules { digest_check: false, whole_parts, ..Rules::default() };
             let mut bench = Bench::new(Config { commit_interval: Span::ZERO, rules, ..Config::default() });
             bench.say(b"a", b"p\xff");
             bench.settle();
@@ -447,7 +447,7 @@ fn what_is_lost_is_never_taken_for_what_never_was() {
             let before = bench.accepted();
             bench.say(b"a", b"");
             bench.run_for(1_000, |_| Fault::None);
-            if count_check {
+            if whole_parts {
                 let [why] = &bench.halted[..] else { panic!("{part}: {:?}", bench.halted) };
                 assert!(why.contains(&part) && why.contains("restore its shard"), "{why}");
                 assert_eq!(bench.accepted(), before, "{part}");
@@ -460,7 +460,7 @@ fn what_is_lost_is_never_taken_for_what_never_was() {
 
 #[test]
 fn whatever_the_store_loses_in_silence_is_found_and_named() {
-    for rules in [Rules::default(), Rules { digest_check: false, count_check: false, ..Rules::default() }] {
+    for rules in [Rules::default(), Rules { digest_check: false, whole_parts: false, ..Rules::default() }] {
         for loss in LOSSES {
             let config = Config { commit_interval: Span::ZERO, rules, ..Config::default() };
             let mut bench = Bench::new(config);
