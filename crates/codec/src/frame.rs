@@ -1,10 +1,15 @@
 //! Frames, sections, records (PROTOCOL §3.4): what Kafka carries and what is folded.
 
+use std::borrow::Borrow;
+
 use bytes::Bytes;
-use prost::Message as _;
+use prost::{Message as _, encoding::message};
 use waypost_types::{Position, Role, Timestamp, WorkspaceId};
 
-use crate::inbox;
+use crate::{
+    inbox,
+    wire::{each, number, text},
+};
 
 /// What is folded.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,6 +82,21 @@ pub fn chain(before: u64, kind: u32, key: &[u8], body: &[u8]) -> u64 {
     hasher.digest()
 }
 
+/// The canonical bytes of a frame of these sections: those that prost makes of [`inbox::Frame`], without making one first.
+pub fn encode<R: Borrow<Record>>(sections: &[(Option<Source>, Vec<R>)]) -> Bytes {
+    /// What stands around key and body of a record, about.
+    const AROUND: usize = 64;
+    let size = |record: &R| AROUND + record.borrow().key.len() + record.borrow().body.len();
+    let mut buf = Vec::with_capacity(sections.iter().flat_map(|(_, records)| records).map(size).sum());
+    each(1, sections, &mut buf, |(source, records), buf| {
+        if let Some(Source { role, partition, first, chain }) = *source {
+            message::encode(1, &inbox::Source { role: role.number(), partition, first, chain }, buf);
+        }
+        each(2, records, buf, |record, buf| record.borrow().write(buf));
+    });
+    buf.into()
+}
+
 // === impl Record ===
 
 impl Record {
@@ -103,6 +123,23 @@ impl Record {
         }
     }
 
+    /// Its protobuf form.
+    fn write(&self, buf: &mut Vec<u8>) {
+        let Self { kind, workspace, id, key, said, at, via, cause, eng_min, trace, body } = self;
+        number(1, u64::from(*kind), buf);
+        number(2, u64::from(workspace.number()), buf);
+        text(3, id, buf);
+        text(4, key, buf);
+        number(5, said.millis().cast_unsigned(), buf);
+        number(6, at.map_or(0, Timestamp::millis).cast_unsigned(), buf);
+        number(7, u64::from(*via), buf);
+        number(8, cause.offset, buf);
+        number(9, u64::from(cause.index), buf);
+        number(10, u64::from(*eng_min), buf);
+        text(11, trace, buf);
+        text(12, body, buf);
+    }
+
     /// From its protobuf form.
     pub fn from_proto(record: inbox::Record) -> Result<Self, FrameError> {
         let id = record.id.as_ref().try_into().map_err(|_| FrameError("record id is not 16 bytes".into()))?;
@@ -127,11 +164,9 @@ impl Record {
 impl Frame {
     /// Canonical bytes.
     pub fn encode(&self) -> Bytes {
-        let sections = self.sections.iter().map(|section| inbox::Section {
-            source: section.source.map(|s| inbox::Source { role: s.role.number(), partition: s.partition, first: s.first, chain: s.chain }),
-            records: section.records.iter().map(Record::to_proto).collect(),
-        });
-        inbox::Frame { sections: sections.collect() }.encode_to_vec().into()
+        let sections: Vec<(_, Vec<&Record>)> =
+            self.sections.iter().map(|section| (section.source, section.records.iter().collect())).collect();
+        encode(&sections)
     }
 
     /// From bytes; record bodies share them.
@@ -178,6 +213,33 @@ mod tests {
             ],
         };
         assert_eq!(Frame::decode(frame.encode()), Ok(frame));
+    }
+
+    #[test]
+    fn the_bytes_are_those_that_prost_makes() {
+        let long = |n: usize| Bytes::from(vec![b'x'; n]);
+        let full = |n: usize| Record {
+            key: long(n),
+            at: Some(Timestamp::from_millis(-1)),
+            via: 300,
+            cause: Position { offset: u64::MAX, index: 128 },
+            eng_min: 127,
+            trace: long(n / 2),
+            body: long(10 * n),
+            ..record(b"")
+        };
+        let source = Source { role: Role::Segmenter, partition: 200, first: 1 << 40, chain: u64::MAX };
+        for (sources, sizes) in [(0, vec![]), (1, vec![]), (1, vec![0]), (2, vec![1, 13, 31, 200, 5_000])] {
+            let section = |source| Section { source, records: sizes.iter().map(|n| full(*n)).chain([record(b"")]).collect() };
+            let frame = Frame { sections: [None].into_iter().chain((0..sources).map(|_| Some(source))).map(section).collect() };
+            let source = |s: Source| inbox::Source { role: s.role.number(), partition: s.partition, first: s.first, chain: s.chain };
+            let proto = |section: &Section| inbox::Section {
+                source: section.source.map(source),
+                records: section.records.iter().map(Record::to_proto).collect(),
+            };
+            let proto = inbox::Frame { sections: frame.sections.iter().map(proto).collect() };
+            assert_eq!(frame.encode(), proto.encode_to_vec());
+        }
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod schemas;
 pub mod stored;
 pub mod unsubscribe;
 pub mod value;
+pub mod wire;
 pub mod write_key;
 
 pub use waypost_proto::{inbox, state};

@@ -108,7 +108,7 @@ impl Store for RedisStore {
         if !read.entities.is_empty() {
             pipeline.cmd("ZMSCORE").arg(self.keys.timers(partition));
             for entity in &read.entities {
-                pipeline.arg(entity.as_bytes().as_ref());
+                pipeline.arg(entity.as_bytes());
             }
         }
         if let Some((due, limit)) = read.timers {
@@ -262,7 +262,7 @@ fn audit_reply(part: Part, replies: &[Value]) -> Result<AuditReply, StoreError> 
 }
 
 fn entity(field: &Value) -> Option<EntityId> {
-    reply::bytes(field).map(|bytes| EntityId::from_bytes(Bytes::copy_from_slice(bytes)))
+    reply::bytes(field).map(EntityId::from_bytes)
 }
 
 /// A score is a double; below 10^15 it is a whole number, printed as one.

@@ -49,11 +49,11 @@ impl Upkeep for RedisStore {
         let mut timers = BTreeMap::new();
         for (member, score) in pairs(replies.next())? {
             let due = std::str::from_utf8(&score).ok().and_then(|text| text.parse().ok()).ok_or_else(|| odd("a due"))?;
-            timers.insert(EntityId::from_bytes(member), Timestamp::from_millis(due));
+            timers.insert(EntityId::from_bytes(&member), Timestamp::from_millis(due));
         }
         let mut entities = BTreeMap::new();
         for bucket in replies {
-            entities.extend(pairs(Some(bucket))?.into_iter().map(|(id, blob)| (EntityId::from_bytes(id), blob)));
+            entities.extend(pairs(Some(bucket))?.into_iter().map(|(id, blob)| (EntityId::from_bytes(&id), blob)));
         }
         Ok(Some(Snapshot { install, off, meta, sequences, timers, entities }))
     }
@@ -115,12 +115,12 @@ impl RedisStore {
 /// Everything but the meta: which command writes which key's pairs.
 fn contents(keys: &Keys, partition: PartitionId, snapshot: &Snapshot) -> Vec<(&'static str, String, Pairs)> {
     let bytes = |text: String| Bytes::from(text.into_bytes());
-    let timers = snapshot.timers.iter().map(|(id, due)| (bytes(due.millis().to_string()), id.as_bytes().clone())).collect();
+    let timers = snapshot.timers.iter().map(|(id, due)| (bytes(due.millis().to_string()), Bytes::copy_from_slice(id.as_bytes()))).collect();
     let sequences = snapshot.sequences.iter().map(|(field, value)| (bytes(field.clone()), Bytes::copy_from_slice(value))).collect();
     let mut all = vec![("ZADD", keys.timers(partition), timers), ("HSET", keys.sequences(partition), sequences)];
     all.extend((0..16).map(|bucket| {
         let entities = snapshot.entities.iter().filter(|(id, _)| id.bucket() == bucket);
-        ("HSET", keys.bucket(partition, bucket), entities.map(|(id, blob)| (id.as_bytes().clone(), blob.clone())).collect())
+        ("HSET", keys.bucket(partition, bucket), entities.map(|(id, blob)| (Bytes::copy_from_slice(id.as_bytes()), blob.clone())).collect())
     }));
     all
 }

@@ -78,8 +78,8 @@ impl StoreFixture for OnRedis {
 
     async fn lose(&self, partition: PartitionId, part: Part, entity: &EntityId, sequence: &str) {
         let command = match part {
-            Part::Bucket(bucket) => redis::Cmd::hdel(self.keys.bucket(partition, bucket), &entity.as_bytes()[..]),
-            Part::Timers => redis::Cmd::zrem(self.keys.timers(partition), &entity.as_bytes()[..]),
+            Part::Bucket(bucket) => redis::Cmd::hdel(self.keys.bucket(partition, bucket), entity.as_bytes()),
+            Part::Timers => redis::Cmd::zrem(self.keys.timers(partition), entity.as_bytes()),
             Part::Sequences => redis::Cmd::hdel(self.keys.sequences(partition), sequence),
         };
         let lost: u32 = command.query_async(&mut self.connection.clone()).await.unwrap();

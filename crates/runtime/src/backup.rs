@@ -154,11 +154,11 @@ impl Backup {
             snapshot.sequences.insert(field, fixed(&mut rest)?);
         }
         for _ in 0..h.timers {
-            let id = EntityId::from_bytes(take(&mut rest)?);
+            let id = EntityId::from_bytes(&take(&mut rest)?);
             snapshot.timers.insert(id, Timestamp::from_millis(i64::from_be_bytes(fixed(&mut rest)?)));
         }
         for _ in 0..h.entities {
-            let id = EntityId::from_bytes(take(&mut rest)?);
+            let id = EntityId::from_bytes(&take(&mut rest)?);
             snapshot.entities.insert(id, take(&mut rest)?);
         }
         if !rest.is_empty() {

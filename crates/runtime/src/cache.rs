@@ -4,6 +4,7 @@
 use std::collections::{HashMap, VecDeque};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use waypost_types::{EntityId, Timestamp};
 
 use crate::ports::Offset;
@@ -11,7 +12,7 @@ use crate::ports::Offset;
 /// Entities, present or known to be absent.
 #[derive(Debug)]
 pub(crate) struct Cache<E> {
-    slots: HashMap<EntityId, Slot<E>>,
+    slots: HashMap<EntityId, Slot<E>, RandomState>,
     /// By age, the oldest first. What has changed again since stands here more than once; its last place counts.
     ages: VecDeque<(u64, EntityId)>,
     age: u64,
@@ -41,7 +42,7 @@ pub(crate) struct Replaced {
 
 impl<E> Default for Cache<E> {
     fn default() -> Self {
-        Self { slots: HashMap::new(), ages: VecDeque::new(), age: 0 }
+        Self { slots: HashMap::default(), ages: VecDeque::new(), age: 0 }
     }
 }
 

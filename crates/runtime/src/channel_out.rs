@@ -4,7 +4,7 @@
 //! Behind a failure, later acknowledgements are void, because the receiver dropped those records as a gap:
 //! everything from the first unacknowledged output on is sent again.
 
-use std::collections::VecDeque;
+use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
 use waypost_codec::frame::Record;
@@ -28,7 +28,7 @@ pub struct Item {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Content {
     /// A record of an inbox.
-    Record(Box<Record>),
+    Record(Arc<Record>),
     /// A record of a public topic.
     Public {
         /// Kafka key.
@@ -170,7 +170,7 @@ mod tests {
         let mut window = Window::new(acknowledged);
         for seq in acknowledged + 1..=end {
             let record = Record::new(1, WorkspaceId::new(1), [0; 16], Bytes::new(), Timestamp::ZERO, Bytes::new());
-            window.put(Item { seq, chain: seq, size: 10, content: Content::Record(Box::new(record)) });
+            window.put(Item { seq, chain: seq, size: 10, content: Content::Record(Arc::new(record)) });
         }
         window
     }

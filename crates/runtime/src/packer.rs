@@ -4,9 +4,9 @@
 //! sends at once and a busy one sends large frames. How records fall into frames is chance, and nothing
 //! may depend on it.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
-use waypost_codec::frame::{Frame, Section, Source};
+use waypost_codec::frame::{Record, Source};
 use waypost_types::{Role, Timestamp};
 
 use crate::{
@@ -128,8 +128,11 @@ impl Lane {
     }
 }
 
+/// The sections of a frame: whose they are, and their records.
+pub(crate) type Sections = Vec<(Option<Source>, Vec<Arc<Record>>)>;
+
 /// The next frame of a lane that is due, with what it holds.
-pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config) -> Option<(Frame, Vec<Part>)> {
+pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config) -> Option<(Sections, Vec<Part>)> {
     if !lane.is_due(now, config) {
         return None;
     }
@@ -142,7 +145,7 @@ pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config)
         }
         fits
     };
-    let (mut frame, mut parts) = (Frame::default(), Vec::new());
+    let (mut sections, mut parts) = (Sections::new(), Vec::new());
     let order: Vec<u32> = lane.windows.range(lane.turn..).chain(lane.windows.range(..lane.turn)).map(|(worker, _)| *worker).collect();
     for worker in order {
         let Some((life, window)) = lane.windows.get_mut(&worker) else { continue };
@@ -152,10 +155,10 @@ pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config)
             let source = Source { role, partition: worker, first: first.seq, chain: last.chain };
             parts.push(Part { worker, life: *life, run: Run { first: first.seq, end: last.seq } });
             let records = items.into_iter().filter_map(|item| match item.content {
-                Content::Record(record) => Some(*record),
+                Content::Record(record) => Some(record),
                 Content::Public { .. } | Content::Dead { .. } => None,
             });
-            frame.sections.push(Section { source: Some(source), records: records.collect() });
+            sections.push((Some(source), records.collect()));
         }
         if window.has_unsent() {
             lane.turn = worker.wrapping_add(1);
@@ -167,5 +170,5 @@ pub(crate) fn pack(lane: &mut Lane, role: Role, now: Timestamp, config: &Config)
         return None;
     }
     lane.in_flight += 1;
-    Some((frame, parts))
+    Some((sections, parts))
 }

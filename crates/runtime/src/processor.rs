@@ -178,6 +178,49 @@ pub struct Proposal {
     pub body: Bytes,
 }
 
+/// Where a fold finds its entities.
+pub trait Entities<E>: fmt::Debug {
+    /// The entity, if it is there.
+    fn get(&self, id: &EntityId) -> Option<&E>;
+    /// Takes it out.
+    fn take(&mut self, id: &EntityId) -> Option<E>;
+    /// What it is from now on; none: it is gone.
+    fn set(&mut self, id: &EntityId, entity: Option<E>);
+}
+
+/// All that a log has made, where it is folded without the runtime.
+impl<E: fmt::Debug> Entities<E> for BTreeMap<EntityId, Option<E>> {
+    fn get(&self, id: &EntityId) -> Option<&E> {
+        self.get(id).and_then(Option::as_ref)
+    }
+
+    fn take(&mut self, id: &EntityId) -> Option<E> {
+        self.get_mut(id).and_then(Option::take)
+    }
+
+    fn set(&mut self, id: &EntityId, entity: Option<E>) {
+        self.insert(id.clone(), entity);
+    }
+}
+
+/// Those of one act: one, and rarely a few more.
+impl<E: fmt::Debug> Entities<E> for Vec<(EntityId, Option<E>)> {
+    fn get(&self, id: &EntityId) -> Option<&E> {
+        self.iter().find(|(held, _)| held == id).and_then(|(_, entity)| entity.as_ref())
+    }
+
+    fn take(&mut self, id: &EntityId) -> Option<E> {
+        self.iter_mut().find(|(held, _)| held == id).and_then(|(_, entity)| entity.take())
+    }
+
+    fn set(&mut self, id: &EntityId, entity: Option<E>) {
+        match self.iter_mut().find(|(held, _)| held == id) {
+            Some((_, held)) => *held = entity,
+            None => self.push((id.clone(), entity)),
+        }
+    }
+}
+
 /// The view a fold has of its partition, and where its effects go. Entities not named by
 /// [`Processor::entities`] are not reachable: asking for one is an error of the role.
 #[derive(Debug)]
@@ -188,7 +231,7 @@ pub struct Fold<'a, E> {
     pub(crate) leader: u64,
     pub(crate) clk: Timestamp,
     pub(crate) engine: u32,
-    pub(crate) entities: &'a mut BTreeMap<EntityId, Option<E>>,
+    pub(crate) entities: &'a mut dyn Entities<E>,
     pub(crate) outputs: Vec<Output>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) refusals: u64,
@@ -199,7 +242,7 @@ pub struct Fold<'a, E> {
 
 impl<'a, E: Entity> Fold<'a, E> {
     /// A fold over these entities; for tests of processors, and for the runtime.
-    pub fn new(now: Timestamp, position: Position, entities: &'a mut BTreeMap<EntityId, Option<E>>) -> Self {
+    pub fn new(now: Timestamp, position: Position, entities: &'a mut dyn Entities<E>) -> Self {
         Self {
             now,
             position,
@@ -255,25 +298,31 @@ impl<'a, E: Entity> Fold<'a, E> {
 
     /// The entity, if it exists.
     pub fn get(&self, id: &EntityId) -> Option<&E> {
-        self.entities.get(id).and_then(Option::as_ref)
+        self.entities.get(id)
     }
 
     /// Replaces the entity.
     pub fn put(&mut self, id: &EntityId, entity: E) {
-        self.touched.push(id.clone());
-        self.entities.insert(id.clone(), Some(entity));
+        self.touch(id);
+        self.entities.set(id, Some(entity));
     }
 
     /// Takes the entity out to change it; `put` it back.
     pub fn take(&mut self, id: &EntityId) -> Option<E> {
-        self.touched.push(id.clone());
-        self.entities.get_mut(id).and_then(Option::take)
+        self.touch(id);
+        self.entities.take(id)
     }
 
     /// Deletes the entity.
     pub fn delete(&mut self, id: &EntityId) {
-        self.touched.push(id.clone());
-        self.entities.insert(id.clone(), None);
+        self.touch(id);
+        self.entities.set(id, None);
+    }
+
+    fn touch(&mut self, id: &EntityId) {
+        if !self.touched.contains(id) {
+            self.touched.push(id.clone());
+        }
     }
 
     /// Puts out an effect.

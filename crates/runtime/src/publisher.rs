@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use bytes::Bytes;
-use waypost_codec::frame::{Frame, Record};
+use waypost_codec::frame::{self, Frame, Record};
 use waypost_types::{PartitionId, Role, Span, Timestamp};
 
 use crate::{
@@ -211,8 +211,8 @@ impl Publisher {
         for (destination, lane) in &mut self.lanes {
             match destination {
                 Destination::Inbox(_) => {
-                    while let Some((frame, parts)) = pack(lane, self.role, now, config) {
-                        commands.push(Command::Produce(self.number, destination.clone(), Produced::Frame(frame.encode())));
+                    while let Some((sections, parts)) = pack(lane, self.role, now, config) {
+                        commands.push(Command::Produce(self.number, destination.clone(), Produced::Frame(frame::encode(&sections))));
                         self.flights.insert(self.number, Flight::Outputs(destination.clone(), parts));
                         self.number += 1;
                     }
@@ -327,7 +327,7 @@ impl Publisher {
 fn produced(content: Content) -> Produced {
     match content {
         // Not reached: records travel in frames. As a frame of one unsourced record it would be seen at once.
-        Content::Record(record) => Produced::Frame(Frame::unsourced(vec![*record]).encode()),
+        Content::Record(record) => Produced::Frame(frame::encode(&[(None, vec![record])])),
         Content::Public { key, headers, version, body } => Produced::Public { key, headers, version, body },
         Content::Dead { letter, origin } => Produced::Dead { letter, origin },
     }

@@ -67,7 +67,7 @@ impl Holdings {
             for bucket in 0..16 {
                 for (entity, value) in pairs(port, &keys.bucket(partition, bucket)).await? {
                     let (_, body) = stored::open(&value.into()).with_context(|| format!("an entity of {partition}"))?;
-                    all.entities.insert((partition.role, EntityId::from_bytes(entity.into())), body);
+                    all.entities.insert((partition.role, EntityId::from_bytes(&entity)), body);
                 }
             }
         }

@@ -48,7 +48,7 @@ impl OwnerService for Answering {
         let request = request.into_inner();
         let role = Role::from_number(request.role).ok_or_else(|| Status::invalid_argument("no such role"))?;
         let partition = PartitionId { role, index: request.partition };
-        let read = self.0.read(partition, EntityId::from_bytes(request.entity)).await;
+        let read = self.0.read(partition, EntityId::from_bytes(&request.entity)).await;
         let (value, as_of) = read.map_err(|e| Status::unavailable(e.why))?;
         Ok(Response::new(ReadEntityResponse { found: value.is_some(), value: value.unwrap_or_default(), as_of }))
     }
@@ -79,7 +79,11 @@ impl Owners for Asking {
         let away = |why: String| OwnersError { partition, why };
         let owner = self.directory.owner(partition, SystemClock.now()).ok_or_else(|| away("nobody owns it at the moment".to_owned()))?;
         let channel = self.channel(&owner.address).await.map_err(away)?;
-        let request = ReadEntityRequest { role: partition.role.number(), partition: partition.index, entity: entity.as_bytes().clone() };
+        let request = ReadEntityRequest {
+            role: partition.role.number(),
+            partition: partition.index,
+            entity: Bytes::copy_from_slice(entity.as_bytes()),
+        };
         let answer = OwnerServiceClient::new(channel).read_entity(request).await.map_err(|s| away(s.message().to_owned()))?.into_inner();
         Ok((answer.found.then_some(answer.value), answer.as_of))
     }

@@ -273,7 +273,7 @@ async fn a_rewound_store_is_noticed(case: &Case<'_>) {
 async fn many_entities_in_one_commit(case: &Case<'_>) {
     let many: Vec<EntityId> = (0..5_000).map(|n| id(&format!("many{n}"))).collect();
     let all = Commit {
-        entities: many.iter().map(|e| (e.clone(), Some(e.as_bytes().clone()))).collect(),
+        entities: many.iter().map(|e| (e.clone(), Some(Bytes::copy_from_slice(e.as_bytes())))).collect(),
         timers: many.iter().map(|e| (e.clone(), Some(at(1)))).collect(),
         sequences: (0..3_000).map(|n| (format!("i:identity:{n}"), [1; 16])).collect(),
         ..commit(0, 1, "v")
@@ -281,7 +281,7 @@ async fn many_entities_in_one_commit(case: &Case<'_>) {
     assert_eq!(case.commit(&all).await, CommitReply::Ok);
     let ReadReply::Ok { entities, wakeups, timers, .. } = case.read(A, 1, &many, Some((at(1), 10_000))).await else { panic!("moved") };
     assert!(wakeups.iter().all(|due| *due == Some(at(1))));
-    assert!(entities.iter().zip(&many).all(|(value, e)| value.as_ref() == Some(e.as_bytes())));
+    assert!(entities.iter().zip(&many).all(|(value, e)| value.as_deref() == Some(e.as_bytes())));
     assert_eq!(timers.len(), 5_000);
     let none = Commit {
         entities: many.iter().map(|e| (e.clone(), None)).collect(),
@@ -379,7 +379,7 @@ async fn a_snapshot_comes_back(case: &Case<'_>, other: &Case<'_>) {
     };
     let many: Vec<EntityId> = (0..1_200).map(|n| id(&format!("e{n}"))).collect();
     let large = Commit {
-        entities: many.iter().map(|e| (e.clone(), Some(e.as_bytes().clone()))).collect(),
+        entities: many.iter().map(|e| (e.clone(), Some(Bytes::copy_from_slice(e.as_bytes())))).collect(),
         timers: many.iter().map(|e| (e.clone(), Some(at(1_700_000_000_900)))).collect(),
         sequences: (0..700).map(|n| (format!("i:segmenter:{n}"), [7; 16])).collect(),
         ..commit(0, 4, "v")
@@ -509,7 +509,7 @@ fn damaged(chance: &mut Chance, off: Offset) -> Commit {
             5 => call.next = 10_u64.pow(15) + chance.below(9),
             6 => call.timers.push((key(chance), Some(at(-1 - i64::try_from(chance.below(9)).unwrap_or(0))))),
             7 => call.timers.push((key(chance), Some(Timestamp::MAX))),
-            _ => call.entities.push((EntityId::from_bytes(Bytes::new()), None)),
+            _ => call.entities.push((EntityId::from_bytes(&[]), None)),
         }
     }
     call

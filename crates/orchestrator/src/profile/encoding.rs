@@ -1,13 +1,10 @@
 //! The stored form of a profile: the bytes that prost makes of a [`JourneyProfile`], in about half the time.
-//!
-//! A length stands before every message. The derived code measures a message once for each message that it lies in, and then
-//! writes it byte by byte; at every event that is more work than the fold. Here what a profile has many of is written in one pass,
-//! and each length put before it afterwards. What it has few of is left to prost.
+//! What a profile has many of is written in one pass ([`wire`]), what it has few of is left to prost.
 
 use prost::encoding::message;
 use waypost_codec::{
-    inbox::{Address, Consent, Field, Membership, Person},
     state::{Check, JourneyProfile, Trail},
+    wire::{self, blocks, each, number, text},
 };
 
 /// Room that most profiles do with; more is found as it is needed.
@@ -37,7 +34,7 @@ pub(super) fn encoded(state: &JourneyProfile) -> Vec<u8> {
     let mut buf = Vec::with_capacity(ROOM);
     text(1, moved_to, &mut buf);
     number(2, u64::from(*erased), &mut buf);
-    each(3, person.as_slice(), &mut buf, write_person);
+    each(3, person.as_slice(), &mut buf, wire::person);
     message::encode_repeated(4, runs, &mut buf);
     message::encode_repeated(5, past, &mut buf);
     message::encode_repeated(6, sends, &mut buf);
@@ -52,58 +49,6 @@ pub(super) fn encoded(state: &JourneyProfile) -> Vec<u8> {
     number(15, erased_at.cast_unsigned(), &mut buf);
     message::encode_repeated(16, bounced, &mut buf);
     buf
-}
-
-fn write_person(person: &Person, buf: &mut Vec<u8>) {
-    let Person { fields, carts, orders, consents, memberships, addresses, removed_carts, removed_orders, not_in, removed_not_in } = person;
-    each(1, fields, buf, write_field);
-    message::encode_repeated(2, carts, buf);
-    message::encode_repeated(3, orders, buf);
-    each(4, consents, buf, write_consent);
-    each(5, memberships, buf, write_membership);
-    each(6, addresses, buf, write_address);
-    blocks(7, removed_carts, buf);
-    blocks(8, removed_orders, buf);
-    fixed(9, not_in, buf);
-    fixed(10, removed_not_in, buf);
-}
-
-fn write_field(field: &Field, buf: &mut Vec<u8>) {
-    let Field { path, value, set_at } = field;
-    text(1, path.as_bytes(), buf);
-    if let Some(value) = value {
-        message::encode(2, value, buf);
-    }
-    number(3, set_at.cast_unsigned(), buf);
-}
-
-fn write_consent(consent: &Consent, buf: &mut Vec<u8>) {
-    let Consent { channel, topic, state, basis, source, at, expires_at, address } = consent;
-    text(1, channel.as_bytes(), buf);
-    text(2, topic.as_bytes(), buf);
-    number(3, i64::from(*state).cast_unsigned(), buf);
-    text(4, basis.as_bytes(), buf);
-    text(5, source.as_bytes(), buf);
-    number(6, at.cast_unsigned(), buf);
-    number(7, expires_at.cast_unsigned(), buf);
-    text(8, address.as_bytes(), buf);
-}
-
-fn write_membership(membership: &Membership, buf: &mut Vec<u8>) {
-    let Membership { segment, truth, valid_until, since, version } = membership;
-    text(1, segment.as_bytes(), buf);
-    number(2, i64::from(*truth).cast_unsigned(), buf);
-    number(3, valid_until.cast_unsigned(), buf);
-    number(4, since.cast_unsigned(), buf);
-    number(5, u64::from(*version), buf);
-}
-
-fn write_address(address: &Address, buf: &mut Vec<u8>) {
-    let Address { channel, value, verified, set_at } = address;
-    text(1, channel.as_bytes(), buf);
-    text(2, value.as_bytes(), buf);
-    number(3, u64::from(*verified), buf);
-    number(4, set_at.cast_unsigned(), buf);
 }
 
 fn write_trail(trail: &Trail, buf: &mut Vec<u8>) {
@@ -132,87 +77,12 @@ fn write_check(check: &Check, buf: &mut Vec<u8>) {
     number(4, valid_until.cast_unsigned(), buf);
 }
 
-// === the wire ===
-
-/// Key of a field with this tag, which is below 16.
-fn key(tag: u8, wire_type: u8) -> u8 {
-    tag << 3 | wire_type
-}
-
-fn varint(mut number: u64, buf: &mut Vec<u8>) {
-    while let rest @ 1.. = number >> 7 {
-        buf.push(low_bits(number) | 0x80);
-        number = rest;
-    }
-    buf.push(low_bits(number));
-}
-
-fn low_bits(number: u64) -> u8 {
-    number.to_le_bytes()[0] & 0x7f
-}
-
-/// A number, unless it is the default.
-fn number(tag: u8, number: u64, buf: &mut Vec<u8>) {
-    if number != 0 {
-        buf.push(key(tag, 0));
-        varint(number, buf);
-    }
-}
-
-/// Text or bytes, unless they are the default.
-fn text(tag: u8, bytes: &[u8], buf: &mut Vec<u8>) {
-    if !bytes.is_empty() {
-        block(tag, bytes, buf);
-    }
-}
-
-/// A list of texts or bytes, empty ones too.
-fn blocks(tag: u8, list: &[impl AsRef<[u8]>], buf: &mut Vec<u8>) {
-    for bytes in list {
-        block(tag, bytes.as_ref(), buf);
-    }
-}
-
-fn block(tag: u8, bytes: &[u8], buf: &mut Vec<u8>) {
-    buf.push(key(tag, 2));
-    varint(bytes.len() as u64, buf);
-    buf.extend_from_slice(bytes);
-}
-
-/// A list of numbers of four bytes each.
-fn fixed(tag: u8, list: &[u32], buf: &mut Vec<u8>) {
-    if !list.is_empty() {
-        buf.push(key(tag, 2));
-        varint(4 * list.len() as u64, buf);
-        for number in list {
-            buf.extend_from_slice(&number.to_le_bytes());
-        }
-    }
-}
-
-/// A list of messages. Most are short, so that one byte is kept for the length; what is longer is moved up.
-fn each<T>(tag: u8, list: &[T], buf: &mut Vec<u8>, write: impl Fn(&T, &mut Vec<u8>)) {
-    for message in list {
-        buf.extend_from_slice(&[key(tag, 2), 0]);
-        let start = buf.len();
-        write(message, buf);
-        let length = buf.len() - start;
-        if length < 0x80 {
-            buf[start - 1] = low_bits(length as u64);
-        } else {
-            let mut head = Vec::new();
-            varint(length as u64, &mut head);
-            buf.splice(start - 1..start, head);
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use bytes::Bytes;
     use prost::Message as _;
     use waypost_codec::{
-        inbox::{Cart, Line, Order, Value, value::Kind},
+        inbox::{Address, Cart, Consent, Field, Line, Membership, Order, Person, Value, value::Kind},
         state::{Bounced, Fact, PastRun, Run, RunSend, RunTimer, SendLogEntry, Visit},
     };
 

@@ -9,7 +9,7 @@ const NOW: Timestamp = Timestamp::from_millis(1_000);
 
 fn item(seq: u64, size: usize) -> Item {
     let record = Record::new(1, WorkspaceId::new(1), [0; 16], Bytes::new(), NOW, Bytes::new());
-    Item { seq, chain: seq, size, content: Content::Record(Box::new(record)) }
+    Item { seq, chain: seq, size, content: Content::Record(std::sync::Arc::new(record)) }
 }
 
 fn ready(config: &Config) -> Publisher {

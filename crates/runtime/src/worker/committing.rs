@@ -3,9 +3,10 @@
 //! A write set is what the end of its batch left behind, not what memory holds when the commit is sent:
 //! newer values under an older offset would be folded twice.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 
 use bytes::Bytes;
+use foldhash::fast::RandomState;
 use tracing::warn;
 use waypost_types::{EntityId, Timestamp};
 
@@ -27,7 +28,7 @@ pub(super) struct Open {
     bytes: usize,
     appended: Timestamp,
     /// With what they were when the batch began.
-    entities: BTreeMap<EntityId, Option<Bytes>>,
+    entities: HashMap<EntityId, Option<Bytes>, RandomState>,
     /// As they were when the batch began, and as they are.
     timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
     sequences: BTreeMap<String, Tip>,
@@ -88,9 +89,7 @@ impl Open {
 
     /// An entity has changed; `before` is what this change replaced.
     pub(super) fn entity(&mut self, id: &EntityId, before: Option<Bytes>) {
-        if !self.entities.contains_key(id) {
-            self.entities.insert(id.clone(), before);
-        }
+        self.entities.entry(id.clone()).or_insert(before);
     }
 
     /// A wake-up has changed; `before` is what this change replaced.
@@ -169,7 +168,7 @@ impl<P: Processor> Worker<P> {
     /// Brings the digest to the end of the batch: what it replaced goes out, what it leaves comes in.
     fn sum(
         &mut self,
-        entities: BTreeMap<EntityId, Option<Bytes>>,
+        entities: HashMap<EntityId, Option<Bytes>, RandomState>,
         timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
         sequences: &BTreeMap<String, Tip>,
     ) -> Summed {
@@ -285,26 +284,31 @@ impl<P: Processor> Worker<P> {
 
     /// The first `count` batches as one, the later value winning.
     fn coalesce(&self, count: usize, config: &Config) -> Commit {
-        let (mut entities, mut timers, mut sequences) = (BTreeMap::new(), BTreeMap::new(), BTreeMap::new());
+        let (mut entities, mut timers, mut sequences) = (Vec::new(), BTreeMap::new(), BTreeMap::new());
         let (mut next, mut meta) = (self.off, self.meta.clone());
         for batch in self.frozen.iter().take(count) {
-            for (id, bytes) in &batch.entities {
-                let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).cloned() };
-                if bytes.is_some() || config.rules.coalesced_deletions {
-                    entities.insert(id.clone(), bytes);
-                }
-            }
             timers.extend(batch.timers.iter().map(|(id, due)| (id.clone(), *due)));
             sequences.extend(batch.sequences.iter().map(|(field, tip)| (field.clone(), tip.to_bytes())));
             next = batch.next;
             meta.clone_from(&batch.meta);
         }
+        // Later batches first, and the sort is stable: of those with one id the latest is kept.
+        for batch in self.frozen.iter().take(count).rev() {
+            for (id, bytes) in &batch.entities {
+                let bytes = if config.rules.frozen_write_sets { bytes.clone() } else { self.cache.bytes(id).cloned() };
+                if bytes.is_some() || config.rules.coalesced_deletions {
+                    entities.push((id.clone(), bytes));
+                }
+            }
+        }
+        entities.sort_by(|(one, _), (other, _)| one.cmp(other));
+        entities.dedup_by(|(one, _), (other, _)| one == other);
         Commit {
             token: self.token,
             expected: self.off,
             next,
             meta,
-            entities: entities.into_iter().collect(),
+            entities,
             timers: timers.into_iter().collect(),
             sequences: sequences.into_iter().collect(),
         }

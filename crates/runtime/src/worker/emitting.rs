@@ -1,6 +1,8 @@
 //! What a fold puts out: numbered in its partition channel as it is folded, handed on when its batch is
 //! folded whole (PROTOCOL §7.1).
 
+use std::sync::Arc;
+
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
@@ -123,9 +125,8 @@ impl<P: Processor> Worker<P> {
                     ("ce_subject".to_owned(), String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
                     ("content-type".to_owned(), "application/avro".to_owned()),
                 ];
-                let (size, hashable) = (key.len() + body.len() + 256, (version, key.clone(), body.clone()));
-                let content = Content::Public { key, headers, version, body };
-                self.number(scene, &destination, size, &hashable, content);
+                let size = key.len() + body.len() + 256;
+                self.number(scene, &destination, size, Content::Public { key, headers, version, body });
             }
             Output::Dead(letter) => {
                 turn.counters.dead_letters += 1;
@@ -139,14 +140,12 @@ impl<P: Processor> Worker<P> {
         let record = Record { cause: scene.position, eng_min: 0, trace: scene.trace.clone(), ..record };
         debug_assert!(record.body.len() <= turn.config.record_bytes, "checked before it was put out");
         let size = record.key.len() + record.body.len() + record.trace.len() + 64;
-        let hashable = (record.kind, record.key.clone(), record.body.clone());
-        self.number(scene, destination, size, &hashable, Content::Record(Box::new(record)));
+        self.number(scene, destination, size, Content::Record(Arc::new(record)));
     }
 
     fn emit_letter(&mut self, scene: &mut Scene, partition: u32, letter: DeadLetter) {
-        let (size, hashable) = (letter.bytes.len() + 256, (0, Bytes::from(letter.reason.clone()), letter.bytes.clone()));
-        let origin = self.output_name(scene);
-        self.number(scene, &Destination::Dead(partition), size, &hashable, Content::Dead { letter, origin });
+        let (size, origin) = (letter.bytes.len() + 256, self.output_name(scene));
+        self.number(scene, &Destination::Dead(partition), size, Content::Dead { letter, origin });
     }
 
     /// Role, partition, position and number within the record: the same in every life.
@@ -155,7 +154,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Gives an output its number and chain.
-    fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, hashable: &(u32, Bytes, Bytes), mut content: Content) {
+    fn number(&mut self, scene: &mut Scene, destination: &Destination, size: usize, mut content: Content) {
         let Sent { field, tip } = if let Some(sent) = self.tips.get_mut(destination) {
             sent
         } else {
@@ -165,7 +164,11 @@ impl<P: Processor> Worker<P> {
         };
         let before = tip.seq;
         tip.seq += 1;
-        tip.chain = chain(tip.chain, hashable.0, &hashable.1, &hashable.2);
+        tip.chain = match &content {
+            Content::Record(record) => chain(tip.chain, record.kind, &record.key, &record.body),
+            Content::Public { key, version, body, .. } => chain(tip.chain, *version, key, body),
+            Content::Dead { letter, .. } => chain(tip.chain, 0, letter.reason.as_bytes(), &letter.bytes),
+        };
         let tip = *tip;
         if let Content::Public { headers, .. } = &mut content {
             headers.push(("ce_sequence".to_owned(), tip.seq.to_string()));

@@ -4,7 +4,7 @@
 //! far kept, and it goes on there when that has arrived.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::VecDeque,
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
@@ -444,11 +444,11 @@ impl<P: Processor> Worker<P> {
         act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
     ) -> Result<Done<R>, Poison> {
         let before: Vec<Before> = ids.iter().map(|id| Before::of(self.cache.get(id))).collect();
-        let mut entities: BTreeMap<EntityId, Option<P::Entity>> = BTreeMap::new();
+        let mut entities: Vec<(EntityId, Option<P::Entity>)> = Vec::with_capacity(ids.len());
         for id in ids {
             // one may be named twice
-            if !entities.contains_key(id) {
-                entities.insert(id.clone(), self.cache.take(id));
+            if entities.iter().all(|(held, _)| held != id) {
+                entities.push((id.clone(), self.cache.take(id)));
             }
         }
         match self.attempt(turn, ids, &mut entities, now, position, act) {
@@ -476,7 +476,7 @@ impl<P: Processor> Worker<P> {
         &self,
         turn: &mut Turn<'_>,
         ids: &[EntityId],
-        entities: &mut BTreeMap<EntityId, Option<P::Entity>>,
+        entities: &mut Vec<(EntityId, Option<P::Entity>)>,
         now: Timestamp,
         position: Position,
         act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
@@ -497,7 +497,6 @@ impl<P: Processor> Worker<P> {
         let result = self.guarded(turn, |processor| act(processor, &mut fold))?;
         let Fold { outputs, jobs, refusals, mut touched, .. } = fold;
         touched.sort();
-        touched.dedup();
         if let Some(id) = touched.iter().find(|id| !ids.contains(id)) {
             let detail = format!("an entity of kind {} was changed without being named", char::from(id.kind()));
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
@@ -505,7 +504,7 @@ impl<P: Processor> Worker<P> {
         Self::check_outputs(turn, &outputs)?;
         turn.counters.refusals += refusals;
         let encode = |id: EntityId| {
-            let value = entities.remove(&id).flatten();
+            let value = entities.iter().position(|(held, _)| *held == id).and_then(|at| entities.swap_remove(at).1);
             let bytes = value.as_ref().and_then(P::Entity::encode);
             // What leaves nothing behind is absent at once, not only after it was written and read again.
             (id, value.filter(|_| bytes.is_some()), bytes)
