@@ -56,8 +56,6 @@ const CATCH_UP: Duration = Duration::from_mins(5);
 const UNDER_WAY: Duration = Duration::from_secs(5);
 /// Visitors think for a fraction of a second: so many of them for each event a second.
 const VISITORS: u64 = 4;
-/// Whoever is made up has to be erased one by one.
-const PEOPLE_MAX: u64 = 2_000_000;
 
 /// `waypost bench`.
 pub(crate) fn bench(config: &Config, args: &cli::Bench) -> anyhow::Result<ExitCode> {
@@ -128,10 +126,8 @@ fn plan(args: &cli::Bench) -> anyhow::Result<Plan> {
     let at_a_time = args.people.unwrap_or_else(|| u64::from(args.rate) / VISITORS).clamp(1, events);
     let plan = Plan { events, at_a_time };
     let people = events / plan::VISIT + at_a_time;
-    ensure!(
-        people <= PEOPLE_MAX,
-        "that would be about {people} people, and {PEOPLE_MAX} is the limit: a lower --rate, --seconds or --people"
-    );
+    let most = plan::PEOPLE_MAX;
+    ensure!(people <= most, "that would be about {people} people, and {most} is the limit: a lower --rate, --seconds or --people");
     Ok(plan)
 }
 
@@ -257,6 +253,9 @@ async fn cleaned(site: &Site, run: &Run, by: &str, stop: &mut watch::Receiver<u3
 
 /// What there still is.
 fn left(marks: usize) -> String {
+    if marks == 0 {
+        return "nobody of it is here, and nothing is known of anybody who was".to_owned();
+    }
     format!(
         "all of its people are erased: {marks} marks of erased profiles are left of them, and what they did, in inboxes and backups until \
          their retention has passed and in the public topics (with the run in the keys of carts)"

@@ -8,6 +8,8 @@ use waypost_types::{IdentifierClass, IdentifierHash, WorkspaceId};
 
 /// Events of a visit.
 pub(super) const VISIT: u64 = 12;
+/// Whoever is made up has to be erased one by one.
+pub(super) const PEOPLE_MAX: u64 = 2_000_000;
 /// One visitor in so many shops; the others look around.
 const SHOPS: u64 = 5;
 /// What each shopper does once: answers to these are measured.
@@ -78,7 +80,7 @@ impl FromStr for Run {
             let [name, workspace, people] = parts[..] else { return None };
             let is_name = name.len() == 32 && name.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
             let (workspace, people) = (WorkspaceId::new(workspace.parse().ok()?), people.parse().ok()?);
-            is_name.then(|| Self { name: name.to_owned(), workspace, people })
+            (is_name && people <= PEOPLE_MAX + 1).then(|| Self { name: name.to_owned(), workspace, people })
         };
         read().with_context(|| {
             format!("`{text}` is no run: `waypost bench` tells its own when it begins, as 32 hex digits, -, a number, -, a number")
@@ -152,7 +154,7 @@ mod tests {
         let text = run().to_string();
         assert_eq!(text, "00000000000000ac00000000000000ad-7-475");
         assert_eq!(text.parse::<Run>().unwrap(), run());
-        for bad in ["", "x", "00ac-7-475", "00000000000000ac00000000000000ad-7", "00000000000000ac00000000000000ad-7-x", "*-7-1"] {
+        for bad in ["", "x", "00ac-7-475", "00000000000000ac00000000000000ad-7", "00000000000000ac00000000000000ad-7-9999999999", "*-7-1"] {
             let error = bad.parse::<Run>().unwrap_err().to_string();
             assert!(error.contains("is no run"), "{bad}: {error}");
         }
