@@ -211,7 +211,7 @@ mod tests {
             definitions: (4, 4),
             journeys: vec!["winback".to_owned()],
             rate: 100,
-            sent: Sent { events: 6_000, took: Duration::from_secs(60), latest: Duration::from_millis(3) },
+            sent: Sent { events: 6_000, took: Duration::from_mins(1), latest: Duration::from_millis(3) },
             lags: BTreeMap::from([(Role::Identity, (Duration::from_millis(300), Duration::from_millis(900)))]),
             caught_up: Some(Duration::from_secs(1)),
             answers: Answers::default(),
