@@ -225,7 +225,7 @@ impl Listening<'_> {
 
     async fn look(&mut self) -> anyhow::Result<()> {
         self.tails.trouble()?;
-        let places = places(&self.site.log, &self.site.directory, &self.site.prefix).await?;
+        let places = places(&self.site.log, &self.site.directory, &self.site.prefix, self.site.record.partitions).await?;
         let now = Instant::now();
         self.lag.look(now, &places);
         if now.duration_since(self.said) >= SAY {

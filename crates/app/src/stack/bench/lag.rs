@@ -20,8 +20,8 @@ use waypost_types::{PartitionId, Role};
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Place {
     pub(super) partition: PartitionId,
-    /// First frame not folded.
-    pub(super) next: u64,
+    /// First frame not folded; none where nobody has spoken of it lately.
+    pub(super) next: Option<u64>,
     pub(super) end: u64,
 }
 
@@ -29,30 +29,31 @@ pub(super) struct Place {
 #[derive(Debug, Default)]
 pub(super) struct Lag {
     ends: BTreeMap<PartitionId, VecDeque<(Instant, u64)>>,
+    /// As somebody said last: while nobody speaks of a partition, nobody folds it.
+    next: BTreeMap<PartitionId, u64>,
     /// By role: at the last look, and the greatest of all looks.
     pub(super) roles: BTreeMap<Role, (Duration, Duration)>,
 }
 
-/// All places that somebody has spoken of lately.
+/// All places.
 ///
 /// # Errors
 /// Where a partition has halted, or the log cannot be asked.
-pub(super) async fn places(log: &Arc<dyn Log>, directory: &Directory, prefix: &str) -> anyhow::Result<Vec<Place>> {
-    let owners = directory.owners(SystemClock.now());
-    for owner in &owners {
-        if let Some(why) = &owner.progress.halted {
-            bail!("{} has halted, so nothing can be measured: {why}", owner.progress.partition);
+pub(super) async fn places(log: &Arc<dyn Log>, directory: &Directory, prefix: &str, partitions: u32) -> anyhow::Result<Vec<Place>> {
+    let mut asked = Vec::new();
+    for (role, index) in Role::KEYED.into_iter().flat_map(|role| (0..partitions).map(move |index| (role, index))) {
+        let partition = PartitionId { role, index };
+        let said = directory.owner(partition, SystemClock.now()).map(|owner| owner.progress);
+        if let Some(why) = said.as_ref().and_then(|progress| progress.halted.as_ref()) {
+            bail!("{partition} has halted, so nothing can be measured: {why}");
         }
+        let topic = format!("{prefix}{}", role.inbox().unwrap_or_default());
+        asked.push(async move {
+            let (_, end) = log.watermarks(&topic, index).await?;
+            anyhow::Ok(Place { partition, next: said.map(|progress| progress.next), end })
+        });
     }
-    let asked = owners.iter().filter_map(|owner| {
-        let partition = owner.progress.partition;
-        let topic = format!("{prefix}{}", partition.role.inbox()?);
-        Some(async move {
-            let (_, end) = log.watermarks(&topic, partition.index).await?;
-            anyhow::Ok(Place { partition, next: owner.progress.next, end })
-        })
-    });
-    try_join_all(asked.collect::<Vec<_>>()).await
+    try_join_all(asked).await
 }
 
 // === impl Lag ===
@@ -64,13 +65,17 @@ impl Lag {
             *last = Duration::ZERO;
         }
         for place in places {
+            if let Some(next) = place.next {
+                self.next.insert(place.partition, next);
+            }
+            let Some(next) = self.next.get(&place.partition).copied() else { continue };
             let ends = self.ends.entry(place.partition).or_default();
             ends.push_back((now, place.end));
             // of the ends that have been reached only the last is of interest
-            while ends.len() > 1 && ends[1].1 <= place.next {
+            while ends.len() > 1 && ends[1].1 <= next {
                 ends.pop_front();
             }
-            let is_behind = ends[0].1 > place.next;
+            let is_behind = ends[0].1 > next;
             let since = if ends.len() > 1 || is_behind { now.saturating_duration_since(ends[0].0) } else { Duration::ZERO };
             let (last, most) = self.roles.entry(place.partition.role).or_default();
             *last = since.max(*last);
@@ -97,10 +102,13 @@ mod tests {
             let (last, most) = lag.roles[&Role::Segmenter];
             (last.as_secs(), most.as_secs())
         };
-        assert_eq!(at(0, 10, 10), (0, 0));
-        assert_eq!(at(1, 10, 20), (1, 1));
-        assert_eq!(at(2, 15, 30), (2, 2));
-        assert_eq!(at(3, 20, 40), (2, 2));
-        assert_eq!(at(4, 40, 40), (0, 2));
+        assert_eq!(at(0, Some(10), 10), (0, 0));
+        assert_eq!(at(1, Some(10), 20), (1, 1));
+        assert_eq!(at(2, Some(15), 30), (2, 2));
+        assert_eq!(at(3, Some(20), 40), (2, 2));
+        assert_eq!(at(4, Some(40), 40), (0, 2));
+        // nobody folds, and nobody is forgotten for it
+        assert_eq!(at(14, None, 50), (10, 10));
+        assert_eq!(at(15, Some(50), 50), (0, 10));
     }
 }

@@ -94,7 +94,7 @@ impl Report {
         lags.extend(self.lags.iter().map(|(role, (last, most))| vec![role.to_string(), seconds(*last), seconds(*most)]));
         lines.extend(table(&lags));
         lines.push(match (self.kept_up(), self.caught_up) {
-            (true, _) => "it kept up (lag is seen to within half a second)".to_owned(),
+            (true, _) => "at the last event it was up to date (lag is seen to within half a second)".to_owned(),
             (false, Some(after)) => format!("it did not keep up: it was through {:.1} s behind the last event", after.as_secs_f64()),
             (false, None) => "it did not keep up, and was not through when the wait for it was over".to_owned(),
         });
