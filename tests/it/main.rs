@@ -6,6 +6,7 @@
 #![expect(clippy::disallowed_methods, reason = "these tests watch real processes: time and environment are theirs")]
 
 mod backups;
+mod benches;
 mod definitions;
 mod dev;
 mod doors;

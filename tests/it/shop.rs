@@ -165,6 +165,11 @@ impl Shop {
         RUNTIME.block_on(process.terminate(PATIENCE)).unwrap_or_else(|| panic!("{role} does not end after SIGTERM"))
     }
 
+    /// Starts a command of `waypost`; what it says goes to the log of this name.
+    pub(crate) fn begin(&self, name: &str, arguments: &[&str]) -> Process {
+        self.launch.start(name, arguments)
+    }
+
     /// Runs a command of `waypost` to its end, in the folder of the logs.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.launch.command(arguments).output().unwrap()

@@ -53,6 +53,22 @@ pub(crate) enum Command {
         #[arg(long, default_value = "127.0.0.1:8081")]
         listen: String,
     },
+    /// Measure this installation with its own journeys: rate, lag, latency; made-up people, erased afterwards
+    ///
+    /// People with a random user id each look around, sign up, fill carts and order, at a steady rate that does not wait for answers,
+    /// beside whoever else is there. Their events go straight to the inbox of identity, as ingest would put them there. Told
+    /// are the rate that was taken, the lag of every inbox, and percentiles of the time from when an event was meant to be sent to
+    /// when what a journey in force decided on it (ENTERED, EXITED) was read back. All shoppers do the same, so what a journey
+    /// decides on one of them it has to decide on all, once; exit code 1 where something is lost or doubled.
+    ///
+    /// Nothing is sent to anybody: nobody here has an address or a consent, so every send stops with `CONSENT_MISSING` or
+    /// `ADDRESS_MISSING` before the sender hears of it.
+    ///
+    /// At the end, also after ^C and SIGTERM, everybody is erased as by `waypostctl profile erase`, and it is asked whether it is
+    /// done. What stays: a mark an erased profile, bytes in inboxes and backups until their retention has passed, and rows in the
+    /// public topics, with the run in the keys of carts and the profiles listed by --json.
+    #[command(args_conflicts_with_subcommands = true)]
+    Bench(Bench),
     /// Which version of the engine folds
     Engine {
         #[command(subcommand)]
@@ -177,6 +193,46 @@ pub(crate) struct Repair {
     /// Who does it, for the audit topic; without it the user of this computer
     #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
     pub(crate) who: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Bench {
+    #[command(subcommand)]
+    pub(crate) what: Option<BenchCommand>,
+    /// Events a second; one in 60 is an order
+    #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=200_000))]
+    pub(crate) rate: u32,
+    /// For how long
+    #[arg(long, default_value_t = 60, value_name = "S", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    pub(crate) seconds: u32,
+    /// So many people at a time, each with twelve events; without it a quarter of the rate: an event of each every quarter of a second
+    #[arg(long, value_name = "P", value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) people: Option<u64>,
+    /// Whose journeys
+    #[arg(long, short = 'w', env = "WAYPOST_WORKSPACE", default_value = "default")]
+    pub(crate) workspace: String,
+    /// The figures as JSON, with the profiles that were made up
+    #[arg(long, value_name = "FILE")]
+    pub(crate) json: Option<PathBuf>,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// Who does it, for the audit topic; without it the user of this computer
+    #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+    pub(crate) who: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum BenchCommand {
+    /// Erase the people of a run that was killed before it could
+    Clean {
+        /// As the run told it when it began
+        #[arg(long, value_name = "ID")]
+        run: String,
+        /// Who does it, for the audit topic; without it the user of this computer
+        #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+        who: Option<String>,
+    },
 }
 
 #[derive(Debug, Subcommand)]

@@ -85,6 +85,11 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::skip(&config, &what)
         }
         #[cfg(feature = "stack")]
+        Command::Bench(args) => {
+            log("error", &config)?;
+            stack::bench(&config, &args)
+        }
+        #[cfg(feature = "stack")]
         Command::Engine { what: cli::EngineCommand::Activate { number, who } } => {
             log(&config.log.filter, &config)?;
             stack::engine::activate(&config, number, &cli::who(who.as_deref()))
@@ -99,6 +104,7 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
         | Command::Init
         | Command::Doctor
         | Command::Engine { .. }
+        | Command::Bench(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Refold(_)

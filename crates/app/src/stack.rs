@@ -1,7 +1,8 @@
-//! Everything that runs against a real Kafka and a real Redis: `init`, `doctor`, `serve`, `registry`.
+//! Everything that runs against a real Kafka and a real Redis: `init`, `doctor`, `serve`, `registry`, and the operator's commands.
 
 mod admin;
 mod backup;
+mod bench;
 pub(crate) mod engine;
 mod machines;
 mod owners;
@@ -28,6 +29,7 @@ use waypost_types::{PartitionId, Role};
 
 pub(crate) use self::{
     backup::{backup, restore},
+    bench::bench,
     refold::refold,
     repair::repair,
     serve::serve,

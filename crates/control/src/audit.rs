@@ -74,7 +74,7 @@ pub struct Line {
     pub by: String,
     /// What.
     pub act: Act,
-    /// To what: a resource name, `identifiers/<hash>`, `deadletters/<id>`, `partitions/<role>/<p>`.
+    /// To what: a resource name, `identifiers/<hash>`, `deadletters/<id>`, `partitions/<role>/<p>`, `bench/<run>`.
     pub subject: String,
     /// Id of the record it put into a log, hex; empty where there is none.
     #[serde(default, skip_serializing_if = "String::is_empty")]

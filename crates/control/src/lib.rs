@@ -29,6 +29,7 @@ pub use catalog::{Catalog, Following, control_topic, definitions_topic};
 pub use changes::{ChangeError, Changes};
 pub use engines::{EngineError, activate_engine, check_engine};
 pub use journal::{Entry, Journal, Skip, SkipPlace};
-pub use lookup::{Found, LookupError};
+pub use lookup::{Found, Kept, LookupError, kept};
+pub use people::{Place, erase_record};
 pub use server::{Control, Normalise};
 pub use traces::{NoSkip, Search};

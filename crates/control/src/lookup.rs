@@ -43,6 +43,34 @@ pub enum LookupError {
     Stored(String),
 }
 
+/// What is kept of somebody.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kept {
+    /// Nobody ever came under this identifier.
+    Nothing,
+    /// Something.
+    Something(ProfileId),
+    /// The mark that somebody was erased, with every stage, and nothing else.
+    Mark(ProfileId),
+}
+
+/// What identity, segmenter and orchestrator keep of whoever came last under an identifier that was never joined to another.
+///
+/// # Errors
+/// [`LookupError`].
+pub async fn kept(owners: &dyn Owners, layout: Layout, workspace: WorkspaceId, hash: IdentifierHash) -> Result<Kept, LookupError> {
+    let state = identifier(owners, layout, workspace, hash).await?;
+    let Some(node) = state.as_ref().and_then(|state| state.generations.last()) else { return Ok(Kept::Nothing) };
+    let profile = Node::from_slice(&node.route).map_err(|e| LookupError::Stored(e.to_string()))?.profile();
+    if !node.gone {
+        return Ok(Kept::Something(profile));
+    }
+    let (segment, _) = read::<state::SegmentProfile>(owners, layout, workspace, Role::Segmenter, profile).await?;
+    let (journey, _) = read::<state::JourneyProfile>(owners, layout, workspace, Role::Orchestrator, profile).await?;
+    let is_erased = segment.is_none_or(|state| state.erased) && journey.is_none_or(|state| state.erased);
+    Ok(if is_erased { Kept::Mark(profile) } else { Kept::Something(profile) })
+}
+
 /// The profile an identifier leads to.
 ///
 /// # Errors

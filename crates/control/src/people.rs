@@ -5,7 +5,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind, state};
 use waypost_proto::control as pb;
-use waypost_types::{IdentifierClass, IdentifierHash, ProfileId, Role, WorkspaceId};
+use waypost_types::{IdentifierClass, IdentifierHash, ProfileId, Role, Timestamp, WorkspaceId};
 
 use crate::{
     audit::{Act, Line},
@@ -17,9 +17,11 @@ use crate::{
 
 /// An identifier as the log knows it.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Place {
-    pub(crate) class: IdentifierClass,
-    pub(crate) hash: IdentifierHash,
+pub struct Place {
+    /// Its class.
+    pub class: IdentifierClass,
+    /// Its keyed hash.
+    pub hash: IdentifierHash,
 }
 
 /// What is to be done.
@@ -41,16 +43,22 @@ impl Wish {
         }
     }
 
-    /// Kind and body of its record. The node has no generation: whoever the identifier is when it is folded.
-    fn record(self, place: Place) -> (u32, Vec<u8>) {
+    /// Its record. The node has no generation: whoever the identifier is when it is folded.
+    fn record(self, workspace: WorkspaceId, place: Place, id: [u8; 16], at: Timestamp) -> Record {
         let hash = Bytes::copy_from_slice(place.hash.as_bytes());
-        let node = Some(inbox::NodeRef { class: place.class.number(), hash, ..inbox::NodeRef::default() });
-        match self {
+        let node = Some(inbox::NodeRef { class: place.class.number(), hash: hash.clone(), ..inbox::NodeRef::default() });
+        let (kind, body) = match self {
             Self::Erase => (kind::ERASE, inbox::Erase { node, suppress: true }.encode_to_vec()),
             Self::Detach => (kind::DETACH, inbox::Detach { node }.encode_to_vec()),
             Self::Expire => (kind::EXPIRE, inbox::Expire { node }.encode_to_vec()),
-        }
+        };
+        Record::new(kind, workspace, id, hash, at, body.into())
     }
+}
+
+/// The record in `wp1.identity` that erases whoever an identifier is when it is folded; nobody, where none has come under it.
+pub fn erase_record(workspace: WorkspaceId, place: Place, id: [u8; 16], at: Timestamp) -> Record {
+    Wish::Erase.record(workspace, place, id, at)
 }
 
 // === impl Control ===
@@ -82,11 +90,8 @@ impl Control {
         let mut id = [0; 16];
         id.copy_from_slice(&(self.secret)()[..16]);
         self.audit.write(Line::new(by, wish.act(), format!("identifiers/{}", place.hash)).record(&id)).await?;
-        let (kind, body) = wish.record(place);
         let at = self.clock.now();
-        let key = Bytes::copy_from_slice(place.hash.as_bytes());
-        let record = Record::new(kind, workspace, id, key, at, body.into());
-        self.door.append(vec![(Role::Identity, record)]).await?;
+        self.door.append(vec![(Role::Identity, wish.record(workspace, place, id, at))]).await?;
         Ok(pb::Acknowledged { identifier_hash: place.hash.to_string(), record: hex::encode(id), at: at.millis() })
     }
 }
