@@ -62,6 +62,7 @@ impl Report {
                 "partitions": one.partitions, "events_per_second": one.rate, "sends": one.histogram.len(),
                 "last_send_seconds": one.took.as_secs_f64(), "traffic_behind_seconds": one.traffic.as_secs_f64(),
                 "lag_max_seconds": one.lag_max.as_secs_f64(), "latency_us": percentiles(&one.histogram),
+                "orders_before": one.before.len(), "orders_meanwhile": one.during.len(),
                 "orders_before_us": percentiles(&one.before), "orders_meanwhile_us": percentiles(&one.during),
             })
         });
