@@ -69,6 +69,9 @@ pub(crate) struct Settings {
     /// Timers that become due at one instant, --window seconds behind the run-in and before the end of the traffic
     #[arg(long, default_value_t = 1_000_000)]
     pub(crate) burst: usize,
+    /// People of these two a second who come in beforehand, by which the first due instant is reckoned; without it a fifth of the rate
+    #[arg(long)]
+    pub(crate) load_rate: Option<f64>,
     /// Definitions of the journey whose timers these are, applied beside --journeys
     #[arg(long, default_value = "crates/bench/journeys")]
     pub(crate) timer_journeys: PathBuf,

@@ -29,8 +29,8 @@ use crate::{
 const SHARE: f64 = 0.5;
 /// Of the highest rate: how fast people come in who have never been seen and begin a run each, with time to spare.
 const LOAD_SHARE: f64 = 0.2;
-/// And before that and behind it.
-const LOAD_MORE: Duration = Duration::from_secs(20);
+/// And before that and behind it: until the last of them is committed, which may take the longest time between two commits.
+const LOAD_MORE: Duration = Duration::from_secs(45);
 /// What a person, the run and the send take of the disk, in events.
 const EVENTS_A_SEND: f64 = 2.0;
 /// Orders of so long behind the due instant are the burst's, however fast it is over.
@@ -103,6 +103,7 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     ensure!(folder.is_dir(), "--timer-journeys {}: there is no such folder; run it from the root of the repository", folder.display());
     ensure!((1..=RATE_MAX).contains(&settings.timers_rate), "--timers-rate is from 1 to {RATE_MAX}");
     ensure!((1..=BURST_MAX).contains(&settings.burst), "--burst is from 1 to {BURST_MAX}");
+    ensure!([settings.rate, settings.load_rate].iter().flatten().all(|rate| *rate >= 1.0), "--rate and --load-rate are 1 at least");
     ensure!(settings.window >= WINDOW_MIN && settings.probes > 0, "timers take --window {WINDOW_MIN} and --probes 1 at least");
     Ok(())
 }
@@ -173,7 +174,7 @@ fn measure(
     plan: Plan,
     mut probes: Option<Probes>,
 ) -> anyhow::Result<Seen> {
-    let lead = LOAD_MORE + Duration::from_secs_f64(plan.people as f64 / (rate * LOAD_SHARE));
+    let lead = LOAD_MORE + Duration::from_secs_f64(plan.people as f64 / settings.load_rate.unwrap_or(rate * LOAD_SHARE));
     plan.check(lead)?;
     let events = plan.people as f64 * EVENTS_A_SEND + rate * SHARE * plan.traffic.as_secs_f64();
     ensure!(pipeline.servers.has_room(events)?, "the disk has no room for {name}; --burst, --timers-rate or --window may be smaller");
@@ -194,7 +195,10 @@ fn measure(
     let sends = Watch::follow(pipeline, &reminders, plan.people)?;
     let exits = probes.is_some().then(|| Exits::follow(pipeline)).transpose()?;
     let begin = instant_of(begin_at).with_context(|| {
-        format!("people came in too slowly for a first timer {} s later: --rate, --burst or --timers-rate may be smaller", lead.as_secs())
+        format!(
+            "people came in too slowly for a first timer {} s later: --load-rate, --burst or --timers-rate may be smaller",
+            lead.as_secs()
+        )
     })?;
 
     let mut lag_max = Duration::ZERO;
@@ -267,7 +271,7 @@ impl Plan {
         let last = lead + self.due(self.people.saturating_sub(1));
         ensure!(
             millis(last) < DELAY,
-            "the last timer would be due in {} s and the journey waits for {DELAY}: --rate may be larger, or --burst, --timers-rate or \
+            "the last timer would be due in {} s and the journey waits for {DELAY}: --load-rate may be larger, or --burst, --timers-rate or \
              --window smaller",
             last.as_secs()
         );

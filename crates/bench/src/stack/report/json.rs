@@ -102,7 +102,7 @@ impl Report {
                 "partitions": settings.partitions, "events": settings.events, "raw_events": settings.raw_events,
                 "size": format!("{:?}", settings.size), "people": settings.size.size().people(), "seed": settings.seed,
                 "frame": settings.frame, "tick_ms": settings.tick_ms, "window_s": settings.window, "run_in_s": settings.run_in,
-                "timers_rate": settings.timers_rate, "burst": settings.burst,
+                "timers_rate": settings.timers_rate, "burst": settings.burst, "load_rate": settings.load_rate,
                 "commit_interval_max_s": settings.commit_interval, "probes": settings.probes, "red_events": settings.red_events,
                 "red_intervals_ms": settings.red_intervals, "http_seconds": settings.http_seconds,
                 "http_connections": settings.http_connections, "http_batches": settings.http_batches,
