@@ -14,7 +14,8 @@ case ${STACK_DIR:-.stack/bench} in /*) export STACK_DIR ;; *) export STACK_DIR=$
 if [ "${1:-}" = --full ]; then
   shift
   # Where an option comes twice the later one counts, so that any of these can be said otherwise.
-  set -- --workload backlog,steady,latency,hot-key,kill,red-b,http --events 2000000 --raw-events 1000000 --window 30 --run-in 10 --steps 6 \
+  set -- --workload backlog,steady,latency,hot-key,kill,red-b,http,timers,burst --events 2000000 --raw-events 1000000 --window 30 \
+    --run-in 10 --steps 6 --timers-rate 2000 --burst 200000 \
     --red-events 300000 --red-intervals 100,1000,5000 --http-seconds 30 --report target/bench-report "$@"
 fi
 export STACK_KAFKA_HEAP=${STACK_KAFKA_HEAP:-1g} STACK_KAFKA_JIT=full STACK_REDIS_MEMORY=${STACK_REDIS_MEMORY:-8gb}

@@ -72,17 +72,9 @@ pub fn drive<W: Watch + 'static>(
     let layout = installation(settings).layout;
     let watch = Arc::new(Mutex::new(watch));
     let clock = VirtualClock::new(Timestamp::from_millis(1_750_000_000_000));
-    let machine = |role: Role| -> Box<dyn Machine> {
-        let (segmenter, orchestrator) = (Arc::clone(&shop.library), Arc::clone(&shop.library));
-        let machine = match role {
-            Role::Identity => role_machine(config, layout, move |_| IdentityProcessor::new(layout)),
-            Role::Segmenter => role_machine(config, layout, move |_| SegmenterProcessor::new(Arc::clone(&segmenter))),
-            Role::Orchestrator => role_machine(config, layout, move |_| OrchestratorProcessor::new(Arc::clone(&orchestrator))),
-            Role::Sender | Role::Ingest | Role::Control => role_machine(config, layout, |_| SenderProcessor::new()),
-        };
-        Box::new(Watched { machine, watch: Arc::clone(&watch) })
-    };
-    let machines = Role::KEYED.into_iter().map(machine).collect();
+    let watched =
+        |role| -> Box<dyn Machine> { Box::new(Watched { machine: machine(role, config, layout, shop), watch: Arc::clone(&watch) }) };
+    let machines = Role::KEYED.into_iter().map(watched).collect();
     let mut pipeline = Embedded::new(Parts::new(clock, layout, machines));
     for role in [Role::Identity, Role::Segmenter, Role::Sender] {
         for index in 0..settings.partitions {
@@ -100,6 +92,17 @@ pub fn drive<W: Watch + 'static>(
 /// What a watch has seen.
 pub fn lock<W>(watch: &Mutex<W>) -> MutexGuard<'_, W> {
     watch.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The machine of a role, with a shop's definitions.
+pub(crate) fn machine(role: Role, config: &Config, layout: Layout, shop: &Shop) -> Box<dyn Machine> {
+    let (segmenter, orchestrator) = (Arc::clone(&shop.library), Arc::clone(&shop.library));
+    match role {
+        Role::Identity => role_machine(config, layout, move |_| IdentityProcessor::new(layout)),
+        Role::Segmenter => role_machine(config, layout, move |_| SegmenterProcessor::new(Arc::clone(&segmenter))),
+        Role::Orchestrator => role_machine(config, layout, move |_| OrchestratorProcessor::new(Arc::clone(&orchestrator))),
+        Role::Sender | Role::Ingest | Role::Control => role_machine(config, layout, |_| SenderProcessor::new()),
+    }
 }
 
 fn role_machine<P: Processor + fmt::Debug>(config: &Config, layout: Layout, make: impl Fn(u32) -> P + Send + 'static) -> Box<dyn Machine> {

@@ -65,13 +65,15 @@ impl Shop {
         Self::publish(workspace, &manifests)
     }
 
-    /// What lies in a folder, with all its journeys published.
+    /// What lies in folders, with all their journeys published.
     ///
     /// # Errors
-    /// If it cannot be read, or the engine refuses it.
-    pub fn from_folder(workspace: WorkspaceId, folder: &Path) -> anyhow::Result<Self> {
+    /// If one cannot be read, or the engine refuses it.
+    pub fn from_folders(workspace: WorkspaceId, folders: &[&Path]) -> anyhow::Result<Self> {
         let mut files = Vec::new();
-        manifests_in(folder, &mut files).with_context(|| folder.display().to_string())?;
+        for folder in folders {
+            manifests_in(folder, &mut files).with_context(|| folder.display().to_string())?;
+        }
         let manifests = parse_files(&files, &|path| fs::read_to_string(path).ok()).map_err(shown)?;
         Self::publish(workspace, &manifests)
     }
@@ -171,9 +173,9 @@ mod tests {
     }
 
     #[test]
-    fn a_shop_is_what_a_folder_holds() {
+    fn a_shop_is_what_folders_hold() {
         let library = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../journeys");
-        assert!(Shop::from_folder(WorkspaceId::new(1), &library).is_ok());
-        assert!(Shop::from_folder(WorkspaceId::new(1), &library.join("absent")).is_err());
+        assert!(Shop::from_folders(WorkspaceId::new(1), &[&library]).is_ok());
+        assert!(Shop::from_folders(WorkspaceId::new(1), &[&library, &library.join("absent")]).is_err());
     }
 }

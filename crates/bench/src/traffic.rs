@@ -127,6 +127,16 @@ impl Size {
     }
 }
 
+// === impl Installation ===
+
+impl Installation {
+    /// An identifier as the door would have hashed it.
+    pub fn identifier(&self, class: IdentifierClass, value: String) -> inbox::Identifier {
+        let hash = IdentifierHash::of(&self.hash_key, self.workspace, class, "", &value);
+        inbox::Identifier { class: class.number(), custom: String::new(), value, hash: Bytes::copy_from_slice(hash.as_bytes()) }
+    }
+}
+
 // === impl Traffic ===
 
 impl Traffic {
@@ -231,10 +241,7 @@ impl Traffic {
     }
 
     fn identifiers(&self, visit: Visit, kind: Kind) -> Vec<inbox::Identifier> {
-        let of = |class: IdentifierClass, value: String| {
-            let hash = IdentifierHash::of(&self.installation.hash_key, self.installation.workspace, class, "", &value);
-            inbox::Identifier { class: class.number(), custom: String::new(), value, hash: Bytes::copy_from_slice(hash.as_bytes()) }
-        };
+        let of = |class, value| self.installation.identifier(class, value);
         let mut all = Vec::new();
         if visit.is_named {
             all.push(of(IdentifierClass::UserId, format!("u-{:07}", visit.person)));

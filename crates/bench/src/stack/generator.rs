@@ -25,7 +25,7 @@ use waypost_runtime::{host::SystemClock, ports::Clock as _};
 use waypost_types::{Layout, Timestamp};
 
 /// How many records are cut into frames at a time.
-const CHUNK: usize = 50_000;
+pub(crate) const CHUNK: usize = 50_000;
 /// How long the broker may take for what was sent last.
 const FLUSH: Duration = Duration::from_mins(2);
 
@@ -190,10 +190,22 @@ pub(crate) fn build(
     traffic: &mut Traffic,
     layout: Layout,
     offered: &mut Offered,
+    pace: (f64, Duration, Duration),
+    more: impl FnMut(Duration, Timestamp) -> Vec<Record>,
+) -> anyhow::Result<Vec<Tick>> {
+    build_from(SystemClock.now(), traffic, layout, offered, pace, more)
+}
+
+/// The same, whose first event is of `begin`.
+pub(crate) fn build_from(
+    begin: Timestamp,
+    traffic: &mut Traffic,
+    layout: Layout,
+    offered: &mut Offered,
     (rate, length, tick): (f64, Duration, Duration),
     mut more: impl FnMut(Duration, Timestamp) -> Vec<Record>,
 ) -> anyhow::Result<Vec<Tick>> {
-    let (begin, mut made, mut at) = (SystemClock.now(), 0_u64, Duration::ZERO);
+    let (mut made, mut at) = (0_u64, Duration::ZERO);
     let mut ticks = Vec::new();
     while at < length {
         let now = Timestamp::from_millis(begin.millis() + i64::try_from(at.as_millis())?);

@@ -9,14 +9,15 @@ use std::{
 };
 
 use anyhow::{Context as _, ensure};
-use bytes::Bytes;
 use hdrhistogram::Histogram;
 use waypost_bench::traffic::Installation;
 use waypost_codec::{frame::Record, inbox, public::Decision};
 use waypost_ingest::normalise::record;
-use waypost_types::{IdentifierClass, IdentifierHash, Timestamp};
+use waypost_types::{IdentifierClass, Timestamp};
 
-use crate::{backlog::settle, generator::build, oracle::judge, pipeline::Pipeline, say, settings::Settings, steady::with_traffic};
+use crate::{
+    backlog::settle, generator::build, oracle::judge, pipeline::Pipeline, say, settings::Settings, steady::with_traffic, tail::Tail,
+};
 
 /// Between somebody's cart and the order that ends it.
 const SHOPPING: Duration = Duration::from_secs(2);
@@ -47,6 +48,24 @@ struct Shoppers {
     installation: Installation,
     /// Tells them from those of other runs.
     name: String,
+}
+
+/// Orders at a steady pace, each of somebody who has filled a cart before.
+pub(crate) struct Probes {
+    shoppers: Shoppers,
+    every: Duration,
+    /// Orders before that are not measured.
+    run_in: Duration,
+    carts: u32,
+    orders: u32,
+    /// By cart: when the order is to be sent, since the beginning.
+    due: BTreeMap<String, Duration>,
+}
+
+/// Reads when the exit of each cart's run can first be read back.
+pub(crate) struct Exits {
+    seen: Arc<Mutex<HashMap<String, Instant>>>,
+    tail: Tail,
 }
 
 /// W2, at each share of the rate.
@@ -87,74 +106,97 @@ fn at_each(pipeline: &mut Pipeline, settings: &Settings, rate: f64, loads: &[(u3
 fn one(pipeline: &mut Pipeline, settings: &Settings, (share, bot): (u32, u32), rate: f64) -> anyhow::Result<Latency> {
     let (run_in, window) = (Duration::from_secs(settings.run_in), Duration::from_secs(settings.window));
     let (tick, length) = (Duration::from_millis(settings.tick_ms), run_in + window);
-    let every = Duration::from_nanos(1_000_000_000 / settings.probes.max(1));
-    let mut due: BTreeMap<String, Duration> = BTreeMap::new();
-    let (mut carts, mut orders) = (0_u32, 0_u32);
-    // what has been offered so far tells this run from others
-    let name = format!("{share}-{bot}-{}", pipeline.offered.0.len());
-    let shoppers = Shoppers { installation: pipeline.installation, name };
-    let ticks = build(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (rate, length, tick), |at, now| {
-        let mut records = Vec::new();
-        while every * carts < at {
-            records.push(shoppers.cart(carts, now));
-            carts += 1;
-        }
-        while every * orders + SHOPPING < at {
-            records.push(shoppers.order(orders, now));
-            if at > run_in {
-                due.insert(shoppers.key(orders), at);
-            }
-            orders += 1;
-        }
-        records
-    })?;
-    let seen: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
-    let tails = follow(pipeline, &seen)?;
+    let mut probes = Probes::new(pipeline, settings, &format!("{share}-{bot}"));
+    let ticks = build(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (rate, length, tick), |at, now| probes.at(at, now))?;
+    let exits = Exits::follow(pipeline)?;
     let mut lag_max = Duration::ZERO;
-    let ran = with_traffic(pipeline, &ticks, |at, lag| {
+    let (begin, _) = with_traffic(pipeline, &ticks, |at, lag| {
         if at >= run_in {
             lag_max = lag_max.max(lag);
         }
-    });
-    let (begin, _) = ran?;
-    let until = Instant::now() + PATIENCE;
-    let there = || due.keys().filter(|key| seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(*key)).count();
-    while there() < due.len() && Instant::now() < until {
-        std::thread::sleep(Duration::from_millis(100));
-    }
-    for tail in tails {
-        tail.abort();
-    }
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-    let mut histogram = Histogram::<u64>::new(3)?;
-    for (key, at) in &due {
-        let exited = seen.get(key).with_context(|| format!("the run of cart {key} never exited, {} of {} did", seen.len(), due.len()))?;
-        histogram.record(u64::try_from(exited.saturating_duration_since(begin + *at).as_micros())?)?;
-    }
-    ensure!(!due.is_empty(), "no order was sent: --probes must be above 0 and --window above 2");
-    Ok(Latency { partitions: pipeline.layout.partitions, share, bot, rate, orders: due.len(), histogram, lag_max })
+    })?;
+    let took = exits.after(&probes, begin)?;
+    let histogram = histogram(took.iter().map(|(_, took)| *took))?;
+    Ok(Latency { partitions: pipeline.layout.partitions, share, bot, rate, orders: took.len(), histogram, lag_max })
 }
 
-/// Reads decisions from now on, and notes when the exit of each cart's run was first seen.
-fn follow(pipeline: &Pipeline, seen: &Arc<Mutex<HashMap<String, Instant>>>) -> anyhow::Result<Vec<tokio::task::JoinHandle<()>>> {
-    let topic = format!("{}{}", pipeline.prefix, Decision::TOPIC);
-    let mut tails = Vec::new();
-    let partitions = pipeline.runtime.block_on(pipeline.log.describe(&topic))?.with_context(|| format!("there is no {topic}"))?.partitions;
-    for partition in 0..partitions {
-        let from = pipeline.runtime.block_on(pipeline.log.watermarks(&topic, partition))?.1;
-        let mut tail = pipeline.runtime.block_on(pipeline.log.tail(&topic, partition, from))?;
-        let seen = Arc::clone(seen);
-        tails.push(pipeline.runtime.spawn(async move {
-            while let Ok(read) = tail.next().await {
-                let now = Instant::now();
-                let row = read.as_ref().and_then(|delivery| delivery.payload.get(5..)).and_then(Decision::decode);
-                if let Some(row) = row.filter(|row| row.what == "EXITED") {
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).entry(row.key).or_insert(now);
-                }
-            }
-        }));
+/// In microseconds.
+pub(crate) fn histogram(all: impl Iterator<Item = Duration>) -> anyhow::Result<Histogram<u64>> {
+    let mut histogram = Histogram::new(3)?;
+    for took in all {
+        histogram.record(u64::try_from(took.as_micros())?)?;
     }
-    Ok(tails)
+    Ok(histogram)
+}
+
+// === impl Probes ===
+
+impl Probes {
+    pub(crate) fn new(pipeline: &Pipeline, settings: &Settings, name: &str) -> Self {
+        // what has been offered so far tells this run from others
+        let name = format!("{name}-{}", pipeline.offered.0.len());
+        Self {
+            shoppers: Shoppers { installation: pipeline.installation, name },
+            every: Duration::from_nanos(1_000_000_000 / settings.probes.max(1)),
+            run_in: Duration::from_secs(settings.run_in),
+            carts: 0,
+            orders: 0,
+            due: BTreeMap::new(),
+        }
+    }
+
+    /// What goes with the traffic of an instant.
+    pub(crate) fn at(&mut self, at: Duration, now: Timestamp) -> Vec<Record> {
+        let mut records = Vec::new();
+        while self.every * self.carts < at {
+            records.push(self.shoppers.cart(self.carts, now));
+            self.carts += 1;
+        }
+        while self.every * self.orders + SHOPPING < at {
+            records.push(self.shoppers.order(self.orders, now));
+            if at > self.run_in {
+                self.due.insert(self.shoppers.key(self.orders), at);
+            }
+            self.orders += 1;
+        }
+        records
+    }
+}
+
+// === impl Exits ===
+
+impl Exits {
+    /// From now on.
+    pub(crate) fn follow(pipeline: &Pipeline) -> anyhow::Result<Self> {
+        let seen: Arc<Mutex<HashMap<String, Instant>>> = Arc::default();
+        let exits = Arc::clone(&seen);
+        let tail = Tail::follow(pipeline, Decision::TOPIC, move |now, payload| {
+            let row = payload.get(5..).and_then(Decision::decode);
+            if let Some(row) = row.filter(|row| row.what == "EXITED") {
+                exits.lock().unwrap_or_else(PoisonError::into_inner).entry(row.key).or_insert(now);
+            }
+        })?;
+        Ok(Self { seen, tail })
+    }
+
+    /// Waits for the exit behind every measured order: when each was to be sent since `begin`, and how long it took.
+    pub(crate) fn after(self, probes: &Probes, begin: Instant) -> anyhow::Result<Vec<(Duration, Duration)>> {
+        let due = &probes.due;
+        ensure!(!due.is_empty(), "no order was sent: --probes must be above 0 and --window above 2");
+        let until = Instant::now() + PATIENCE;
+        let there = || due.keys().filter(|key| self.seen.lock().unwrap_or_else(PoisonError::into_inner).contains_key(*key)).count();
+        while there() < due.len() && Instant::now() < until {
+            std::thread::sleep(Duration::from_millis(100));
+        }
+        drop(self.tail);
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let took = due.iter().map(|(key, at)| {
+            let exited =
+                seen.get(key).with_context(|| format!("the run of cart {key} never exited, {} of {} did", seen.len(), due.len()))?;
+            Ok((*at, exited.saturating_duration_since(begin + *at)))
+        });
+        took.collect()
+    }
 }
 
 // === impl Shoppers ===
@@ -186,13 +228,7 @@ impl Shoppers {
     fn event(&self, name: &str, what: &str, number: u32, properties: Vec<(&str, inbox::value::Kind)>, now: Timestamp) -> Record {
         let installation = self.installation;
         let user = format!("shopper-{}", self.key(number));
-        let hash = IdentifierHash::of(&installation.hash_key, installation.workspace, IdentifierClass::UserId, "", &user);
-        let identifier = inbox::Identifier {
-            class: IdentifierClass::UserId.number(),
-            custom: String::new(),
-            value: user,
-            hash: Bytes::copy_from_slice(hash.as_bytes()),
-        };
+        let identifier = installation.identifier(IdentifierClass::UserId, user);
         let entry = |(name, kind): (&str, inbox::value::Kind)| inbox::Property {
             name: name.to_owned(),
             value: Some(inbox::Value { kind: Some(kind) }),

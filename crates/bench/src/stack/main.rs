@@ -18,9 +18,12 @@ mod raw;
 mod red_b;
 mod report;
 mod sampler;
+mod sends;
 mod servers;
 mod settings;
 mod steady;
+mod tail;
+mod timers;
 
 use std::process::ExitCode;
 
@@ -98,6 +101,18 @@ fn measure(settings: &Settings, servers: &Servers, partitions: u32, report: &mut
                 let mut open = pipeline.take().map_or_else(|| Pipeline::new(settings, servers, partitions), Ok)?;
                 report.hot.extend(latency::hot_key(&mut open, settings, rate)?);
                 pipeline = Some(open);
+            }
+            Workload::Timers | Workload::Burst => {
+                let rate =
+                    rate.context("--workload timers and burst need --rate N, or another workload before them that finds the rate")?;
+                // its people are strangers to the others, and so is its journey
+                drop(pipeline.take());
+                let mut own = Pipeline::with_timers(settings, servers, partitions)?;
+                if *workload == Workload::Timers {
+                    report.timers.push(timers::run(&mut own, settings, rate)?);
+                } else {
+                    report.bursts.push(timers::burst(&mut own, settings, rate)?);
+                }
             }
             Workload::Kill => {
                 let rate = rate.context("--workload kill needs --rate N, or another workload before it that finds the rate")?;

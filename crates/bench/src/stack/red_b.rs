@@ -56,7 +56,7 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
 }
 
 pub(crate) fn run(settings: &Settings, servers: &Servers, partitions: u32) -> anyhow::Result<Vec<RedB>> {
-    let shop = Shop::from_folder(WORKSPACE, &settings.journeys)?;
+    let shop = Shop::from_folders(WORKSPACE, &[&settings.journeys])?;
     let runtime = tokio::runtime::Runtime::new()?;
     let mut all = Vec::new();
     for interval_ms in &settings.red_intervals {

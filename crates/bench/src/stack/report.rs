@@ -1,6 +1,7 @@
 //! Everything that was measured, as tables for people; `json` has it for machines.
 
 mod json;
+mod timers;
 
 use std::{fs, path::Path, time::Duration};
 
@@ -18,6 +19,7 @@ use crate::{
     sampler::Usage,
     settings::Settings,
     steady::Step,
+    timers::{Burst, Timers},
 };
 
 /// Bars of the design: microseconds of CPU an event.
@@ -64,6 +66,8 @@ pub(crate) struct Report {
     pub(crate) steps: Vec<Step>,
     pub(crate) latencies: Vec<Latency>,
     pub(crate) hot: Vec<Latency>,
+    pub(crate) timers: Vec<Timers>,
+    pub(crate) bursts: Vec<Burst>,
     pub(crate) kills: Vec<Kill>,
     pub(crate) baselines: Vec<Baseline>,
     pub(crate) red_b: Vec<RedB>,
@@ -175,6 +179,12 @@ impl Report {
             let ratio = |one: &Latency| format!("p99 with a bot of {} %: {:.2} of that with {} %", one.bot, p99(one) / p99(calm), calm.bot);
             section.notes.extend(self.hot.iter().skip(1).map(ratio));
             sections.push(section);
+        }
+        if !self.timers.is_empty() {
+            sections.push(timers::timers(&self.timers));
+        }
+        if !self.bursts.is_empty() {
+            sections.push(timers::bursts(&self.bursts));
         }
         if !self.kills.is_empty() {
             sections.push(self.kills());

@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::{ArgAction, Parser, ValueEnum};
 use waypost_bench::traffic::Size;
 
-use crate::red_b;
+use crate::{red_b, timers};
 
 /// Measures Waypost on a real Kafka and a real Redis. `make bench` builds everything and starts them.
 ///
@@ -63,6 +63,18 @@ pub(crate) struct Settings {
     /// Percent of all events that one bot makes, in the hot-key workload
     #[arg(long, value_delimiter = ',', num_args = 1, action = ArgAction::Set, default_value = "2,5,10")]
     pub(crate) bots: Vec<u32>,
+    /// Timers that become due a second, for --window seconds
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) timers_rate: u64,
+    /// Timers that become due at one instant, --window seconds behind the run-in and before the end of the traffic
+    #[arg(long, default_value_t = 1_000_000)]
+    pub(crate) burst: usize,
+    /// People of these two a second who come in beforehand, by which the first due instant is reckoned; without it a fifth of the rate
+    #[arg(long)]
+    pub(crate) load_rate: Option<f64>,
+    /// Definitions of the journey whose timers these are, applied beside --journeys
+    #[arg(long, default_value = "crates/bench/journeys")]
+    pub(crate) timer_journeys: PathBuf,
     /// Events of each RED-B
     #[arg(long, default_value_t = 100_000)]
     pub(crate) red_events: usize,
@@ -124,6 +136,10 @@ pub(crate) enum Workload {
     Latency,
     /// W13: the same at half of the rate, while a bot makes 2, 5, 10 % of all events
     HotKey,
+    /// W3: from due timers to their sends, at half of the rate
+    Timers,
+    /// W4: the same of a million timers that are due at once, and orders meanwhile
+    Burst,
     /// W7: kill -9 of one of two processes of each role, at half of the rate
     Kill,
     /// RED-B: our commits alone, on the real Redis
@@ -153,6 +169,9 @@ impl Settings {
             red_b::check(self)?;
         }
         ensure!(!has(Workload::Kill) || self.partitions.iter().all(|count| *count > 1), "--workload kill needs --partitions above 1");
+        if has(Workload::Timers) || has(Workload::Burst) {
+            timers::check(self)?;
+        }
         ensure!(!has(Workload::Http) || self.hyper.exists(), "{} is not built: run make bench", self.hyper.display());
         Ok(())
     }

@@ -100,10 +100,20 @@ pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: Option<f64
 pub(crate) fn with_traffic(
     pipeline: &mut Pipeline,
     ticks: &[Tick],
-    mut look: impl FnMut(Duration, Duration),
+    look: impl FnMut(Duration, Duration),
 ) -> anyhow::Result<(Instant, Sent)> {
-    let mut into = Appender::new(&pipeline.servers.kafka, &format!("{}wp1.identity", pipeline.prefix), 0)?;
     let begin = Instant::now() + Duration::from_millis(200);
+    Ok((begin, with_traffic_from(pipeline, ticks, begin, look)?))
+}
+
+/// The same from `begin` on.
+pub(crate) fn with_traffic_from(
+    pipeline: &mut Pipeline,
+    ticks: &[Tick],
+    begin: Instant,
+    mut look: impl FnMut(Duration, Duration),
+) -> anyhow::Result<Sent> {
+    let mut into = Appender::new(&pipeline.servers.kafka, &format!("{}wp1.identity", pipeline.prefix), 0)?;
     std::thread::scope(|scope| {
         let playing = scope.spawn(move || play(ticks, begin, &mut into));
         let mut lag = Lag::default();
@@ -114,8 +124,7 @@ pub(crate) fn with_traffic(
             let now = Instant::now();
             look(now.saturating_duration_since(begin), lag.look(now, &places));
         }
-        let sent = playing.join().map_err(|_| anyhow!("the generator ended early"))??;
-        Ok((begin, sent))
+        playing.join().map_err(|_| anyhow!("the generator ended early"))?
     })
 }
 

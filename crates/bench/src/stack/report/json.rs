@@ -50,6 +50,22 @@ impl Report {
                 "histogram_us": one.histogram.iter_recorded().map(|v| [v.value_iterated_to(), v.count_at_value()]).collect::<Vec<_>>(),
             })
         };
+        let timers = self.timers.iter().map(|one| {
+            json!({
+                "partitions": one.partitions, "events_per_second": one.rate, "timers_per_second": one.per_second, "seconds": one.seconds,
+                "sends": one.histogram.len(), "sends_in_time": one.in_time, "lag_max_seconds": one.lag_max.as_secs_f64(),
+                "latency_us": percentiles(&one.histogram),
+            })
+        });
+        let bursts = self.bursts.iter().map(|one| {
+            json!({
+                "partitions": one.partitions, "events_per_second": one.rate, "sends": one.histogram.len(),
+                "last_send_seconds": one.took.as_secs_f64(), "traffic_behind_seconds": one.traffic.as_secs_f64(),
+                "lag_max_seconds": one.lag_max.as_secs_f64(), "latency_us": percentiles(&one.histogram),
+                "orders_before": one.before.len(), "orders_meanwhile": one.during.len(),
+                "orders_before_us": percentiles(&one.before), "orders_meanwhile_us": percentiles(&one.during),
+            })
+        });
         let kills = self.kills.iter().map(|one| {
             json!({
                 "role": one.role.as_str(), "partitions": one.partitions, "events_per_second": one.rate,
@@ -86,12 +102,14 @@ impl Report {
                 "partitions": settings.partitions, "events": settings.events, "raw_events": settings.raw_events,
                 "size": format!("{:?}", settings.size), "people": settings.size.size().people(), "seed": settings.seed,
                 "frame": settings.frame, "tick_ms": settings.tick_ms, "window_s": settings.window, "run_in_s": settings.run_in,
+                "timers_rate": settings.timers_rate, "burst": settings.burst, "load_rate": settings.load_rate,
                 "commit_interval_max_s": settings.commit_interval, "probes": settings.probes, "red_events": settings.red_events,
                 "red_intervals_ms": settings.red_intervals, "http_seconds": settings.http_seconds,
                 "http_connections": settings.http_connections, "http_batches": settings.http_batches,
             },
             "runs": runs.collect::<Vec<_>>(), "steps": steps.collect::<Vec<_>>(),
             "latency": self.latencies.iter().map(latency).collect::<Vec<_>>(), "hot_key": self.hot.iter().map(latency).collect::<Vec<_>>(),
+            "timers": timers.collect::<Vec<_>>(), "burst": bursts.collect::<Vec<_>>(),
             "kill": kills.collect::<Vec<_>>(), "baselines": baselines.collect::<Vec<_>>(),
             "red_b": red_b.collect::<Vec<_>>(), "http": doors.collect::<Vec<_>>(), "limits": limits.collect::<Vec<_>>(),
         })
