@@ -17,6 +17,7 @@ if [ "${1:-}" = --full ]; then
   set -- --workload backlog,steady,latency,hot-key,kill,red-b,http --events 2000000 --raw-events 1000000 --window 30 --run-in 10 --steps 6 \
     --red-events 300000 --red-intervals 100,1000,5000 --http-seconds 30 --report target/bench-report "$@"
 fi
+case " $* " in *cart-1*) "$HERE/rival.sh" ;; esac
 export STACK_KAFKA_HEAP=${STACK_KAFKA_HEAP:-1g} STACK_KAFKA_JIT=full STACK_REDIS_MEMORY=${STACK_REDIS_MEMORY:-8gb}
 if [ -z "${WAYPOST_BIN:-}" ]; then
   cargo build --release -p waypost -p waypostctl
