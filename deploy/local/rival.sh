@@ -20,4 +20,5 @@ rm -rf "$TARGET" && mkdir -p "$TARGET"
 mvn -q -B -f "$SOURCE/pom.xml" -Drival.target="$TARGET" "$PLUGIN:maven-compiler-plugin:3.13.0:compile" \
   "$PLUGIN:maven-dependency-plugin:3.8.1:copy-dependencies" -DincludeScope=runtime -DoutputDirectory="$TARGET/libs" >"$TARGET/mvn.log" 2>&1 ||
   { tail -n 20 "$TARGET/mvn.log" >&2; die "Maven failed; its log is $TARGET/mvn.log"; }
+cp "$HERE/kafka/log4j2.properties" "$TARGET"
 : >"$TARGET/.complete"

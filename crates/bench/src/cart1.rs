@@ -251,7 +251,12 @@ impl Act {
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
+    use waypost_types::WorkspaceId;
+
     use super::*;
+    use crate::shop::Shop;
 
     const GAPS: Gaps = Gaps { soon: 2_000, late: 15_000 };
 
@@ -283,6 +288,12 @@ mod tests {
         assert!(of(&|story| matches!(story, [one, two] if worth(one) && worth(two))) > 100);
         assert!(of(&|story| matches!(story, [one, two @ What::Filled { .. }] if worth(one) && !worth(two))) > 50);
         assert_eq!(of(&|story| story.len() > 2), 0);
+    }
+
+    #[test]
+    fn its_journey_can_be_published() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/cart-1");
+        Shop::from_folder(WorkspaceId::new(1), &folder).unwrap();
     }
 
     #[test]

@@ -154,13 +154,13 @@ pub(crate) fn read(pipeline: &Pipeline, role: Role) -> anyhow::Result<Stage> {
 
 /// The last number that was taken from each source: a source that begins again repeats itself, and nobody folds that twice.
 #[derive(Debug, Default)]
-struct Taken(BTreeMap<(Role, u32), u64>);
+pub(crate) struct Taken(BTreeMap<(Role, u32), u64>);
 
 // === impl Taken ===
 
 impl Taken {
     /// Those records of a section that a receiver takes: behind what it has, and none behind a gap.
-    fn of<'a>(&mut self, section: &'a Section) -> &'a [Record] {
+    pub(crate) fn of<'a>(&mut self, section: &'a Section) -> &'a [Record] {
         let Some(source) = &section.source else { return &section.records };
         let last = self.0.entry((source.role, source.partition)).or_default();
         if source.first > *last + 1 {

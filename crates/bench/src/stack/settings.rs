@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::{ArgAction, Parser, ValueEnum};
 use waypost_bench::traffic::Size;
 
-use crate::red_b;
+use crate::{cart1, red_b};
 
 /// Measures Waypost on a real Kafka and a real Redis. `make bench` builds everything and starts them.
 ///
@@ -81,6 +81,8 @@ pub(crate) struct Settings {
     /// The source as which events come over HTTP
     #[arg(long, default_value = "shop-backend")]
     pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) cart: cart1::Options,
     /// Longest time between commits of a partition in seconds, as `WAYPOST_STORE_COMMIT_INTERVAL_MAX_S`; without it the default
     #[arg(long)]
     pub(crate) commit_interval: Option<u32>,
@@ -128,6 +130,9 @@ pub(crate) enum Workload {
     Kill,
     /// RED-B: our commits alone, on the real Redis
     RedB,
+    /// CART-1: one journey, beside the same as a Kafka Streams application
+    #[value(name = "cart-1")]
+    Cart1,
     /// W9: events over HTTP, beside a server that only answers
     Http,
 }
@@ -153,6 +158,7 @@ impl Settings {
             red_b::check(self)?;
         }
         ensure!(!has(Workload::Kill) || self.partitions.iter().all(|count| *count > 1), "--workload kill needs --partitions above 1");
+        cart1::check(self)?;
         ensure!(!has(Workload::Http) || self.hyper.exists(), "{} is not built: run make bench", self.hyper.display());
         Ok(())
     }

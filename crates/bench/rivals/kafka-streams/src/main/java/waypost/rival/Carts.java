@@ -44,6 +44,7 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
     private long processed;
     private long processedBefore;
     private long idleSince;
+    private long looked;
 
     Carts(long delay, boolean inMemory) {
         this.delay = delay;
@@ -54,7 +55,8 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
     public void init(ProcessorContext<byte[], byte[]> context) {
         this.context = context;
         profiles = context.getStateStore(PROFILES);
-        idleSince = context.currentSystemTimeMs();
+        looked = context.currentSystemTimeMs();
+        idleSince = looked;
         if (inMemory) {
             timers = new Timers.Heap();
             try (KeyValueIterator<Bytes, byte[]> all = profiles.all()) {
@@ -96,7 +98,10 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
 
     /** Nothing has come for a while: time passes all the same. */
     private void quiet(long wall) {
-        if (processed != processedBefore) {
+        // what stood still itself cannot say that nothing has come
+        boolean stood = wall - looked >= IDLE_MS / 2;
+        looked = wall;
+        if (stood || processed != processedBefore) {
             processedBefore = processed;
             idleSince = wall;
         } else if (wall - idleSince >= IDLE_MS) {
@@ -118,17 +123,18 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
         profiles.put(person, profile.bytes);
     }
 
-    /** Its id, which any replay gives again, the due time, the cart's number and value. */
+    /** Its id, which any replay gives again, the due time, the cart's number and value, and to whom. */
     private static byte[] send(Profile profile, long due, Bytes person) {
         byte[] who = person.get();
         UUID id = UUID.nameUUIDFromBytes(
                 ByteBuffer.allocate(2 * Long.BYTES + who.length).putLong(due).putLong(profile.cart()).put(who).array());
-        return ByteBuffer.allocate(5 * Long.BYTES)
+        return ByteBuffer.allocate(5 * Long.BYTES + who.length)
                 .putLong(id.getMostSignificantBits())
                 .putLong(id.getLeastSignificantBits())
                 .putLong(due)
                 .putLong(profile.cart())
                 .putLong(profile.cents())
+                .put(who)
                 .array();
     }
 }
