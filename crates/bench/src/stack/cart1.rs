@@ -15,7 +15,7 @@ use std::{
 
 use anyhow::{Context as _, ensure};
 use hdrhistogram::Histogram;
-use waypost_bench::cart1::{Act, Carts, Gaps, Reference, Send};
+use waypost_bench::cart1::{Act, Carts, DELAY, Gaps, MARGIN, Reference, Send};
 use waypost_runtime::{host::SystemClock, ports::Clock as _};
 use waypost_types::Timestamp;
 
@@ -230,6 +230,8 @@ fn live(settings: &Settings, contender: &mut dyn Contender, story: &mut Story, f
 
 fn catch_up(settings: &Settings, contender: &mut dyn Contender, story: &mut Story, follower: &Follower) -> anyhow::Result<CatchUp> {
     let (count, half) = (settings.events as u64, settings.events as u64 / 2);
+    // what is left of the live carts is touched first, when their timers have long been due
+    std::thread::sleep(Duration::from_millis(DELAY.millis().unsigned_abs() + MARGIN.millis().unsigned_abs()));
     story.carts.set_gaps(Gaps { soon: SOON_EVENTS.min(count / 10), late: half });
     for part in [half, count - half] {
         say(&format!("appending {part} events"));
