@@ -17,8 +17,8 @@ import org.apache.kafka.streams.state.KeyValueStore;
  * out.
  *
  * <p>An event is its kind, its time, the cart's value and number at fixed places; what follows, the event as the shop said it, is nobody's
- * business here. Time is that of the events, so that a backlog decides as live traffic would have; where none come for a second it is the
- * wall's.
+ * business here. Time is that of the events, so that a backlog decides as live traffic would have; where none come for half a second, and
+ * none lie there, it is the wall's.
  */
 final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
     static final String PROFILES = "profiles";
@@ -33,10 +33,11 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
     private static final int NUMBER = 17;
     private static final long WORTH_CENTS = 2_000;
     private static final long APART_MS = 24 * 3_600_000L;
-    private static final long IDLE_MS = 1_000;
+    private static final long IDLE_MS = 500;
 
     private final long delay;
     private final boolean inMemory;
+    private final Ends ends;
     private ProcessorContext<byte[], byte[]> context;
     private KeyValueStore<Bytes, byte[]> profiles;
     private Timers timers;
@@ -44,19 +45,20 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
     private long processed;
     private long processedBefore;
     private long idleSince;
-    private long looked;
+    /** The next offset; until an event has come nobody here knows it, and only an empty partition is known to be at its end. */
+    private long next;
 
-    Carts(long delay, boolean inMemory) {
+    Carts(long delay, boolean inMemory, Ends ends) {
         this.delay = delay;
         this.inMemory = inMemory;
+        this.ends = ends;
     }
 
     @Override
     public void init(ProcessorContext<byte[], byte[]> context) {
         this.context = context;
         profiles = context.getStateStore(PROFILES);
-        looked = context.currentSystemTimeMs();
-        idleSince = looked;
+        idleSince = context.currentSystemTimeMs();
         if (inMemory) {
             timers = new Timers.Heap();
             try (KeyValueIterator<Bytes, byte[]> all = profiles.all()) {
@@ -92,21 +94,22 @@ final class Carts implements Processor<byte[], byte[], byte[], byte[]> {
             profile.cancel();
         }
         profiles.put(person, profile.bytes);
+        next = context.recordMetadata().orElseThrow().offset() + 1;
         processed++;
         PROCESSED.increment();
     }
 
     /** Nothing has come for a while: time passes all the same. */
     private void quiet(long wall) {
-        // what stood still itself cannot say that nothing has come
-        boolean stood = wall - looked >= IDLE_MS / 2;
-        looked = wall;
-        if (stood || processed != processedBefore) {
+        if (processed != processedBefore) {
             processedBefore = processed;
             idleSince = wall;
         } else if (wall - idleSince >= IDLE_MS) {
-            now = Math.max(now, wall);
-            timers.fire(now, this::due);
+            Ends.Known known = ends.ask();
+            if (known.ends().getOrDefault(context.taskId().partition(), Long.MAX_VALUE) <= next) {
+                now = Math.max(now, known.at());
+                timers.fire(now, this::due);
+            }
         }
     }
 

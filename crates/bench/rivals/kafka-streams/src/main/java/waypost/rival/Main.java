@@ -8,6 +8,8 @@ import java.time.Duration;
 import java.util.HashMap;
 import java.util.Map;
 import java.util.Properties;
+import org.apache.kafka.clients.admin.Admin;
+import org.apache.kafka.clients.admin.AdminClientConfig;
 import org.apache.kafka.clients.consumer.ConsumerConfig;
 import org.apache.kafka.clients.producer.ProducerConfig;
 import org.apache.kafka.common.serialization.ByteArrayDeserializer;
@@ -44,7 +46,9 @@ public final class Main {
             default -> throw new IllegalArgumentException("--set is expert or typical");
         };
         Path folder = Path.of(required(options, "--folder"));
-        KafkaStreams streams = new KafkaStreams(topology(options, expert), settings(options, expert, folder));
+        Admin admin = Admin.create(Map.of(AdminClientConfig.BOOTSTRAP_SERVERS_CONFIG, required(options, "--brokers")));
+        Ends ends = new Ends(admin, required(options, "--input"));
+        KafkaStreams streams = new KafkaStreams(topology(options, expert, ends), settings(options, expert, folder));
         streams.setUncaughtExceptionHandler(
                 error -> {
                     error.printStackTrace();
@@ -54,6 +58,7 @@ public final class Main {
         streams.start();
         while (streams.state() != KafkaStreams.State.ERROR && streams.state() != KafkaStreams.State.NOT_RUNNING) {
             tell(folder);
+            ends.look();
             if (Files.exists(folder.resolve("pause")) != streams.isPaused()) {
                 if (streams.isPaused()) {
                     streams.resume();
@@ -83,11 +88,11 @@ public final class Main {
         Files.move(fresh, folder.resolve("processed"), StandardCopyOption.ATOMIC_MOVE);
     }
 
-    private static Topology topology(Map<String, String> options, boolean expert) {
+    private static Topology topology(Map<String, String> options, boolean expert, Ends ends) {
         long delay = Long.parseLong(required(options, "--delay-ms"));
         Topology topology = new Topology();
         topology.addSource("events", new ByteArrayDeserializer(), new ByteArrayDeserializer(), required(options, "--input"));
-        topology.addProcessor("carts", () -> new Carts(delay, expert), "events");
+        topology.addProcessor("carts", () -> new Carts(delay, expert, ends), "events");
         topology.addStateStore(store(Carts.PROFILES, expert), "carts");
         if (!expert) {
             topology.addStateStore(store(Carts.TIMERS, false), "carts");
