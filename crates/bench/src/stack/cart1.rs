@@ -38,13 +38,15 @@ use crate::{
 const RUN_IN_OF: u64 = 3;
 /// Traffic goes on behind the window, so that its last timers are due under load.
 const BEHIND: Duration = Duration::from_secs(2);
-/// Between the halves of a backlog, and before it is folded: every timer of what lies there is due by then.
+/// Before a backlog is folded: every timer of what lies there is due by then.
 const PAUSE: Duration = Duration::from_secs(15);
 /// Seconds until a cart is touched again: soon and late.
-const SOON: f64 = 2.0;
-const LATE: f64 = 15.0;
+const SOON: u64 = 2;
+const LATE: u64 = 15;
 /// Events of a backlog until then.
 const SOON_EVENTS: u64 = 20_000;
+/// More events than anybody makes.
+const NEVER: u64 = 1 << 60;
 /// Without another send for so long there will be none.
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Wrong sends that are named.
@@ -138,7 +140,7 @@ impl Story {
 }
 
 pub(crate) fn run(settings: &Settings, servers: &Servers, partitions: u32) -> anyhow::Result<Cart1> {
-    let mut all = Cart1 { partitions, rate: settings.cart.cart_rate, set: settings.cart.set.name(), passages: Vec::new() };
+    let mut all = Cart1 { partitions, rate: settings.cart.cart_rate as f64, set: settings.cart.set.name(), passages: Vec::new() };
     for number in 1..=settings.cart.repetitions {
         for system in [System::KafkaStreams, System::Waypost] {
             let name = system.name();
@@ -158,15 +160,15 @@ pub(crate) fn run(settings: &Settings, servers: &Servers, partitions: u32) -> an
 }
 
 fn pass(settings: &Settings, servers: &Servers, system: System, contender: &mut dyn Contender) -> anyhow::Result<Passage> {
-    let gaps = Gaps { soon: (SOON * settings.cart.cart_rate) as u64, late: (LATE * settings.cart.cart_rate) as u64 };
+    let gaps = Gaps { soon: SOON * settings.cart.cart_rate, late: LATE * settings.cart.cart_rate };
     let mut story = Story { carts: Carts::new(settings.seed, settings.size.size(), gaps), reference: Reference::default() };
-    let events = settings.events as f64 + settings.cart.cart_rate * seconds(settings).as_secs_f64();
+    let events = settings.events as f64 + settings.cart.cart_rate as f64 * seconds(settings).as_secs_f64();
     ensure!(servers.has_room(events)?, "the disk has no room for {events:.0} events; --events, --window and --cart-warm-up may be smaller");
     let follower = Follower::start(&servers.kafka, &contender.outbox(), contender.reader())?;
     contender.go()?;
     let live = live(settings, contender, &mut story, &follower)?;
     say(&format!(
-        "{}, live at {:.0} events/s: p50 {:.1} ms, p99 {:.1} ms, {:.2} µs an event",
+        "{}, live at {} events/s: p50 {:.1} ms, p99 {:.1} ms, {:.2} µs an event",
         system.name(),
         settings.cart.cart_rate,
         live.histogram.value_at_quantile(0.5) as f64 / 1e3,
@@ -187,7 +189,7 @@ fn seconds(settings: &Settings) -> Duration {
 
 fn live(settings: &Settings, contender: &mut dyn Contender, story: &mut Story, follower: &Follower) -> anyhow::Result<Live> {
     let (warm_up, window) = (Duration::from_secs(settings.cart.cart_warm_up), Duration::from_secs(settings.window));
-    let (rate, tick) = (settings.cart.cart_rate, Duration::from_millis(settings.tick_ms));
+    let (rate, tick) = (settings.cart.cart_rate as f64, Duration::from_millis(settings.tick_ms));
     let count = rate * seconds(settings).as_secs_f64();
     say(&format!("building {count:.0} events"));
     let (begin, begins) = play::appointment(count, SystemClock.now());
@@ -229,19 +231,18 @@ fn live(settings: &Settings, contender: &mut dyn Contender, story: &mut Story, f
 }
 
 fn catch_up(settings: &Settings, contender: &mut dyn Contender, story: &mut Story, follower: &Follower) -> anyhow::Result<CatchUp> {
-    let (count, half) = (settings.events as u64, settings.events as u64 / 2);
+    let count = settings.events as u64;
     // what is left of the live carts is touched first, when their timers have long been due
     std::thread::sleep(Duration::from_millis(DELAY.millis().unsigned_abs() + MARGIN.millis().unsigned_abs()));
-    story.carts.set_gaps(Gaps { soon: SOON_EVENTS.min(count / 10), late: half });
-    for part in [half, count - half] {
-        say(&format!("appending {part} events"));
-        play::prefill(&contender.inbox(), part, |events| {
-            let now = SystemClock.now();
-            let acts = (0..events).map(|_| story.next(now)).collect::<anyhow::Result<Vec<_>>>()?;
-            contender.parcels(&acts, settings.frame)
-        })?;
-        std::thread::sleep(PAUSE);
-    }
+    // and behind its due instant no cart of the backlog is: who reads both at once may well hold an order against a timer of before
+    story.carts.set_gaps(Gaps { soon: SOON_EVENTS.min(count / 10), late: NEVER });
+    say(&format!("appending {count} events"));
+    play::prefill(&contender.inbox(), count, |events| {
+        let now = SystemClock.now();
+        let acts = (0..events).map(|_| story.next(now)).collect::<anyhow::Result<Vec<_>>>()?;
+        contender.parcels(&acts, settings.frame)
+    })?;
+    std::thread::sleep(PAUSE);
     contender.go()?;
     let looking = contender.look();
     let watched = looking.watched.clone();

@@ -15,6 +15,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
     consumer::{BaseConsumer, Consumer as _},
+    metadata::MetadataTopic,
 };
 use waypost_bench::{
     cart1::{Act, DELAY},
@@ -56,8 +57,8 @@ pub(crate) struct Options {
     #[arg(long, default_value_t = 3)]
     pub(crate) repetitions: usize,
     /// Events a second of CART-1's live traffic; its backlog has --events
-    #[arg(long, default_value_t = 10_000.0)]
-    pub(crate) cart_rate: f64,
+    #[arg(long, default_value_t = 10_000)]
+    pub(crate) cart_rate: u64,
     /// Seconds of live traffic before the --window, in which a JVM warms up
     #[arg(long, default_value_t = 60)]
     pub(crate) cart_warm_up: u64,
@@ -128,7 +129,9 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let java = Command::new(&cart.java).arg("-version").output();
     ensure!(java.is_ok_and(|java| java.status.success()), "--java {} does not run: install a Java, 17 or newer", cart.java.display());
     ensure!(cart.repetitions > 0, "--repetitions must be above 0");
-    ensure!(cart.cart_rate >= 100.0, "--cart-rate must be at least 100");
+    ensure!(cart.cart_rate >= 100, "--cart-rate must be at least 100");
+    let live = cart.cart_warm_up + settings.window;
+    ensure!(live >= 15, "--cart-warm-up and --window must come to 15 s at least: timers are due after 10");
     ensure!(settings.events >= 30_000, "--workload cart-1 needs --events 30000 at least");
     Ok(())
 }
@@ -139,7 +142,7 @@ pub(crate) fn forget(brokers: &str, prefix: &str) -> anyhow::Result<()> {
     settings.set("bootstrap.servers", brokers);
     let consumer: BaseConsumer = settings.create().context("a consumer")?;
     let metadata = consumer.fetch_metadata(None, ASK)?;
-    let names: Vec<&str> = metadata.topics().iter().map(|topic| topic.name()).filter(|name| name.starts_with(prefix)).collect();
+    let names: Vec<&str> = metadata.topics().iter().map(MetadataTopic::name).filter(|name| name.starts_with(prefix)).collect();
     let admin: AdminClient<DefaultClientContext> = settings.create()?;
     let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(admin.delete_topics(&names, &AdminOptions::new()))?;
@@ -246,13 +249,11 @@ impl Contender for Rival {
     }
 
     fn go(&mut self) -> anyhow::Result<()> {
-        match self.process {
-            Some(_) => std::fs::remove_file(self.folder.join("pause")).context("it was paused"),
-            None => {
-                self.process = Some(self.start()?);
-                Ok(())
-            }
+        if self.process.is_some() {
+            return std::fs::remove_file(self.folder.join("pause")).context("it was paused");
         }
+        self.process = Some(self.start()?);
+        Ok(())
     }
 
     fn pause(&mut self) -> anyhow::Result<()> {
