@@ -18,6 +18,7 @@ if [ "${1:-}" = --full ]; then
     --run-in 10 --steps 6 --timers-rate 2000 --burst 200000 \
     --red-events 300000 --red-intervals 100,1000,5000 --http-seconds 30 --report target/bench-report "$@"
 fi
+case " $* " in *cart-1*) "$HERE/rival.sh" ;; esac
 export STACK_KAFKA_HEAP=${STACK_KAFKA_HEAP:-1g} STACK_KAFKA_JIT=full STACK_REDIS_MEMORY=${STACK_REDIS_MEMORY:-8gb}
 if [ -z "${WAYPOST_BIN:-}" ]; then
   cargo build --release -p waypost -p waypostctl

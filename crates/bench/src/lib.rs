@@ -3,6 +3,7 @@
 //! The reference is the design's performance text; every figure names the command that shows it.
 
 pub mod calls;
+pub mod cart1;
 pub mod costs;
 pub mod drive;
 pub mod guards;

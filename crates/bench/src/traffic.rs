@@ -313,16 +313,16 @@ impl Kind {
     }
 }
 
-fn text(text: impl Into<String>) -> inbox::value::Kind {
+pub(crate) fn text(text: impl Into<String>) -> inbox::value::Kind {
     inbox::value::Kind::Text(text.into())
 }
 
-fn money(minor: i64) -> inbox::value::Kind {
+pub(crate) fn money(minor: i64) -> inbox::value::Kind {
     inbox::value::Kind::Money(minor)
 }
 
 /// Names in order, as the codec wants them.
-fn object(mut values: Vec<(&'static str, inbox::value::Kind)>) -> Option<inbox::Object> {
+pub(crate) fn object(mut values: Vec<(&'static str, inbox::value::Kind)>) -> Option<inbox::Object> {
     values.sort_by_key(|(name, _)| *name);
     let entry = |(name, kind): (&str, inbox::value::Kind)| inbox::Property {
         name: name.to_owned(),
@@ -333,7 +333,7 @@ fn object(mut values: Vec<(&'static str, inbox::value::Kind)>) -> Option<inbox::
 
 /// A rank from 0 to below `n` by Zipf's law (its continuous form, inverted).
 #[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a draw, not a count")]
-fn zipf(chance: &mut Seeded, n: u64, exponent: f64) -> u64 {
+pub(crate) fn zipf(chance: &mut Seeded, n: u64, exponent: f64) -> u64 {
     const STEPS: u64 = 1 << 53;
     let uniform = chance.below(STEPS) as f64 / STEPS as f64;
     let power = 1.0 - exponent;

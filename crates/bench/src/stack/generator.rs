@@ -136,8 +136,17 @@ impl Appender {
 
     /// Appends; waits while the queue is full.
     pub(crate) fn append(&mut self, partition: u32, payload: &[u8]) -> anyhow::Result<()> {
+        self.append_keyed(partition, None, payload)
+    }
+
+    /// The same, with a key where there is one.
+    pub(crate) fn append_keyed(&mut self, partition: u32, key: Option<&[u8]>, payload: &[u8]) -> anyhow::Result<()> {
         loop {
-            let record = BaseRecord::<(), [u8]>::to(&self.topic).partition(i32::try_from(partition)?).payload(payload);
+            let record = BaseRecord::<[u8], [u8]>::to(&self.topic).partition(i32::try_from(partition)?).payload(payload);
+            let record = match key {
+                Some(key) => record.key(key),
+                None => record,
+            };
             match self.producer.send(record) {
                 Ok(()) => break,
                 Err((KafkaError::MessageProduction(RDKafkaErrorCode::QueueFull), _)) => std::thread::sleep(Duration::from_millis(1)),

@@ -5,6 +5,7 @@
 #![expect(clippy::cast_precision_loss, reason = "figures are ratios of counts far below 2^52")]
 
 mod backlog;
+mod cart1;
 mod door;
 mod generator;
 mod kill;
@@ -123,6 +124,11 @@ fn measure(settings: &Settings, servers: &Servers, partitions: u32, report: &mut
             Workload::RedB => {
                 drop(pipeline.take());
                 report.red_b.extend(red_b::run(settings, servers, partitions)?);
+            }
+            Workload::Cart1 => {
+                // an installation of its own each time, of which nothing is left
+                drop(pipeline.take());
+                report.cart1.push(cart1::run(settings, servers, partitions)?);
             }
             Workload::Http => {
                 // its people are strangers to the others

@@ -1,5 +1,6 @@
 //! Everything that was measured, as tables for people; `json` has it for machines.
 
+mod cart1;
 mod json;
 mod timers;
 
@@ -8,6 +9,7 @@ use std::{fs, path::Path, time::Duration};
 use comfy_table::{Table, presets};
 
 use crate::{
+    cart1::Cart1,
     door::{Door, Served},
     kill::Kill,
     latency::Latency,
@@ -72,6 +74,7 @@ pub(crate) struct Report {
     pub(crate) baselines: Vec<Baseline>,
     pub(crate) red_b: Vec<RedB>,
     pub(crate) doors: Vec<Door>,
+    pub(crate) cart1: Vec<Cart1>,
 }
 
 /// One table, with what is to be said of it.
@@ -170,6 +173,7 @@ impl Report {
             sections.push(self.red_b());
         }
         sections.extend(self.doors.iter().map(Door::section));
+        sections.extend(self.cart1.iter().flat_map(Cart1::sections));
         if !self.latencies.is_empty() {
             sections.push(latency(LATENCY, &self.latencies));
         }

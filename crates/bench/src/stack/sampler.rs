@@ -49,20 +49,19 @@ pub(crate) struct Usage {
 
 impl Sampler {
     pub(crate) fn start(directory: Arc<Directory>, watched: Vec<Watched>) -> Self {
+        Self::with(watched, move || {
+            directory.owners(SystemClock.now()).into_iter().map(|o| (o.progress.partition, o.progress.next, o.progress.off)).collect()
+        })
+    }
+
+    /// The same, where somebody else says how far everybody is.
+    pub(crate) fn with(watched: Vec<Watched>, mut places: impl FnMut() -> Vec<(PartitionId, u64, u64)> + Send + 'static) -> Self {
         let stop = Arc::new(AtomicBool::new(false));
         let (stopped, all) = (Arc::clone(&stop), watched.clone());
         let thread = std::thread::spawn(move || {
             let mut samples = Vec::new();
             while !stopped.load(Ordering::Relaxed) {
-                samples.push(Sample {
-                    at: Instant::now(),
-                    cpu: all.iter().map(|one| cpu_seconds(one.pid)).collect(),
-                    places: directory
-                        .owners(SystemClock.now())
-                        .into_iter()
-                        .map(|o| (o.progress.partition, o.progress.next, o.progress.off))
-                        .collect(),
-                });
+                samples.push(Sample { at: Instant::now(), cpu: all.iter().map(|one| cpu_seconds(one.pid)).collect(), places: places() });
                 std::thread::sleep(EVERY);
             }
             samples

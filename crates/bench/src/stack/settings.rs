@@ -6,7 +6,7 @@ use anyhow::ensure;
 use clap::{ArgAction, Parser, ValueEnum};
 use waypost_bench::traffic::Size;
 
-use crate::{red_b, timers};
+use crate::{cart1, red_b, timers};
 
 /// Measures Waypost on a real Kafka and a real Redis. `make bench` builds everything and starts them.
 ///
@@ -93,6 +93,8 @@ pub(crate) struct Settings {
     /// The source as which events come over HTTP
     #[arg(long, default_value = "shop-backend")]
     pub(crate) source: String,
+    #[command(flatten)]
+    pub(crate) cart: cart1::Options,
     /// Longest time between commits of a partition in seconds, as `WAYPOST_STORE_COMMIT_INTERVAL_MAX_S`; without it the default
     #[arg(long)]
     pub(crate) commit_interval: Option<u32>,
@@ -144,6 +146,9 @@ pub(crate) enum Workload {
     Kill,
     /// RED-B: our commits alone, on the real Redis
     RedB,
+    /// CART-1: one journey, beside the same as a Kafka Streams application
+    #[value(name = "cart-1")]
+    Cart1,
     /// W9: events over HTTP, beside a server that only answers
     Http,
 }
@@ -172,6 +177,7 @@ impl Settings {
         if has(Workload::Timers) || has(Workload::Burst) {
             timers::check(self)?;
         }
+        cart1::check(self)?;
         ensure!(!has(Workload::Http) || self.hyper.exists(), "{} is not built: run make bench", self.hyper.display());
         Ok(())
     }

@@ -6,7 +6,7 @@ use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
 use super::Report;
-use crate::{door::Served, latency::Latency, meter::Kind, raw::Passage, sampler::Usage, settings::Settings};
+use crate::{cart1::Cart1, door::Served, latency::Latency, meter::Kind, raw::Passage, sampler::Usage, settings::Settings};
 
 const PERCENTILES: [(&str, f64); 7] =
     [("p50", 50.0), ("p75", 75.0), ("p90", 90.0), ("p95", 95.0), ("p99", 99.0), ("p999", 99.9), ("p9999", 99.99)];
@@ -111,7 +111,7 @@ impl Report {
             "latency": self.latencies.iter().map(latency).collect::<Vec<_>>(), "hot_key": self.hot.iter().map(latency).collect::<Vec<_>>(),
             "timers": timers.collect::<Vec<_>>(), "burst": bursts.collect::<Vec<_>>(),
             "kill": kills.collect::<Vec<_>>(), "baselines": baselines.collect::<Vec<_>>(),
-            "red_b": red_b.collect::<Vec<_>>(), "http": doors.collect::<Vec<_>>(), "limits": limits.collect::<Vec<_>>(),
+            "cart_1": self.cart1.iter().map(Cart1::json).collect::<Vec<_>>(), "red_b": red_b.collect::<Vec<_>>(), "http": doors.collect::<Vec<_>>(), "limits": limits.collect::<Vec<_>>(),
         })
     }
 }
@@ -130,7 +130,7 @@ fn served(served: &Served) -> Value {
     })
 }
 
-fn percentiles(histogram: &Histogram<u64>) -> Value {
+pub(super) fn percentiles(histogram: &Histogram<u64>) -> Value {
     let at = PERCENTILES.into_iter().map(|(name, percentile)| (name.to_owned(), json!(histogram.value_at_percentile(percentile))));
     at.chain([("max".to_owned(), json!(histogram.max()))]).collect::<serde_json::Map<_, _>>().into()
 }
