@@ -7,6 +7,7 @@ pub mod costs;
 pub mod drive;
 pub mod guards;
 pub mod record;
+pub mod scaling;
 pub mod shop;
 pub mod stages;
 pub mod traffic;
