@@ -34,6 +34,9 @@ pub(crate) fn apply(person: &mut Person, delta: &Person) {
     }
     let gone = |m: &Membership| !delta.not_in.is_empty() && is_in(&delta.not_in, fingerprint(&m.segment));
     person.memberships.retain(|m| m.truth() != Truth::Unspecified && !gone(m));
+    if person.not_in.is_empty() {
+        person.not_in.clone_from(&delta.not_in);
+    }
     for fingerprint in &delta.not_in {
         add(&mut person.not_in, *fingerprint);
     }
