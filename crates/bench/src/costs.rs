@@ -52,8 +52,15 @@ struct Counter {
 /// # Errors
 /// If the shop cannot be set up, or a partition halts.
 pub fn count(settings: &Settings, traffic: Traffic, gauge: Gauge) -> anyhow::Result<BTreeMap<Role, Cost>> {
-    let shop = Shop::new(WORKSPACE, settings.journeys, settings.segments)?;
-    let watch = drive(settings, traffic, &shop, &Config::default(), Counter { gauge, roles: BTreeMap::new() })?;
+    count_in(&Shop::new(WORKSPACE, settings.journeys, settings.segments)?, settings, traffic, gauge)
+}
+
+/// The same with what this shop has in force.
+///
+/// # Errors
+/// If a partition halts.
+pub fn count_in(shop: &Shop, settings: &Settings, traffic: Traffic, gauge: Gauge) -> anyhow::Result<BTreeMap<Role, Cost>> {
+    let watch = drive(settings, traffic, shop, &Config::default(), Counter { gauge, roles: BTreeMap::new() })?;
     let roles = lock(&watch).roles.clone();
     Ok(roles)
 }

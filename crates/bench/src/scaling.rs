@@ -11,8 +11,8 @@ use std::collections::BTreeSet;
 use clap::ValueEnum;
 use waypost_types::{Role, Timestamp};
 
-pub use self::{definitions::Compiled, end::Window};
 use self::end::Side;
+pub use self::{definitions::Compiled, end::Window};
 use crate::{drive, stages, traffic::Size};
 
 /// What there is more and more of.
@@ -126,9 +126,9 @@ impl Axis {
         match self {
             Self::Journeys => &[30, 1_000, 10_000],
             Self::Segments => &[50, 1_000, 10_000],
-            Self::Profiles => &[10_000, 200_000],
-            Self::Timers => &[0, 200_000],
-            Self::Partitions => &[4, 64, 256],
+            Self::Profiles => &[5_000, 50_000],
+            Self::Timers => &[0, 50_000],
+            Self::Partitions => &[4, 64],
             Self::Workspaces => &[1, 100, 1_000],
         }
     }
@@ -144,7 +144,7 @@ impl Axis {
         }
     }
 
-    /// At full load frames are full: as many events as fill several of every partition.
+    /// At full load frames are full: as many events as fill some of every partition.
     fn fitted(self, options: &Options, most: u64) -> Options {
         const FRAMES: usize = 2;
         let mut options = options.clone();

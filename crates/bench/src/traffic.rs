@@ -149,7 +149,17 @@ impl Traffic {
         let mut chance = Seeded::new(seed);
         let people = size.people();
         let visits = (0..people * VISITING_OF_TEN / 10).map(|_| Visit::begin(&mut chance, people)).collect();
-        Self { chance, installation, workspaces: 1, people, visits, count: 0, again: VecDeque::new(), of_one_bot: OF_ONE_BOT, is_plain: false }
+        Self {
+            chance,
+            installation,
+            workspaces: 1,
+            people,
+            visits,
+            count: 0,
+            again: VecDeque::new(),
+            of_one_bot: OF_ONE_BOT,
+            is_plain: false,
+        }
     }
 
     /// Traffic that changes nothing but counters: so many unnamed visitors who stay and look at pages, nothing twice, nothing late.
