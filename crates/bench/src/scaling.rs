@@ -200,7 +200,7 @@ mod tests {
         events: 200,
         repetitions: 2,
         frame: 20,
-        per_millisecond: 10,
+        per_millisecond: 1,
         journeys: 3,
         segments: 4,
     };

@@ -23,10 +23,8 @@ pub(crate) struct Gate {
 
 /// The gate of an expression, if it has one: it is a comparison with a constant, or one among others that must hold too.
 pub(super) fn of(node: &Node) -> Option<Gate> {
-    match &node.kind {
-        NodeKind::All(nodes) => nodes.iter().find_map(compared).map(|gate| Gate { is_all: false, ..gate }),
-        _ => compared(node),
-    }
+    let NodeKind::All(nodes) = &node.kind else { return compared(node) };
+    nodes.iter().find_map(compared).map(|gate| Gate { is_all: false, ..gate })
 }
 
 fn compared(node: &Node) -> Option<Gate> {
