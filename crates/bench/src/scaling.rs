@@ -89,18 +89,18 @@ pub const ROLES: [Role; 3] = [Role::Identity, Role::Segmenter, Role::Orchestrato
 /// # Errors
 /// If a shop cannot be set up, or a partition halts.
 pub fn measure(axis: Axis, sizes: Option<&[u64]>, options: &Options) -> anyhow::Result<Growth> {
-    let sizes = sizes.unwrap_or(axis.sizes());
+    let sizes = sizes.unwrap_or_else(|| axis.sizes());
     let most = sizes.iter().copied().max().unwrap_or(0);
     let options = axis.fitted(options, most);
-    let (mut sides, mut ends) = (Vec::new(), Vec::new());
+    let (mut pipelines, mut ends) = (Vec::new(), Vec::new());
     for size in sizes.iter().copied() {
-        let (side, compiled) = Side::prepare(axis, size, most, &options)?;
-        ends.push(End { size, windows: Vec::new(), compiled, pending: side.pending() });
-        sides.push(side);
+        let (pipeline, compiled) = Side::prepare(axis, size, most, &options)?;
+        ends.push(End { size, windows: Vec::new(), compiled, pending: pipeline.pending() });
+        pipelines.push(pipeline);
     }
     for _ in 0..options.repetitions {
-        for (side, end) in sides.iter_mut().zip(&mut ends) {
-            end.windows.push(side.window(options.events)?);
+        for (pipeline, end) in pipelines.iter_mut().zip(&mut ends) {
+            end.windows.push(pipeline.window(options.events)?);
         }
     }
     Ok(Growth { axis, events: options.events, ends })

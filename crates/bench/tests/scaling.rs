@@ -27,18 +27,18 @@ fn allocations() -> u64 {
     (stats.allocations + stats.reallocations) as u64
 }
 
-fn costs(journeys: usize, segments: usize) -> BTreeMap<Role, Cost> {
+fn costs(journeys: usize, segments: usize) -> anyhow::Result<BTreeMap<Role, Cost>> {
     let settings = Settings { journeys, segments, ..settings(RUN_IN, EVENTS as usize) };
-    let shop = Shop::in_force(1, journeys, segments).unwrap();
-    count_in(&shop, &settings, traffic(&settings), allocations).unwrap()
+    let shop = Shop::in_force(1, journeys, segments)?;
+    count_in(&shop, &settings, traffic(&settings), allocations)
 }
 
 #[test]
 fn a_thousand_definitions_cost_an_event_little() {
-    let few = costs(30, 50);
+    let few = costs(30, 50).unwrap();
     let mut figures = Figures::new();
     // how many times as many allocations an event may make with a thousand of them
-    for (what, many, most) in [("journeys_1000", costs(MANY, 50), 1.5), ("segments_1000", costs(30, MANY), 1.5)] {
+    for (what, many, most) in [("journeys_1000", costs(MANY, 50).unwrap(), 1.5), ("segments_1000", costs(30, MANY).unwrap(), 1.5)] {
         let allocations = |costs: &BTreeMap<Role, Cost>| costs.values().map(|cost| cost.gauge).sum::<u64>();
         let ratio = f64::from(u32::try_from(allocations(&many)).unwrap()) / f64::from(u32::try_from(allocations(&few)).unwrap());
         assert!(ratio <= most, "{what}: an event makes {ratio:.2} times the allocations that it makes with few");

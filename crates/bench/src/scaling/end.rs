@@ -60,19 +60,19 @@ impl Side {
         let shop = Shop::in_force(workspaces, settings.journeys, settings.segments)?;
         let compiled = Compiled::of(&shop)?;
         let running = Running::start(&settings, &shop, &Config::default(), Meter::default())?;
-        let mut side = Self { running, traffic: traffic(&settings).with_visits(options.visits).in_workspaces(workspaces) };
+        let mut pipeline = Self { running, traffic: traffic(&settings).with_visits(options.visits).in_workspaces(workspaces) };
         match axis {
-            Axis::Profiles => side.everybody(0, size, Act::Looks)?,
+            Axis::Profiles => pipeline.everybody(0, size, Act::Looks)?,
             Axis::Timers => {
                 // as many people at every end, of whom only so many have something to wait for
-                side.everybody(OTHERS, size, Act::FillsCart)?;
-                side.everybody(OTHERS + size, most - size, Act::Looks)?;
-                side.running.rest(UNTIL_SOON)?;
+                pipeline.everybody(OTHERS, size, Act::FillsCart)?;
+                pipeline.everybody(OTHERS + size, most - size, Act::Looks)?;
+                pipeline.running.rest(UNTIL_SOON)?;
             }
             Axis::Journeys | Axis::Segments | Axis::Partitions | Axis::Workspaces => {}
         }
-        side.play(options.run_in)?;
-        Ok((side, compiled))
+        pipeline.play(options.run_in)?;
+        Ok((pipeline, compiled))
     }
 
     /// Each of so many people does something once.
