@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: bench bench-full stages guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
+.PHONY: bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -49,9 +49,12 @@ fuzz: ## the decoders of foreign and stored bytes under a coverage-guided fuzzer
 stages: ## what an event costs each role, in memory, on one thread; ARGS="--help"
 	$(CARGO) run --quiet --release -p waypost-bench --bin stages -- $(ARGS)
 
+scaling: ## how that grows with journeys, segments, profiles, timers, partitions, workspaces; about ten minutes; ARGS="--help"
+	$(CARGO) run --quiet --release -p waypost-bench --bin scaling -- $(ARGS)
+
 guards-update: ## measure the noise-free figures that `make test` compares (crates/bench/guards.txt) and write them anew
 	deploy/local/stack.sh profiler
-	WAYPOST_GUARDS=write $(CARGO) test -p waypost-bench --test allocations --test instructions
+	WAYPOST_GUARDS=write $(CARGO) test -p waypost-bench --test allocations --test scaling --test instructions
 	git --no-pager diff --stat -- crates/bench/guards.txt
 
 bench: ## what an event costs on a real Kafka and Redis, beside a chain of consumers that decides nothing; ARGS="--help"

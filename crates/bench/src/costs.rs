@@ -52,8 +52,15 @@ struct Counter {
 /// # Errors
 /// If the shop cannot be set up, or a partition halts.
 pub fn count(settings: &Settings, traffic: Traffic, gauge: Gauge) -> anyhow::Result<BTreeMap<Role, Cost>> {
-    let shop = Shop::new(WORKSPACE, settings.journeys, settings.segments)?;
-    let watch = drive(settings, traffic, &shop, &Config::default(), Counter { gauge, roles: BTreeMap::new() })?;
+    count_in(&Shop::new(WORKSPACE, settings.journeys, settings.segments)?, settings, traffic, gauge)
+}
+
+/// The same with what this shop has in force.
+///
+/// # Errors
+/// If a partition halts.
+pub fn count_in(shop: &Shop, settings: &Settings, traffic: Traffic, gauge: Gauge) -> anyhow::Result<BTreeMap<Role, Cost>> {
+    let watch = drive(settings, traffic, shop, &Config::default(), Counter { gauge, roles: BTreeMap::new() })?;
     let roles = lock(&watch).roles.clone();
     Ok(roles)
 }
@@ -83,32 +90,23 @@ fn append_bytes(produced: &Produced) -> usize {
     }
 }
 
-// === impl Counter ===
+// === impl Cost ===
 
-impl Watch for Counter {
-    fn begin(&mut self) {
-        self.roles.clear();
-    }
-
-    fn handle(&mut self, machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
-        let (role, before) = (machine.role(), commands.len());
-        let began = (self.gauge)();
-        machine.handle(now, input, commands);
-        let ended = (self.gauge)();
-        let cost = self.roles.entry(role).or_default();
-        cost.gauge += ended - began;
-        for command in &commands[before..] {
+impl Cost {
+    /// Counts what a machine wants done.
+    pub(crate) fn add(&mut self, commands: &[Command]) {
+        for command in commands {
             match command {
                 Command::Produce(_, _, produced) => {
-                    cost.appends += 1;
-                    cost.append_bytes += append_bytes(produced) as u64;
+                    self.appends += 1;
+                    self.append_bytes += append_bytes(produced) as u64;
                 }
                 Command::Commit(_, commit) => {
-                    cost.commits += 1;
-                    cost.commit_entities += commit.entities.len() as u64;
-                    cost.commit_bytes += commit_bytes(commit) as u64;
+                    self.commits += 1;
+                    self.commit_entities += commit.entities.len() as u64;
+                    self.commit_bytes += commit_bytes(commit) as u64;
                 }
-                Command::Read(..) => cost.reads += 1,
+                Command::Read(..) => self.reads += 1,
                 Command::Claim(..)
                 | Command::Release(..)
                 | Command::Audit(..)
@@ -126,5 +124,23 @@ impl Watch for Counter {
                 | Command::Exit(_) => {}
             }
         }
+    }
+}
+
+// === impl Counter ===
+
+impl Watch for Counter {
+    fn begin(&mut self) {
+        self.roles.clear();
+    }
+
+    fn handle(&mut self, machine: &mut dyn Machine, now: Timestamp, input: Input, commands: &mut Vec<Command>) {
+        let (role, before) = (machine.role(), commands.len());
+        let began = (self.gauge)();
+        machine.handle(now, input, commands);
+        let ended = (self.gauge)();
+        let cost = self.roles.entry(role).or_default();
+        cost.gauge += ended - began;
+        cost.add(&commands[before..]);
     }
 }

@@ -58,6 +58,13 @@ pub fn traffic(settings: &Settings) -> Traffic {
     Traffic::new(settings.seed, settings.size, installation(settings))
 }
 
+/// Machines that have a shop's definitions in force and stand still between what is played.
+pub struct Running<W> {
+    pipeline: Embedded,
+    watch: Arc<Mutex<W>>,
+    settings: Settings,
+}
+
 /// Folds a run-in and then the counted events through all roles.
 ///
 /// # Errors
@@ -69,24 +76,11 @@ pub fn drive<W: Watch + 'static>(
     config: &Config,
     watch: W,
 ) -> anyhow::Result<Arc<Mutex<W>>> {
-    let layout = installation(settings).layout;
-    let watch = Arc::new(Mutex::new(watch));
-    let clock = VirtualClock::new(Timestamp::from_millis(1_750_000_000_000));
-    let watched =
-        |role| -> Box<dyn Machine> { Box::new(Watched { machine: machine(role, config, layout, shop), watch: Arc::clone(&watch) }) };
-    let machines = Role::KEYED.into_iter().map(watched).collect();
-    let mut pipeline = Embedded::new(Parts::new(clock, layout, machines));
-    for role in [Role::Identity, Role::Segmenter, Role::Sender] {
-        for index in 0..settings.partitions {
-            pipeline.append_to(PartitionId { role, index }, vec![shop.activation(pipeline.now())])?;
-        }
-    }
-    pipeline.settle();
-    play(&mut pipeline, &mut traffic, settings, settings.run_in)?;
-    lock(&watch).begin();
-    play(&mut pipeline, &mut traffic, settings, settings.events)?;
-    anyhow::ensure!(pipeline.halted().is_empty(), "a partition halted: {:?}", pipeline.halted());
-    Ok(watch)
+    let mut running = Running::start(settings, shop, config, watch)?;
+    running.play(|now| traffic.next(now), settings.run_in)?;
+    lock(&running.watch).begin();
+    running.play(|now| traffic.next(now), settings.events)?;
+    Ok(running.watch)
 }
 
 /// What a watch has seen.
@@ -109,29 +103,89 @@ fn role_machine<P: Processor + fmt::Debug>(config: &Config, layout: Layout, make
     Box::new(RoleMachine::new(config.clone(), install(layout), layout, Box::new(Seeded::new(7)), Box::new(make)))
 }
 
-/// So many events, in frames, every frame as soon as it is full.
-fn play(pipeline: &mut Embedded, traffic: &mut Traffic, settings: &Settings, events: usize) -> anyhow::Result<()> {
-    let mut open: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
-    for number in 0..events {
-        if number.is_multiple_of(settings.per_millisecond) {
-            pipeline.clock().advance_to(pipeline.now().plus(Span::from_millis(1)));
+// === impl Running ===
+
+impl<W: Watch + 'static> Running<W> {
+    /// All roles, empty but for the definitions.
+    ///
+    /// # Errors
+    /// If the log refuses what puts them in force.
+    pub fn start(settings: &Settings, shop: &Shop, config: &Config, watch: W) -> anyhow::Result<Self> {
+        let layout = installation(settings).layout;
+        let watch = Arc::new(Mutex::new(watch));
+        let clock = VirtualClock::new(Timestamp::from_millis(1_750_000_000_000));
+        let watched =
+            |role| -> Box<dyn Machine> { Box::new(Watched { machine: machine(role, config, layout, shop), watch: Arc::clone(&watch) }) };
+        let machines = Role::KEYED.into_iter().map(watched).collect();
+        let mut pipeline = Embedded::new(Parts::new(clock, layout, machines));
+        for role in [Role::Identity, Role::Segmenter, Role::Sender] {
+            for index in 0..settings.partitions {
+                pipeline.append_to(PartitionId { role, index }, vec![shop.activation(pipeline.now())])?;
+            }
         }
-        let now = pipeline.now();
-        let record = traffic.next(now);
-        let partition = pipeline.layout().partition(record.workspace, &record.key);
-        let held = open.entry(partition).or_default();
-        held.push(record);
-        if held.len() >= settings.frame {
-            let frame = std::mem::take(held);
-            pipeline.append_to(PartitionId { role: Role::Identity, index: partition }, frame)?;
-            pipeline.settle();
+        pipeline.settle();
+        Ok(Self { pipeline, watch, settings: settings.clone() })
+    }
+
+    /// What has been seen so far.
+    pub fn watch(&self) -> MutexGuard<'_, W> {
+        lock(&self.watch)
+    }
+
+    /// So many events, in frames, every frame as soon as it is full.
+    ///
+    /// # Errors
+    /// If a partition halts.
+    pub fn play(&mut self, mut next: impl FnMut(Timestamp) -> Record, events: usize) -> anyhow::Result<()> {
+        let Self { pipeline, settings, .. } = self;
+        let mut open: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
+        for number in 0..events {
+            if number.is_multiple_of(settings.per_millisecond) {
+                pipeline.clock().advance_to(pipeline.now().plus(Span::from_millis(1)));
+            }
+            let record = next(pipeline.now());
+            let partition = pipeline.layout().partition(record.workspace, &record.key);
+            let held = open.entry(partition).or_default();
+            held.push(record);
+            if held.len() >= settings.frame {
+                let frame = std::mem::take(held);
+                pipeline.append_to(PartitionId { role: Role::Identity, index: partition }, frame)?;
+                pipeline.settle();
+            }
         }
+        for (index, records) in open.into_iter().filter(|(_, records)| !records.is_empty()) {
+            pipeline.append_to(PartitionId { role: Role::Identity, index }, records)?;
+        }
+        self.settle()
     }
-    for (index, records) in open.into_iter().filter(|(_, records)| !records.is_empty()) {
-        pipeline.append_to(PartitionId { role: Role::Identity, index }, records)?;
+
+    /// Lets time pass.
+    ///
+    /// # Errors
+    /// If a partition halts.
+    pub fn rest(&mut self, span: Span) -> anyhow::Result<()> {
+        self.pipeline.clock().advance_to(self.pipeline.now().plus(span));
+        self.settle()
     }
-    pipeline.settle();
-    Ok(())
+
+    /// Entities that the store would wake some time.
+    pub fn pending(&self) -> usize {
+        let store = self.pipeline.store();
+        store.partitions().into_iter().filter_map(|partition| store.dump(partition)).map(|dump| dump.timers.len()).sum()
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.pipeline.settle();
+        let halted = self.pipeline.halted();
+        anyhow::ensure!(halted.is_empty(), "a partition halted: {halted:?}");
+        Ok(())
+    }
+}
+
+impl<W: fmt::Debug> fmt::Debug for Running<W> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("watch", &self.watch).field("settings", &self.settings).finish_non_exhaustive()
+    }
 }
 
 // === impl Watched ===

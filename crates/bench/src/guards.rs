@@ -15,6 +15,7 @@ const HEAD: &str = "\
 # What an event costs, counted without noise (crates/bench/tests). A figure that is more than 5 % above its line here fails
 # `make test`; `make guards-update` measures them and writes this file.
 #   allocations   of the heap, an event, in the machine of the role; plain_: an event that changes nothing but counters
+#                 journeys_1000, segments_1000: with so many of them instead of 30 and 50
 #   instructions  an event, by callgrind, in the build of `make test`
 #   append_bytes  to Kafka, commit_bytes to the store, an event; appends, commits, entities, reads: a thousand events
 ";

@@ -9,6 +9,7 @@ pub mod drive;
 pub mod guards;
 pub mod record;
 pub mod reminders;
+pub mod scaling;
 pub mod shop;
 pub mod stages;
 pub mod traffic;

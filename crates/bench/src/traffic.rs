@@ -23,6 +23,17 @@ pub enum Size {
     M,
     /// 5,000,000.
     L,
+    /// So many.
+    Of(u64),
+}
+
+/// What somebody does who is named.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Act {
+    /// Looks at a page.
+    Looks,
+    /// Puts a product into a cart, which a run then waits upon.
+    FillsCart,
 }
 
 /// Where the traffic goes.
@@ -41,6 +52,8 @@ pub struct Installation {
 pub struct Traffic {
     chance: Seeded,
     installation: Installation,
+    /// From the installation's on; people fall to them by number.
+    workspaces: u32,
     people: u64,
     visits: Vec<Visit>,
     /// Counts events; part of their message ids.
@@ -123,6 +136,7 @@ impl Size {
             Self::S => 100_000,
             Self::M => 1_000_000,
             Self::L => 5_000_000,
+            Self::Of(people) => people,
         }
     }
 }
@@ -145,7 +159,17 @@ impl Traffic {
         let mut chance = Seeded::new(seed);
         let people = size.people();
         let visits = (0..people * VISITING_OF_TEN / 10).map(|_| Visit::begin(&mut chance, people)).collect();
-        Self { chance, installation, people, visits, count: 0, again: VecDeque::new(), of_one_bot: OF_ONE_BOT, is_plain: false }
+        Self {
+            chance,
+            installation,
+            workspaces: 1,
+            people,
+            visits,
+            count: 0,
+            again: VecDeque::new(),
+            of_one_bot: OF_ONE_BOT,
+            is_plain: false,
+        }
     }
 
     /// Traffic that changes nothing but counters: so many unnamed visitors who stay and look at pages, nothing twice, nothing late.
@@ -155,6 +179,7 @@ impl Traffic {
         Self {
             chance: Seeded::new(seed),
             installation,
+            workspaces: 1,
             people: visitors,
             visits,
             count: 0,
@@ -162,6 +187,30 @@ impl Traffic {
             of_one_bot: 0,
             is_plain: true,
         }
+    }
+
+    /// With no more than so many people on the way at a time.
+    #[must_use]
+    pub fn with_visits(mut self, visits: usize) -> Self {
+        self.visits.truncate(visits.max(1));
+        self
+    }
+
+    /// In so many workspaces, the installation's and those numbered behind it.
+    #[must_use]
+    pub fn in_workspaces(self, workspaces: u32) -> Self {
+        Self { workspaces: workspaces.max(1), ..self }
+    }
+
+    /// What a named person does now, whatever else is going on.
+    pub fn act(&mut self, person: u64, act: Act, now: Timestamp) -> Record {
+        self.count += 1;
+        let kind = match act {
+            Act::Looks => Kind::PageViewed,
+            Act::FillsCart => Kind::Added,
+        };
+        let visit = Visit { person, browser: 0, is_named: true, events_left: 0, cart: person };
+        self.said(visit, kind, 0, now)
     }
 
     /// From now on one bot makes so many percent of all events.
@@ -201,6 +250,10 @@ impl Traffic {
         }
         self.visits[place].events_left = self.visits[place].events_left.saturating_sub(1);
         let late = if self.chance.below(1_000) < LATE && !self.is_plain { self.chance.below(LATEST) } else { 0 };
+        self.said(visit, kind, late, now)
+    }
+
+    fn said(&mut self, visit: Visit, kind: Kind, late: u64, now: Timestamp) -> Record {
         let event_time = now.millis() - i64::try_from(late).unwrap_or(0);
         let event = inbox::Event {
             message_id: format!("m-{:08x}-{:x}", self.chance.below(1 << 32), self.count),
@@ -223,7 +276,7 @@ impl Traffic {
             historical: false,
             quality: Vec::new(),
         };
-        record(&event, self.installation.workspace, now)
+        record(&event, self.workspace(visit.person), now)
     }
 
     fn kind(&mut self) -> Kind {
@@ -240,8 +293,14 @@ impl Traffic {
         Kind::PageViewed
     }
 
+    fn workspace(&self, person: u64) -> WorkspaceId {
+        let place = u32::try_from(person % u64::from(self.workspaces)).unwrap_or(0);
+        WorkspaceId::new(self.installation.workspace.number() + place)
+    }
+
     fn identifiers(&self, visit: Visit, kind: Kind) -> Vec<inbox::Identifier> {
-        let of = |class, value| self.installation.identifier(class, value);
+        let installation = Installation { workspace: self.workspace(visit.person), ..self.installation };
+        let of = |class, value| installation.identifier(class, value);
         let mut all = Vec::new();
         if visit.is_named {
             all.push(of(IdentifierClass::UserId, format!("u-{:07}", visit.person)));
@@ -392,6 +451,18 @@ mod tests {
         let keys: std::collections::BTreeSet<_> = records.iter().map(|record| record.key.clone()).collect();
         assert_eq!(keys.len(), 50);
         assert!(records.iter().all(|record| String::from_utf8_lossy(&record.body).contains("Page Viewed")));
+    }
+
+    #[test]
+    fn people_fall_to_workspaces_and_stay_there() {
+        let mut traffic = traffic(7).in_workspaces(3).with_visits(50);
+        let mut of: std::collections::BTreeMap<Bytes, WorkspaceId> = std::collections::BTreeMap::new();
+        for i in 0..3_000 {
+            let record = traffic.next(Timestamp::from_millis(i));
+            assert_eq!(*of.entry(record.key.clone()).or_insert(record.workspace), record.workspace);
+        }
+        let all: std::collections::BTreeSet<u32> = of.values().map(|workspace| workspace.number()).collect();
+        assert_eq!(all, [1, 2, 3].into());
     }
 
     #[test]

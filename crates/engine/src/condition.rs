@@ -9,6 +9,7 @@ mod error;
 mod eval;
 mod explain;
 mod functions;
+mod gate;
 mod lexer;
 mod names;
 mod parser;
@@ -26,6 +27,7 @@ use std::collections::BTreeSet;
 
 use waypost_types::{Currency, Timestamp, Value};
 
+pub(crate) use self::gate::{AGGREGATES, Gate};
 pub use self::{
     error::ConditionError,
     scope::{Root, Roots, Scope},
@@ -158,6 +160,11 @@ impl Program {
     /// Its cost in units, at most [`MAX_COST`].
     pub fn cost(&self) -> u32 {
         self.cost
+    }
+
+    /// What must be reached for it to hold, if that is a number.
+    pub(crate) fn gate(&self) -> Option<Gate> {
+        gate::of(&self.root)
     }
 
     /// Its value over these facts.

@@ -118,7 +118,10 @@ impl Entry {
 /// pass by the first is put out and the rest only counted (PRODUCT §7.2).
 pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
     let mut trail = stored(turn, what, entry);
-    let repeats = take_repeated(turn.trail, &trail);
+    let mut bytes = turn.trail_bytes.unwrap_or_else(|| bytes_of(turn.trail));
+    let repeated = take_repeated(turn.trail, &trail);
+    bytes -= repeated.as_ref().map_or(0, prost::Message::encoded_len);
+    let repeats = repeated.map(|old| times(&old).saturating_add(1));
     if repeats.is_none() || trail.reason != "ENTRY_FILTER" {
         let decision = decision(turn, &trail);
         turn.effects.push(Effect::Decision(Box::new(decision)));
@@ -127,8 +130,9 @@ pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
         let note = format!("times {times} {}", trail.note);
         note.trim_end().clone_into(&mut trail.note);
     }
+    bytes += trail.encoded_len();
     turn.trail.push(trail);
-    limit(turn.trail);
+    turn.trail_bytes = Some(limit(turn.trail, bytes));
 }
 
 fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
@@ -160,8 +164,8 @@ fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
     }
 }
 
-/// Takes out the decision that this one repeats, if one stands in the trail; how often it has been made by now.
-fn take_repeated(trail: &mut Vec<Trail>, new: &Trail) -> Option<u32> {
+/// Takes out the decision that this one repeats, if one stands in the trail.
+fn take_repeated(trail: &mut Vec<Trail>, new: &Trail) -> Option<Trail> {
     let same = |old: &Trail| old.what == new.what && old.journey == new.journey && old.reason == new.reason && old.step == new.step;
     let at = if new.what == What::Refused.as_str() {
         trail.iter().rposition(|old| same(old) && old.key == new.key)
@@ -170,22 +174,27 @@ fn take_repeated(trail: &mut Vec<Trail>, new: &Trail) -> Option<u32> {
     } else {
         None
     };
-    let old = trail.remove(at?);
-    let times = old.note.strip_prefix("times ").and_then(|n| n.split_whitespace().next()?.parse::<u32>().ok()).unwrap_or(1);
-    Some(times.saturating_add(1))
+    Some(trail.remove(at?))
 }
 
-fn limit(trail: &mut Vec<Trail>) {
-    if trail.len() > MAX_TRAIL {
-        trail.drain(..trail.len() - MAX_TRAIL);
-    }
-    let mut bytes: usize = trail.iter().map(prost::Message::encoded_len).sum();
+/// How often a decision was made that stands in the trail once.
+fn times(trail: &Trail) -> u32 {
+    trail.note.strip_prefix("times ").and_then(|n| n.split_whitespace().next()?.parse().ok()).unwrap_or(1)
+}
+
+/// Lets the oldest of a trail of so many bytes fall; how many are left.
+fn limit(trail: &mut Vec<Trail>, mut bytes: usize) -> usize {
     let mut drop = 0;
-    while bytes > MAX_TRAIL_BYTES && drop + 1 < trail.len() {
+    while trail.len() - drop > MAX_TRAIL || (bytes > MAX_TRAIL_BYTES && drop + 1 < trail.len()) {
         bytes -= trail[drop].encoded_len();
         drop += 1;
     }
     trail.drain(..drop);
+    bytes
+}
+
+fn bytes_of(trail: &[Trail]) -> usize {
+    trail.iter().map(prost::Message::encoded_len).sum()
 }
 
 /// At a merge: both halves' trails as one.
@@ -193,7 +202,8 @@ pub(crate) fn unite(a: &[Trail], b: &[Trail]) -> Vec<Trail> {
     let mut all: Vec<Trail> = a.iter().chain(b).cloned().collect();
     all.sort_by_cached_key(|t| (t.at, t.encode_to_vec()));
     all.dedup();
-    limit(&mut all);
+    let bytes = bytes_of(&all);
+    limit(&mut all, bytes);
     all
 }
 
@@ -246,10 +256,12 @@ mod tests {
     #[test]
     fn the_trail_keeps_the_newest_64_in_8_kib() {
         let mut short: Vec<Trail> = (0..100).map(|n| entry(n, 1)).collect();
-        limit(&mut short);
+        let bytes = bytes_of(&short);
+        assert_eq!(limit(&mut short, bytes), bytes_of(&short));
         assert_eq!((short.len(), short.first().map(|t| t.at)), (64, Some(36)));
         let mut long: Vec<Trail> = (0..10).map(|n| entry(n, 2_000)).collect();
-        limit(&mut long);
+        let bytes = bytes_of(&long);
+        assert_eq!(limit(&mut long, bytes), bytes_of(&long));
         assert_eq!(long.iter().map(|t| t.at).collect::<Vec<_>>(), [6, 7, 8, 9]);
     }
 
@@ -263,11 +275,12 @@ mod tests {
             ..Trail::default()
         };
         let mut trail = vec![filtered(1), entry(2, 0)];
-        assert_eq!(take_repeated(&mut trail, &filtered(3)), Some(2));
+        let repeated = |trail: &mut Vec<Trail>, at| take_repeated(trail, &filtered(at)).map(|old| times(&old));
+        assert_eq!(repeated(&mut trail, 3), Some(1));
         assert_eq!(trail, [entry(2, 0)]);
         trail.push(Trail { note: "times 2".to_owned(), ..filtered(3) });
-        assert_eq!(take_repeated(&mut trail, &filtered(4)), Some(3));
-        assert_eq!(take_repeated(&mut trail, &filtered(5)), None);
+        assert_eq!(repeated(&mut trail, 4), Some(2));
+        assert_eq!(repeated(&mut trail, 5), None);
     }
 
     #[test]

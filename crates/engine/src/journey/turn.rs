@@ -34,6 +34,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) past: &'a mut Vec<PastRun>,
     pub(crate) log: &'a mut Vec<SendLogEntry>,
     pub(crate) trail: &'a mut Vec<Trail>,
+    /// Bytes of it, once that is known; only `trail` writes there.
+    pub(crate) trail_bytes: Option<usize>,
     /// Addresses that nothing goes to any more.
     pub(crate) bounced: &'a mut Vec<Bounced>,
     pub(crate) effects: Vec<Effect>,
@@ -80,6 +82,7 @@ impl<'a> Turn<'a> {
             past: &mut state.past,
             log: &mut state.sends,
             trail: &mut state.trail,
+            trail_bytes: None,
             bounced: &mut state.bounced,
             effects: Vec::new(),
             steps: BTreeMap::new(),

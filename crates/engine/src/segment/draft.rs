@@ -2,7 +2,7 @@
 
 use std::ops::Deref;
 
-use waypost_codec::inbox::{Address, Cart, Consent, Field, Membership, Order, Person, Value};
+use waypost_codec::inbox::{Address, Cart, Consent, Field, Membership, Order, Person, Value, value::Kind};
 
 use crate::person::{self, changed, find, gone};
 
@@ -11,6 +11,8 @@ use crate::person::{self, changed, find, gone};
 pub(crate) struct Draft {
     person: Person,
     was: Was,
+    /// Whether nothing was known of it.
+    was_blank: bool,
 }
 
 /// What was there before it was first touched.
@@ -28,7 +30,7 @@ struct Was {
 
 impl Draft {
     pub(crate) fn new(person: Person) -> Self {
-        Self { person, was: Was::default() }
+        Self { was_blank: person == Person::default(), person, was: Was::default() }
     }
 
     pub(crate) fn into_person(self) -> Person {
@@ -106,6 +108,26 @@ impl Draft {
     /// Paths of the fields that were touched.
     pub(super) fn touched_fields(&self) -> impl Iterator<Item = &str> {
         self.was.fields.iter().map(|f| f.path.as_str())
+    }
+
+    /// Whether nothing at all was known before.
+    pub(super) fn was_blank(&self) -> bool {
+        self.was_blank
+    }
+
+    /// The least and the most that an aggregate was before and is now; anything, where what is stored is no number.
+    pub(super) fn range(&self, aggregate: &str) -> (i64, i64) {
+        let number = |value: Option<&Value>| match value.map(|value| &value.kind) {
+            None => Some(0),
+            Some(Some(Kind::Int(number) | Kind::Money(number))) => Some(*number),
+            Some(_) => None,
+        };
+        let now = person::field(&self.person, aggregate);
+        let was = find(&self.was.fields, (aggregate, "")).map_or(now, |was| was.value.as_ref());
+        match (number(was), number(now)) {
+            (Some(was), Some(now)) => (was.min(now), was.max(now)),
+            _ => (i64::MIN, i64::MAX),
+        }
     }
 
     pub(super) fn has_touched_carts(&self) -> bool {

@@ -37,12 +37,19 @@ struct Round<'a> {
     now: Timestamp,
     created: Timestamp,
     changes: Vec<Change>,
+    /// Fingerprints of what nobody reads; put among the others at the end, all at once.
+    added_not_in: Vec<u32>,
     /// Fingerprints that stand for nothing any more.
     removed_not_in: Vec<u32>,
     /// Segments that are not as they were.
     touched: Vec<usize>,
+    /// Whether all there is now was not there before.
+    is_new: bool,
     steady_until: Timestamp,
 }
+
+/// Of more fingerprints than these, the list is sorted once instead of making room for each.
+const FEW: usize = 16;
 
 /// Evaluates the segments that may not be what they were, each behind those it reads; all of them where nothing is known.
 ///
@@ -54,13 +61,19 @@ pub(super) fn evaluate(draft: &mut Draft, judged: &mut Judged, created: Timestam
         now,
         created,
         changes: Vec::new(),
+        added_not_in: Vec::new(),
         removed_not_in: Vec::new(),
         touched: Vec::new(),
+        is_new: false,
         steady_until: Timestamp::MAX,
     };
     let gone = match judged.under(plan, now) {
         Some(known) => {
             round.what_is_concerned(known);
+            Vec::new()
+        }
+        None if round.draft.was_blank() => {
+            round.newcomer();
             Vec::new()
         }
         None => round.everything(),
@@ -86,6 +99,33 @@ impl Round<'_> {
         while let Some(index) = concerned.pop_first() {
             if self.judge(index) {
                 concerned.extend(&self.plan.segments[index].readers);
+            }
+        }
+    }
+
+    /// Of whom nothing was known, that is plainly in none of the segments that what is known now does not concern.
+    fn newcomer(&mut self) {
+        let plan = self.plan;
+        let mut concerned = plan.concerned(self.draft, true);
+        concerned.extend(&plan.open);
+        let fingerprint = |index: &usize| plan.segments[*index].fingerprint;
+        let mut judged: Vec<u32> = concerned.iter().map(fingerprint).collect();
+        judged.sort_unstable();
+        let mut judged = judged.into_iter().peekable();
+        let is_not_judged = |fingerprint: &&u32| {
+            while judged.next_if(|judged| judged < *fingerprint).is_some() {}
+            judged.peek() != Some(*fingerprint)
+        };
+        *self.draft.not_in_mut() = plan.blank_not_in.iter().filter(is_not_judged).copied().collect();
+        self.is_new = true;
+        while let Some(index) = concerned.pop_first() {
+            self.judge(index);
+            let segment = &plan.segments[index];
+            let is_as_ever = segment.blank.is_none_or(|blank| membership::of(self.draft, &segment.name) == (blank, 0));
+            for reader in segment.readers.iter().filter(|_| !is_as_ever) {
+                if concerned.insert(*reader) {
+                    membership::remove(self.draft.not_in_mut(), fingerprint(reader));
+                }
             }
         }
     }
@@ -151,7 +191,11 @@ impl Round<'_> {
             return false;
         }
         if truth == Truth::No {
-            membership::add(self.draft.not_in_mut(), segment.fingerprint);
+            if segment.readers.is_empty() {
+                self.added_not_in.push(segment.fingerprint);
+            } else {
+                membership::add(self.draft.not_in_mut(), segment.fingerprint);
+            }
         } else if place.is_err() {
             membership::remove(self.draft.not_in_mut(), segment.fingerprint);
             membership::add(&mut self.removed_not_in, segment.fingerprint);
@@ -162,17 +206,30 @@ impl Round<'_> {
 
     fn end(mut self, gone: Vec<Membership>) -> Evaluated {
         let plan = self.plan;
+        let not_in = self.draft.not_in_mut();
+        if self.added_not_in.len() > FEW {
+            not_in.append(&mut self.added_not_in);
+            not_in.sort_unstable();
+        }
+        for fingerprint in self.added_not_in {
+            membership::add(not_in, fingerprint);
+        }
+        if self.is_new {
+            let (memberships, not_in) = (self.draft.memberships.clone(), self.draft.not_in.clone());
+            return Evaluated { changes: self.changes, delta: Person { memberships, not_in, ..Person::default() } };
+        }
         self.touched.sort_unstable_by_key(|index| plan.segments[*index].place);
         let mut delta = Person { removed_not_in: self.removed_not_in, ..Person::default() };
         for segment in self.touched.iter().map(|index| &plan.segments[*index]) {
             match person::membership(self.draft, &segment.name) {
                 Some(entry) => delta.memberships.push(entry.clone()),
                 None if membership::is_in(&self.draft.not_in, segment.fingerprint) => {
-                    membership::add(&mut delta.not_in, segment.fingerprint);
+                    delta.not_in.push(segment.fingerprint);
                 }
                 None => delta.memberships.push(membership::removal(&segment.name)),
             }
         }
+        delta.not_in.sort_unstable();
         for Membership { segment, truth, version, .. } in gone {
             person::upsert(&mut delta.memberships, &membership::removal(&segment));
             if truth == i32::from(Truth::Yes) {

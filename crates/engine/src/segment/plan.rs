@@ -5,10 +5,16 @@ use std::{
     sync::Arc,
 };
 
+use waypost_codec::inbox::{Person, Truth};
 use waypost_types::{ContentHash, Timestamp};
 
 use super::Draft;
-use crate::{condition::Program, definitions::Workspace, membership};
+use crate::{
+    condition::{self, AGGREGATES, Program},
+    definitions::Workspace,
+    facts::PersonFacts,
+    membership,
+};
 
 /// Bytes that an encoded membership takes beside its segment's name, at most.
 const MEMBERSHIP_BYTES: usize = 48;
@@ -24,14 +30,31 @@ pub struct Plan {
     by_place: Vec<usize>,
     /// Ascending.
     pub(super) fingerprints: Vec<u32>,
-    of_path: BTreeMap<String, Vec<usize>>,
-    of_carts: Vec<usize>,
-    of_orders: Vec<usize>,
+    of_path: BTreeMap<String, Readers>,
+    of_carts: Readers,
+    of_orders: Readers,
     /// Those that time alone may change.
-    of_time: Vec<usize>,
+    of_time: Readers,
+    /// Of each aggregate: those that hold from a number on, and nothing else, ascending by it.
+    thresholds: [Vec<(i64, usize)>; AGGREGATES.len()],
+    /// What a person is plainly not in of whom nothing is known, whatever the time; ascending.
+    pub(super) blank_not_in: Vec<u32>,
+    /// Those of which that cannot be said.
+    pub(super) open: Vec<usize>,
     /// Bytes of all memberships when encoded, at most.
     pub(super) bytes: usize,
 }
+
+/// Segments that read one thing.
+#[derive(Clone, Debug, Default)]
+struct Readers {
+    always: Vec<usize>,
+    /// Those that are plainly no below a number of an aggregate, ascending by it.
+    gated: [Vec<(i64, usize)>; AGGREGATES.len()],
+}
+
+/// The least and the most that each aggregate was and is.
+type Ranges = [(i64, i64); AGGREGATES.len()];
 
 /// One segment.
 #[derive(Clone, Debug)]
@@ -44,6 +67,8 @@ pub(super) struct Planned {
     pub(super) place: usize,
     /// Segments that read it; all behind it.
     pub(super) readers: Vec<usize>,
+    /// What it says of a person of whom nothing is known, where that is the same at all times, and no or unknown.
+    pub(super) blank: Option<Truth>,
 }
 
 /// As of when a profile's memberships are what all conditions say of it. Not stored: where nothing is known, all of them are
@@ -77,6 +102,7 @@ impl Plan {
                 condition: Arc::clone(&segment.condition),
                 place: 0,
                 readers: Vec::new(),
+                blank: None,
             })
             .collect();
         let mut by_place: Vec<usize> = (0..segments.len()).collect();
@@ -94,26 +120,71 @@ impl Plan {
             by_place,
             fingerprints,
             of_path: BTreeMap::new(),
-            of_carts: Vec::new(),
-            of_orders: Vec::new(),
-            of_time: Vec::new(),
+            of_carts: Readers::default(),
+            of_orders: Readers::default(),
+            of_time: Readers::default(),
+            thresholds: Default::default(),
+            blank_not_in: Vec::new(),
+            open: Vec::new(),
             bytes,
         };
         for index in 0..plan.segments.len() {
             plan.note(index);
         }
+        let readers = plan.of_path.values_mut().chain([&mut plan.of_carts, &mut plan.of_orders, &mut plan.of_time]);
+        for list in readers.flat_map(|readers| &mut readers.gated).chain(&mut plan.thresholds) {
+            list.sort_unstable();
+        }
+        plan.judge_blank();
         plan
+    }
+
+    /// What is said of a person of whom nothing is known.
+    fn judge_blank(&mut self) {
+        let mut blank = Person::default();
+        for index in 0..self.segments.len() {
+            let condition = Arc::clone(&self.segments[index].condition);
+            let reads = condition.reads();
+            let is_settled = |name: &String| self.index(name).is_some_and(|read| self.segments[read].blank.is_some());
+            let answer = if condition.gate().is_some_and(|gate| gate.least > 0) {
+                Some(Truth::No)
+            } else if !reads.time && reads.segments.iter().all(is_settled) {
+                match condition.truth(&PersonFacts::new(Timestamp::ZERO, &blank, &self.workspace)) {
+                    (condition::Truth::No, None) => Some(Truth::No),
+                    (condition::Truth::Unknown, None) => Some(Truth::Unknown),
+                    (condition::Truth::Yes | condition::Truth::No | condition::Truth::Unknown, _) => None,
+                }
+            } else {
+                None
+            };
+            let segment = &mut self.segments[index];
+            segment.blank = answer;
+            match answer {
+                Some(Truth::No) => membership::add(&mut blank.not_in, segment.fingerprint),
+                Some(_) => {}
+                None => self.open.push(index),
+            }
+        }
+        self.blank_not_in = blank.not_in;
     }
 
     fn note(&mut self, index: usize) {
         let condition = Arc::clone(&self.segments[index].condition);
-        let reads = condition.reads();
+        let (reads, gate) = (condition.reads(), condition.gate());
+        if let Some(gate) = gate.filter(|gate| gate.is_all) {
+            self.thresholds[gate.aggregate].push((gate.least, index));
+            return;
+        }
+        let note = |readers: &mut Readers| match gate {
+            Some(gate) => readers.gated[gate.aggregate].push((gate.least, index)),
+            None => readers.always.push(index),
+        };
         for path in &reads.profile {
-            self.of_path.entry(path.clone()).or_default().push(index);
+            note(self.of_path.entry(path.clone()).or_default());
         }
         for (is_read, list) in [(reads.carts, &mut self.of_carts), (reads.orders, &mut self.of_orders), (reads.time, &mut self.of_time)] {
             if is_read {
-                list.push(index);
+                note(list);
             }
         }
         for name in &reads.segments {
@@ -141,7 +212,15 @@ impl Plan {
     /// Segments that read what has been touched, and with `time` those that time may change.
     pub(super) fn concerned(&self, draft: &Draft, time: bool) -> BTreeSet<usize> {
         let mut concerned = BTreeSet::new();
-        let mut read = |path: &str| concerned.extend(self.of_path.get(path).into_iter().flatten());
+        let ranges = AGGREGATES.map(|aggregate| draft.range(aggregate));
+        for (list, (least, most)) in self.thresholds.iter().zip(ranges) {
+            concerned.extend(below(list, most)[below(list, least).len()..].iter().map(|(_, index)| *index));
+        }
+        let mut read = |path: &str| {
+            if let Some(readers) = self.of_path.get(path) {
+                readers.collect(&ranges, &mut concerned);
+            }
+        };
         for path in draft.touched_fields() {
             read(path);
             // Read as a whole where the name of the trait is computed.
@@ -157,11 +236,39 @@ impl Plan {
             [(draft.has_touched_carts(), &self.of_carts), (draft.has_touched_orders(), &self.of_orders), (time, &self.of_time)]
         {
             if is_touched {
-                concerned.extend(list);
+                list.collect(&ranges, &mut concerned);
             }
         }
         concerned
     }
+}
+
+#[cfg(test)]
+impl Plan {
+    /// Looks at everything of everybody of whom nothing was judged.
+    pub(super) fn without_shortcuts(mut self) -> Self {
+        self.blank_not_in.clear();
+        self.open = (0..self.segments.len()).collect();
+        self.segments.iter_mut().for_each(|segment| segment.blank = None);
+        self
+    }
+}
+
+// === impl Readers ===
+
+impl Readers {
+    /// Those that may say anything but no, before or now.
+    fn collect(&self, ranges: &Ranges, into: &mut BTreeSet<usize>) {
+        into.extend(&self.always);
+        for (gated, (_, most)) in self.gated.iter().zip(ranges) {
+            into.extend(below(gated, *most).iter().map(|(_, index)| *index));
+        }
+    }
+}
+
+/// Those that want no more than a number; ascending by what they want.
+fn below(list: &[(i64, usize)], number: i64) -> &[(i64, usize)] {
+    &list[..list.partition_point(|(least, _)| *least <= number)]
 }
 
 // === impl Judged ===

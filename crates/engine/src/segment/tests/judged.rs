@@ -9,7 +9,7 @@ const HOUR: i64 = 3_600_000;
 const START: i64 = 1_000 * HOUR;
 
 /// Every kind of read, and segments that read others.
-const SEGMENTS: [(&str, &str); 21] = [
+const SEGMENTS: [(&str, &str); 28] = [
     ("all", "true"),
     ("bought", "profile.order_count > 0"),
     ("buying", r#"within(profile.last_order_at, "5h")"#),
@@ -31,6 +31,13 @@ const SEGMENTS: [(&str, &str); 21] = [
     ("soon", r#"within(profile.created_at, "5h")"#),
     ("tangle", r#"in_segment("rich") && !in_segment("quiet") || in_segment("doubt")"#),
     ("unseen", "known(profile.phone)"),
+    ("twice", "profile.order_count >= 2"),
+    ("gold", r#"profile.ltv > money("15.00")"#),
+    ("anybody", "profile.order_count >= 0"),
+    ("faithful", r#"profile.order_count >= 2 && within(profile.last_seen_at, "3h")"#),
+    ("lost", r#"idle(profile.last_seen_at, "4h") && profile.ltv >= money("10.00") && profile.first_name == "Ada""#),
+    ("both", r#"in_segment("twice") && !in_segment("gold")"#),
+    ("poor", r#"!in_segment("gold") && !in_segment("unseen")"#),
 ];
 
 /// What happens to a profile next.
@@ -173,19 +180,20 @@ proptest! {
     #[test]
     fn what_was_judged_before_needs_no_second_look(steps in steps()) {
         let plans = [0, 1, 2].map(defined);
-        let mut plan = &plans[0];
+        let all = [0, 1, 2].map(|from| defined(from).without_shortcuts());
+        let (mut plan, mut whole) = (&plans[0], &all[0]);
         let (mut profile, mut judged) = (SegmentProfile::default(), Judged::default());
         let mut now = START;
         for (passed, step) in steps {
             now += passed;
             if let Step::Define { from } = step {
-                plan = &plans[from];
+                (plan, whole) = (&plans[from], &all[from]);
             }
             let at = Timestamp::from_millis(now);
             let before = profile.clone();
             let mut looked_at_all = profile.clone();
             let outcome = act(&mut profile, &mut judged, &step, at, plan);
-            let expected = act(&mut looked_at_all, &mut Judged::default(), &step, at, plan);
+            let expected = act(&mut looked_at_all, &mut Judged::default(), &step, at, whole);
             prop_assert_eq!(&outcome, &expected, "{:?}", step);
             prop_assert_eq!(&profile, &looked_at_all, "{:?}", step);
             if !matches!(step, Step::Import { .. }) {
