@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn its_journey_can_be_published() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("rivals/cart-1");
-        Shop::from_folder(WorkspaceId::new(1), &folder).unwrap();
+        Shop::from_folders(WorkspaceId::new(1), &[&folder]).unwrap();
     }
 
     #[test]
