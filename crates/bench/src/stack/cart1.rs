@@ -336,10 +336,10 @@ mod tests {
 
     #[test]
     fn other_sends_than_those_of_the_reference_are_no_figures() {
-        let mut carts = Carts::new(1, waypost_bench::traffic::Size::S, Gaps { soon: 20, late: 150 });
+        let mut carts = Carts::new(1, waypost_bench::traffic::Size::S, Gaps { soon: 2_000, late: 15_000 });
         let mut reference = Reference::default();
-        for at in 0..10_000 {
-            reference.see(&carts.next(Timestamp::from_millis(at * 100))).unwrap();
+        for at in 0..40_000 {
+            reference.see(&carts.next(Timestamp::from_millis(at))).unwrap();
         }
         let at = Instant::now();
         let right: Vec<Arrived> = (0..)

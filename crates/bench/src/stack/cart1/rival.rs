@@ -129,7 +129,7 @@ pub(crate) fn check(settings: &Settings) -> anyhow::Result<()> {
     let java = Command::new(&cart.java).arg("-version").output();
     ensure!(java.is_ok_and(|java| java.status.success()), "--java {} does not run: install a Java, 17 or newer", cart.java.display());
     ensure!(cart.repetitions > 0, "--repetitions must be above 0");
-    ensure!(cart.cart_rate >= 100, "--cart-rate must be at least 100");
+    ensure!(cart.cart_rate >= 500, "--cart-rate must be at least 500: below, a cart is not touched again in time");
     let live = cart.cart_warm_up + settings.window;
     ensure!(live >= 15, "--cart-warm-up and --window must come to 15 s at least: timers are due after 10");
     ensure!(settings.events >= 30_000, "--workload cart-1 needs --events 30000 at least");
