@@ -45,7 +45,7 @@ pub(super) fn a_stopped_installation_folds_to_the_same_bytes(site: &Site<'_>) {
     assert!(named.len() == 1 && named[0].contains(&hex) && named[0].contains("the log gives"), "{hex}: {said}");
     assert!(said.contains("1 differences: restore this partition from a backup"), "{said}");
     // nobody takes such a state for a good one
-    site.refused(&["backup", "--out", "spoilt", "--role", "segmenter", "--partition", &index], "Redis has lost a part of it");
+    site.refused(&["backup", "--out", "spoilt", "--role", "segmenter", "--partition", &index], "is not whole in Redis");
     // a lost field is told as well
     site.held.ask(&[b"HDEL".as_slice(), key.as_bytes(), &field]);
     assert!(site.ends(refold, 1).contains("Redis holds absent"));

@@ -71,7 +71,7 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
             };
             ensure!(snapshot.install == record.install(), "{partition} is of another installation; `waypost doctor` says more");
             if let Some(why) = snapshot.lost() {
-                bail!("{partition} is not whole ({why}): restore an older backup instead");
+                bail!("{partition} is not whole in Redis ({why}): restore an older backup instead");
             }
             let said = format!("off {}, {} entities, {} timers", snapshot.off, snapshot.entities.len(), snapshot.timers.len());
             let bytes = Backup { partition: *partition, taken: SystemClock.now(), snapshot }.encode();
