@@ -25,7 +25,11 @@ impl Entity for Identifier {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        (self.0 != IdentifierState::default()).then(|| stored::seal(VERSION, &self.0.encode_to_vec()))
+        (!self.is_nothing()).then(|| stored::seal(VERSION, &self.0.encode_to_vec()))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.0 == IdentifierState::default()
     }
 
     fn wakeups(&self) -> Wakeups {

@@ -48,7 +48,11 @@ impl Entity for Profile {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        (self.0 != JourneyProfile::default()).then(|| stored::seal(VERSION, &encoding::encoded(&self.0)))
+        (!self.is_nothing()).then(|| stored::seal(VERSION, &encoding::encoded(&self.0)))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.0 == JourneyProfile::default()
     }
 
     fn wakeups(&self) -> Wakeups {

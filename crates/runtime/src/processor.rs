@@ -34,8 +34,10 @@ pub struct Fireable {
 pub trait Entity: Clone + fmt::Debug + Send + 'static {
     /// From stored bytes (the version is checked here).
     fn decode(id: &EntityId, bytes: &Bytes) -> Result<Self, String>;
-    /// Canonical bytes; `None` where nothing is left and the entity is to be deleted.
+    /// Canonical bytes; `None` where [nothing is left](Self::is_nothing).
     fn encode(&self) -> Option<Bytes>;
+    /// Whether nothing is left, so that the entity is to be deleted.
+    fn is_nothing(&self) -> bool;
     /// Its earliest timers.
     fn wakeups(&self) -> Wakeups;
 }

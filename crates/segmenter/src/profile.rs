@@ -55,7 +55,11 @@ impl Entity for Profile {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        (self.0 != SegmentProfile::default()).then(|| stored::seal(VERSION, &encoded(&self.0)))
+        (!self.is_nothing()).then(|| stored::seal(VERSION, &encoded(&self.0)))
+    }
+
+    fn is_nothing(&self) -> bool {
+        self.0 == SegmentProfile::default()
     }
 
     fn wakeups(&self) -> Wakeups {

@@ -51,11 +51,14 @@ impl Entity for SenderEntity {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        match self {
-            Self::Dispatch(state) => Some(stored::seal(VERSION, &state.encode_to_vec())),
-            Self::Address(state) if address::is_empty(state) => None,
-            Self::Address(state) => Some(stored::seal(VERSION, &state.encode_to_vec())),
-        }
+        (!self.is_nothing()).then(|| match self {
+            Self::Dispatch(state) => stored::seal(VERSION, &state.encode_to_vec()),
+            Self::Address(state) => stored::seal(VERSION, &state.encode_to_vec()),
+        })
+    }
+
+    fn is_nothing(&self) -> bool {
+        matches!(self, Self::Address(state) if address::is_empty(state))
     }
 
     fn wakeups(&self) -> Wakeups {

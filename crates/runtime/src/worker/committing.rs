@@ -10,13 +10,13 @@ use foldhash::fast::RandomState;
 use tracing::warn;
 use waypost_types::{EntityId, Timestamp};
 
-use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, loading::pause};
+use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause};
 use crate::{
     channel_out::Item,
     config::Config,
     machine::{Command, Destination},
     ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
-    processor::{Job, Processor},
+    processor::{Entity as _, Job, Processor},
     tip::Tip,
 };
 
@@ -29,6 +29,8 @@ pub(super) struct Open {
     appended: Timestamp,
     /// With what they were when the batch began.
     entities: HashMap<EntityId, Option<Bytes>, RandomState>,
+    /// Since the bytes of what they touched were made, in order.
+    acts: Vec<Act>,
     /// As they were when the batch began, and as they are.
     timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
     sequences: BTreeMap<String, Tip>,
@@ -87,9 +89,24 @@ impl Open {
         self.records >= config.batch_records || self.bytes >= config.batch_bytes
     }
 
-    /// An entity has changed; `before` is what this change replaced.
+    /// An entity has changed, and its bytes were `before` until then.
     pub(super) fn entity(&mut self, id: &EntityId, before: Option<Bytes>) {
         self.entities.entry(id.clone()).or_insert(before);
+    }
+
+    /// What has changed in this batch.
+    pub(super) fn touched(&self) -> Vec<EntityId> {
+        self.entities.keys().cloned().collect()
+    }
+
+    /// An act was done on what is in memory.
+    pub(super) fn act(&mut self, act: Act) {
+        self.acts.push(act);
+    }
+
+    /// Acts need not be remembered any more.
+    pub(super) fn take_acts(&mut self) -> Vec<Act> {
+        std::mem::take(&mut self.acts)
     }
 
     /// A wake-up has changed; `before` is what this change replaced.
@@ -172,11 +189,14 @@ impl<P: Processor> Worker<P> {
         timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
         sequences: &BTreeMap<String, Tip>,
     ) -> Summed {
-        let (digest, cache) = (&mut self.digest, &self.cache);
-        let entities = entities.into_iter().map(|(id, before)| {
-            let after = cache.bytes(&id).cloned();
+        let (digest, cache) = (&mut self.digest, &mut self.cache);
+        let entities = entities.into_iter().filter_map(|(id, before)| {
+            let after = cache.refresh(&id, P::Entity::encode).cloned();
+            if before == after {
+                return None;
+            }
             digest.entity(&id, before.as_ref(), after.as_ref());
-            (id, after)
+            Some((id, after))
         });
         let entities = entities.collect();
         let timers = timers.into_iter().map(|(id, (before, after))| {

@@ -84,7 +84,8 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Puts out everything an act left behind, and notes its jobs if this worker leads.
-    pub(super) fn publish<R>(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, done: Done<R>) {
+    pub(super) fn publish(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, done: Done) {
+        turn.counters.refusals += done.refusals;
         for output in done.outputs {
             self.emit(turn, scene, output);
         }

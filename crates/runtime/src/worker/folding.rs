@@ -18,9 +18,9 @@ use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId};
 
 use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick, watching::lastrec};
 use crate::{
-    cache::Replaced,
+    cache::Was,
     channel_in::Verdict,
-    ports::Offset,
+    ports::{Meta, Offset},
     processor::{Definitions, Entity, Fireable, Fold, Job, Output, Poison, Processor},
     tip::accepted_field,
 };
@@ -61,16 +61,38 @@ pub(super) enum Step {
 }
 
 /// What one act leaves behind, if it is not poison.
-pub(super) struct Done<R> {
-    pub(super) result: R,
+pub(super) struct Done {
+    /// Whether anything was done: a timer may not fire.
+    result: bool,
     pub(super) outputs: Vec<Output>,
     pub(super) jobs: Vec<Job>,
+    pub(super) refusals: u64,
 }
 
-/// What an act leaves behind, with each entity that it touched: what it is now, and its bytes.
-struct Acted<R, E> {
-    done: Done<R>,
-    changes: Vec<(EntityId, Option<E>, Option<Bytes>)>,
+/// What is done to entities in one act of the role.
+#[derive(Clone, Debug)]
+pub(super) enum Deed {
+    /// A record is folded.
+    Record(Record),
+    /// The earliest timer of an entity fires, if there is one that may.
+    Timer(EntityId, Fireable),
+}
+
+/// Under what an act is done: all that it may know beside its entities.
+#[derive(Clone, Copy, Debug)]
+struct Circumstances {
+    now: Timestamp,
+    position: Position,
+    leader: u64,
+    clk: Timestamp,
+    engine: u32,
+}
+
+/// An act on entities whose bytes have not been made since.
+#[derive(Debug)]
+pub(super) struct Act {
+    deed: Deed,
+    circumstances: Circumstances,
 }
 
 /// What an entity was before an act.
@@ -318,6 +340,8 @@ impl<P: Processor> Worker<P> {
         let present: u64 = self.meta.defv.split(':').next().and_then(|number| number.parse().ok()).unwrap_or(0);
         if set.set > present {
             let defv = format!("{}:{}", set.set, hex::encode(&set.hash));
+            // What has been folded by the old definitions could not be folded again by the new ones.
+            self.make_bytes();
             if self.processor.define(&defv) == Definitions::Missing {
                 // The record stays at the front; it is tried again when definitions arrive.
                 self.missing = Some(defv);
@@ -370,7 +394,7 @@ impl<P: Processor> Worker<P> {
                 return Step::Done;
             }
         }
-        match self.act(turn, &ids, scene.at, scene.position, |processor, fold| processor.fold(fold, record)) {
+        match self.act(turn, &ids, scene.at, scene.position, Deed::Record(record.clone())) {
             Ok(done) => self.publish(turn, scene, done),
             Err(poison) => self.poisoned(turn, scene, record, &poison),
         }
@@ -427,98 +451,138 @@ impl<P: Processor> Worker<P> {
         let Some(due) = self.due(id, limit) else { return Ok(false) };
         scene.at = due;
         let ids = std::slice::from_ref(id);
-        let done = self.act(turn, ids, due, scene.position, |processor, fold| processor.fire(fold, id, limit))?;
+        let done = self.act(turn, ids, due, scene.position, Deed::Timer(id.clone(), limit))?;
         let fired = done.result;
         turn.counters.timers += u64::from(fired);
         self.publish(turn, scene, done);
         Ok(fired)
     }
 
-    /// One act of the role on its entities; where it is poison they are again what their bytes say.
-    fn act<R>(
-        &mut self,
-        turn: &mut Turn<'_>,
-        ids: &[EntityId],
-        now: Timestamp,
-        position: Position,
-        act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
-    ) -> Result<Done<R>, Poison> {
+    /// One act of the role on its entities; where it is poison they are again what they were.
+    fn act(&mut self, turn: &mut Turn<'_>, ids: &[EntityId], now: Timestamp, position: Position, deed: Deed) -> Result<Done, Poison> {
+        let Meta { leader, clk, eng: engine, .. } = self.meta;
+        let circumstances = Circumstances { now, position, leader, clk, engine };
         let before: Vec<Before> = ids.iter().map(|id| Before::of(self.cache.get(id))).collect();
-        let mut entities: Vec<(EntityId, Option<P::Entity>)> = Vec::with_capacity(ids.len());
-        for id in ids {
-            // one may be named twice
-            if entities.iter().all(|(held, _)| held != id) {
-                entities.push((id.clone(), self.cache.take(id)));
-            }
-        }
-        match self.attempt(turn, ids, &mut entities, now, position, act) {
-            Ok(Acted { done, changes }) => {
-                for (id, untouched) in entities {
-                    self.cache.put_back(&id, untouched);
+        let mut entities = self.take_out(ids);
+        match self.attempt(turn, ids, &mut entities, circumstances, &deed) {
+            Ok((done, touched)) => {
+                for (id, value) in entities {
+                    if touched.contains(&id) {
+                        let before = ids.iter().position(|named| *named == id).and_then(|place| before.get(place)).copied();
+                        self.change(&id, before.unwrap_or_default(), value.filter(|value| !value.is_nothing()), position.offset);
+                    } else {
+                        self.cache.put_back(&id, value);
+                    }
                 }
-                for (id, value, bytes) in changes {
-                    let before = ids.iter().position(|named| *named == id).and_then(|place| before.get(place)).copied().unwrap_or_default();
-                    self.change(&id, before, value, bytes, position.offset);
+                if !touched.is_empty() {
+                    self.open.act(Act { deed, circumstances });
                 }
                 Ok(done)
             }
             Err(poison) => {
-                for id in ids {
-                    self.put_back(turn, id);
-                }
+                self.mend(turn, ids);
                 Err(poison)
             }
         }
     }
 
-    /// The act itself, and what it left of the entities that it touched, which are taken out of `entities`.
-    fn attempt<R>(
+    /// Each once, though one may be named twice.
+    fn take_out(&mut self, ids: &[EntityId]) -> Vec<(EntityId, Option<P::Entity>)> {
+        let mut entities: Vec<(EntityId, Option<P::Entity>)> = Vec::with_capacity(ids.len());
+        for id in ids {
+            if entities.iter().all(|(held, _)| held != id) {
+                entities.push((id.clone(), self.cache.take(id)));
+            }
+        }
+        entities
+    }
+
+    /// The act itself, and which entities it touched.
+    fn attempt(
         &self,
-        turn: &mut Turn<'_>,
+        turn: &Turn<'_>,
         ids: &[EntityId],
         entities: &mut Vec<(EntityId, Option<P::Entity>)>,
-        now: Timestamp,
-        position: Position,
-        act: impl FnOnce(&P, &mut Fold<'_, P::Entity>) -> Result<R, Poison>,
-    ) -> Result<Acted<R, P::Entity>, Poison> {
+        circumstances: Circumstances,
+        deed: &Deed,
+    ) -> Result<(Done, Vec<EntityId>), Poison> {
+        let Circumstances { now, position, leader, clk, engine } = circumstances;
         let mut fold = Fold {
             now,
             position,
             partition: self.id.index,
-            leader: self.meta.leader,
-            clk: self.meta.clk,
-            engine: self.meta.eng,
+            leader,
+            clk,
+            engine,
             entities,
             outputs: Vec::new(),
             jobs: Vec::new(),
             refusals: 0,
             touched: Vec::new(),
         };
-        let result = self.guarded(turn, |processor| act(processor, &mut fold))?;
-        let Fold { outputs, jobs, refusals, mut touched, .. } = fold;
-        touched.sort();
+        let result = self.guarded(turn, |processor| match deed {
+            Deed::Record(record) => processor.fold(&mut fold, record).map(|()| true),
+            Deed::Timer(id, limit) => processor.fire(&mut fold, id, *limit),
+        })?;
+        let Fold { outputs, jobs, refusals, touched, .. } = fold;
         if let Some(id) = touched.iter().find(|id| !ids.contains(id)) {
             let detail = format!("an entity of kind {} was changed without being named", char::from(id.kind()));
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
         }
         Self::check_outputs(turn, &outputs)?;
-        turn.counters.refusals += refusals;
-        let encode = |id: EntityId| {
-            let value = entities.iter().position(|(held, _)| *held == id).and_then(|at| entities.swap_remove(at).1);
-            let bytes = value.as_ref().and_then(P::Entity::encode);
-            // What leaves nothing behind is absent at once, not only after it was written and read again.
-            (id, value.filter(|_| bytes.is_some()), bytes)
-        };
-        let changes = self.guarded(turn, |_| Ok(touched.into_iter().map(encode).collect()))?;
-        Ok(Acted { done: Done { result, outputs, jobs }, changes })
+        Ok((Done { result, outputs, jobs, refusals }, touched))
     }
 
-    /// Makes an entity that a poisonous act had in hand what its bytes say.
-    fn put_back(&mut self, turn: &mut Turn<'_>, id: &EntityId) {
+    /// Makes what a poisonous act had in hand what it was before: what its bytes say, and what was done since they were made.
+    fn mend(&mut self, turn: &mut Turn<'_>, ids: &[EntityId]) {
+        let is_stale = ids.iter().any(|id| self.cache.is_stale(id));
+        for id in ids {
+            self.restore(turn, id);
+        }
+        if !is_stale || !self.is_folding() {
+            return;
+        }
+        for id in self.open.touched() {
+            if self.cache.is_stale(&id) {
+                self.restore(turn, &id);
+            }
+        }
+        for Act { deed, circumstances } in self.open.take_acts() {
+            let ids = match &deed {
+                Deed::Record(record) => self.guarded(turn, |processor| processor.entities(record)),
+                Deed::Timer(id, _) => Ok(vec![id.clone()]),
+            };
+            let mut entities = self.take_out(ids.as_deref().unwrap_or_default());
+            let again = ids.and_then(|ids| self.attempt(turn, &ids, &mut entities, circumstances, &deed));
+            if let Err(poison) = again {
+                self.halt_at(
+                    turn,
+                    circumstances.position,
+                    format!("what was folded at {} cannot be folded again: {poison}", circumstances.position),
+                );
+                return;
+            }
+            for (id, value) in entities {
+                self.cache.put_back(&id, value.filter(|value| !value.is_nothing()));
+            }
+        }
+        self.make_bytes();
+    }
+
+    /// Makes an entity what its bytes say.
+    fn restore(&mut self, turn: &mut Turn<'_>, id: &EntityId) {
         match self.cache.bytes(id).map(|bytes| P::Entity::decode(id, bytes)).transpose() {
             Ok(value) => self.cache.put_back(id, value),
             Err(why) => self.unreadable_entity(turn, id, &why),
         }
+    }
+
+    /// Makes the bytes of all that the open batch has changed.
+    pub(super) fn make_bytes(&mut self) {
+        for id in self.open.touched() {
+            self.cache.refresh(&id, P::Entity::encode);
+        }
+        self.open.take_acts();
     }
 
     pub(super) fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
@@ -531,13 +595,12 @@ impl<P: Processor> Worker<P> {
     }
 
     /// An entity as the frame at `offset` leaves it.
-    fn change(&mut self, id: &EntityId, before: Before, value: Option<P::Entity>, bytes: Option<Bytes>, offset: Offset) {
+    fn change(&mut self, id: &EntityId, before: Before, value: Option<P::Entity>, offset: Offset) {
         let Before { existed, earliest: before } = before;
         let after = value.as_ref().and_then(earliest);
         let exists = value.is_some();
-        let Replaced { changed, bytes: replaced } = self.cache.change(id, value, bytes, offset + 1);
-        if changed {
-            self.open.entity(id, replaced);
+        if let Was::Stored(bytes) = self.cache.change(id, value, offset + 1) {
+            self.open.entity(id, bytes);
         }
         // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
         let overdue = before.is_some_and(|before| before <= self.meta.clk);
@@ -546,7 +609,7 @@ impl<P: Processor> Worker<P> {
             Some(due) if self.is_set_aside(id, due) => {}
             // What is held must show at once, and no longer than it is held.
             _ if P::HOLDS_FOR.is_some() && after != before => self.wake_at(id, after, offset),
-            Some(due) if before.is_none_or(|before| due < before) || (changed && overdue) => self.wake_at(id, Some(due), offset),
+            Some(due) if before.is_none_or(|before| due < before) || overdue => self.wake_at(id, Some(due), offset),
             None if existed && !exists => self.wake_at(id, None, offset),
             Some(_) | None => {}
         }

@@ -121,7 +121,8 @@ impl<P: Processor> Worker<P> {
         if !self.is_folding() {
             turn.commands.push(Command::Answer(number, None));
         } else if self.cache.knows(&entity) {
-            turn.commands.push(Command::Answer(number, Some((self.cache.bytes(&entity).cloned(), self.folded))));
+            let bytes = self.cache.get(&entity).and_then(P::Entity::encode);
+            turn.commands.push(Command::Answer(number, Some((bytes, self.folded))));
         } else {
             self.ask(turn, Want::Query { number, entity }, 0);
         }

@@ -193,6 +193,28 @@ fn poison_becomes_a_dead_letter_and_the_log_goes_on() {
 }
 
 #[test]
+fn poison_takes_nothing_of_its_batch_with_it() {
+    let folded = |bodies: &[&'static [u8]]| {
+        let mut rig = rig(1);
+        let now = rig.embedded.now();
+        let frame = bodies.iter().zip(["a", "b", "a"].into_iter().cycle());
+        let frame = frame.map(|(body, key)| record(key.as_bytes(), now, Bytes::from_static(body))).collect();
+        rig.embedded.append_to(PartitionId { role: Role::Segmenter, index: 0 }, frame).unwrap();
+        rig.embedded.settle();
+        assert_eq!(rig.embedded.halted(), []);
+        let counters = ["a", "b"].map(|key| rig.counter(Role::Segmenter, key).unwrap());
+        (counters, rig.embedded.store().dump(PartitionId { role: Role::Segmenter, index: 0 }).unwrap().entities, rig.dead().len())
+    };
+    // Of what was changed before in the batch, several times in a row, and of one that goes.
+    let (alone, stored, letters) = folded(&[b"", b"1", b"p\x09", b"2", b"3", b"", b"d", b"4", b"5", b"6", b"7", b""]);
+    assert_eq!(letters, 0);
+    let among = folded(&[
+        b"", b"1", b"p\x09", b"2", b"3", b"", b"x", b"q", b"x", b"d", b"4", b"5", b"q", b"x", b"q", b"6", b"7", b"",
+    ]);
+    assert_eq!(among, (alone, stored, 6));
+}
+
+#[test]
 fn a_poisonous_timer_takes_no_record_with_it() {
     let mut rig = rig(1);
     let p = PartitionId { role: Role::Orchestrator, index: 0 };

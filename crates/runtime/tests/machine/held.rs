@@ -39,7 +39,11 @@ impl Entity for Kept {
 
     fn encode(&self) -> Option<Bytes> {
         let since = self.since.unwrap_or_default().millis();
-        (self.stays || since != 0).then(|| [&[u8::from(self.stays)][..], &since.to_be_bytes()].concat().into())
+        (!self.is_nothing()).then(|| [&[u8::from(self.stays)][..], &since.to_be_bytes()].concat().into())
+    }
+
+    fn is_nothing(&self) -> bool {
+        !self.stays && self.since.is_none_or(|since| since == Timestamp::ZERO)
     }
 
     fn wakeups(&self) -> Wakeups {

@@ -79,7 +79,7 @@ impl Entity for Counter {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        if *self == Self::default() {
+        if self.is_nothing() {
             return None;
         }
         let mut bytes = Vec::new();
@@ -90,6 +90,10 @@ impl Entity for Counter {
             bytes.put_i64(due.unwrap_or_default().millis());
         }
         Some(bytes.into())
+    }
+
+    fn is_nothing(&self) -> bool {
+        *self == Self::default()
     }
 
     fn wakeups(&self) -> Wakeups {
