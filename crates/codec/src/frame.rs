@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 
 use bytes::Bytes;
 use prost::{Message as _, encoding::message};
-use waypost_types::{Position, Role, Timestamp, WorkspaceId};
+use waypost_types::{Position, Role, Timestamp, WorkspaceId, hash::hash64};
 
 use crate::{
     inbox,
@@ -74,12 +74,7 @@ pub struct FrameError(String);
 
 /// `chain(c, record) = xxh3_64(c ‖ kind ‖ key ‖ body)`.
 pub fn chain(before: u64, kind: u32, key: &[u8], body: &[u8]) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    hasher.update(&before.to_be_bytes());
-    hasher.update(&kind.to_be_bytes());
-    hasher.update(key);
-    hasher.update(body);
-    hasher.digest()
+    hash64(&[&before.to_be_bytes(), &kind.to_be_bytes(), key, body])
 }
 
 /// The canonical bytes of a frame of these sections: those that prost makes of [`inbox::Frame`], without making one first.

@@ -24,6 +24,8 @@ pub struct Config {
     pub frames_in_flight: usize,
     /// How long an output waits behind a frame in flight.
     pub linger: Span,
+    /// Most that an output waits for company because what it rests on was read late: a tenth of how late.
+    pub linger_late: Span,
     /// Floor of τ, the time between two commits.
     pub commit_interval: Span,
     /// Most that τ may stretch to; also what a crash repeats under load.
@@ -170,6 +172,7 @@ impl Default for Config {
             frame_eager_bytes: 64 << 10,
             frames_in_flight: 4,
             linger: Span::from_millis(2),
+            linger_late: Span::from_millis(50),
             commit_interval: Span::from_millis(100),
             commit_entities: 512,
             commit_bytes: 256 << 10,

@@ -10,8 +10,7 @@
 use std::fmt;
 
 use bytes::Bytes;
-use waypost_types::{EntityId, Timestamp};
-use xxhash_rust::xxh3::Xxh3;
+use waypost_types::{EntityId, Timestamp, hash::hash128};
 
 use crate::ports::Offset;
 
@@ -143,11 +142,7 @@ impl Digest {
 /// Hash of one field and its value. The key's length stands before it, so that no other split of the same
 /// bytes has the same hash.
 fn entry(key: &[u8], value: &[u8]) -> u128 {
-    let mut hasher = Xxh3::new();
-    hasher.update(&(key.len() as u64).to_be_bytes());
-    hasher.update(key);
-    hasher.update(value);
-    hasher.digest128()
+    hash128(&[&(key.len() as u64).to_be_bytes(), key, value])
 }
 
 impl fmt::Debug for Digest {

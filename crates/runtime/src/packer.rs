@@ -1,13 +1,14 @@
 //! Packing outputs of several local workers into frames of one destination (PROTOCOL §7.1).
 //!
 //! A frame is sent when none is in flight there, or 64 KiB wait, or 2 ms have passed: an idle pipeline
-//! sends at once and a busy one sends large frames. How records fall into frames is chance, and nothing
-//! may depend on it.
+//! sends at once and a busy one sends large frames. What was read late waits a little longer for company,
+//! because a frame costs the broker and both clients much the same whatever it holds. How records fall into
+//! frames is chance, and nothing may depend on it.
 
 use std::{collections::BTreeMap, sync::Arc};
 
 use waypost_codec::frame::{Record, Source};
-use waypost_types::{Role, Timestamp};
+use waypost_types::{Role, Span, Timestamp};
 
 use crate::{
     channel_out::{Content, Item, Run, Window},
@@ -19,25 +20,49 @@ use crate::{
 #[derive(Debug, Default)]
 pub(crate) struct Lane {
     windows: BTreeMap<u32, (u64, Window)>,
-    /// Since when something waits.
-    since: Option<Timestamp>,
+    /// How long something waits.
+    waits: Option<Waits>,
     in_flight: usize,
     /// Worker to begin the next frame with, so that none is starved.
     turn: u32,
+}
+
+/// How long an output waits to be sent.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Waits {
+    since: Timestamp,
+    /// For company, where nothing is in flight either; no longer than this.
+    until: Timestamp,
+}
+
+// === impl Waits ===
+
+impl Waits {
+    /// What is put out now and rests on something that was `appended` then: a tenth as long again is hardly noticed.
+    pub(crate) fn new(now: Timestamp, appended: Timestamp, config: &Config) -> Self {
+        let late = (now.millis() - appended.millis()).max(0) / 10;
+        Self { since: now, until: now.plus(Span::from_millis(late).min(config.linger_late)) }
+    }
+
+    /// Not for company.
+    pub(crate) fn none(now: Timestamp) -> Self {
+        Self { since: now, until: now }
+    }
 }
 
 // === impl Lane ===
 
 impl Lane {
     /// Adds an output.
-    pub(crate) fn put(&mut self, now: Timestamp, worker: u32, life: u64, before: u64, item: Item) {
+    pub(crate) fn put(&mut self, waits: Waits, worker: u32, life: u64, before: u64, item: Item) {
         let (of, window) = self.windows.entry(worker).or_insert_with(|| (life, Window::new(before)));
         if *of != life {
             *of = life;
             *window = Window::new(before);
         }
         window.put(item);
-        self.since.get_or_insert(now);
+        let first = self.waits.get_or_insert(waits);
+        first.until = first.until.min(waits.until);
     }
 
     /// Forgets a worker's outputs.
@@ -81,7 +106,7 @@ impl Lane {
         for (_, window) in self.windows.values_mut() {
             window.rewind(contiguous);
         }
-        self.since = Some(now);
+        self.waits = Some(Waits::none(now));
         self.settle();
     }
 
@@ -90,7 +115,7 @@ impl Lane {
         if self.in_flight >= config.frames_in_flight {
             return None;
         }
-        self.since.map(|since| if self.in_flight == 0 { since } else { since.plus(config.linger) })
+        self.waits.map(|Waits { since, until }| if self.in_flight == 0 { until } else { until.max(since.plus(config.linger)) })
     }
 
     fn is_due(&self, now: Timestamp, config: &Config) -> bool {
@@ -103,14 +128,14 @@ impl Lane {
 
     fn settle(&mut self) {
         if !self.has_unsent() {
-            self.since = None;
+            self.waits = None;
         }
     }
 
-    /// All unsent outputs, each to be sent as a Kafka record of its own.
-    pub(crate) fn singles(&mut self) -> Vec<(Part, Item)> {
+    /// All unsent outputs, once they are due, each to be sent as a Kafka record of its own.
+    pub(crate) fn singles(&mut self, now: Timestamp, config: &Config) -> Vec<(Part, Item)> {
         let mut singles = Vec::new();
-        if self.since.is_none() {
+        if !self.is_due(now, config) {
             return singles;
         }
         for (worker, (life, window)) in &mut self.windows {
@@ -123,7 +148,7 @@ impl Lane {
                 singles.extend(items.into_iter().map(|item| (part(&item), item)));
             }
         }
-        self.since = None;
+        self.waits = None;
         singles
     }
 }

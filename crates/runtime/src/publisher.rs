@@ -15,7 +15,7 @@ use crate::{
     channel_out::{Content, Item, Run, Window},
     config::Config,
     machine::{Command, Destination, Produced},
-    packer::{Lane, pack},
+    packer::{Lane, Waits, pack},
     ports::{AppendError, Offset},
 };
 
@@ -125,13 +125,13 @@ impl Publisher {
         self.state == Producer::Ready
     }
 
-    /// Adds an output of a worker; `before` is the number that its window starts behind.
-    pub(crate) fn put(&mut self, now: Timestamp, destination: &Destination, worker: u32, life: u64, before: u64, item: Item) {
+    /// Adds an output of a worker that may wait so long; `before` is the number that its window starts behind.
+    pub(crate) fn put(&mut self, waits: Waits, destination: &Destination, worker: u32, life: u64, before: u64, item: Item) {
         let lane = match self.lanes.get_mut(destination) {
             Some(lane) => lane,
             None => self.lanes.entry(destination.clone()).or_default(),
         };
-        lane.put(now, worker, life, before, item);
+        lane.put(waits, worker, life, before, item);
     }
 
     /// Forgets a worker: its outputs, and its own frames but for proposals.
@@ -218,7 +218,7 @@ impl Publisher {
                     }
                 }
                 Destination::Public { .. } | Destination::Dead(_) => {
-                    for (part, item) in lane.singles() {
+                    for (part, item) in lane.singles(now, config) {
                         commands.push(Command::Produce(self.number, destination.clone(), produced(item.content)));
                         self.flights.insert(self.number, Flight::Outputs(destination.clone(), vec![part]));
                         self.number += 1;

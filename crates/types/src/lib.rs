@@ -1,5 +1,6 @@
 //! The vocabulary of Waypost: ids, times, money, values. Valid by construction, no IO, no clock.
 
+pub mod hash;
 pub mod ids;
 pub mod money;
 pub mod role;

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use crate::WorkspaceId;
+use crate::{WorkspaceId, hash::hash64};
 
 /// A service of the pipeline. The numbers are in stored records and never change.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -116,12 +116,8 @@ impl Layout {
     /// Computed here and produced with an explicit partition, because librdkafka's default
     /// partitioner is not Java's. Golden vectors below pin it.
     pub fn partition(self, workspace: WorkspaceId, key: &[u8]) -> u32 {
-        let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-        hasher.update(&workspace.number().to_be_bytes());
-        hasher.update(&[0]);
-        hasher.update(key);
         let v = u64::from(self.partitions.max(1));
-        u32::try_from(hasher.digest() % v).unwrap_or(0)
+        u32::try_from(hash64(&[&workspace.number().to_be_bytes(), &[0], key]) % v).unwrap_or(0)
     }
 }
 

@@ -49,9 +49,9 @@ fn flush(publisher: &mut Publisher, now: Timestamp, config: &Config) -> Vec<(u64
 fn several_workers_share_a_frame() {
     let config = Config::default();
     let mut publisher = ready(&config);
-    publisher.put(NOW, &Q, 0, 1, 0, item(1, 10));
-    publisher.put(NOW, &Q, 3, 2, 7, item(8, 10));
-    publisher.put(NOW, &Q, 0, 1, 0, item(2, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 3, 2, 7, item(8, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(2, 10));
     let sent = flush(&mut publisher, NOW, &config);
     assert_eq!(sent.len(), 1);
     assert_eq!(sent[0].1, [(0, 1, 2), (3, 8, 1)]);
@@ -64,15 +64,32 @@ fn several_workers_share_a_frame() {
 fn behind_a_frame_in_flight_outputs_wait_two_milliseconds_or_64_kib() {
     let config = Config::default();
     let mut publisher = ready(&config);
-    publisher.put(NOW, &Q, 0, 1, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(1, 10));
     assert_eq!(flush(&mut publisher, NOW, &config).len(), 1, "an idle lane sends at once");
-    publisher.put(NOW, &Q, 0, 1, 0, item(2, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(2, 10));
     assert_eq!(flush(&mut publisher, NOW, &config), []);
     assert_eq!(publisher.next_wake(&config), Some(NOW.plus(Span::from_millis(2))));
-    publisher.put(NOW, &Q, 0, 1, 0, item(3, 64 << 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(3, 64 << 10));
     assert_eq!(flush(&mut publisher, NOW, &config).len(), 1, "enough has gathered");
-    publisher.put(NOW, &Q, 0, 1, 0, item(4, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(4, 10));
     assert_eq!(flush(&mut publisher, NOW.plus(Span::from_millis(2)), &config).len(), 1, "it has waited");
+}
+
+#[test]
+fn what_was_read_late_waits_for_company_a_tenth_as_long_again() {
+    let config = Config::default();
+    let late = |by: i64| Waits::new(NOW, NOW.minus(Span::from_millis(by)), &config);
+    for (by, wait) in [(0, 0), (9, 0), (80, 8), (500, 50), (60_000, 50)] {
+        let mut publisher = ready(&config);
+        publisher.put(late(by), &Q, 0, 1, 0, item(1, 10));
+        assert_eq!(publisher.next_wake(&config), Some(NOW.plus(Span::from_millis(wait))), "{by} ms late");
+        assert_eq!(flush(&mut publisher, NOW.plus(Span::from_millis(wait - 1)), &config), []);
+        assert_eq!(flush(&mut publisher, NOW.plus(Span::from_millis(wait)), &config).len(), 1);
+    }
+    let mut publisher = ready(&config);
+    publisher.put(late(500), &Q, 0, 1, 0, item(1, 10));
+    publisher.put(late(20), &Q, 3, 1, 0, item(1, 10));
+    assert_eq!(publisher.next_wake(&config), Some(NOW.plus(Span::from_millis(2))), "who is in a hurry takes the others along");
 }
 
 #[test]
@@ -80,7 +97,7 @@ fn no_more_than_four_frames_fly_to_one_destination() {
     let config = Config { frame_records: 1, frame_eager_bytes: 0, ..Config::default() };
     let mut publisher = ready(&config);
     for seq in 1..=6 {
-        publisher.put(NOW, &Q, 0, 1, 0, item(seq, 10));
+        publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(seq, 10));
     }
     let sent = flush(&mut publisher, NOW, &config);
     assert_eq!(sent.len(), 4);
@@ -94,7 +111,7 @@ fn on_any_error_everything_unacknowledged_goes_again() {
     let config = Config { frame_records: 1, frame_eager_bytes: 0, ..Config::default() };
     let mut publisher = ready(&config);
     for seq in 1..=3 {
-        publisher.put(NOW, &Q, 0, 1, 0, item(seq, 10));
+        publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(seq, 10));
     }
     let sent = flush(&mut publisher, NOW, &config);
     publisher.produced(NOW, &config, sent[2].0, Ok(7));
@@ -117,7 +134,7 @@ fn on_any_error_everything_unacknowledged_goes_again() {
 fn repeated_failures_are_paced() {
     let config = Config::default();
     let mut publisher = ready(&config);
-    publisher.put(NOW, &Q, 0, 1, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(1, 10));
     for (life, pause) in [(2, 0), (3, 20), (4, 40), (5, 80)] {
         let sent = flush(&mut publisher, NOW, &config);
         publisher.produced(NOW, &config, sent[0].0, Err(AppendError::Full));
@@ -131,10 +148,10 @@ fn repeated_failures_are_paced() {
 fn acknowledgements_of_an_earlier_life_are_void() {
     let config = Config::default();
     let mut publisher = ready(&config);
-    publisher.put(NOW, &Q, 0, 1, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 1, 0, item(1, 10));
     let sent = flush(&mut publisher, NOW, &config);
     publisher.close(0);
-    publisher.put(NOW, &Q, 0, 2, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 0, 2, 0, item(1, 10));
     publisher.produced(NOW, &config, sent[0].0, Ok(0));
     assert_eq!(publisher.acknowledged(&Q, 0), Some(0));
 }
@@ -159,7 +176,7 @@ fn leaders_and_proposals_go_again_and_ticks_do_not() {
 fn an_output_that_no_producer_takes_names_its_worker() {
     let config = Config::default();
     let mut publisher = ready(&config);
-    publisher.put(NOW, &Q, 4, 1, 0, item(1, 10));
+    publisher.put(Waits::none(NOW), &Q, 4, 1, 0, item(1, 10));
     let sent = flush(&mut publisher, NOW, &config);
     let error = AppendError::TooLarge { topic: "wp1.segment".to_owned(), bytes: 9 };
     let report = publisher.produced(NOW, &config, sent[0].0, Err(error));

@@ -15,6 +15,7 @@ use crate::{
     channel_out::Item,
     config::Config,
     machine::{Command, Destination},
+    packer::Waits,
     ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
     processor::{Entity as _, Job, Processor},
     tip::Tip,
@@ -143,9 +144,10 @@ impl<P: Processor> Worker<P> {
         }
         let mut open = std::mem::take(&mut self.open);
         let mut ends = BTreeMap::new();
+        let waits = Waits::new(turn.now, open.appended, turn.config);
         for (destination, before, item) in open.outputs {
             let seq = item.seq;
-            turn.publisher.put(turn.now, &destination, self.id.index, self.life, before, item);
+            turn.publisher.put(waits, &destination, self.id.index, self.life, before, item);
             ends.insert(destination, seq);
         }
         open.sequences.extend(ends.keys().filter_map(|to| self.tips.get(to)).map(|sent| (sent.field.clone(), sent.tip)));

@@ -9,8 +9,7 @@ use waypost_codec::{
     frame::{Record, chain},
     kind,
 };
-use waypost_types::{EntityId, Layout, PartitionId, Position, Timestamp, WorkspaceId};
-use xxhash_rust::xxh3::Xxh3;
+use waypost_types::{EntityId, Layout, PartitionId, Position, Timestamp, WorkspaceId, hash::hash64};
 
 use super::{Turn, Worker, folding::Done};
 use crate::{
@@ -56,11 +55,7 @@ pub(super) struct Sent {
 impl<P: Processor> Worker<P> {
     /// The running hash passes a record.
     pub(super) fn begin_chain(&mut self, position: Position) {
-        let mut hasher = Xxh3::new();
-        hasher.update(&self.meta.ochain.to_be_bytes());
-        hasher.update(&position.offset.to_be_bytes());
-        hasher.update(&position.index.to_be_bytes());
-        self.meta.ochain = hasher.digest();
+        self.meta.ochain = hash64(&[&self.meta.ochain.to_be_bytes(), &position.offset.to_be_bytes(), &position.index.to_be_bytes()]);
     }
 
     /// What would block its partition channel for ever must not enter it.
@@ -174,11 +169,7 @@ impl<P: Processor> Worker<P> {
         if let Content::Public { headers, .. } = &mut content {
             headers.push(("ce_sequence".to_owned(), tip.seq.to_string()));
         }
-        let mut running = Xxh3::new();
-        running.update(&self.meta.ochain.to_be_bytes());
-        running.update(field.as_bytes());
-        running.update(&tip.to_bytes());
-        self.meta.ochain = running.digest();
+        self.meta.ochain = hash64(&[&self.meta.ochain.to_be_bytes(), field.as_bytes(), &tip.to_bytes()]);
         self.open.output(destination, before, Item { seq: tip.seq, chain: tip.chain, size, content });
         scene.outputs += 1;
     }

@@ -150,8 +150,8 @@ impl<P: Processor> Worker<P> {
     /// The next frame, once everything it is known to touch is here; asks for what is not.
     fn next_work(&mut self, turn: &mut Turn<'_>) -> Option<Work> {
         let front = self.queue.front()?;
-        if front.entities.iter().any(|id| !self.cache.knows(id)) {
-            let wanted: Vec<EntityId> = self.queue.iter().flat_map(|frame| &frame.entities).cloned().collect();
+        if front.unknown.iter().any(|id| !self.cache.knows(id)) {
+            let wanted: Vec<EntityId> = self.queue.iter().flat_map(|frame| &frame.unknown).cloned().collect();
             self.load(turn, wanted);
             return None;
         }

@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use waypost_types::{EntityId, PartitionId, Position, Timestamp};
-use xxhash_rust::xxh3::Xxh3;
+use waypost_types::{EntityId, PartitionId, Position, Timestamp, hash::hash64};
 
 use super::{Phase, Turn, Worker};
 use crate::{config::Config, processor::Processor, tip::Tip};
@@ -32,11 +31,8 @@ impl SetAside {
     }
 
     fn key(id: &EntityId, due: Timestamp, engine: u32) -> (String, Tip) {
-        let mut hasher = Xxh3::new();
-        hasher.update(id.as_bytes());
         // Another engine may fold what this one cannot.
-        hasher.update(&engine.to_be_bytes());
-        let hash = hasher.digest();
+        let hash = hash64(&[id.as_bytes(), &engine.to_be_bytes()]);
         (format!("{PREFIX}{:02x}", hash % SLOTS), Tip { seq: hash, chain: due.millis().cast_unsigned() })
     }
 

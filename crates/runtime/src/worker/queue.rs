@@ -1,6 +1,6 @@
 //! Frames that have arrived: dense offsets, and nothing decoded twice (PROTOCOL §6.3).
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::VecDeque;
 
 use bytes::Bytes;
 use waypost_codec::{frame::Frame, inbox, kind};
@@ -39,8 +39,8 @@ pub(super) struct Queued {
     pub(super) appended: Timestamp,
     pub(super) payload: Bytes,
     pub(super) frame: Result<Frame, String>,
-    /// Entities it will touch, as far as can be said before it is folded.
-    pub(super) entities: BTreeSet<EntityId>,
+    /// Entities it will touch that were not known when it came, as far as can be said before it is folded.
+    pub(super) unknown: Vec<EntityId>,
 }
 
 // === impl Queue ===
@@ -165,15 +165,15 @@ impl<P: Processor> Worker<P> {
             return false;
         }
         let frame = Frame::decode(delivery.payload.clone()).map_err(|e| e.to_string());
-        let entities = match &frame {
+        let unknown = match &frame {
             // Frame by frame nothing looks at a record before it is named.
-            Ok(frame) if !self.lives.is_bisecting() => self.touched_by(turn, frame),
-            Ok(_) | Err(_) => BTreeSet::new(),
+            Ok(frame) if !self.lives.is_bisecting() => self.unknown_to(turn, frame),
+            Ok(_) | Err(_) => Vec::new(),
         };
         if !turn.config.rules.activations_in_log {
             self.define_early(frame.as_ref().ok());
         }
-        let queued = Queued { offset: delivery.offset, appended: delivery.appended, payload: delivery.payload, frame, entities };
+        let queued = Queued { offset: delivery.offset, appended: delivery.appended, payload: delivery.payload, frame, unknown };
         self.queue.records += queued.records();
         self.queue.bytes += queued.payload.len();
         self.queue.unseen = true;
@@ -183,10 +183,14 @@ impl<P: Processor> Worker<P> {
     }
 
     /// A guess, for loading in advance; what the fold asks for is asked for again when it is folded.
-    fn touched_by(&self, turn: &Turn<'_>, frame: &Frame) -> BTreeSet<EntityId> {
+    fn unknown_to(&self, turn: &Turn<'_>, frame: &Frame) -> Vec<EntityId> {
         let records = frame.sections.iter().flat_map(|section| &section.records);
         let role = records.filter(|record| !emitting::is_runtime_kind(record.kind));
-        role.filter_map(|record| self.guarded(turn, |processor| processor.entities(record)).ok()).flatten().collect()
+        let entities = role.filter_map(|record| self.guarded(turn, |processor| processor.entities(record)).ok()).flatten();
+        let mut unknown: Vec<EntityId> = entities.filter(|id| !self.cache.knows(id)).collect();
+        unknown.sort();
+        unknown.dedup();
+        unknown
     }
 
     /// Only with its rule off: what the simulator must find.

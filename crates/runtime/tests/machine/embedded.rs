@@ -208,9 +208,7 @@ fn poison_takes_nothing_of_its_batch_with_it() {
     // Of what was changed before in the batch, several times in a row, and of one that goes.
     let (alone, stored, letters) = folded(&[b"", b"1", b"p\x09", b"2", b"3", b"", b"d", b"4", b"5", b"6", b"7", b""]);
     assert_eq!(letters, 0);
-    let among = folded(&[
-        b"", b"1", b"p\x09", b"2", b"3", b"", b"x", b"q", b"x", b"d", b"4", b"5", b"q", b"x", b"q", b"6", b"7", b"",
-    ]);
+    let among = folded(&[b"", b"1", b"p\x09", b"2", b"3", b"", b"x", b"q", b"x", b"d", b"4", b"5", b"q", b"x", b"q", b"6", b"7", b""]);
     assert_eq!(among, (alone, stored, 6));
 }
 

@@ -546,6 +546,7 @@ impl World {
             public_partitions: 2,
             dead_partitions: 2,
             commit_interval: Span::ZERO,
+            linger_late: Span::ZERO,
             tick_entities: self.tick_entities,
             ..Config::default()
         };

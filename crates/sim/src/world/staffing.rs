@@ -42,6 +42,7 @@ impl World {
             timer_horizon: Span::from_millis(chance.within(2_000, 60_000)),
             commit_interval: Span::from_millis(chance.within(0, 400)),
             linger: Span::from_millis(chance.within(-3, 3).max(0)),
+            linger_late: Span::from_millis(if self.processes_so_far.is_multiple_of(2) { 50 } else { 0 }),
             tick_lost: Span::from_secs(10),
             silence: Span::from_secs(5),
             ..self.config.clone()
