@@ -136,7 +136,7 @@ impl Run {
         row("Redis CPU, µs an event", format!("{:.2}", self.micros(Kind::Redis)), judged(self.micros(Kind::Redis), REDIS_MAX));
         row("broker CPU, µs an event", format!("{:.2}", self.micros(Kind::Broker)), String::new());
         row("generator and lag reader CPU, µs an event", format!("{:.2}", self.micros(Kind::Generator)), String::new());
-        let cost = format!("$ a million events, those three, at an assumed ${DOLLARS_AN_HOUR} a core hour");
+        let cost = format!("$ a million events (own, Redis and broker CPU), at an assumed ${DOLLARS_AN_HOUR} a core hour");
         row(&cost, format!("{:.5}", self.dollars()), judged(self.dollars(), DOLLARS_MAX));
         let calls = self.own_system_calls().map_or_else(|| "not counted: that takes perf".to_owned(), |calls| format!("{calls:.0}"));
         row("own system calls, a thousand events", calls, String::new());
