@@ -20,16 +20,17 @@ if [ "${1:-}" = --full ]; then
 fi
 case " $* " in *cart-1*) "$HERE/rival.sh" ;; esac
 export STACK_KAFKA_HEAP=${STACK_KAFKA_HEAP:-1g} STACK_KAFKA_JIT=full STACK_REDIS_MEMORY=${STACK_REDIS_MEMORY:-8gb}
+BUILT=${CARGO_TARGET_DIR:-$ROOT/target}/release
 if [ -z "${WAYPOST_BIN:-}" ]; then
   cargo build --release -p waypost -p waypostctl
-  export WAYPOST_BIN=$ROOT/target/release/waypost WAYPOSTCTL_BIN=$ROOT/target/release/waypostctl
+  export WAYPOST_BIN=$BUILT/waypost WAYPOSTCTL_BIN=$BUILT/waypostctl
 fi
 cargo build --release -p waypost-bench --bin bench --bin hyper
-case " $* " in *" --help "* | *" -h "*) WAYPOST_KAFKA='' WAYPOST_REDIS='' exec target/release/bench --help ;; esac
+case " $* " in *" --help "* | *" -h "*) WAYPOST_KAFKA='' WAYPOST_REDIS='' exec "$BUILT/bench" --help ;; esac
 
 trap '"$HERE/stack.sh" down --wipe' EXIT
 "$HERE/stack.sh" down --wipe
 rm -rf "$STACK_DIR/roles"
 "$HERE/stack.sh" up
 . "$STACK_DIR/env"
-target/release/bench --stack "$STACK_DIR" "$@"
+"$BUILT/bench" --stack "$STACK_DIR" --hyper "$BUILT/hyper" "$@"

@@ -45,6 +45,9 @@ pub fn install(layout: Layout) -> Install {
     Install { id: "00".repeat(16), layout: layout.number, format: 1 }
 }
 
+/// As far apart as commits are, and as often as may be needed for one to follow the last fold of every role.
+const COMMITTED: Span = Span::from_millis(200);
+const COMMITS: usize = 5;
 /// The workspace whose shop it is.
 pub const WORKSPACE: WorkspaceId = WorkspaceId::new(1);
 
@@ -65,7 +68,7 @@ pub struct Running<W> {
     settings: Settings,
 }
 
-/// Folds a run-in and then the counted events through all roles.
+/// Folds those who are known, a run-in and then the counted events through all roles.
 ///
 /// # Errors
 /// If a partition halts.
@@ -77,9 +80,10 @@ pub fn drive<W: Watch + 'static>(
     watch: W,
 ) -> anyhow::Result<Arc<Mutex<W>>> {
     let mut running = Running::start(settings, shop, config, watch)?;
-    running.play(|now| traffic.next(now), settings.run_in)?;
+    running.introduce(&traffic)?;
+    running.play(|now| Some(traffic.next(now)), settings.run_in)?;
     lock(&running.watch).begin();
-    running.play(|now| traffic.next(now), settings.events)?;
+    running.play(|now| Some(traffic.next(now)), settings.events)?;
     Ok(running.watch)
 }
 
@@ -132,18 +136,31 @@ impl<W: Watch + 'static> Running<W> {
         lock(&self.watch)
     }
 
-    /// So many events, in frames, every frame as soon as it is full.
+    /// Those of the traffic's people who are known come in, and all that they bring is committed.
     ///
     /// # Errors
     /// If a partition halts.
-    pub fn play(&mut self, mut next: impl FnMut(Timestamp) -> Record, events: usize) -> anyhow::Result<()> {
+    pub fn introduce(&mut self, traffic: &Traffic) -> anyhow::Result<()> {
+        let mut population = traffic.population(self.settings.known);
+        if population.left() == 0 {
+            return Ok(());
+        }
+        self.play(|now| population.next(now), usize::MAX)?;
+        (0..COMMITS).try_for_each(|_| self.rest(COMMITTED))
+    }
+
+    /// At most so many events, in frames, every frame as soon as it is full.
+    ///
+    /// # Errors
+    /// If a partition halts.
+    pub fn play(&mut self, mut next: impl FnMut(Timestamp) -> Option<Record>, events: usize) -> anyhow::Result<()> {
         let Self { pipeline, settings, .. } = self;
         let mut open: BTreeMap<u32, Vec<Record>> = BTreeMap::new();
         for number in 0..events {
             if number.is_multiple_of(settings.per_millisecond) {
                 pipeline.clock().advance_to(pipeline.now().plus(Span::from_millis(1)));
             }
-            let record = next(pipeline.now());
+            let Some(record) = next(pipeline.now()) else { break };
             let partition = pipeline.layout().partition(record.workspace, &record.key);
             let held = open.entry(partition).or_default();
             held.push(record);

@@ -37,9 +37,10 @@ pub fn file() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("guards.txt")
 }
 
-/// The input of every guard, but for how much of it there is.
-pub fn settings(run_in: usize, events: usize) -> Settings {
-    Settings { seed: 7, size: Size::S, events, run_in, frame: 100, per_millisecond: 10, partitions: 4, journeys: 30, segments: 50 }
+/// The input of every guard, but for how much of it there is: of so many people, all of whom have been there before.
+pub fn settings(people: u64, run_in: usize, events: usize) -> Settings {
+    let (size, known) = (Size::Of(people), people);
+    Settings { seed: 7, size, known, events, run_in, frame: 100, per_millisecond: 10, partitions: 4, journeys: 30, segments: 50 }
 }
 
 /// Whether `WAYPOST_GUARDS=write` asks for the file to be written.

@@ -11,5 +11,6 @@ pub mod record;
 pub mod reminders;
 pub mod scaling;
 pub mod shop;
+pub mod sights;
 pub mod stages;
 pub mod traffic;

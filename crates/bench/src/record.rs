@@ -12,7 +12,7 @@ use crate::{
 /// The commits of identity, segmenter and orchestrator, in the order in which they were sent.
 #[derive(Debug, Default)]
 pub struct Recording {
-    /// Of the run-in, from an empty store on.
+    /// Of those who are known and of the run-in, from an empty store on.
     pub run_in: Vec<(PartitionId, Commit)>,
     /// Of the counted events.
     pub counted: Vec<(PartitionId, Commit)>,
@@ -76,7 +76,7 @@ mod tests {
     #[test]
     fn commits_follow_each_other_from_an_empty_store_on() {
         let shop = Shop::new(WORKSPACE, 2, 2).unwrap();
-        let Recording { run_in, counted } = record(&settings(2_000, 4_000), &shop, Span::from_millis(100)).unwrap();
+        let Recording { run_in, counted } = record(&settings(500, 2_000, 4_000), &shop, Span::from_millis(100)).unwrap();
         assert!(!run_in.is_empty() && !counted.is_empty());
         let mut at = BTreeMap::new();
         for (partition, commit) in run_in.iter().chain(&counted) {

@@ -6,14 +6,17 @@
 mod definitions;
 mod end;
 
-use std::collections::BTreeSet;
-
 use clap::ValueEnum;
 use waypost_types::{Role, Timestamp};
 
 use self::end::Side;
 pub use self::{definitions::Compiled, end::Window};
-use crate::{drive, stages, traffic::Size};
+use crate::{
+    drive,
+    sights::{Count, Sights},
+    stages,
+    traffic::Size,
+};
 
 /// What there is more and more of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, ValueEnum)]
@@ -39,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// Of whom the traffic is.
     pub people: u64,
+    /// So many of them have been there before, the most frequent.
+    pub known: u64,
     /// So many of them are on the way at a time.
     pub visits: usize,
     /// Events before the first window.
@@ -106,16 +111,22 @@ pub fn measure(axis: Axis, sizes: Option<&[u64]>, options: &Options) -> anyhow::
     Ok(Growth { axis, events: options.events, ends })
 }
 
-/// Of a thousand events in the windows, so many are the first of their identifier.
-pub fn first_sights(options: &Options) -> u64 {
+/// Whom the events in the windows find.
+///
+/// # Errors
+/// If what the traffic makes is no event.
+pub fn sights(options: &Options) -> anyhow::Result<Count> {
     let mut traffic = drive::traffic(&options.stages()).with_visits(options.visits);
-    let (mut seen, mut first) = (BTreeSet::new(), 0);
-    let counted = options.events * options.repetitions;
-    for number in 0..options.run_in + counted {
-        let is_new = seen.insert(traffic.next(Timestamp::ZERO).key);
-        first += u64::from(is_new && number >= options.run_in);
+    let (mut sights, mut population) = (Sights::default(), traffic.population(options.known));
+    while let Some(record) = population.next(Timestamp::ZERO) {
+        sights.see(&record)?;
     }
-    first * 1_000 / (counted.max(1) as u64)
+    let mut play = |events: usize| {
+        (0..events).try_for_each(|_| sights.see(&traffic.next(Timestamp::ZERO)))?;
+        anyhow::Ok(sights.count())
+    };
+    let before = play(options.run_in)?;
+    Ok(play(options.events * options.repetitions)?.since(before))
 }
 
 // === impl Axis ===
@@ -161,8 +172,8 @@ impl Axis {
 impl Options {
     /// As what a pipeline in memory takes.
     fn stages(&self) -> stages::Settings {
-        let Self { seed, people, run_in, events, frame, per_millisecond, journeys, segments, .. } = *self;
-        stages::Settings { seed, size: Size::Of(people), events, run_in, frame, per_millisecond, partitions: 8, journeys, segments }
+        let Self { seed, people, known, run_in, events, frame, per_millisecond, journeys, segments, .. } = *self;
+        stages::Settings { seed, size: Size::Of(people), known, events, run_in, frame, per_millisecond, partitions: 8, journeys, segments }
     }
 }
 
@@ -195,6 +206,7 @@ mod tests {
     const FEW: Options = Options {
         seed: 7,
         people: 300,
+        known: 300,
         visits: 100,
         run_in: 400,
         events: 200,
@@ -230,7 +242,8 @@ mod tests {
 
     #[test]
     fn who_has_been_seen_is_not_new() {
-        assert!((1..400).contains(&first_sights(&FEW)), "{}", first_sights(&FEW));
-        assert_eq!(first_sights(&Options { run_in: 0, events: 1, repetitions: 1, ..FEW }), 1_000);
+        let of = |known, run_in| sights(&Options { known, run_in, ..FEW }).unwrap().first;
+        let [empty, known, later] = [of(0, 0), of(300, 0), of(0, 4_000)];
+        assert!(known * 4 < empty && later * 4 < empty, "{empty}, {known}, {later}");
     }
 }

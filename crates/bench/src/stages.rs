@@ -25,6 +25,8 @@ pub struct Settings {
     pub seed: u64,
     /// Of the population.
     pub size: Size,
+    /// So many of them have been there before, the most frequent; they come in before the run-in.
+    pub known: u64,
     /// Events that are counted.
     pub events: usize,
     /// Events before them.
@@ -61,7 +63,7 @@ struct Stopwatch {
     is_counting: bool,
 }
 
-/// Folds a run-in and then the counted events through all roles.
+/// Folds those who are known, a run-in and then the counted events through all roles.
 ///
 /// # Errors
 /// If the shop cannot be set up, or a partition halts.

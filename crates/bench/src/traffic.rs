@@ -3,6 +3,8 @@
 //! Mix M1 of the performance text, without what this version refuses at the door (receipts of providers, prices and stock): visits of
 //! twelve events in nine minutes, people by Zipf's law, most of them unnamed on arrival.
 
+mod population;
+
 use std::collections::VecDeque;
 
 use bytes::Bytes;
@@ -13,6 +15,8 @@ use waypost_codec::{
 use waypost_ingest::normalise::record;
 use waypost_memory::Seeded;
 use waypost_types::{IdentifierClass, IdentifierHash, Layout, Timestamp, WorkspaceId};
+
+pub use self::population::Population;
 
 /// How many people a shop has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

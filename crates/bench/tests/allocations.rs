@@ -16,6 +16,7 @@ use waypost_types::Role;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const PEOPLE: u64 = 10_000;
 const RUN_IN: usize = 5_000;
 const EVENTS: u32 = 10_000;
 /// Who look at pages and are known after the run-in.
@@ -28,7 +29,7 @@ fn allocations() -> u64 {
 
 #[test]
 fn an_event_costs_no_more_than_it_did() {
-    let settings = settings(RUN_IN, EVENTS as usize);
+    let settings = settings(PEOPLE, RUN_IN, EVENTS as usize);
     let costs = count(&settings, traffic(&settings), allocations).unwrap();
     let plain = count(&settings, Traffic::plain(settings.seed, VISITORS, installation(&settings)), allocations).unwrap();
     let mut figures = Figures::new();

@@ -8,6 +8,7 @@ use waypost_bench::{
     stages::{COUNTED, Settings},
 };
 
+const PEOPLE: u64 = 1_000;
 const RUN_IN: usize = 300;
 const EVENTS: u32 = 700;
 
@@ -21,11 +22,13 @@ fn a_stage_takes_no_more_instructions_than_it_did() {
     }
     let folder = tempfile::tempdir().unwrap();
     let profile = folder.path().join("callgrind.out");
-    let Settings { seed, size: _, events, run_in, frame, per_millisecond, partitions, journeys, segments } =
-        settings(RUN_IN, EVENTS as usize);
+    let Settings { seed, size: _, known, events, run_in, frame, per_millisecond, partitions, journeys, segments } =
+        settings(PEOPLE, RUN_IN, EVENTS as usize);
     let ran = Command::new("valgrind")
         .args(["--tool=callgrind", "--quiet", &format!("--callgrind-out-file={}", profile.display()), env!("CARGO_BIN_EXE_stages")])
         .arg(format!("--seed={seed}"))
+        .arg(format!("--people={PEOPLE}"))
+        .arg(format!("--known={known}"))
         .arg(format!("--events={events}"))
         .arg(format!("--run-in={run_in}"))
         .arg(format!("--frame={frame}"))

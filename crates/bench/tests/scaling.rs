@@ -18,6 +18,7 @@ use waypost_types::Role;
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const PEOPLE: u64 = 2_000;
 const RUN_IN: usize = 1_500;
 const EVENTS: u32 = 3_000;
 const MANY: usize = 1_000;
@@ -28,7 +29,7 @@ fn allocations() -> u64 {
 }
 
 fn costs(journeys: usize, segments: usize) -> anyhow::Result<BTreeMap<Role, Cost>> {
-    let settings = Settings { journeys, segments, ..settings(RUN_IN, EVENTS as usize) };
+    let settings = Settings { journeys, segments, ..settings(PEOPLE, RUN_IN, EVENTS as usize) };
     let shop = Shop::in_force(1, journeys, segments)?;
     count_in(&shop, &settings, traffic(&settings), allocations)
 }

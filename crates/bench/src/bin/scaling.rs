@@ -7,7 +7,7 @@ use anyhow::{Context as _, ensure};
 use clap::{Parser, ValueEnum as _};
 use comfy_table::{CellAlignment, Table, presets::ASCII_MARKDOWN};
 use serde_json::{Value, json};
-use waypost_bench::scaling::{Axis, End, Growth, Options, ROLES, first_sights, measure};
+use waypost_bench::scaling::{Axis, End, Growth, Options, ROLES, measure, sights};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -34,6 +34,9 @@ struct Arguments {
     /// Of whom the traffic is
     #[arg(long, default_value_t = 20_000)]
     people: u64,
+    /// So many of them, the most frequent, have been there before and come in before the run-in; all unless given
+    #[arg(long)]
+    known: Option<u64>,
     /// So many of them are on the way at a time
     #[arg(long, default_value_t = 5_000)]
     visits: usize,
@@ -60,14 +63,15 @@ struct Arguments {
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
     let Arguments { events, repetitions, run_in, people, visits, journeys, segments, frame, per_millisecond, seed, .. } = arguments;
-    let options = Options { seed, people, visits, run_in, events, repetitions, frame, per_millisecond, journeys, segments };
+    let known = arguments.known.unwrap_or(people).min(people);
+    let options = Options { seed, people, known, visits, run_in, events, repetitions, frame, per_millisecond, journeys, segments };
     ensure!(people > 1 && visits > 0, "--people and --visits: there is nobody whose traffic it could be");
     ensure!(events > 0 && repetitions > 0, "--events and --repetitions: nothing would be measured");
     ensure!(frame > 0 && per_millisecond > 0, "--frame and --per-millisecond: no event would ever come");
+    let [first, links, merges] = sights(&options)?.per_thousand();
     println!(
-        "windows of {events} events, {repetitions} of each size by turns, behind a run-in of {run_in}; {} of a thousand events are the \
-         first of their identifier; {frame} a frame, {journeys} journeys, {segments} segments, 8 partitions where these do not grow",
-        first_sights(&options)
+        "windows of {events} events, {repetitions} of each size by turns, behind a run-in of {run_in}, {known} of {people} people known \
+         before; of a thousand events {first:.0} are first sights, {links:.0} bring another identifier, {merges:.0} merge; {frame} a frame, {journeys} journeys, {segments} segments, 8 partitions where these do not grow"
     );
     let axes = if arguments.axis.is_empty() { Axis::value_variants().to_vec() } else { arguments.axis };
     let mut all = Vec::new();

@@ -16,6 +16,13 @@ struct Arguments {
     /// Of the traffic.
     #[arg(long, default_value_t = 7)]
     seed: u64,
+    /// People of the traffic
+    #[arg(long, default_value_t = Size::S.people())]
+    people: u64,
+    /// So many of them, the most frequent, have been there before and come in before the run-in, which is not counted; all unless
+    /// given, 0 for an empty installation
+    #[arg(long)]
+    known: Option<u64>,
     /// Events that are counted.
     #[arg(long, default_value_t = 200_000)]
     events: usize,
@@ -41,10 +48,12 @@ struct Arguments {
 
 fn main() -> anyhow::Result<()> {
     let arguments = Arguments::parse();
-    let Arguments { seed, events, run_in, frame, per_millisecond, partitions, journeys, segments } = arguments;
-    let reading = measure(&Settings { seed, size: Size::S, events, run_in, frame, per_millisecond, partitions, journeys, segments })?;
+    let Arguments { seed, people, known, events, run_in, frame, per_millisecond, partitions, journeys, segments } = arguments;
+    let (size, known) = (Size::Of(people), known.unwrap_or(people).min(people));
+    let reading = measure(&Settings { seed, size, known, events, run_in, frame, per_millisecond, partitions, journeys, segments })?;
     println!(
-        "{events} events behind a run-in of {run_in}, {frame} a frame, {partitions} partitions, {journeys} journeys, {segments} segments"
+        "{events} events behind a run-in of {run_in}, {known} of {people} people known before, {frame} a frame, {partitions} partitions, \
+         {journeys} journeys, {segments} segments"
     );
     for (role, (time, inputs)) in &reading.roles {
         let per_event = time.as_nanos() / u128::try_from(events.max(1))?;

@@ -52,7 +52,8 @@ impl Side {
         match axis {
             Axis::Journeys => settings.journeys = count,
             Axis::Segments => settings.segments = count,
-            Axis::Profiles => settings.size = Size::Of(size),
+            // all of whom are known
+            Axis::Profiles => (settings.size, settings.known) = (Size::Of(size), size),
             Axis::Timers => {}
             Axis::Partitions => settings.partitions = number,
             Axis::Workspaces => workspaces = number,
@@ -61,15 +62,15 @@ impl Side {
         let compiled = Compiled::of(&shop)?;
         let running = Running::start(&settings, &shop, &Config::default(), Meter::default())?;
         let mut pipeline = Self { running, traffic: traffic(&settings).with_visits(options.visits).in_workspaces(workspaces) };
+        pipeline.running.introduce(&pipeline.traffic)?;
         match axis {
-            Axis::Profiles => pipeline.everybody(0, size, Act::Looks)?,
             Axis::Timers => {
                 // as many people at every end, of whom only so many have something to wait for
                 pipeline.everybody(OTHERS, size, Act::FillsCart)?;
                 pipeline.everybody(OTHERS + size, most - size, Act::Looks)?;
                 pipeline.running.rest(UNTIL_SOON)?;
             }
-            Axis::Journeys | Axis::Segments | Axis::Partitions | Axis::Workspaces => {}
+            Axis::Journeys | Axis::Segments | Axis::Profiles | Axis::Partitions | Axis::Workspaces => {}
         }
         pipeline.play(options.run_in)?;
         Ok((pipeline, compiled))
@@ -82,7 +83,7 @@ impl Side {
         running.play(
             |now| {
                 person += 1;
-                traffic.act(person, act, now)
+                Some(traffic.act(person, act, now))
             },
             usize::try_from(people)?,
         )
@@ -90,7 +91,7 @@ impl Side {
 
     fn play(&mut self, events: usize) -> anyhow::Result<()> {
         let Self { running, traffic } = self;
-        running.play(|now| traffic.next(now), events)
+        running.play(|now| Some(traffic.next(now)), events)
     }
 
     pub(super) fn window(&mut self, events: usize) -> anyhow::Result<Window> {

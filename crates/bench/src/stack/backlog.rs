@@ -1,4 +1,6 @@
-//! W12: everything lies in `wp1.identity` before anybody runs; how fast it goes through all three folds.
+//! W12: everything lies in `wp1.identity` before anybody runs; how fast it goes through all three folds. Where people are known, they
+//! came in before, and the roles were ended in order: it is the backlog of a restarted installation, whose caches are empty and whose
+//! people are in the store.
 
 use std::time::Duration;
 
@@ -7,9 +9,10 @@ use waypost_types::{PartitionId, Role};
 
 use crate::{
     generator::{Appender, prefill},
+    known,
     oracle::{Stage, judge},
     pipeline::Pipeline,
-    report::{Bytes, Run},
+    report::{Beside, Bytes, Run},
     sampler::{Sample, Sampler, usage},
     say,
     settings::Settings,
@@ -21,18 +24,28 @@ const STILL: u32 = 4;
 const PATIENCE: Duration = Duration::from_mins(15);
 
 pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings) -> anyhow::Result<Run> {
+    if settings.known() > 0 {
+        known::start(pipeline, settings)?;
+        pipeline.stop()?;
+    }
+    let begins = pipeline.ends()?;
+    let sights = pipeline.offered.sights.count();
     say(&format!("backlog: prefilling {} events", settings.events));
     let mut into = Appender::new(&pipeline.servers.kafka, &format!("{}wp1.identity", pipeline.prefix), 20)?;
-    prefill(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (settings.events, settings.frame), &mut into)?;
+    let Pipeline { traffic, offered, .. } = pipeline;
+    prefill(|now| Some(traffic.next(now)), pipeline.layout, offered, (settings.events, settings.frame), &mut into)?;
+    let sights = offered.sights.count().since(sights);
     drop(into);
     let memory = pipeline.servers.redis_info()?;
     let bytes_before: u64 = pipeline.servers.log_bytes(&pipeline.prefix)?.iter().map(|(_, bytes)| bytes).sum();
     say("backlog: starting the roles");
     pipeline.start()?;
     let looking = Sampler::start(pipeline.directory.clone(), pipeline.watched());
+    let beside = Beside::start(pipeline);
     let waited = settle(pipeline, "the backlog to be folded and committed");
     let watched = looking.watched.clone();
     let samples = looking.stop()?;
+    let beside = beside.stop()?;
     waited?;
     let memory_after = pipeline.servers.redis_info()?;
     let topics = pipeline.servers.log_bytes(&pipeline.prefix)?;
@@ -40,23 +53,32 @@ pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings) -> anyhow::Resul
     let resident = samples.last().map(|last| usage(&watched, last, last)).unwrap_or_default();
     pipeline.stop()?;
     say("backlog: counting events at every stage");
-    let (verdict, stages) = judge(pipeline)?;
+    let (verdict, mut stages) = judge(pipeline)?;
     verdict.check()?;
     say(&format!("backlog: {verdict}"));
+    // who was known came before
+    for stage in &mut stages {
+        stage.frames.retain(|(partition, offset, _)| begins.get(partition).is_none_or(|begin| offset >= begin));
+    }
     let folded = Folded::of(&stages, Role::Orchestrator, &samples)?;
-    let mut usage = usage(&watched, &samples[folded.first], &samples[folded.committed]);
+    let (from, to) = (&samples[folded.first], &samples[folded.committed]);
+    let mut usage = usage(&watched, from, to);
     for (one, last) in usage.iter_mut().zip(resident) {
         one.resident_bytes = last.resident_bytes;
     }
+    beside.calls(&watched, &mut usage, (from.at, to.at));
     let events = folded.events;
     Ok(Run {
         name: format!("backlog of {} events, frames of {}", settings.events, settings.frame),
+        known: settings.known(),
+        sights,
+        commits: beside.commits(pipeline, (from.at, to.at))?,
         partitions: pipeline.layout.partitions,
         rate: events as f64 / folded.seconds(&samples),
         events,
         cpu_events: events as f64,
         seconds: folded.seconds(&samples),
-        committed_after: Some(samples[folded.committed].at.saturating_duration_since(samples[folded.last].at).as_secs_f64()),
+        committed_after: Some(to.at.saturating_duration_since(samples[folded.last].at).as_secs_f64()),
         usage,
         bytes: Bytes {
             kafka: bytes_after - bytes_before,

@@ -327,7 +327,13 @@ mod tests {
         // 900 events came before this backlog of 300, the first 100 of which nobody counts
         let folded = [900, 950, 1_000, 1_100, 1_200, 1_200];
         let one = measured(&samples, &folded, 300, begin + Duration::from_secs(5), |from, to| {
-            vec![Usage { name: "x".to_owned(), kind: Kind::Own, cpu_seconds: to.cpu[0] - from.cpu[0], resident_bytes: 0 }]
+            vec![Usage {
+                name: "x".to_owned(),
+                kind: Kind::Own,
+                cpu_seconds: to.cpu[0] - from.cpu[0],
+                resident_bytes: 0,
+                system_calls: None,
+            }]
         });
         let one = one.unwrap();
         assert!((one.rate - 100.0).abs() < 1e-9 && (one.events - 200.0).abs() < 1e-9, "{one:?}");

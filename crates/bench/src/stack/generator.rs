@@ -19,7 +19,10 @@ use rdkafka::{
     message::DeliveryResult,
     producer::{BaseRecord, Producer as _, ProducerContext, ThreadedProducer},
 };
-use waypost_bench::traffic::{Traffic, frames};
+use waypost_bench::{
+    sights::Sights,
+    traffic::{Traffic, frames},
+};
 use waypost_codec::{frame::Record, inbox};
 use waypost_runtime::{host::SystemClock, ports::Clock as _};
 use waypost_types::{Layout, Timestamp};
@@ -29,9 +32,14 @@ pub(crate) const CHUNK: usize = 50_000;
 /// How long the broker may take for what was sent last.
 const FLUSH: Duration = Duration::from_mins(2);
 
-/// Which events were offered: a fingerprint of each message id, and of each copy of one.
+/// Which events were offered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Offered(pub(crate) Vec<u64>);
+pub(crate) struct Offered {
+    /// A fingerprint of each message id, and of each copy of one.
+    pub(crate) ids: Vec<u64>,
+    /// Whom they find.
+    pub(crate) sights: Sights,
+}
 
 /// A frame to be sent.
 #[derive(Clone, Debug)]
@@ -115,7 +123,8 @@ impl ProducerContext for Counting {
 impl Offered {
     pub(crate) fn add(&mut self, records: &[Record]) -> anyhow::Result<()> {
         for record in records {
-            self.0.push(fingerprint(&event_of(record)?).context("an event of the traffic has no message id")?);
+            self.ids.push(fingerprint(&event_of(record)?).context("an event of the traffic has no message id")?);
+            self.sights.see(record)?;
         }
         Ok(())
     }
@@ -173,9 +182,9 @@ impl Appender {
     }
 }
 
-/// Appends a backlog of `events` events in frames of `most`.
+/// Appends a backlog of at most `events` events in frames of `most`.
 pub(crate) fn prefill(
-    traffic: &mut Traffic,
+    mut next: impl FnMut(Timestamp) -> Option<Record>,
     layout: Layout,
     offered: &mut Offered,
     (events, most): (usize, usize),
@@ -184,7 +193,10 @@ pub(crate) fn prefill(
     let mut left = events;
     while left > 0 {
         let now = SystemClock.now();
-        let records: Vec<Record> = (0..left.min(CHUNK)).map(|_| traffic.next(now)).collect();
+        let records: Vec<Record> = (0..left.min(CHUNK)).map_while(|_| next(now)).collect();
+        if records.is_empty() {
+            break;
+        }
         left -= records.len();
         offered.add(&records)?;
         for (partition, bytes, _) in frames(records, layout, most) {

@@ -16,6 +16,7 @@ use waypost_types::{PartitionId, Role};
 use crate::{
     backlog::settle,
     generator::{Appender, build, play},
+    known,
     oracle::judge,
     pipeline::{Pipeline, STAGES},
     say,
@@ -59,8 +60,7 @@ struct Orphans {
 pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Result<Vec<Kill>> {
     let mut all = Vec::new();
     for role in STAGES {
-        pipeline.start()?;
-        settle(pipeline, "the roles to take their partitions")?;
+        known::start(pipeline, settings)?;
         let victim = pipeline.start_second(role)?;
         let kill = one(pipeline, settings, (role, &victim), rate * SHARE)?;
         settle(pipeline, "everything to be folded")?;

@@ -16,7 +16,7 @@ use waypost_ingest::normalise::record;
 use waypost_types::{IdentifierClass, Timestamp};
 
 use crate::{
-    backlog::settle, generator::build, oracle::judge, pipeline::Pipeline, say, settings::Settings, steady::with_traffic, tail::Tail,
+    backlog::settle, generator::build, known, oracle::judge, pipeline::Pipeline, say, settings::Settings, steady::with_traffic, tail::Tail,
 };
 
 /// Between somebody's cart and the order that ends it.
@@ -84,8 +84,7 @@ pub(crate) fn hot_key(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -
 
 /// At each load: percent of the rate, and of one bot.
 fn at_each(pipeline: &mut Pipeline, settings: &Settings, rate: f64, loads: &[(u32, u32)]) -> anyhow::Result<Vec<Latency>> {
-    pipeline.start()?;
-    settle(pipeline, "the roles to take their partitions")?;
+    known::start(pipeline, settings)?;
     let mut all: Vec<Latency> = Vec::new();
     for (share, bot) in loads {
         pipeline.traffic.set_bot(*bot);
@@ -134,7 +133,7 @@ pub(crate) fn histogram(all: impl Iterator<Item = Duration>) -> anyhow::Result<H
 impl Probes {
     pub(crate) fn new(pipeline: &Pipeline, settings: &Settings, name: &str) -> Self {
         // what has been offered so far tells this run from others
-        let name = format!("{name}-{}", pipeline.offered.0.len());
+        let name = format!("{name}-{}", pipeline.offered.ids.len());
         Self {
             shoppers: Shoppers { installation: pipeline.installation, name },
             every: Duration::from_nanos(1_000_000_000 / settings.probes.max(1)),

@@ -9,6 +9,7 @@ mod cart1;
 mod door;
 mod generator;
 mod kill;
+mod known;
 mod latency;
 mod load;
 mod machine;
@@ -23,6 +24,8 @@ mod sends;
 mod servers;
 mod settings;
 mod steady;
+mod store_log;
+mod system_calls;
 mod tail;
 mod timers;
 

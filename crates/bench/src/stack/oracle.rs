@@ -20,7 +20,7 @@ use waypost_codec::{
 use waypost_types::{PartitionId, Role};
 
 use crate::{
-    generator::{Offered, fingerprint},
+    generator::fingerprint,
     pipeline::{Pipeline, STAGES},
     say,
 };
@@ -90,7 +90,7 @@ impl fmt::Display for Verdict {
 
 /// Reads the inbox of every stage and compares.
 pub(crate) fn judge(pipeline: &Pipeline) -> anyhow::Result<(Verdict, Vec<Stage>)> {
-    let Offered(offered) = &pipeline.offered;
+    let offered = &pipeline.offered.ids;
     let mut wanted = offered.clone();
     wanted.sort_unstable();
     wanted.dedup();

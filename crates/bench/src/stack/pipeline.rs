@@ -1,6 +1,7 @@
 //! One installation: `waypost init`, a process a role, definitions in force.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -56,6 +57,8 @@ pub(crate) struct Pipeline {
     pub(crate) layout: Layout,
     pub(crate) installation: Installation,
     pub(crate) traffic: Traffic,
+    /// Whether those who are known have come in.
+    pub(crate) is_populated: bool,
     /// What has been sent so far.
     pub(crate) offered: Offered,
     logs: PathBuf,
@@ -139,6 +142,7 @@ impl Pipeline {
             layout: record.layout(),
             installation,
             traffic: Traffic::new(settings.seed, settings.size.size(), installation),
+            is_populated: false,
             offered: Offered::default(),
             logs,
             waypost: settings.waypost.clone(),
@@ -301,6 +305,16 @@ impl Pipeline {
             places.push(Place { partition, next: owner.progress.next, off: owner.progress.off, end });
         }
         Ok(places)
+    }
+
+    /// Where the logs of the stages end.
+    pub(crate) fn ends(&self) -> anyhow::Result<BTreeMap<PartitionId, u64>> {
+        let partitions = STAGES.into_iter().flat_map(|role| (0..self.layout.partitions).map(move |index| PartitionId { role, index }));
+        let ends = partitions.map(|partition| {
+            let topic = format!("{}{}", self.prefix, partition.role.inbox().context("a stage has an inbox")?);
+            Ok((partition, self.runtime.block_on(self.log.watermarks(&topic, partition.index))?.1))
+        });
+        ends.collect()
     }
 
     /// Whether everybody is where his log ends, but for the ticks that are never all folded.

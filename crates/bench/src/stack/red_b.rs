@@ -63,6 +63,7 @@ pub(crate) fn run(settings: &Settings, servers: &Servers, partitions: u32) -> an
         let of = stages::Settings {
             seed: settings.seed,
             size: settings.size.size(),
+            known: settings.known(),
             events: settings.red_events,
             run_in: settings.red_events * RUN_IN_PERCENT / 100,
             frame: settings.frame,

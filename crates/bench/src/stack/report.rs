@@ -1,5 +1,6 @@
 //! Everything that was measured, as tables for people; `json` has it for machines.
 
+mod beside;
 mod cart1;
 mod json;
 mod timers;
@@ -7,7 +8,9 @@ mod timers;
 use std::{fs, path::Path, time::Duration};
 
 use comfy_table::{Table, presets};
+use waypost_bench::sights::Count;
 
+pub(crate) use self::beside::{Beside, Commits};
 use crate::{
     cart1::Cart1,
     door::{Door, Served},
@@ -27,11 +30,21 @@ use crate::{
 /// Bars of the design: microseconds of CPU an event.
 const OWN_MAX: f64 = 4.0;
 const REDIS_MAX: f64 = 2.5;
+/// And dollars a million events.
+const DOLLARS_MAX: f64 = 0.0005;
+/// What a virtual core is assumed to cost an hour.
+const DOLLARS_AN_HOUR: f64 = 0.0445;
 
 /// One throughput run whose events were counted.
 #[derive(Clone, Debug)]
 pub(crate) struct Run {
     pub(crate) name: String,
+    /// People who had been there before.
+    pub(crate) known: u64,
+    /// Whom its events found, as reckoned when they were made.
+    pub(crate) sights: Count,
+    /// Of the window in which CPU was counted, where that was to be seen.
+    pub(crate) commits: Option<Commits>,
     pub(crate) partitions: u32,
     /// Events a second.
     pub(crate) rate: f64,
@@ -100,6 +113,18 @@ impl Run {
         self.usage.iter().filter(|one| one.kind == kind).map(|one| one.cpu_seconds).sum::<f64>() * 1e6 / self.cpu_events
     }
 
+    /// Dollars a million events: our processes, Redis and the broker.
+    fn dollars(&self) -> f64 {
+        [Kind::Own, Kind::Redis, Kind::Broker].into_iter().map(|kind| self.micros(kind)).sum::<f64>() / 3_600.0 * DOLLARS_AN_HOUR
+    }
+
+    /// System calls a thousand events of all our processes, where all of them were counted.
+    fn own_system_calls(&self) -> Option<f64> {
+        let own = self.usage.iter().filter(|one| one.kind == Kind::Own);
+        let calls: Option<u64> = own.map(|one| one.system_calls).sum();
+        Some(calls? as f64 * 1e3 / self.cpu_events)
+    }
+
     fn per_event(&self, bytes: u64) -> f64 {
         bytes as f64 / self.events as f64
     }
@@ -111,10 +136,29 @@ impl Run {
         row("Redis CPU, µs an event", format!("{:.2}", self.micros(Kind::Redis)), judged(self.micros(Kind::Redis), REDIS_MAX));
         row("broker CPU, µs an event", format!("{:.2}", self.micros(Kind::Broker)), String::new());
         row("generator and lag reader CPU, µs an event", format!("{:.2}", self.micros(Kind::Generator)), String::new());
+        let cost = format!("$ a million events (own, Redis and broker CPU), at an assumed ${DOLLARS_AN_HOUR} a core hour");
+        row(&cost, format!("{:.5}", self.dollars()), judged(self.dollars(), DOLLARS_MAX));
+        let calls = self.own_system_calls().map_or_else(|| "not counted: that takes perf".to_owned(), |calls| format!("{calls:.0}"));
+        row("own system calls, a thousand events", calls, String::new());
+        let [first, links, merges] = self.sights.per_thousand();
+        row("of a thousand events: first sights", format!("{first:.1}"), String::new());
+        row("of a thousand events: another identifier of somebody known", format!("{links:.1}"), String::new());
+        row("of a thousand events: merges of two who were known", format!("{merges:.1}"), String::new());
         let kafka = "bytes to Kafka's logs an event, without the first inbox of a backlog";
         row(kafka, format!("{:.0}", self.per_event(self.bytes.kafka)), String::new());
         row("bytes to Redis an event", format!("{:.0}", self.per_event(self.bytes.redis)), String::new());
         row("commands to Redis an event", format!("{:.3}", self.per_event(self.bytes.redis_commands)), String::new());
+        for (role, entities, seconds) in self.commits.iter().flat_map(Commits::each) {
+            let entities = entities as f64 / self.cpu_events;
+            row(
+                &format!("{role}: entities to Redis an event; seconds between commits"),
+                format!("{entities:.3}; {seconds:.2}"),
+                String::new(),
+            );
+        }
+        if let Some(commits) = &self.commits {
+            row("entities to Redis an event", format!("{:.3}", commits.entities() as f64 / self.cpu_events), String::new());
+        }
         row("Redis' memory, MB", format!("{:.1}", self.bytes.redis_used_memory as f64 / 1e6), String::new());
         row("growth of Redis' memory, MB", format!("{:.1}", self.bytes.redis_memory as f64 / 1e6), String::new());
         if let Some(seconds) = self.committed_after {
@@ -123,16 +167,20 @@ impl Run {
         if let Some(verdict) = &self.verdict {
             row("oracle", format!("each of {} events once at every stage", verdict.distinct), String::new());
         }
-        let title = format!("{}, {} partitions: {:.0} events/s", self.name, self.partitions, self.rate);
+        let commits = self.commits.as_ref().map_or_else(String::new, |commits| format!(", committed every {:.1} s", commits.interval()));
+        let title =
+            format!("{}, {} people known, {} partitions: {:.0} events/s{commits}", self.name, self.known, self.partitions, self.rate);
         let processes = self.usage.iter().map(|one| {
             vec![
                 one.name.clone(),
                 format!("{:.2}", one.cpu_seconds),
                 format!("{:.2}", one.cpu_seconds * 1e6 / self.cpu_events),
                 format!("{:.0}", one.resident_bytes as f64 / 1e6),
+                one.system_calls.map_or_else(String::new, |calls| format!("{:.0}", calls as f64 * 1e3 / self.cpu_events)),
             ]
         });
-        let by_process = Section::new("by process", &["process", "CPU s", "µs an event", "RSS MB"], processes.collect());
+        let head = ["process", "CPU s", "µs an event", "RSS MB", "system calls a thousand events"];
+        let by_process = Section::new("by process", &head, processes.collect());
         [Section::new(title, &["", "value", "bar"], rows), by_process]
     }
 }

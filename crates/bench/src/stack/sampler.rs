@@ -43,6 +43,8 @@ pub(crate) struct Usage {
     pub(crate) kind: Kind,
     pub(crate) cpu_seconds: f64,
     pub(crate) resident_bytes: u64,
+    /// Where somebody counted them.
+    pub(crate) system_calls: Option<u64>,
 }
 
 // === impl Sampler ===
@@ -98,6 +100,7 @@ pub(crate) fn usage(watched: &[Watched], from: &Sample, to: &Sample) -> Vec<Usag
         kind: one.kind,
         cpu_seconds: (to - from).max(0.0),
         resident_bytes: resident_bytes(one.pid),
+        system_calls: None,
     });
     used.collect()
 }

@@ -30,6 +30,10 @@ pub(crate) struct Settings {
     /// How many people the shop has
     #[arg(long, value_enum, default_value_t = Shop::S)]
     pub(crate) size: Shop,
+    /// So many of them, the most frequent, have been there before: they come in, uncounted, before anything is measured; all unless
+    /// given, 0 for an empty installation
+    #[arg(long)]
+    pub(crate) known: Option<u64>,
     /// Of the traffic
     #[arg(long, default_value_t = 7)]
     pub(crate) seed: u64,
@@ -167,6 +171,12 @@ pub(crate) enum Shop {
 // === impl Settings ===
 
 impl Settings {
+    /// How many people have been there before.
+    pub(crate) fn known(&self) -> u64 {
+        let people = self.size.size().people();
+        self.known.unwrap_or(people).min(people)
+    }
+
     /// Refuses at once what would fail after an hour.
     pub(crate) fn check(&self) -> anyhow::Result<()> {
         let has = |workload| self.workload.contains(&workload);

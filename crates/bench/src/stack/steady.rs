@@ -11,9 +11,10 @@ use waypost_types::PartitionId;
 use crate::{
     backlog::settle,
     generator::{Appender, Sent, Tick, build, play},
+    known,
     oracle::judge,
     pipeline::{Pipeline, Place},
-    report::{Bytes, Run},
+    report::{Beside, Bytes, Run},
     sampler::{Sampler, usage},
     say,
     settings::Settings,
@@ -49,8 +50,7 @@ pub(crate) struct Lag {
 
 /// The highest rate that was held, unless none was, and every step on the way.
 pub(crate) fn run(pipeline: &mut Pipeline, settings: &Settings, rate: Option<f64>) -> anyhow::Result<(Option<Run>, Vec<Step>)> {
-    pipeline.start()?;
-    settle(pipeline, "the roles to take their partitions")?;
+    known::start(pipeline, settings)?;
     let (mut steps, mut best): (Vec<Step>, Option<Run>) = (Vec::new(), None);
     let (mut low, mut high) = (0.0, None);
     let mut next = settings.rate.or_else(|| rate.map(|backlog| backlog * 0.8)).unwrap_or(BEGIN);
@@ -132,14 +132,18 @@ fn one(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Resul
     let (run_in, window) = (Duration::from_secs(settings.run_in), Duration::from_secs(settings.window));
     say(&format!("steady: building {:.0} events", rate * (run_in + window).as_secs_f64()));
     let tick = Duration::from_millis(settings.tick_ms);
+    let sights = pipeline.offered.sights.count();
     let ticks = build(&mut pipeline.traffic, pipeline.layout, &mut pipeline.offered, (rate, run_in + window, tick), |_, _| Vec::new())?;
+    let sights = pipeline.offered.sights.count().since(sights);
     let redis = pipeline.servers.redis_info()?;
     let kafka: u64 = pipeline.servers.log_bytes(&pipeline.prefix)?.iter().map(|(_, bytes)| bytes).sum();
     let looking = Sampler::start(pipeline.directory.clone(), pipeline.watched());
     let watched = looking.watched.clone();
+    let beside = Beside::start(pipeline);
     let mut lags = Vec::new();
     let ran = with_traffic(pipeline, &ticks, |at, lag| lags.push((at, lag)));
     let samples = looking.stop()?;
+    let beside = beside.stop()?;
     let (begin, sent) = ran?;
     let redis_after = pipeline.servers.redis_info()?;
     let topics = pipeline.servers.log_bytes(&pipeline.prefix)?;
@@ -159,15 +163,20 @@ fn one(pipeline: &mut Pipeline, settings: &Settings, rate: f64) -> anyhow::Resul
     let at = |instant: Instant| samples.iter().find(|sample| sample.at >= instant).or_else(|| samples.last()).context("no sample");
     let (from, to) = (at(begin + run_in)?, at(begin + run_in + window)?);
     let seconds = to.at.duration_since(from.at).as_secs_f64();
+    let mut usage = usage(&watched, from, to);
+    beside.calls(&watched, &mut usage, (from.at, to.at));
     let run = Run {
         name: format!("steady at {rate:.0} events/s for {} s", settings.window),
+        known: settings.known(),
+        sights,
+        commits: beside.commits(pipeline, (from.at, to.at))?,
         partitions: pipeline.layout.partitions,
         rate,
         events: sent.events,
         cpu_events: rate * seconds,
         seconds,
         committed_after: None,
-        usage: usage(&watched, from, to),
+        usage,
         bytes: Bytes {
             kafka: kafka_after - kafka,
             redis: redis_after.net_input_bytes - redis.net_input_bytes,

@@ -16,6 +16,7 @@ use waypost_types::{Span, Timestamp};
 use crate::{
     backlog::settle,
     generator::{Appender, CHUNK, build_from},
+    known,
     latency::{Exits, Probes, histogram},
     oracle::judge,
     pipeline::Pipeline,
@@ -179,8 +180,7 @@ fn measure(
     let events = plan.people as f64 * EVENTS_A_SEND + rate * SHARE * plan.traffic.as_secs_f64();
     ensure!(pipeline.servers.has_room(events)?, "the disk has no room for {name}; --burst, --timers-rate or --window may be smaller");
     let reminders = Reminders::new(pipeline.installation, name);
-    pipeline.start()?;
-    settle(pipeline, "the roles to take their partitions")?;
+    known::start(pipeline, settings)?;
 
     let begin_at = SystemClock.now().plus(millis(lead));
     say(&format!("{name}: {} people come in; traffic begins in {} s", plan.people, lead.as_secs()));

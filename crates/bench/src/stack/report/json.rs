@@ -5,7 +5,7 @@ use std::time::Duration;
 use hdrhistogram::Histogram;
 use serde_json::{Value, json};
 
-use super::Report;
+use super::{Commits, Report};
 use crate::{cart1::Cart1, door::Served, latency::Latency, meter::Kind, raw::Passage, sampler::Usage, settings::Settings};
 
 const PERCENTILES: [(&str, f64); 7] =
@@ -18,16 +18,21 @@ impl Report {
         let runs = self.runs.iter().map(|run| {
             let process = |one: &Usage| {
                 let name = format!("{:?}", one.kind).to_lowercase();
-                json!({"name": one.name, "kind": name, "cpu_seconds": one.cpu_seconds, "rss_bytes": one.resident_bytes})
+                json!({"name": one.name, "kind": name, "cpu_seconds": one.cpu_seconds, "rss_bytes": one.resident_bytes, "system_calls": one.system_calls})
             };
             let stage = |(role, count, doubled, missing): &(waypost_types::Role, usize, usize, usize)| {
                 json!({"role": role.as_str(), "events": count, "doubled": doubled, "missing": missing})
             };
             json!({
-                "name": run.name, "partitions": run.partitions, "events_per_second": run.rate, "events": run.events,
+                "name": run.name, "known": run.known, "partitions": run.partitions, "events_per_second": run.rate, "events": run.events,
                 "cpu_events": run.cpu_events, "seconds": run.seconds, "committed_after_seconds": run.committed_after,
                 "own_us": run.micros(Kind::Own), "redis_us": run.micros(Kind::Redis), "broker_us": run.micros(Kind::Broker),
-                "generator_us": run.micros(Kind::Generator),
+                "generator_us": run.micros(Kind::Generator), "dollars_a_million": run.dollars(),
+                "first_sights": run.sights.first, "new_identifiers": run.sights.links, "merges": run.sights.merges,
+                "commit_interval_seconds": run.commits.as_ref().map(Commits::interval),
+                "commits": run.commits.iter().flat_map(|commits| &commits.by_role).map(|(role, written)| {
+                    json!({"role": role.as_str(), "commits": written.commits, "entities": written.entities})
+                }).collect::<Vec<_>>(),
                 "processes": run.usage.iter().map(process).collect::<Vec<_>>(),
                 "kafka_bytes": run.bytes.kafka, "redis_bytes": run.bytes.redis, "redis_used_memory": run.bytes.redis_used_memory, "redis_memory_growth": run.bytes.redis_memory,
                 "redis_commands": run.bytes.redis_commands, "topic_bytes": run.bytes.topics,
@@ -100,7 +105,7 @@ impl Report {
             "settings": {
                 "workloads": settings.workload.iter().map(|one| format!("{one:?}").to_lowercase()).collect::<Vec<_>>(),
                 "partitions": settings.partitions, "events": settings.events, "raw_events": settings.raw_events,
-                "size": format!("{:?}", settings.size), "people": settings.size.size().people(), "seed": settings.seed,
+                "size": format!("{:?}", settings.size), "people": settings.size.size().people(), "known": settings.known(), "seed": settings.seed,
                 "frame": settings.frame, "tick_ms": settings.tick_ms, "window_s": settings.window, "run_in_s": settings.run_in,
                 "timers_rate": settings.timers_rate, "burst": settings.burst, "load_rate": settings.load_rate,
                 "commit_interval_max_s": settings.commit_interval, "probes": settings.probes, "red_events": settings.red_events,
