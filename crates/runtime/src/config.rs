@@ -184,7 +184,7 @@ impl Default for Config {
             unacknowledged_bytes: 16 << 20,
             frozen_bytes: 64 << 20,
             uncommitted_records: 500_000,
-            cache_entities: 20_000,
+            cache_entities: 50_000,
             slack: Span::from_secs(2),
             patience: Span::from_secs(15 * 60),
             public_partitions: 8,
