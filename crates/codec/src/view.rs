@@ -197,7 +197,7 @@ impl<'a> Value<'a> {
         }
         let mut value = Self::Nothing;
         fields(bytes, &[], |tag, field| {
-            if value != Self::Nothing {
+            if !matches!(value, Self::Nothing) {
                 return None;
             }
             value = match (tag, field) {
@@ -320,6 +320,10 @@ fn fields<'a>(mut bytes: &'a [u8], repeated: &[u8], mut each: impl FnMut(u8, Fie
 }
 
 fn varint(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (first, rest) = bytes.split_first()?;
+    if *first < 0x80 {
+        return Some((u64::from(*first), rest));
+    }
     let mut number = 0;
     for (place, byte) in bytes.iter().enumerate() {
         // The tenth byte has room for one bit.

@@ -88,12 +88,11 @@ impl SegmenterProcessor {
         let outcome = match &item.body {
             Some(Body::Event(bytes)) => {
                 let decoded;
-                let event = match view::Event::read(bytes) {
-                    Some(event) => event,
-                    None => {
-                        decoded = decode::<Event>(bytes)?;
-                        view::Event::from(&decoded)
-                    }
+                let event = if let Some(event) = view::Event::read(bytes) {
+                    event
+                } else {
+                    decoded = decode::<Event>(bytes)?;
+                    view::Event::from(&decoded)
                 };
                 segment::event(&mut profile.0, &mut profile.1, &item.node, &event, fold.now(), &self.plan(record.workspace))
             }
@@ -125,7 +124,7 @@ impl SegmenterProcessor {
         let arrived = decode::<MergeState>(&record.body)?;
         let mut moved = decode::<SegmentProfile>(&arrived.segment_state)?;
         moved.ids.extend(arrived.ids.iter().cloned());
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let mut profile = fold.take(id).unwrap_or_default();
         let outcome = segment::import(&mut profile.0, &mut profile.1, moved, &arrived.loser, fold.now(), &self.plan(record.workspace));
         if self.rules.drain {
             let moved = arrived.ids.iter().chain([&arrived.node]);
@@ -289,7 +288,7 @@ fn may_begin(record: &Record) -> Result<bool, Poison> {
 /// The end of an identifier's old road has come by here; the orchestrator answers when it has come by there too.
 fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
     let flush = decode::<Flush>(&record.body)?;
-    let mut profile = fold.get(id).cloned().unwrap_or_default();
+    let mut profile = fold.take(id).unwrap_or_default();
     segment::seen(&mut profile.0, &flush.node, fold.now());
     to_journey(fold, Origin::of(record), kind::JOURNEY_FLUSH, flush.encode_to_vec());
     fold.put(id, profile);
@@ -310,7 +309,7 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     if begin.winner.len() != 31 || begin.winner == record.key {
         return Err(Poison { reason: "DECODE_FAILED", detail: "a merge without winner".to_owned() });
     }
-    let mut state = fold.get(id).filter(|p| !p.is_erased()).cloned().unwrap_or_default().0;
+    let mut state = fold.take(id).filter(|p| !p.is_erased()).unwrap_or_default().0;
     segment::seen(&mut state, &begin.node, fold.now());
     let tombstone = SegmentProfile { moved_to: begin.winner.clone(), ids: state.ids.clone(), now: state.now, ..SegmentProfile::default() };
     let origin = Origin::of(record);

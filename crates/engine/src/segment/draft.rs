@@ -34,7 +34,7 @@ struct Was {
 
 impl Draft {
     pub(crate) fn new(person: Person) -> Self {
-        Self { was_blank: person == Person::default(), person, was: Was::default() }
+        Self { was_blank: person::is_empty(&person), person, was: Was::default() }
     }
 
     pub(crate) fn into_person(self) -> Person {

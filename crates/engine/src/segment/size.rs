@@ -16,12 +16,13 @@ const WHOLE_ORDERS: usize = 3;
 ///
 /// `size` is what is known of it without looking at each membership.
 pub(super) fn limit(person: &mut Draft, size: Option<Size<'_>>) -> bool {
-    if person.orders.len() > WHOLE_ORDERS && person.has_touched_orders() {
+    // Those of a person of whom so much is known were cut when they were touched.
+    if person.orders.len() > WHOLE_ORDERS && (size.is_none() || person.has_touched_orders()) {
         for place in newest(person).into_iter().skip(WHOLE_ORDERS) {
             cut_cards(person, place);
         }
     }
-    if size.is_some_and(|size| surely_fits(person, size)) || person.encoded_len() <= MAX_BYTES {
+    if size.is_some_and(|Size { segments, rest }| surely_fits(person, segments, rest)) || person.encoded_len() <= MAX_BYTES {
         return false;
     }
     let newest = newest(person);
@@ -60,11 +61,11 @@ pub(super) fn limit(person: &mut Draft, size: Option<Size<'_>>) -> bool {
 }
 
 /// Most events set a field or two: what was measured before, and these, says as much as measuring all of it again.
-fn surely_fits(person: &mut Draft, size: Size<'_>) -> bool {
-    let reckoned = size.rest.zip(person.longer_by()).map(|(rest, more)| rest + more).filter(|rest| rest + size.segments <= MAX_BYTES);
-    let rest = reckoned.unwrap_or_else(|| person.len_without_segments());
-    *size.rest = Some(rest);
-    rest + size.segments <= MAX_BYTES
+fn surely_fits(person: &mut Draft, segments: usize, rest: &mut Option<usize>) -> bool {
+    let reckoned = rest.zip(person.longer_by()).map(|(before, more)| before + more).filter(|now| now + segments <= MAX_BYTES);
+    let now = reckoned.unwrap_or_else(|| person.len_without_segments());
+    *rest = Some(now);
+    now + segments <= MAX_BYTES
 }
 
 /// Places of the orders, newest first.

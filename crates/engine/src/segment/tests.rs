@@ -568,6 +568,23 @@ fn orders_that_find_no_room_in_a_union_still_count() {
 }
 
 #[test]
+fn of_a_union_the_newest_orders_keep_whole_cards() {
+    let half = |from: i64| {
+        let mut profile = SegmentProfile::default();
+        for n in from..from + 3 {
+            let order = ordered(n, &format!("o{n}"), vec![("products", V::List(vec![product("p", 10)]))]);
+            event(&mut profile, &node(), &order, Timestamp::from_millis(9), &workspace(&[]));
+        }
+        profile
+    };
+    let mut profile = half(1);
+    import(&mut profile, half(4), &Bytes::from_static(b"loser"), Timestamp::from_millis(20), &workspace(&[]));
+    let orders = profile.person.unwrap().orders;
+    let whole: Vec<_> = orders.iter().map(|o| o.lines.iter().all(|line| line.price_amount.is_some())).collect();
+    assert_eq!(whole, [false, false, false, true, true, true]);
+}
+
+#[test]
 fn what_time_may_change_waits_while_the_profile_drains() {
     let workspace = workspace(&[("fresh", r#"within(profile.last_order_at, "7d")"#)]);
     let at = Timestamp::from_millis;
