@@ -8,6 +8,7 @@ pub mod schemas;
 pub mod stored;
 pub mod unsubscribe;
 pub mod value;
+pub mod view;
 pub mod wire;
 pub mod write_key;
 

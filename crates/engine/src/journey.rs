@@ -188,12 +188,15 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
     }
     let zone_changed = delta.is_some_and(|d| d.fields.iter().any(|f| f.path == "timezone"));
     let effects = turn(state, ws, cx, cause, event, |turn, runs| {
+        turn.is_passing = matches!(input, Input::Passing { .. });
         recall::permissions(turn, runs);
         for run in runs.iter_mut() {
             if zone_changed {
                 timers::follow_zone(turn, run);
             }
-            turn.settle(run);
+            if !turn.is_passing {
+                turn.settle(run);
+            }
         }
         if let Some(receipt) = receipt {
             receipts::take(turn, runs, receipt);
@@ -315,9 +318,11 @@ fn turn(
         asleep::wake(&mut turn, &mut runs, &facts);
     }
     decide(&mut turn, &mut runs);
-    sends::decide(&mut turn, &mut runs);
-    for run in &mut runs {
-        timers::set_recheck(&turn, run);
+    if !turn.is_passing {
+        sends::decide(&mut turn, &mut runs);
+        for run in &mut runs {
+            timers::set_recheck(&turn, run);
+        }
     }
     let effects = turn.effects;
     exits::forget(&mut runs);

@@ -38,7 +38,9 @@ pub(crate) fn apply(person: &mut Person, delta: &Person) {
     };
     let is_silent = delta.not_in.is_empty() && delta.removed_not_in.is_empty();
     let gone = |m: &Membership| !is_silent && named(m) && person::membership(delta, &m.segment).is_none();
-    person.memberships.retain(|m| m.truth() != Truth::Unspecified && !gone(m));
+    if !is_silent || delta.memberships.iter().any(|m| m.truth() == Truth::Unspecified) {
+        person.memberships.retain(|m| m.truth() != Truth::Unspecified && !gone(m));
+    }
     if person.not_in.is_empty() {
         person.not_in.clone_from(&delta.not_in);
     }

@@ -72,9 +72,19 @@ pub fn counts(order: &Order) -> bool {
 
 // === delta ===
 
-/// Whether a delta says anything.
+/// Whether a delta, or all that is known of somebody, says nothing.
 pub fn is_empty(delta: &Person) -> bool {
-    *delta == Person::default()
+    let Person { fields, carts, orders, consents, memberships, addresses, removed_carts, removed_orders, not_in, removed_not_in } = delta;
+    fields.is_empty()
+        && carts.is_empty()
+        && orders.is_empty()
+        && consents.is_empty()
+        && memberships.is_empty()
+        && addresses.is_empty()
+        && removed_carts.is_empty()
+        && removed_orders.is_empty()
+        && not_in.is_empty()
+        && removed_not_in.is_empty()
 }
 
 /// Applies a delta: its entries replace those of the same key, a field without value and a membership
@@ -83,19 +93,27 @@ pub fn apply(person: &mut Person, delta: &Person) {
     for entry in &delta.fields {
         upsert(&mut person.fields, entry);
     }
-    person.fields.retain(|f| f.value.is_some());
-    person.carts.retain(|c| !delta.removed_carts.contains(&c.cart_id));
+    if delta.fields.iter().any(|f| f.value.is_none()) {
+        person.fields.retain(|f| f.value.is_some());
+    }
+    if !delta.removed_carts.is_empty() {
+        person.carts.retain(|c| !delta.removed_carts.contains(&c.cart_id));
+    }
     for cart in &delta.carts {
         upsert(&mut person.carts, cart);
     }
-    person.orders.retain(|o| !delta.removed_orders.contains(&o.order_id));
+    if !delta.removed_orders.is_empty() {
+        person.orders.retain(|o| !delta.removed_orders.contains(&o.order_id));
+    }
     for order in &delta.orders {
         upsert(&mut person.orders, order);
     }
     for consent in &delta.consents {
         upsert(&mut person.consents, consent);
     }
-    person.consents.retain(|c| c.state() != ConsentState::Unspecified);
+    if delta.consents.iter().any(|c| c.state() == ConsentState::Unspecified) {
+        person.consents.retain(|c| c.state() != ConsentState::Unspecified);
+    }
     membership::apply(person, delta);
     for address in &delta.addresses {
         upsert(&mut person.addresses, address);

@@ -17,10 +17,10 @@ mod size;
 mod traits;
 
 use bytes::Bytes;
-use prost::Message as _;
 use waypost_codec::{
-    inbox::{Event, Person, Property, Value, value::Kind},
+    inbox::{self, Person, Property, Value, value::Kind},
     state::SegmentProfile,
+    view::Event,
 };
 use waypost_types::Timestamp;
 
@@ -48,14 +48,14 @@ pub struct Outcome {
     pub delta: Person,
     /// Memberships that are not what they were.
     pub changes: Vec<Change>,
-    /// The event anew, where a `cart_id` was filled in; else it goes on as it came.
-    pub rewritten: Option<Bytes>,
+    /// The cart that the event is about, where it does not name it: it goes on with it, as [`with_cart`] writes it.
+    pub cart_id: Option<String>,
     /// Reasons of what the event said and was not taken; counted.
     pub refused: Vec<&'static str>,
 }
 
 /// Folds an event that came by way of `node`.
-pub fn event(profile: &mut SegmentProfile, judged: &mut Judged, node: &Bytes, event: &Event, now: Timestamp, plan: &Plan) -> Outcome {
+pub fn event(profile: &mut SegmentProfile, judged: &mut Judged, node: &Bytes, event: &Event<'_>, now: Timestamp, plan: &Plan) -> Outcome {
     let mut draft = Draft::new(profile.person.take().unwrap_or_default());
     let currency = plan.workspace.policy.currency;
     let properties = Properties::new(event.properties.as_ref(), currency);
@@ -68,30 +68,32 @@ pub fn event(profile: &mut SegmentProfile, judged: &mut Judged, node: &Bytes, ev
     add_sorted(&mut profile.ids, node);
 
     let mut refused = fields::fold(&mut draft, event, properties, context);
-    if by_the_person(&event.name) {
+    if by_the_person(event.name) {
         traits::seen(&mut draft, at, now.millis());
     }
     let mut cart_id = None;
     if properties.has_long_id() {
         refused.push("ID_TOO_LONG");
     } else {
-        if orders::fold(&mut draft, &event.name, properties, at) {
+        if orders::fold(&mut draft, event.name, properties, at) {
             refused.push("ORDER_UNKNOWN");
         }
-        cart_id = carts::fold(&mut draft, &event.name, properties, at);
+        cart_id = carts::fold(&mut draft, event.name, properties, at);
     }
     settle(&mut draft);
-    let fallen = trim(&mut draft);
-    traits::carry(&mut draft, &fallen);
-    derive(&mut draft);
+    if draft.has_touched_orders() {
+        let fallen = trim(&mut draft);
+        traits::carry(&mut draft, &fallen);
+        derive(&mut draft);
+    }
     refused.extend(consents::fold(&mut draft, event, properties));
-    if size::limit(&mut draft, judged.under(plan, now).map(|_| plan.bytes)) {
+    if size::limit(&mut draft, judged.size_under(plan, now)) {
         refused.push("PROFILE_TOO_LARGE");
     }
     let Evaluated { changes, delta } = evaluate(profile, &mut draft, judged, now, plan);
     let delta = draft.delta(delta);
     profile.person = Some(draft.into_person());
-    Outcome { delta, changes, rewritten: cart_id.map(|id| with_cart(event, &id)), refused }
+    Outcome { delta, changes, cart_id, refused }
 }
 
 /// Notes the node of an item that says nothing of the person.
@@ -166,7 +168,7 @@ pub fn import(
     let person = draft.into_person();
     let delta = person::whole(&own, &person);
     profile.person = Some(person);
-    Outcome { delta, changes, rewritten: None, refused: if too_large { vec!["PROFILE_TOO_LARGE"] } else { Vec::new() } }
+    Outcome { delta, changes, cart_id: None, refused: if too_large { vec!["PROFILE_TOO_LARGE"] } else { Vec::new() } }
 }
 
 fn evaluate(profile: &SegmentProfile, draft: &mut Draft, judged: &mut Judged, now: Timestamp, plan: &Plan) -> Evaluated {
@@ -194,15 +196,15 @@ fn by_the_person(name: &str) -> bool {
     !name.starts_with("Message ") && name != "Offer Granted"
 }
 
-fn with_cart(event: &Event, cart_id: &str) -> Bytes {
-    let mut event = event.clone();
+/// The event, naming its cart.
+pub fn with_cart(mut event: inbox::Event, cart_id: String) -> inbox::Event {
     let entries = &mut event.properties.get_or_insert_default().entries;
-    let value = Some(Value { kind: Some(Kind::Text(cart_id.to_owned())) });
+    let value = Some(Value { kind: Some(Kind::Text(cart_id)) });
     match entries.binary_search_by(|p| p.name.as_str().cmp("cart_id")) {
         Ok(at) => entries[at].value = value,
         Err(at) => entries.insert(at, Property { name: "cart_id".to_owned(), value }),
     }
-    event.encode_to_vec().into()
+    event
 }
 
 #[cfg(test)]

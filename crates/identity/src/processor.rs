@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use waypost_codec::{frame::Record, kind};
+use waypost_codec::{frame::Record, kind, wire};
 use waypost_engine::{
     identity::{self, Effect, Here, IdentityError, Limits, Rules},
     record_id,
@@ -75,25 +75,11 @@ impl Processor for IdentityProcessor {
     }
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
-        match record.kind {
-            kind::EVENT
-            | kind::LINK
-            | kind::SHARED
-            | kind::MERGE_DONE
-            | kind::FLUSHED
-            | kind::ERASE_NODE
-            | kind::ERASE
-            | kind::DETACH
-            | kind::EXPIRE => Ok(vec![identifier(record.workspace, &record.key)?]),
-            // Keyed by the profile id, which is a node id: the identifier is its hash.
-            kind::RECEIPT => Ok(vec![identifier(record.workspace, &receipt_hash(record)?)?]),
-            kind::EMIT => Err(Poison { reason: "NOT_YET_SUPPORTED", detail: "an event that a journey emits".to_owned() }),
-            other => Err(unknown(other)),
-        }
+        Ok(vec![entity(record)?])
     }
 
     fn fold(&self, fold: &mut Fold<'_, Identifier>, record: &Record) -> Result<(), Poison> {
-        let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
+        let id = entity(record)?;
         let mut entity = fold.take(&id).unwrap_or_default();
         let effects = self.step(&mut entity, fold, record)?;
         fold.put(&id, entity);
@@ -120,16 +106,18 @@ impl Processor for IdentityProcessor {
 fn emit(fold: &mut Fold<'_, Identifier>, workspace: WorkspaceId, effects: Vec<Effect>) {
     let (partition, position) = (fold.partition(), fold.position());
     for (index, effect) in effects.into_iter().enumerate() {
-        let derived = record_id::derived(Role::Identity, partition, position, index);
+        let derived = || record_id::derived(Role::Identity, partition, position, index);
         let (role, key, kind, body, id, at) = match effect {
             // An item is its record at the next stage and keeps its id and its log time.
             Effect::Item { profile, item, origin } => {
-                (Role::Segmenter, profile, kind::ITEM, item.encode_to_vec(), origin.id, Some(origin.at))
+                let mut body = Vec::with_capacity(item.encoded_len());
+                wire::segment_item(&item, &mut body);
+                (Role::Segmenter, profile, kind::ITEM, body, origin.id, Some(origin.at))
             }
-            Effect::Link { to, link } => (Role::Identity, to, kind::LINK, link.encode_to_vec(), derived, None),
-            Effect::Share { to, shared } => (Role::Identity, to, kind::SHARED, shared.encode_to_vec(), derived, None),
-            Effect::MergeBegin(begin) => (Role::Segmenter, begin.loser.clone(), kind::MERGE_BEGIN, begin.encode_to_vec(), derived, None),
-            Effect::Flush(flush) => (Role::Segmenter, flush.profile.clone(), kind::FLUSH, flush.encode_to_vec(), derived, None),
+            Effect::Link { to, link } => (Role::Identity, to, kind::LINK, link.encode_to_vec(), derived(), None),
+            Effect::Share { to, shared } => (Role::Identity, to, kind::SHARED, shared.encode_to_vec(), derived(), None),
+            Effect::MergeBegin(begin) => (Role::Segmenter, begin.loser.clone(), kind::MERGE_BEGIN, begin.encode_to_vec(), derived(), None),
+            Effect::Flush(flush) => (Role::Segmenter, flush.profile.clone(), kind::FLUSH, flush.encode_to_vec(), derived(), None),
             Effect::Refused(refusal) => {
                 fold.refuse();
                 tracing::debug!(%workspace, partition, %position, reason = refusal.reason(), "identifiers not joined");
@@ -137,6 +125,25 @@ fn emit(fold: &mut Fold<'_, Identifier>, workspace: WorkspaceId, effects: Vec<Ef
             }
         };
         fold.emit(Output::Inbox { role, workspace, key, kind, body: body.into(), id, via: 0, at });
+    }
+}
+
+/// What a record is about.
+fn entity(record: &Record) -> Result<EntityId, Poison> {
+    match record.kind {
+        kind::EVENT
+        | kind::LINK
+        | kind::SHARED
+        | kind::MERGE_DONE
+        | kind::FLUSHED
+        | kind::ERASE_NODE
+        | kind::ERASE
+        | kind::DETACH
+        | kind::EXPIRE => identifier(record.workspace, &record.key),
+        // Keyed by the profile id, which is a node id: the identifier is its hash.
+        kind::RECEIPT => identifier(record.workspace, &receipt_hash(record)?),
+        kind::EMIT => Err(Poison { reason: "NOT_YET_SUPPORTED", detail: "an event that a journey emits".to_owned() }),
+        other => Err(unknown(other)),
     }
 }
 

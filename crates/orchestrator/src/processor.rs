@@ -82,11 +82,11 @@ impl OrchestratorProcessor {
         let input = match &item.body {
             Some(Body::Event(bytes)) => {
                 peeked = peeking::Peeked::of(bytes)?;
-                if journey::concerns(&profile.0, &workspace, peeked.name()?, peeked.source()?) {
+                if journey::concerns(&profile.0, &workspace, &peeked.name, &peeked.source) {
                     event = decode::<Event>(bytes)?;
                     Input::Event { event: &event, delta }
                 } else {
-                    Input::Passing { name: peeked.name()?, delta }
+                    Input::Passing { name: &peeked.name, delta }
                 }
             }
             Some(Body::Receipt(receipt)) => Input::Receipt { receipt, delta },
@@ -159,24 +159,11 @@ impl Processor for OrchestratorProcessor {
     }
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
-        match record.kind {
-            kind::JOURNEY_ITEM
-            | kind::DELTA
-            | kind::JOURNEY_MERGE_BEGIN
-            | kind::JOURNEY_MERGE_STATE
-            | kind::JOURNEY_FLUSH
-            | kind::PASS
-            | kind::ERASED
-            | kind::GONE => {
-                ProfileId::from_slice(&record.key).map_err(|e| malformed(&format!("a record's key is {e}")))?;
-                Ok(vec![EntityId::new(record.workspace, b'p', &record.key)])
-            }
-            other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
-        }
+        Ok(vec![entity(record)?])
     }
 
     fn fold(&self, fold: &mut Fold<'_, Profile>, record: &Record) -> Result<(), Poison> {
-        let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
+        let id = entity(record)?;
         // The stages mirror each other: what the segmenter passed finds a tombstone here, and nothing else does but
         // its burial; what it answered for an erased profile finds no live one.
         let contradicts = |reason, what: &str| Err(Poison { reason, detail: format!("kind {} at a profile that {what}", record.kind) });
@@ -225,6 +212,24 @@ impl Standing {
             Some(profile) if profile.is_erased() => Self::Erased,
             Some(_) => Self::Live,
         }
+    }
+}
+
+/// The profile that a record is about.
+fn entity(record: &Record) -> Result<EntityId, Poison> {
+    match record.kind {
+        kind::JOURNEY_ITEM
+        | kind::DELTA
+        | kind::JOURNEY_MERGE_BEGIN
+        | kind::JOURNEY_MERGE_STATE
+        | kind::JOURNEY_FLUSH
+        | kind::PASS
+        | kind::ERASED
+        | kind::GONE => {
+            ProfileId::from_slice(&record.key).map_err(|e| malformed(&format!("a record's key is {e}")))?;
+            Ok(EntityId::new(record.workspace, b'p', &record.key))
+        }
+        other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the orchestrator") }),
     }
 }
 

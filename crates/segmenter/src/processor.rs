@@ -2,19 +2,20 @@
 
 mod erasing;
 
-use std::{borrow::Cow, sync::Arc};
+use std::{borrow::Cow, slice, sync::Arc};
 
 use bytes::Bytes;
 use prost::Message;
 use waypost_codec::{
     frame::Record,
     inbox::{
-        Delta, Event, Flush, Gone, JourneyItem, JourneyMergeBegin, JourneyMergeState, MergeBegin, MergeState, Pass, SegmentItem, Truth,
+        Delta, Event, Flush, Gone, JourneyMergeBegin, JourneyMergeState, MergeBegin, MergeState, Pass, Person, SegmentItem, Truth,
         segment_item::Body,
     },
     kind,
     public::SegmentChange,
     state::SegmentProfile,
+    view, wire,
 };
 use waypost_engine::{
     definitions::{DefinitionSet, Workspace},
@@ -27,6 +28,9 @@ use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Pr
 use waypost_types::{ContentHash, EntityId, ProfileId, Role, Timestamp, WorkspaceId};
 
 use crate::{Profile, Rules};
+
+/// Room that most items do with on their way to the orchestrator; more is found as it is needed.
+const ROOM: usize = 1_024;
 
 /// The segmenter role; one instance a partition.
 #[derive(Debug)]
@@ -83,7 +87,13 @@ impl SegmenterProcessor {
         let mut profile = fold.take(id).unwrap_or_default();
         let outcome = match &item.body {
             Some(Body::Event(bytes)) => {
-                let event = decode::<Event>(bytes)?;
+                let decoded;
+                let event = if let Some(event) = view::Event::read(bytes) {
+                    event
+                } else {
+                    decoded = decode::<Event>(bytes)?;
+                    view::Event::from(&decoded)
+                };
                 segment::event(&mut profile.0, &mut profile.1, &item.node, &event, fold.now(), &self.plan(record.workspace))
             }
             Some(Body::Receipt(_)) => {
@@ -97,15 +107,14 @@ impl SegmenterProcessor {
             }
             Some(Body::Erase(_)) | None => return Err(Poison { reason: "DECODE_FAILED", detail: "an item without body".to_owned() }),
         };
-        if let Some(rewritten) = outcome.rewritten {
-            item.body = Some(Body::Event(rewritten));
+        if let (Some(cart_id), Some(Body::Event(bytes))) = (outcome.cart_id, &mut item.body) {
+            *bytes = segment::with_cart(decode(bytes)?, cart_id).encode_to_vec().into();
         }
         for reason in &outcome.refused {
             tracing::debug!(workspace = %record.workspace, position = %fold.position(), reason, "left out of a profile");
         }
         let origin = Origin::of(record);
-        let body = JourneyItem { item: Some(item), delta: Some(outcome.delta) };
-        to_journey(fold, origin, kind::JOURNEY_ITEM, &body);
+        to_journey(fold, origin, kind::JOURNEY_ITEM, journey_item(&item, &outcome.delta));
         tell(fold, origin, "event", &outcome.changes);
         fold.put(id, profile);
         Ok(())
@@ -115,7 +124,7 @@ impl SegmenterProcessor {
         let arrived = decode::<MergeState>(&record.body)?;
         let mut moved = decode::<SegmentProfile>(&arrived.segment_state)?;
         moved.ids.extend(arrived.ids.iter().cloned());
-        let mut profile = fold.get(id).cloned().unwrap_or_default();
+        let mut profile = fold.take(id).unwrap_or_default();
         let outcome = segment::import(&mut profile.0, &mut profile.1, moved, &arrived.loser, fold.now(), &self.plan(record.workspace));
         if self.rules.drain {
             let moved = arrived.ids.iter().chain([&arrived.node]);
@@ -129,7 +138,7 @@ impl SegmenterProcessor {
             delta: Some(outcome.delta),
             loser: arrived.loser,
         };
-        to_journey(fold, origin, kind::JOURNEY_MERGE_STATE, &body);
+        to_journey(fold, origin, kind::JOURNEY_MERGE_STATE, body.encode_to_vec());
         tell(fold, origin, "merge", &outcome.changes);
         fold.put(id, profile);
         Ok(())
@@ -158,16 +167,11 @@ impl Processor for SegmenterProcessor {
     }
 
     fn entities(&self, record: &Record) -> Result<Vec<EntityId>, Poison> {
-        match record.kind {
-            kind::ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE | kind::FLUSH | kind::BURY => {
-                Ok(vec![profile(record.workspace, &record.key)?])
-            }
-            other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the segmenter") }),
-        }
+        Ok(vec![entity(record)?])
     }
 
     fn fold(&self, fold: &mut Fold<'_, Profile>, record: &Record) -> Result<(), Poison> {
-        let Some(id) = self.entities(record)?.pop() else { return Ok(()) };
+        let id = entity(record)?;
         let standing = Standing::of(fold.get(&id));
         match (record.kind, standing) {
             (kind::MERGE_BEGIN, Standing::Moved) => {
@@ -241,7 +245,7 @@ impl SegmenterProcessor {
         let id = record_id::of_timer(Role::Segmenter, entity.as_bytes(), due);
         let origin = Origin { workspace: entity.workspace(), profile: &key, id, via: 0 };
         if !person::is_empty(&outcome.delta) {
-            to_journey(fold, origin, kind::DELTA, &Delta { delta: Some(outcome.delta) });
+            to_journey(fold, origin, kind::DELTA, Delta { delta: Some(outcome.delta) }.encode_to_vec());
         }
         tell(fold, origin, "time", &outcome.changes);
         fold.put(entity, profile);
@@ -284,9 +288,9 @@ fn may_begin(record: &Record) -> Result<bool, Poison> {
 /// The end of an identifier's old road has come by here; the orchestrator answers when it has come by there too.
 fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
     let flush = decode::<Flush>(&record.body)?;
-    let mut profile = fold.get(id).cloned().unwrap_or_default();
+    let mut profile = fold.take(id).unwrap_or_default();
     segment::seen(&mut profile.0, &flush.node, fold.now());
-    to_journey(fold, Origin::of(record), kind::JOURNEY_FLUSH, &flush);
+    to_journey(fold, Origin::of(record), kind::JOURNEY_FLUSH, flush.encode_to_vec());
     fold.put(id, profile);
     Ok(())
 }
@@ -295,7 +299,7 @@ fn flush(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result
 fn mark_goes(fold: &mut Fold<'_, Profile>, entity: &EntityId, due: Timestamp) {
     let key = Bytes::copy_from_slice(entity.key());
     let id = record_id::of_timer(Role::Segmenter, entity.as_bytes(), due);
-    to_journey(fold, Origin { workspace: entity.workspace(), profile: &key, id, via: 0 }, kind::GONE, &Gone::default());
+    to_journey(fold, Origin { workspace: entity.workspace(), profile: &key, id, via: 0 }, kind::GONE, Gone::default().encode_to_vec());
     fold.delete(entity);
 }
 
@@ -305,12 +309,12 @@ fn merge_begin(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> 
     if begin.winner.len() != 31 || begin.winner == record.key {
         return Err(Poison { reason: "DECODE_FAILED", detail: "a merge without winner".to_owned() });
     }
-    let mut state = fold.get(id).filter(|p| !p.is_erased()).cloned().unwrap_or_default().0;
+    let mut state = fold.take(id).filter(|p| !p.is_erased()).unwrap_or_default().0;
     segment::seen(&mut state, &begin.node, fold.now());
     let tombstone = SegmentProfile { moved_to: begin.winner.clone(), ids: state.ids.clone(), now: state.now, ..SegmentProfile::default() };
     let origin = Origin::of(record);
     let body = JourneyMergeBegin { begin: Some(begin), segment_state: state.encode_to_vec().into() };
-    to_journey(fold, origin, kind::JOURNEY_MERGE_BEGIN, &body);
+    to_journey(fold, origin, kind::JOURNEY_MERGE_BEGIN, body.encode_to_vec());
     fold.put(id, Profile::from(tombstone));
     Ok(())
 }
@@ -320,20 +324,28 @@ fn pass(fold: &mut Fold<'_, Profile>, record: &Record) {
     let via = record.via.saturating_add(1);
     let passed = Record { via, at: Some(record.at.unwrap_or_else(|| fold.now())), ..record.clone() };
     let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via };
-    to_journey(fold, origin, kind::PASS, &Pass { record: Some(passed.to_proto()) });
+    to_journey(fold, origin, kind::PASS, Pass { record: Some(passed.to_proto()) }.encode_to_vec());
 }
 
-fn to_journey(fold: &mut Fold<'_, Profile>, origin: Origin<'_>, kind: u32, body: &impl Message) {
+fn to_journey(fold: &mut Fold<'_, Profile>, origin: Origin<'_>, kind: u32, body: Vec<u8>) {
     fold.emit(Output::Inbox {
         role: Role::Orchestrator,
         workspace: origin.workspace,
         key: origin.profile.clone(),
         kind,
-        body: body.encode_to_vec().into(),
+        body: body.into(),
         id: origin.id,
         via: origin.via,
         at: None,
     });
+}
+
+/// What the encoding of a [`JourneyItem`] is, in one pass.
+fn journey_item(item: &SegmentItem, delta: &Person) -> Vec<u8> {
+    let mut body = Vec::with_capacity(ROOM);
+    wire::each(1, slice::from_ref(item), &mut body, wire::segment_item);
+    wire::each(2, slice::from_ref(delta), &mut body, wire::person);
+    body
 }
 
 /// Membership changes for the public.
@@ -369,9 +381,16 @@ const fn word(truth: Truth) -> &'static str {
     }
 }
 
-fn profile(workspace: WorkspaceId, key: &Bytes) -> Result<EntityId, Poison> {
-    ProfileId::from_slice(key).map_err(|e| Poison { reason: "DECODE_FAILED", detail: format!("a record's key is {e}") })?;
-    Ok(EntityId::new(workspace, b'p', key))
+/// The profile that a record is about.
+fn entity(record: &Record) -> Result<EntityId, Poison> {
+    match record.kind {
+        kind::ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE | kind::FLUSH | kind::BURY => {
+            let malformed = |e| Poison { reason: "DECODE_FAILED", detail: format!("a record's key is {e}") };
+            ProfileId::from_slice(&record.key).map_err(malformed)?;
+            Ok(EntityId::new(record.workspace, b'p', &record.key))
+        }
+        other => Err(Poison { reason: "UNKNOWN_KIND", detail: format!("kind {other} at the segmenter") }),
+    }
 }
 
 fn decode<M: Message + Default>(body: &Bytes) -> Result<M, Poison> {

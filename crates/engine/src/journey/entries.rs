@@ -141,16 +141,18 @@ fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Eve
         return Err(stopped);
     }
     let of_journey = live().filter(|r| r.journey == journey.name).count();
-    let limit = [
-        (live().count() >= MAX_RUNS, format!("{MAX_RUNS} live runs")),
-        (of_journey >= MAX_RUNS_PER_JOURNEY, format!("{MAX_RUNS_PER_JOURNEY} live runs of {}", journey.name)),
-        (live().map(prost::Message::encoded_len).sum::<usize>() > MAX_RUN_BYTES, format!("live runs over {MAX_RUN_BYTES} bytes")),
-        (candidate.run.entry.len() > MAX_ENTRY, format!("entry over {MAX_ENTRY} bytes")),
-    ];
-    match limit.into_iter().find(|(over, _)| *over) {
-        Some((_, which)) => Err(Refusal::seen("RUN_LIMIT", check("limit".to_owned(), Truth::No, vec![which], None))),
-        None => Ok(()),
-    }
+    let which = if live().count() >= MAX_RUNS {
+        format!("{MAX_RUNS} live runs")
+    } else if of_journey >= MAX_RUNS_PER_JOURNEY {
+        format!("{MAX_RUNS_PER_JOURNEY} live runs of {}", journey.name)
+    } else if live().map(prost::Message::encoded_len).sum::<usize>() > MAX_RUN_BYTES {
+        format!("live runs over {MAX_RUN_BYTES} bytes")
+    } else if candidate.run.entry.len() > MAX_ENTRY {
+        format!("entry over {MAX_ENTRY} bytes")
+    } else {
+        return Ok(());
+    };
+    Err(Refusal::seen("RUN_LIMIT", check("limit".to_owned(), Truth::No, vec![which], None)))
 }
 
 /// A stop that happened after this event and came before it: the run would have ended, had they come in order

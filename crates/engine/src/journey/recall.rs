@@ -47,7 +47,8 @@ pub(crate) fn permissions(turn: &mut Turn<'_>, runs: &mut [Run]) {
         fence(turn, event);
     }
     let ws = turn.ws;
-    for run in runs.iter_mut().filter(|r| is_live(r) && !r.sends.is_empty()) {
+    let is_open = |run: &Run| run.sends.iter().any(|send| send.state() == SendState::Decided);
+    for run in runs.iter_mut().filter(|run| is_live(run) && is_open(run)) {
         let Some(journey) = version_of(ws, run) else { continue };
         for index in 0..run.sends.len() {
             if is_denied(turn, journey, run, index) {

@@ -2,7 +2,7 @@
 //! put out on `waypost.decisions.v1`.
 
 use prost::Message as _;
-use serde_json::json;
+use serde::Serialize;
 use waypost_codec::{
     inbox::Truth,
     public::Decision,
@@ -36,6 +36,26 @@ pub(crate) enum What {
     Receipt,
     Merged,
     Drained,
+}
+
+/// What a public decision says beside its columns.
+#[derive(Serialize)]
+struct Detail<'a> {
+    checks: Vec<Checked<'a>>,
+    offset: u64,
+    index: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    note: Option<&'a str>,
+}
+
+/// One check of it.
+#[derive(Serialize)]
+struct Checked<'a> {
+    what: &'a str,
+    truth: &'static str,
+    operands: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    valid_until: Option<i64>,
 }
 
 /// A decision about to be recorded.
@@ -141,8 +161,12 @@ fn stored(turn: &Turn<'_>, what: What, entry: Entry) -> Trail {
     for check in &mut checks {
         check.operands.truncate(MAX_OPERANDS);
         for operand in &mut check.operands {
-            if operand.chars().count() > MAX_OPERAND {
-                *operand = operand.chars().take(MAX_OPERAND).chain(['…']).collect();
+            // As many characters take at least as many bytes.
+            if operand.len() > MAX_OPERAND
+                && let Some((end, _)) = operand.char_indices().nth(MAX_OPERAND)
+            {
+                operand.truncate(end);
+                operand.push('…');
             }
         }
     }
@@ -208,26 +232,22 @@ pub(crate) fn unite(a: &[Trail], b: &[Trail]) -> Vec<Trail> {
 }
 
 fn decision(turn: &Turn<'_>, trail: &Trail) -> Decision {
-    let checks: Vec<_> = trail
-        .checks
-        .iter()
-        .map(|c| {
-            let truth = match c.truth() {
-                Truth::Yes => "yes",
-                Truth::No => "no",
-                Truth::Unknown | Truth::Unspecified => "unknown",
-            };
-            let mut check = json!({ "what": c.what, "truth": truth, "operands": c.operands });
-            if c.valid_until != 0 {
-                check["valid_until"] = json!(c.valid_until);
-            }
-            check
-        })
-        .collect();
-    let mut detail = json!({ "checks": checks, "offset": trail.offset, "index": trail.index });
-    if !trail.note.is_empty() {
-        detail["note"] = json!(trail.note);
-    }
+    let checks = trail.checks.iter().map(|c| Checked {
+        what: &c.what,
+        truth: match c.truth() {
+            Truth::Yes => "yes",
+            Truth::No => "no",
+            Truth::Unknown | Truth::Unspecified => "unknown",
+        },
+        operands: &c.operands,
+        valid_until: Some(c.valid_until).filter(|until| *until != 0),
+    });
+    let detail = Detail {
+        checks: checks.collect(),
+        offset: trail.offset,
+        index: trail.index,
+        note: Some(trail.note.as_str()).filter(|note| !note.is_empty()),
+    };
     Decision {
         workspace: turn.cx.workspace.number(),
         profile: turn.cx.profile.to_string(),
@@ -241,7 +261,8 @@ fn decision(turn: &Turn<'_>, trail: &Trail) -> Decision {
         reason: trail.reason.clone(),
         send: SendId::from_slice(&trail.send).map_or_else(|_| String::new(), |id| id.to_string()),
         cause: trail.cause.clone(),
-        detail: detail.to_string(),
+        // Texts and numbers under fixed names can always be written.
+        detail: serde_json::to_string(&detail).unwrap_or_default(),
     }
 }
 

@@ -39,6 +39,8 @@ pub(crate) struct Turn<'a> {
     /// Addresses that nothing goes to any more.
     pub(crate) bounced: &'a mut Vec<Bounced>,
     pub(crate) effects: Vec<Effect>,
+    /// No run looks at anything that came: none exits, gets on or is to be looked at at another time than before.
+    pub(crate) is_passing: bool,
     /// Steps taken by each run in this turn; no time passes in it.
     pub(crate) steps: BTreeMap<bytes::Bytes, u32>,
 }
@@ -85,6 +87,7 @@ impl<'a> Turn<'a> {
             trail_bytes: None,
             bounced: &mut state.bounced,
             effects: Vec::new(),
+            is_passing: false,
             steps: BTreeMap::new(),
         }
     }

@@ -1,6 +1,9 @@
 //! The consent ledger (PRODUCT §5.4): the newest entry of each channel and topic, by event time.
 
-use waypost_codec::inbox::{Consent, ConsentState, Event, Person};
+use waypost_codec::{
+    inbox::{Consent, ConsentState, Person},
+    view::Event,
+};
 use waypost_types::{Span, Timestamp};
 
 use super::{Draft, properties::Properties};
@@ -19,8 +22,8 @@ const FROM_PURCHASE: Span = Span::from_days(730);
 const FROM_INQUIRY: Span = Span::from_days(183);
 
 /// Folds an event into the ledger. Returns why it was not taken, where it was not.
-pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>) -> Option<&'static str> {
-    let state = match event.name.as_str() {
+pub(super) fn fold(person: &mut Draft, event: &Event<'_>, properties: Properties<'_>) -> Option<&'static str> {
+    let state = match event.name {
         "Subscribed" => ConsentState::Granted,
         "Unsubscribed" => ConsentState::Denied,
         "Consent Changed" => match properties.text("state").as_deref() {
@@ -55,7 +58,7 @@ pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>
         topic,
         state: state.into(),
         basis: short(basis),
-        source: short(properties.text("source").unwrap_or_else(|| event.source.clone())),
+        source: short(properties.text("source").unwrap_or_else(|| event.source.to_owned())),
         at,
         expires_at: expires_at.millis(),
         address: properties.text("address").unwrap_or_default(),

@@ -2,9 +2,13 @@
 
 use std::ops::Deref;
 
+use prost::Message as _;
 use waypost_codec::inbox::{Address, Cart, Consent, Field, Membership, Order, Person, Value, value::Kind};
 
 use crate::person::{self, changed, find, gone};
+
+/// Bytes before an encoded field: its key and its length.
+const FIELD_HEAD: usize = 4;
 
 /// A person, and what of it has been touched.
 #[derive(Debug, Default)]
@@ -30,7 +34,7 @@ struct Was {
 
 impl Draft {
     pub(crate) fn new(person: Person) -> Self {
-        Self { was_blank: person == Person::default(), person, was: Was::default() }
+        Self { was_blank: person::is_empty(&person), person, was: Was::default() }
     }
 
     pub(crate) fn into_person(self) -> Person {
@@ -130,6 +134,10 @@ impl Draft {
         }
     }
 
+    pub(super) fn has_touched_field(&self, path: &str) -> bool {
+        find(&self.was.fields, (path, "")).is_some()
+    }
+
     pub(super) fn has_touched_carts(&self) -> bool {
         self.was.carts.is_some()
     }
@@ -142,12 +150,22 @@ impl Draft {
         self.was.addresses.is_some()
     }
 
-    /// Bytes of the person when encoded, memberships left out.
-    pub(super) fn len_without_memberships(&mut self) -> usize {
-        let memberships = std::mem::take(&mut self.person.memberships);
-        let len = prost::Message::encoded_len(&self.person);
-        self.person.memberships = memberships;
+    /// Bytes of the person when encoded, segments left out.
+    pub(super) fn len_without_segments(&mut self) -> usize {
+        let (memberships, not_in) = (std::mem::take(&mut self.person.memberships), std::mem::take(&mut self.person.not_in));
+        let len = self.person.encoded_len();
+        (self.person.memberships, self.person.not_in) = (memberships, not_in);
         len
+    }
+
+    /// Bytes by which the person has become longer, segments left out, at most; none where more than fields was touched.
+    pub(super) fn longer_by(&self) -> Option<usize> {
+        let Was { fields, carts, orders, consents, addresses } = &self.was;
+        if carts.is_some() || orders.is_some() || consents.is_some() || addresses.is_some() {
+            return None;
+        }
+        let field = |was: &Field| find(&self.person.fields, (&was.path, "")).map_or(0, |field| FIELD_HEAD + field.encoded_len());
+        Some(fields.iter().map(field).sum())
     }
 
     /// What has to be applied to the person that it was to make it what it is: [`person::diff`], with this of the segments.

@@ -1,6 +1,9 @@
 //! Addresses and person fields: from identifiers, from the traits of an identify call, from the context.
 
-use waypost_codec::inbox::{Address, Event, Object, Value, value::Kind};
+use waypost_codec::{
+    inbox::Address,
+    view::{Event, Object, Value},
+};
 use waypost_types::IdentifierClass;
 
 use super::{Draft, properties::Properties};
@@ -36,12 +39,12 @@ const FIELDS: [(&str, &str); 19] = [
 ];
 
 /// Folds who the event is from and what it says of them. Returns what was left out.
-pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>, context: Properties<'_>) -> Vec<&'static str> {
+pub(super) fn fold(person: &mut Draft, event: &Event<'_>, properties: Properties<'_>, context: Properties<'_>) -> Vec<&'static str> {
     let at = event.event_time;
-    for identifier in &event.identifiers {
-        match IdentifierClass::from_number(identifier.class) {
-            Some(IdentifierClass::Email) => address(person, EMAIL, &identifier.value, at),
-            Some(IdentifierClass::Phone) => address(person, SMS, &identifier.value, at),
+    for (class, value) in &event.identifiers {
+        match IdentifierClass::from_number(*class) {
+            Some(IdentifierClass::Email) => address(person, EMAIL, value, at),
+            Some(IdentifierClass::Phone) => address(person, SMS, value, at),
             Some(IdentifierClass::UserId | IdentifierClass::Device | IdentifierClass::Anonymous | IdentifierClass::Custom) | None => {}
         }
     }
@@ -64,16 +67,15 @@ pub(super) fn fold(person: &mut Draft, event: &Event, properties: Properties<'_>
     left_out
 }
 
-fn traits(person: &mut Draft, given: &Object, at: i64, left_out: &mut Vec<&'static str>) {
-    for property in &given.entries {
-        let Some(value) = &property.value else { continue };
-        match (property.name.as_str(), &value.kind) {
-            ("email", Some(Kind::Text(text))) if text.contains('@') => address(person, EMAIL, &text.trim().to_lowercase(), at),
-            ("phone", Some(Kind::Text(text))) if text.starts_with('+') => address(person, SMS, text.trim(), at),
+fn traits(person: &mut Draft, given: &Object<'_>, at: i64, left_out: &mut Vec<&'static str>) {
+    for (name, value) in given.entries() {
+        match (name, value) {
+            ("email", Value::Text(text)) if text.contains('@') => address(person, EMAIL, &text.trim().to_lowercase(), at),
+            ("phone", Value::Text(text)) if text.starts_with('+') => address(person, SMS, text.trim(), at),
             ("email" | "phone", _) => left_out.push("TYPE_MISMATCH"),
-            ("address", Some(Kind::Object(object))) => {
-                for part in &object.entries {
-                    if let (Some(path @ ("city" | "country" | "postcode" | "region")), Some(value)) = (field_of(&part.name), &part.value) {
+            ("address", Value::Object(object)) => {
+                for (part, value) in object.entries() {
+                    if let Some(path @ ("city" | "country" | "postcode" | "region")) = field_of(part) {
                         set(person, path, value, at);
                     }
                 }
@@ -91,12 +93,14 @@ fn field_of(name: &str) -> Option<&'static str> {
 }
 
 /// A trait that nobody declared: scalar and small.
-fn extra(person: &mut Draft, name: &str, value: &Value, at: i64, left_out: &mut Vec<&'static str>) {
+fn extra(person: &mut Draft, name: &str, value: &Value<'_>, at: i64, left_out: &mut Vec<&'static str>) {
     let path = format!("extra.{name}");
-    let scalar = match &value.kind {
-        Some(Kind::Text(text)) => text.len() <= MAX_EXTRA_BYTES,
-        Some(Kind::List(_) | Kind::Object(_)) | None => false,
-        Some(Kind::Bool(_) | Kind::Int(_) | Kind::Decimal(_) | Kind::Money(_) | Kind::Amount(_) | Kind::Time(_) | Kind::Date(_)) => true,
+    let scalar = match value {
+        Value::Text(text) => text.len() <= MAX_EXTRA_BYTES,
+        Value::List(_) | Value::Object(_) | Value::Nothing => false,
+        Value::Bool(_) | Value::Int(_) | Value::Decimal(_) | Value::Money(_) | Value::Amount { .. } | Value::Time(_) | Value::Date(_) => {
+            true
+        }
     };
     if !scalar || name.len() > MAX_EXTRA_BYTES {
         left_out.push("TYPE_MISMATCH");
@@ -108,14 +112,16 @@ fn extra(person: &mut Draft, name: &str, value: &Value, at: i64, left_out: &mut 
 }
 
 /// Sets a scalar; what is there already and the same keeps its time, so that a delta carries news only.
-fn set(person: &mut Draft, path: &str, value: &Value, at: i64) {
-    let fits = match &value.kind {
-        Some(Kind::Text(text)) => !text.is_empty() && text.len() <= MAX_TEXT_BYTES,
-        Some(Kind::List(_) | Kind::Object(_)) | None => false,
-        Some(_) => true,
+fn set(person: &mut Draft, path: &str, value: &Value<'_>, at: i64) {
+    let fits = match value {
+        Value::Text(text) => !text.is_empty() && text.len() <= MAX_TEXT_BYTES,
+        Value::List(_) | Value::Object(_) | Value::Nothing => false,
+        Value::Bool(_) | Value::Int(_) | Value::Decimal(_) | Value::Money(_) | Value::Amount { .. } | Value::Time(_) | Value::Date(_) => {
+            true
+        }
     };
-    if fits && person::field(person, path) != Some(value) {
-        person.set_field(path, value.clone(), at);
+    if fits && person::field(person, path).is_none_or(|known| !value.is(known)) {
+        person.set_field(path, value.to_proto(), at);
     }
 }
 

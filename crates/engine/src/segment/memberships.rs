@@ -98,7 +98,7 @@ impl Round<'_> {
         let mut concerned = self.plan.concerned(self.draft, time);
         while let Some(index) = concerned.pop_first() {
             if self.judge(index) {
-                concerned.extend(&self.plan.segments[index].readers);
+                concerned.extend(self.plan.segments[index].readers.iter().copied());
             }
         }
     }
@@ -107,8 +107,8 @@ impl Round<'_> {
     fn newcomer(&mut self) {
         let plan = self.plan;
         let mut concerned = plan.concerned(self.draft, true);
-        concerned.extend(&plan.open);
-        let fingerprint = |index: &usize| plan.segments[*index].fingerprint;
+        concerned.extend(plan.open.iter().copied());
+        let fingerprint = |index: usize| plan.segments[index].fingerprint;
         let mut judged: Vec<u32> = concerned.iter().map(fingerprint).collect();
         judged.sort_unstable();
         let mut judged = judged.into_iter().peekable();
@@ -124,7 +124,7 @@ impl Round<'_> {
             let is_as_ever = segment.blank.is_none_or(|blank| membership::of(self.draft, &segment.name) == (blank, 0));
             for reader in segment.readers.iter().filter(|_| !is_as_ever) {
                 if concerned.insert(*reader) {
-                    membership::remove(self.draft.not_in_mut(), fingerprint(reader));
+                    membership::remove(self.draft.not_in_mut(), fingerprint(*reader));
                 }
             }
         }
@@ -153,9 +153,14 @@ impl Round<'_> {
         let (now, after) = (self.now.millis(), stored(truth));
         // An answer is valid beyond the instant it was given at, or its timer would never rest.
         let valid_until = until.filter(|t| *t < Timestamp::MAX).map_or(0, |t| t.millis().max(now.saturating_add(1)));
-        let (before, until_before) = membership::of(self.draft, &segment.name);
+        let place = self.draft.memberships.binary_search_by(|m| m.segment.cmp(&segment.name));
+        let (before, until_before) = match place {
+            Ok(at) => (self.draft.memberships[at].truth(), self.draft.memberships[at].valid_until),
+            Err(_) if membership::is_in(&self.draft.not_in, segment.fingerprint) => (Truth::No, 0),
+            Err(_) => (Truth::Unknown, 0),
+        };
         let differs = (before, until_before) != (after, valid_until);
-        if self.keep(segment, before != after, after, valid_until) {
+        if self.keep(segment, place, before != after, after, valid_until) {
             self.touched.push(index);
         }
         if before != after && (before == Truth::Yes || after == Truth::Yes) {
@@ -164,9 +169,8 @@ impl Round<'_> {
         differs
     }
 
-    /// Writes an answer down. Returns whether anything is not as it was.
-    fn keep(&mut self, segment: &Planned, is_new: bool, truth: Truth, valid_until: i64) -> bool {
-        let place = self.draft.memberships.binary_search_by(|m| m.segment.cmp(&segment.name));
+    /// Writes an answer down, at the place of its entry or where that would be. Returns whether anything is not as it was.
+    fn keep(&mut self, segment: &Planned, place: Result<usize, usize>, is_new: bool, truth: Truth, valid_until: i64) -> bool {
         let (now, version) = (self.now.millis(), segment.version);
         let memberships = self.draft.memberships_mut();
         if membership::is_entry(truth, valid_until) {

@@ -1,9 +1,6 @@
 //! Which segments an event can touch: an index from what conditions read to the segments that read it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{cell::LazyCell, collections::BTreeMap, sync::Arc};
 
 use waypost_codec::inbox::{Person, Truth};
 use waypost_types::{ContentHash, Timestamp};
@@ -16,7 +13,7 @@ use crate::{
     membership,
 };
 
-/// Bytes that an encoded membership takes beside its segment's name, at most.
+/// Bytes that an encoded membership takes beside its segment's name, at most; more than the fingerprint that may stand for it.
 const MEMBERSHIP_BYTES: usize = 48;
 
 /// A workspace's segments, made ready to be evaluated.
@@ -56,6 +53,10 @@ struct Readers {
 /// The least and the most that each aggregate was and is.
 type Ranges = [(i64, i64); AGGREGATES.len()];
 
+/// A set of segments by index, one bit each.
+#[derive(Debug)]
+pub(super) struct Segments(Vec<u64>);
+
 /// One segment.
 #[derive(Clone, Debug)]
 pub(super) struct Planned {
@@ -74,7 +75,19 @@ pub(super) struct Planned {
 /// As of when a profile's memberships are what all conditions say of it. Not stored: where nothing is known, all of them are
 /// evaluated, which comes to the same.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Judged(Option<Judgement>);
+pub struct Judged {
+    known: Option<Judgement>,
+    /// Bytes of the person when encoded, segments left out, at most.
+    bytes: Option<usize>,
+}
+
+/// What is known of how large a person is.
+pub(super) struct Size<'a> {
+    /// Bytes of all memberships, and of what stands for them, at most.
+    pub(super) segments: usize,
+    /// Bytes of the rest before this event, at most; to be kept for the next.
+    pub(super) rest: &'a mut Option<usize>,
+}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Judgement {
@@ -210,12 +223,14 @@ impl Plan {
     }
 
     /// Segments that read what has been touched, and with `time` those that time may change.
-    pub(super) fn concerned(&self, draft: &Draft, time: bool) -> BTreeSet<usize> {
-        let mut concerned = BTreeSet::new();
-        let ranges = AGGREGATES.map(|aggregate| draft.range(aggregate));
-        for (list, (least, most)) in self.thresholds.iter().zip(ranges) {
+    pub(super) fn concerned(&self, draft: &Draft, time: bool) -> Segments {
+        let mut concerned = Segments::none(self.segments.len());
+        let touched = self.thresholds.iter().zip(AGGREGATES).filter(|(list, name)| !list.is_empty() && draft.has_touched_field(name));
+        for (list, aggregate) in touched {
+            let (least, most) = draft.range(aggregate);
             concerned.extend(below(list, most)[below(list, least).len()..].iter().map(|(_, index)| *index));
         }
+        let ranges = LazyCell::new(|| AGGREGATES.map(|aggregate| draft.range(aggregate)));
         let mut read = |path: &str| {
             if let Some(readers) = self.of_path.get(path) {
                 readers.collect(&ranges, &mut concerned);
@@ -258,10 +273,50 @@ impl Plan {
 
 impl Readers {
     /// Those that may say anything but no, before or now.
-    fn collect(&self, ranges: &Ranges, into: &mut BTreeSet<usize>) {
-        into.extend(&self.always);
-        for (gated, (_, most)) in self.gated.iter().zip(ranges) {
-            into.extend(below(gated, *most).iter().map(|(_, index)| *index));
+    fn collect(&self, ranges: &LazyCell<Ranges, impl FnOnce() -> Ranges>, into: &mut Segments) {
+        into.extend(self.always.iter().copied());
+        for (aggregate, gated) in self.gated.iter().enumerate().filter(|(_, gated)| !gated.is_empty()) {
+            let (_, most) = ranges[aggregate];
+            into.extend(below(gated, most).iter().map(|(_, index)| *index));
+        }
+    }
+}
+
+// === impl Segments ===
+
+impl Segments {
+    /// None of so many.
+    fn none(of: usize) -> Self {
+        Self(vec![0; of.div_ceil(64)])
+    }
+
+    /// Returns whether it was not there.
+    pub(super) fn insert(&mut self, index: usize) -> bool {
+        let (word, bit) = (&mut self.0[index / 64], 1 << (index % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    /// Takes the first out.
+    pub(super) fn pop_first(&mut self) -> Option<usize> {
+        let (place, word) = self.0.iter_mut().enumerate().find(|(_, word)| **word != 0)?;
+        let bit = word.trailing_zeros();
+        *word &= *word - 1;
+        Some(64 * place + bit as usize)
+    }
+
+    /// All of them, ascending.
+    pub(super) fn iter(&self) -> impl Iterator<Item = usize> {
+        let bits = |word: u64| (0..64).filter(move |bit| word >> bit & 1 == 1);
+        self.0.iter().enumerate().flat_map(move |(place, word)| bits(*word).map(move |bit| 64 * place + bit))
+    }
+}
+
+impl Extend<usize> for Segments {
+    fn extend<T: IntoIterator<Item = usize>>(&mut self, indexes: T) {
+        for index in indexes {
+            self.insert(index);
         }
     }
 }
@@ -276,15 +331,25 @@ fn below(list: &[(i64, usize)], number: i64) -> &[(i64, usize)] {
 impl Judged {
     /// What is known, if these definitions and this time can go by it.
     pub(super) fn under(self, plan: &Plan, now: Timestamp) -> Option<Judgement> {
-        self.0.filter(|known| known.set == plan.set && known.at <= now)
+        self.known.filter(|known| known.set == plan.set && known.at <= now)
+    }
+
+    /// What is known of the size, if all segments are known to be of these definitions.
+    pub(super) fn size_under(&mut self, plan: &Plan, now: Timestamp) -> Option<Size<'_>> {
+        if self.under(plan, now).is_none() {
+            // What this event adds would be missing in it.
+            self.bytes = None;
+            return None;
+        }
+        Some(Size { segments: plan.bytes, rest: &mut self.bytes })
     }
 
     pub(super) fn note(&mut self, known: Judgement) {
-        self.0 = Some(known);
+        self.known = Some(known);
     }
 
     /// Nothing is known any more.
     pub fn forget(&mut self) {
-        self.0 = None;
+        *self = Self::default();
     }
 }

@@ -1,6 +1,9 @@
-//! Reading an event's properties as stored, without decoding what is not asked for.
+//! Reading an event's properties where they lie.
 
-use waypost_codec::inbox::{Amount, Line, Object, Value, value::Kind};
+use waypost_codec::{
+    inbox::{Amount, Line},
+    view::{Object, Value},
+};
 use waypost_types::{Currency, Timestamp};
 
 /// Lines kept of a cart or an order.
@@ -13,33 +16,29 @@ const MAX_CARD: usize = 512;
 /// An object of properties, and the currency in which the workspace counts.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Properties<'a> {
-    object: Option<&'a Object>,
+    object: Option<&'a Object<'a>>,
     currency: Currency,
 }
 
 // === impl Properties ===
 
 impl<'a> Properties<'a> {
-    pub(super) fn new(object: Option<&'a Object>, currency: Currency) -> Self {
+    pub(super) fn new(object: Option<&'a Object<'a>>, currency: Currency) -> Self {
         Self { object, currency }
     }
 
-    pub(super) fn value(&self, name: &str) -> Option<&'a Value> {
-        let entries = &self.object?.entries;
-        entries.binary_search_by(|p| p.name.as_str().cmp(name)).ok().and_then(|at| entries[at].value.as_ref())
-    }
-
-    fn kind(&self, name: &str) -> Option<&'a Kind> {
-        self.value(name)?.kind.as_ref()
+    /// The property of this name, if it says anything.
+    pub(super) fn value(&self, name: &str) -> Option<&'a Value<'a>> {
+        self.object?.get(name).filter(|value| **value != Value::Nothing)
     }
 
     /// A text that says something; a number is one too where an id is meant.
     pub(super) fn text(&self, name: &str) -> Option<String> {
-        let kind = self.kind(name)?;
-        if let Kind::Int(number) = kind {
+        let value = self.value(name)?;
+        if let Value::Int(number) = value {
             return Some(number.to_string());
         }
-        if let Kind::Text(text) = kind { Some(text.clone()).filter(|t| !t.is_empty()) } else { None }
+        if let Value::Text(text) = value { Some((*text).to_owned()).filter(|t| !t.is_empty()) } else { None }
     }
 
     /// A text that names a record.
@@ -50,25 +49,25 @@ impl<'a> Properties<'a> {
     /// Whether it names a record by an id too long to keep.
     pub(super) fn has_long_id(&self) -> bool {
         // A number is short.
-        ["cart_id", "order_id"].iter().any(|name| matches!(self.kind(name), Some(Kind::Text(id)) if id.len() > MAX_ID))
+        ["cart_id", "order_id"].iter().any(|name| matches!(self.value(name), Some(Value::Text(id)) if id.len() > MAX_ID))
     }
 
     pub(super) fn time(&self, name: &str) -> Option<Timestamp> {
-        if let Kind::Time(ms) = self.kind(name)? { Some(Timestamp::from_millis(*ms)) } else { None }
+        if let Value::Time(ms) = self.value(name)? { Some(Timestamp::from_millis(*ms)) } else { None }
     }
 
     pub(super) fn int(&self, name: &str) -> Option<i64> {
-        let kind = self.kind(name)?;
-        if let Kind::Decimal(millionths) = kind {
+        let value = self.value(name)?;
+        if let Value::Decimal(millionths) = value {
             return Some(millionths / 1_000_000);
         }
-        if let Kind::Int(number) = kind { Some(*number) } else { None }
+        if let Value::Int(number) = value { Some(*number) } else { None }
     }
 
     /// Minor units in the workspace's currency: `<name>_base`, else `<name>` if it is in that currency.
     pub(super) fn money(&self, name: &str) -> Option<i64> {
         let own = |name: &str| {
-            if let Kind::Money(minor) = self.kind(name)? {
+            if let Value::Money(minor) = self.value(name)? {
                 return Some(*minor);
             }
             self.amount(name).filter(|a| a.currency == self.currency.as_str()).map(|a| a.minor)
@@ -78,22 +77,25 @@ impl<'a> Properties<'a> {
 
     /// The amount in the currency it came in.
     pub(super) fn amount(&self, name: &str) -> Option<Amount> {
-        let kind = self.kind(name)?;
-        if let Kind::Money(minor) = kind {
+        let value = self.value(name)?;
+        if let Value::Money(minor) = value {
             return Some(Amount { minor: *minor, currency: self.currency.as_str().to_owned() });
         }
-        if let Kind::Amount(amount) = kind { Some(amount.clone()) } else { None }
+        if let Value::Amount { minor, currency } = value {
+            return Some(Amount { minor: *minor, currency: (*currency).to_owned() });
+        }
+        None
     }
 
     /// Whether the property is there at all.
     pub(super) fn has(&self, name: &str) -> bool {
-        self.kind(name).is_some()
+        self.value(name).is_some()
     }
 
     /// The lines of `products`; none where the event has no such list.
     pub(super) fn lines(&self) -> Option<Vec<Line>> {
-        let Kind::List(list) = self.kind("products")? else { return None };
-        let objects = list.items.iter().filter_map(|item| if let Some(Kind::Object(object)) = &item.kind { Some(object) } else { None });
+        let Value::List(items) = self.value("products")? else { return None };
+        let objects = items.iter().filter_map(|item| if let Value::Object(object) = item { Some(object) } else { None });
         let mut lines: Vec<Line> = Vec::new();
         for line in objects.filter_map(|object| Self::new(Some(object), self.currency).line()) {
             if let Some(known) = lines.iter_mut().find(|l| same_product(l, &line)) {

@@ -4,7 +4,7 @@
 use prost::Message as _;
 use waypost_codec::inbox::{Line, Person};
 
-use super::Draft;
+use super::{Draft, plan::Size};
 
 /// Room for the rest of the entity is left.
 const MAX_BYTES: usize = 60 * 1_024;
@@ -14,15 +14,15 @@ const WHOLE_ORDERS: usize = 3;
 /// Cuts what may fall. What is left is bounded by the number and length of its entries. Returns whether something was
 /// lost that would have been kept in a smaller profile.
 ///
-/// `memberships` is what these take at most, where that is known without looking at each.
-pub(super) fn limit(person: &mut Draft, memberships: Option<usize>) -> bool {
-    if person.orders.len() > WHOLE_ORDERS {
+/// `size` is what is known of it without looking at each membership.
+pub(super) fn limit(person: &mut Draft, size: Option<Size<'_>>) -> bool {
+    // Those of a person of whom so much is known were cut when they were touched.
+    if person.orders.len() > WHOLE_ORDERS && (size.is_none() || person.has_touched_orders()) {
         for place in newest(person).into_iter().skip(WHOLE_ORDERS) {
             cut_cards(person, place);
         }
     }
-    let surely_fits = memberships.is_some_and(|bytes| person.len_without_memberships() + bytes <= MAX_BYTES);
-    if surely_fits || person.encoded_len() <= MAX_BYTES {
+    if size.is_some_and(|Size { segments, rest }| surely_fits(person, segments, rest)) || person.encoded_len() <= MAX_BYTES {
         return false;
     }
     let newest = newest(person);
@@ -58,6 +58,14 @@ pub(super) fn limit(person: &mut Draft, memberships: Option<usize>) -> bool {
         }
     }
     true
+}
+
+/// Most events set a field or two: what was measured before, and these, says as much as measuring all of it again.
+fn surely_fits(person: &mut Draft, segments: usize, rest: &mut Option<usize>) -> bool {
+    let reckoned = rest.zip(person.longer_by()).map(|(before, more)| before + more).filter(|now| now + segments <= MAX_BYTES);
+    let now = reckoned.unwrap_or_else(|| person.len_without_segments());
+    *rest = Some(now);
+    now + segments <= MAX_BYTES
 }
 
 /// Places of the orders, newest first.

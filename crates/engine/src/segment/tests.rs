@@ -2,9 +2,11 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
+use prost::Message as _;
 use waypost_codec::{
-    inbox::{CartStatus, Consent, ConsentState, Identifier, Membership, Truth},
+    inbox::{CartStatus, Consent, ConsentState, Event, Identifier, Membership, Truth},
     value::object_to_proto,
+    view,
 };
 use waypost_types::{ContentHash, IdentifierClass, Span, Value as V, WorkspaceId};
 
@@ -44,7 +46,7 @@ fn plan(workspace: &Workspace) -> Plan {
 // The folds where nothing is known of what was judged before.
 
 fn event(profile: &mut SegmentProfile, node: &Bytes, event: &Event, now: Timestamp, workspace: &Workspace) -> Outcome {
-    super::event(profile, &mut Judged::default(), node, event, now, &plan(workspace))
+    super::event(profile, &mut Judged::default(), node, &event.into(), now, &plan(workspace))
 }
 
 fn wake(profile: &mut SegmentProfile, now: Timestamp, workspace: &Workspace) -> Outcome {
@@ -172,8 +174,9 @@ fn cart_events_get_the_cart_they_touch() {
             event(&mut profile, &node(), one, Timestamp::from_millis(9), &workspace(&[]));
         }
         let outcome = event(&mut profile, &node(), &touching, Timestamp::from_millis(9), &workspace(&[]));
-        let rewritten = outcome.rewritten.map(|bytes| Event::decode(bytes).unwrap());
-        let properties = rewritten.as_ref().map(|e| Properties::new(e.properties.as_ref(), Policy::default().currency));
+        let rewritten = outcome.cart_id.map(|cart_id| with_cart(touching.clone(), cart_id));
+        let view = rewritten.as_ref().map(view::Event::from);
+        let properties = view.as_ref().map(|e| Properties::new(e.properties.as_ref(), Policy::default().currency));
         assert_eq!(properties.and_then(|p| p.text("cart_id")).as_deref(), expected, "{story}");
     }
 }
@@ -562,6 +565,23 @@ fn orders_that_find_no_room_in_a_union_still_count() {
         assert_eq!(field("first_order_at"), Some(V::Time(Timestamp::from_millis(1))));
         assert_eq!(person::field(&outcome.delta, "order_count"), person::field(&person, "order_count"));
     }
+}
+
+#[test]
+fn of_a_union_the_newest_orders_keep_whole_cards() {
+    let half = |from: i64| {
+        let mut profile = SegmentProfile::default();
+        for n in from..from + 3 {
+            let order = ordered(n, &format!("o{n}"), vec![("products", V::List(vec![product("p", 10)]))]);
+            event(&mut profile, &node(), &order, Timestamp::from_millis(9), &workspace(&[]));
+        }
+        profile
+    };
+    let mut profile = half(1);
+    import(&mut profile, half(4), &Bytes::from_static(b"loser"), Timestamp::from_millis(20), &workspace(&[]));
+    let orders = profile.person.unwrap().orders;
+    let whole: Vec<_> = orders.iter().map(|o| o.lines.iter().all(|line| line.price_amount.is_some())).collect();
+    assert_eq!(whole, [false, false, false, true, true, true]);
 }
 
 #[test]

@@ -2,6 +2,7 @@
 //! answers whatever still reaches it. The answer goes to identity by way of the orchestrator.
 
 use bytes::Bytes;
+use prost::Message as _;
 use waypost_codec::{
     frame::Record,
     inbox::{Bury, Erased, Flush, Gone, MergeBegin, MergeState, SegmentItem},
@@ -56,7 +57,7 @@ pub(super) fn answer(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Recor
     if node.len() != 31 {
         return Err(Poison { reason: "DECODE_FAILED", detail: "a record without node".to_owned() });
     }
-    to_journey(fold, Origin::of(record), kind::GONE, &Gone { nodes: vec![node] });
+    to_journey(fold, Origin::of(record), kind::GONE, Gone { nodes: vec![node] }.encode_to_vec());
     Ok(())
 }
 
@@ -77,12 +78,12 @@ fn put_out(fold: &mut Fold<'_, Profile>, origin: Origin<'_>, wiped: Wiped, suppr
     let mut portion = || (ids.next().unwrap_or_default().to_vec(), losers.next().unwrap_or_default().to_vec());
     let (first_ids, first_losers) = portion();
     let first = Erased { ids: first_ids, suppress, addresses: wiped.addresses, losers: first_losers, journey_state };
-    to_journey(fold, origin, kind::ERASED, &first);
+    to_journey(fold, origin, kind::ERASED, first.encode_to_vec());
     loop {
         let (ids, losers) = portion();
         if ids.is_empty() && losers.is_empty() {
             return;
         }
-        to_journey(fold, origin, kind::ERASED, &Erased { ids, suppress, losers, ..Erased::default() });
+        to_journey(fold, origin, kind::ERASED, Erased { ids, suppress, losers, ..Erased::default() }.encode_to_vec());
     }
 }

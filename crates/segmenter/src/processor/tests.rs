@@ -5,7 +5,7 @@ mod erasing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_codec::{
-    inbox::{CartStatus, Person},
+    inbox::{CartStatus, JourneyItem},
     value::object_to_proto,
 };
 use waypost_engine::{

@@ -141,7 +141,7 @@ fn half(orders: i64, now: Timestamp, plan: &Plan) -> SegmentProfile {
     let mut profile = SegmentProfile::default();
     for n in 0..orders {
         let order = ordered(START + n, &format!("half{n}"), vec![("revenue", V::Money(10))]);
-        super::super::event(&mut profile, &mut Judged::default(), &node(), &order, now, plan);
+        super::super::event(&mut profile, &mut Judged::default(), &node(), &(&order).into(), now, plan);
     }
     profile
 }
@@ -163,7 +163,7 @@ fn act(profile: &mut SegmentProfile, judged: &mut Judged, step: &Step, now: Time
                 may_grant: true,
                 ..Event::default()
             };
-            super::super::event(profile, judged, &node(), &event, now, plan)
+            super::super::event(profile, judged, &node(), &(&event).into(), now, plan)
         }
         Step::Wake => super::super::wake(profile, judged, now, plan),
         Step::Import { orders } => {

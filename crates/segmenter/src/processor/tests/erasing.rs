@@ -132,7 +132,7 @@ fn what_there_is_to_forget_goes_in_portions() {
     let portions: Vec<Erased> = run(&mut entities, &erase(&id(1)))
         .unwrap()
         .iter()
-        .map(|output| Erased::decode(journey(std::slice::from_ref(output)).3).unwrap())
+        .map(|output| Erased::decode(journey(slice::from_ref(output)).3).unwrap())
         .collect();
     assert_eq!(portions.iter().map(|p| p.losers.len()).collect::<Vec<_>>(), [128, 128, 44]);
     assert_eq!(portions.iter().map(|p| p.ids.len()).sum::<usize>(), 301, "its own node is one of them");
