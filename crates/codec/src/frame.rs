@@ -8,6 +8,7 @@ use waypost_types::{Position, Role, Timestamp, WorkspaceId, hash::hash64};
 
 use crate::{
     inbox,
+    view::{Field, fields},
     wire::{each, number, text},
 };
 
@@ -135,6 +136,32 @@ impl Record {
         text(12, body, buf);
     }
 
+    /// From its bytes, which lie in those of its frame; none where they are not as they are written here.
+    fn read(frame: &Bytes, record: &[u8]) -> Option<Self> {
+        let mut read = Self::new(0, WorkspaceId::new(0), [0; 16], Bytes::new(), Timestamp::ZERO, Bytes::new());
+        let mut has_id = false;
+        let small = |number: u64| u32::try_from(number).ok();
+        fields(record, &[], |tag, field| {
+            match (tag, field) {
+                (1, Field::Number(kind)) => read.kind = small(kind)?,
+                (2, Field::Number(workspace)) => read.workspace = WorkspaceId::new(small(workspace)?),
+                (3, Field::Block(id)) => (read.id, has_id) = (id.try_into().ok()?, true),
+                (4, Field::Block(key)) => read.key = frame.slice_ref(key),
+                (5, Field::Number(said)) => read.said = Timestamp::from_millis(said.cast_signed()),
+                (6, Field::Number(at)) => read.at = (at != 0).then(|| Timestamp::from_millis(at.cast_signed())),
+                (7, Field::Number(via)) => read.via = small(via)?,
+                (8, Field::Number(offset)) => read.cause.offset = offset,
+                (9, Field::Number(index)) => read.cause.index = small(index)?,
+                (10, Field::Number(engine)) => read.eng_min = small(engine)?,
+                (11, Field::Block(trace)) => read.trace = frame.slice_ref(trace),
+                (12, Field::Block(body)) => read.body = frame.slice_ref(body),
+                _ => return None,
+            }
+            Some(())
+        })?;
+        has_id.then_some(read)
+    }
+
     /// From its protobuf form.
     pub fn from_proto(record: inbox::Record) -> Result<Self, FrameError> {
         let id = record.id.as_ref().try_into().map_err(|_| FrameError("record id is not 16 bytes".into()))?;
@@ -154,6 +181,36 @@ impl Record {
     }
 }
 
+// === impl Source ===
+
+impl Source {
+    fn from_proto(source: inbox::Source) -> Result<Self, FrameError> {
+        let inbox::Source { role, partition, first, chain } = source;
+        let role = Role::from_number(role).ok_or_else(|| FrameError(format!("unknown source role {role}")))?;
+        Ok(Self { role, partition, first, chain })
+    }
+}
+
+// === impl Section ===
+
+impl Section {
+    fn read(frame: &Bytes, section: &[u8]) -> Option<Self> {
+        /// What most records have at least.
+        const LEAST: usize = 128;
+        let mut source = None;
+        let mut records = Vec::with_capacity(section.len() / LEAST + 1);
+        fields(section, &[2], |tag, field| {
+            match (tag, field) {
+                (1, Field::Block(said)) => source = Some(Source::from_proto(inbox::Source::decode(said).ok()?).ok()?),
+                (2, Field::Block(record)) => records.push(Record::read(frame, record)?),
+                _ => return None,
+            }
+            Some(())
+        })?;
+        Some(Self { source, records })
+    }
+}
+
 // === impl Frame ===
 
 impl Frame {
@@ -166,20 +223,28 @@ impl Frame {
 
     /// From bytes; record bodies share them.
     pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
+        if let Some(frame) = Self::read(&bytes) {
+            return Ok(frame);
+        }
         let frame = inbox::Frame::decode(bytes).map_err(|e| FrameError(e.to_string()))?;
         let mut sections = Vec::with_capacity(frame.sections.len());
         for section in frame.sections {
-            let source = match section.source {
-                None => None,
-                Some(s) => {
-                    let role = Role::from_number(s.role).ok_or_else(|| FrameError(format!("unknown source role {}", s.role)))?;
-                    Some(Source { role, partition: s.partition, first: s.first, chain: s.chain })
-                }
-            };
+            let source = section.source.map(Source::from_proto).transpose()?;
             let records = section.records.into_iter().map(Record::from_proto).collect::<Result<_, _>>()?;
             sections.push(Section { source, records });
         }
         Ok(Self { sections })
+    }
+
+    /// The same where it is as it is written here; none otherwise.
+    fn read(bytes: &Bytes) -> Option<Self> {
+        let mut sections = Vec::new();
+        fields(bytes, &[1], |tag, field| {
+            let (1, Field::Block(section)) = (tag, field) else { return None };
+            sections.push(Section::read(bytes, section)?);
+            Some(())
+        })?;
+        Some(Self { sections })
     }
 
     /// A frame of one section without source.
@@ -234,6 +299,46 @@ mod tests {
             };
             let proto = inbox::Frame { sections: frame.sections.iter().map(proto).collect() };
             assert_eq!(frame.encode(), proto.encode_to_vec());
+        }
+    }
+
+    #[test]
+    fn a_frame_says_what_the_derived_decoder_says_or_nothing() {
+        let full = Record {
+            at: Some(Timestamp::from_millis(-1)),
+            via: 300,
+            cause: Position { offset: u64::MAX, index: 128 },
+            eng_min: 127,
+            trace: Bytes::from_static(b"trace"),
+            ..record(b"a body")
+        };
+        let source = Source { role: Role::Segmenter, partition: 200, first: 1 << 40, chain: u64::MAX };
+        let sections = vec![
+            Section { source: Some(source), records: vec![full, record(b"")] },
+            Section { source: None, records: vec![record(b"b")] },
+            Section::default(),
+        ];
+        let frame = Frame { sections };
+        let bytes = frame.encode();
+        assert_eq!(Frame::read(&bytes), Some(frame));
+        let derived = |bytes: &Bytes| {
+            let frame = inbox::Frame::decode(bytes.clone()).ok()?;
+            let section = |section: inbox::Section| {
+                let source = section.source.map(Source::from_proto).transpose().ok()?;
+                let records = section.records.into_iter().map(Record::from_proto).collect::<Result<_, _>>().ok()?;
+                Some(Section { source, records })
+            };
+            Some(Frame { sections: frame.sections.into_iter().map(section).collect::<Option<_>>()? })
+        };
+        let mut damaged: Vec<Vec<u8>> = (0..bytes.len()).map(|end| bytes[..end].to_vec()).collect();
+        for at in 0..bytes.len() {
+            damaged.push([&bytes[..at], &bytes[at + 1..]].concat());
+            damaged.extend((0..8).map(|bit| [&bytes[..at], &[bytes[at] ^ (1 << bit)], &bytes[at + 1..]].concat()));
+        }
+        for bytes in damaged.into_iter().map(Bytes::from) {
+            if let Some(read) = Frame::read(&bytes) {
+                assert_eq!(Some(read), derived(&bytes), "{bytes:?}");
+            }
         }
     }
 

@@ -64,7 +64,7 @@ pub enum Value<'a> {
 }
 
 /// One field of a message.
-enum Field<'a> {
+pub(crate) enum Field<'a> {
     Number(u64),
     Block(&'a [u8]),
 }
@@ -295,7 +295,7 @@ impl<'a> From<&'a inbox::Value> for Value<'a> {
 // === fields ===
 
 /// Hands out the fields of a message; none unless they are in order, each once or `repeated`, and all that there is.
-fn fields<'a>(mut bytes: &'a [u8], repeated: &[u8], mut each: impl FnMut(u8, Field<'a>) -> Option<()>) -> Option<()> {
+pub(crate) fn fields<'a>(mut bytes: &'a [u8], repeated: &[u8], mut each: impl FnMut(u8, Field<'a>) -> Option<()>) -> Option<()> {
     let mut last = 0;
     while let Some((key, rest)) = bytes.split_first() {
         let (tag, wire_type) = (key >> 3, key & 7);

@@ -254,9 +254,10 @@ impl<P: Processor> Machine for RoleMachine<P> {
                 self.step(now, commands, partition, |_, _| {});
             }
             Input::Through(partition, through) => {
+                let before = self.upstream();
                 let known = self.through.entry(partition).or_insert(through);
                 *known = through.max(*known);
-                if P::WATERMARKED {
+                if self.upstream() > before {
                     self.step_all(now, commands);
                 }
             }

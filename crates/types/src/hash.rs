@@ -7,12 +7,12 @@ const SHORT: usize = 512;
 
 /// `xxh3_64` of these parts, one behind the other.
 pub fn hash64(parts: &[&[u8]]) -> u64 {
-    together(parts, xxh3_64, |hasher| hasher.digest())
+    together(parts, xxh3_64, Xxh3::digest)
 }
 
 /// `xxh3_128` of these parts, one behind the other.
 pub fn hash128(parts: &[&[u8]]) -> u128 {
-    together(parts, xxh3_128, |hasher| hasher.digest128())
+    together(parts, xxh3_128, Xxh3::digest128)
 }
 
 fn together<H>(parts: &[&[u8]], short: impl FnOnce(&[u8]) -> H, long: impl FnOnce(&Xxh3) -> H) -> H {

@@ -79,6 +79,17 @@ pub(super) struct InFlight {
 // === impl Open ===
 
 impl Open {
+    /// The batch, and a new one with room for as much: growing into it costs more than most of what goes in.
+    fn end(&mut self) -> Self {
+        let new = Self {
+            entities: HashMap::with_capacity_and_hasher(self.entities.len(), RandomState::default()),
+            acts: Vec::with_capacity(self.acts.len()),
+            outputs: Vec::with_capacity(self.outputs.len()),
+            ..Self::default()
+        };
+        std::mem::replace(self, new)
+    }
+
     pub(super) fn frame(&mut self, appended: Timestamp, records: usize, bytes: usize) {
         self.frames += 1;
         self.records += records;
@@ -142,7 +153,7 @@ impl<P: Processor> Worker<P> {
         if self.open.frames == 0 {
             return;
         }
-        let mut open = std::mem::take(&mut self.open);
+        let mut open = self.open.end();
         let mut ends = BTreeMap::new();
         let waits = Waits::new(turn.now, open.appended, turn.config);
         for (destination, before, item) in open.outputs {

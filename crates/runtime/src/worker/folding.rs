@@ -185,6 +185,7 @@ impl<P: Processor> Worker<P> {
     }
 
     fn accept(&mut self, turn: &mut Turn<'_>, frame: Frame, work: &mut Work) {
+        work.items.reserve_exact(frame.sections.iter().map(|section| section.records.len()).sum());
         let mut index = 0;
         for section in frame.sections {
             let count = section.records.len();
