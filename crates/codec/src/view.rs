@@ -70,7 +70,7 @@ pub(crate) enum Field<'a> {
 }
 
 /// Objects in objects; what is deeper is left to the derived decoder, which has a limit of its own.
-const MAX_DEPTH: u32 = 32;
+const MAX_DEPTH: u32 = 30;
 
 // === impl Event ===
 
@@ -118,7 +118,7 @@ impl<'a> From<&'a inbox::Event> for Event<'a> {
     }
 }
 
-/// Name and source of an encoded event, without a look at the rest of it; none where it is not as it is written here.
+/// Name and source of an encoded event whose fields are in order, without a look at what the others hold; none otherwise.
 pub fn name_and_source(event: &[u8]) -> Option<(&str, &str)> {
     let (mut name, mut source) = ("", "");
     fields(event, &[3, 13], |tag, field| {
@@ -163,6 +163,9 @@ impl<'a> Object<'a> {
     }
 
     fn read(bytes: &'a [u8], depth: u32) -> Option<Self> {
+        if depth > MAX_DEPTH {
+            return None;
+        }
         let mut entries = Vec::with_capacity(8);
         fields(bytes, &[1], |tag, field| {
             let (1, Field::Block(property)) = (tag, field) else { return None };

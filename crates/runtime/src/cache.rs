@@ -90,7 +90,7 @@ impl<E> Cache<E> {
         self.slots.get_mut(id).and_then(|slot| slot.value.take())
     }
 
-    /// Puts back what was taken out, unchanged.
+    /// Puts back what was taken out, as it was or made anew; it counts as no change.
     pub(crate) fn put_back(&mut self, id: &EntityId, value: Option<E>) {
         if let Some(slot) = self.slots.get_mut(id) {
             slot.value = value;

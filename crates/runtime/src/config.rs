@@ -24,7 +24,7 @@ pub struct Config {
     pub frames_in_flight: usize,
     /// How long an output waits behind a frame in flight.
     pub linger: Span,
-    /// Most that an output waits for company because what it rests on was read late: a tenth of how late.
+    /// Most that an output waits for company because what it rests on was read more than a second late: a tenth of the rest.
     pub linger_late: Span,
     /// Floor of τ, the time between two commits.
     pub commit_interval: Span,
@@ -48,7 +48,8 @@ pub struct Config {
     pub frozen_bytes: usize,
     /// Above so many uncommitted records a partition folds no further.
     pub uncommitted_records: usize,
-    /// Entities that a partition keeps in memory, those it must keep not counted.
+    /// Entities that a partition keeps in memory, those it must keep not counted: two or three identifiers a person and
+    /// one or two KB each, so 20,000 people and at most 100 MB a partition as people are.
     pub cache_entities: usize,
     /// How far absent timers may run ahead of the upstream watermark (*fold*).
     pub slack: Span,

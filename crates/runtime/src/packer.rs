@@ -38,9 +38,12 @@ pub(crate) struct Waits {
 // === impl Waits ===
 
 impl Waits {
-    /// What is put out now and rests on something that was `appended` then: a tenth as long again is hardly noticed.
+    /// What is put out now and rests on something that was `appended` then, by the broker's clock: of what is more than a
+    /// second late a tenth as long again is hardly noticed. Below that the two clocks may differ.
     pub(crate) fn new(now: Timestamp, appended: Timestamp, config: &Config) -> Self {
-        let late = (now.millis() - appended.millis()).max(0) / 10;
+        /// Above it PROTOCOL §8.2 has an alarm.
+        const CLOCKS: i64 = 1_000;
+        let late = (now.millis() - appended.millis() - CLOCKS).max(0) / 10;
         Self { since: now, until: now.plus(Span::from_millis(late).min(config.linger_late)) }
     }
 
@@ -63,6 +66,15 @@ impl Lane {
         window.put(item);
         let first = self.waits.get_or_insert(waits);
         first.until = first.until.min(waits.until);
+    }
+
+    /// What waits of this worker waits for no company any more.
+    pub(crate) fn hurry(&mut self, worker: u32) {
+        if self.window(worker).is_some_and(Window::has_unsent)
+            && let Some(waits) = &mut self.waits
+        {
+            waits.until = waits.since;
+        }
     }
 
     /// Forgets a worker's outputs.

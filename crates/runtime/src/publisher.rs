@@ -134,6 +134,13 @@ impl Publisher {
         lane.put(waits, worker, life, before, item);
     }
 
+    /// A worker gives its partition back: its outputs wait for no company.
+    pub(crate) fn hurry(&mut self, worker: u32) {
+        for lane in self.lanes.values_mut() {
+            lane.hurry(worker);
+        }
+    }
+
     /// Forgets a worker: its outputs, and its own frames but for proposals.
     pub(crate) fn close(&mut self, worker: u32) {
         for lane in self.lanes.values_mut() {

@@ -79,7 +79,7 @@ fn behind_a_frame_in_flight_outputs_wait_two_milliseconds_or_64_kib() {
 fn what_was_read_late_waits_for_company_a_tenth_as_long_again() {
     let config = Config::default();
     let late = |by: i64| Waits::new(NOW, NOW.minus(Span::from_millis(by)), &config);
-    for (by, wait) in [(0, 0), (9, 0), (80, 8), (500, 50), (60_000, 50)] {
+    for (by, wait) in [(0, 0), (1_000, 0), (1_080, 8), (1_500, 50), (60_000, 50)] {
         let mut publisher = ready(&config);
         publisher.put(late(by), &Q, 0, 1, 0, item(1, 10));
         assert_eq!(publisher.next_wake(&config), Some(NOW.plus(Span::from_millis(wait))), "{by} ms late");
@@ -87,9 +87,13 @@ fn what_was_read_late_waits_for_company_a_tenth_as_long_again() {
         assert_eq!(flush(&mut publisher, NOW.plus(Span::from_millis(wait)), &config).len(), 1);
     }
     let mut publisher = ready(&config);
-    publisher.put(late(500), &Q, 0, 1, 0, item(1, 10));
-    publisher.put(late(20), &Q, 3, 1, 0, item(1, 10));
+    publisher.put(late(1_500), &Q, 0, 1, 0, item(1, 10));
+    publisher.put(late(1_020), &Q, 3, 1, 0, item(1, 10));
     assert_eq!(publisher.next_wake(&config), Some(NOW.plus(Span::from_millis(2))), "who is in a hurry takes the others along");
+    publisher.hurry(5);
+    assert_eq!(flush(&mut publisher, NOW, &config), [], "whose is not there");
+    publisher.hurry(0);
+    assert_eq!(flush(&mut publisher, NOW, &config).len(), 1, "whose partition is given back");
 }
 
 #[test]

@@ -17,7 +17,7 @@ use crate::{
     machine::{Command, Destination},
     packer::Waits,
     ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
-    processor::{Entity as _, Job, Processor},
+    processor::{Job, Processor},
     tip::Tip,
 };
 
@@ -101,12 +101,12 @@ impl Open {
         self.records >= config.batch_records || self.bytes >= config.batch_bytes
     }
 
-    /// An entity has changed, and its bytes were `before` until then.
+    /// An entity was touched, and its bytes were `before` until then.
     pub(super) fn entity(&mut self, id: &EntityId, before: Option<Bytes>) {
         self.entities.entry(id.clone()).or_insert(before);
     }
 
-    /// What has changed in this batch.
+    /// What was touched in this batch.
     pub(super) fn touched(&self) -> Vec<EntityId> {
         self.entities.keys().cloned().collect()
     }
@@ -150,12 +150,13 @@ impl InFlight {
 impl<P: Processor> Worker<P> {
     /// Ends the batch: its write set is fixed, its outputs go out, its jobs start.
     pub(super) fn freeze(&mut self, turn: &mut Turn<'_>) {
-        if self.open.frames == 0 {
+        if self.open.frames == 0 || !self.make_bytes(turn) {
             return;
         }
         let mut open = self.open.end();
         let mut ends = BTreeMap::new();
-        let waits = Waits::new(turn.now, open.appended, turn.config);
+        // Frame by frame there is no company to wait for.
+        let waits = if self.lives.is_bisecting() { Waits::none(turn.now) } else { Waits::new(turn.now, open.appended, turn.config) };
         for (destination, before, item) in open.outputs {
             let seq = item.seq;
             turn.publisher.put(waits, &destination, self.id.index, self.life, before, item);
@@ -202,9 +203,9 @@ impl<P: Processor> Worker<P> {
         timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
         sequences: &BTreeMap<String, Tip>,
     ) -> Summed {
-        let (digest, cache) = (&mut self.digest, &mut self.cache);
+        let (digest, cache) = (&mut self.digest, &self.cache);
         let entities = entities.into_iter().filter_map(|(id, before)| {
-            let after = cache.refresh(&id, P::Entity::encode).cloned();
+            let after = cache.bytes(&id).cloned();
             if before == after {
                 return None;
             }

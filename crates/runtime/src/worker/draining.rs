@@ -21,6 +21,7 @@ impl<P: Processor> Worker<P> {
             Phase::Replaying | Phase::Leading => {
                 self.answer_queries_with_none(turn);
                 self.queue.clear();
+                turn.publisher.hurry(self.id.index);
                 if let (Phase::Leading, Some(kind)) = (&self.phase, P::LAST_JOB) {
                     *turn.jobs.entry(self.id.index).or_default() += 1;
                     turn.commands.push(Command::Job(self.id.index, Job { kind, body: Bytes::new(), leader: self.meta.leader }));

@@ -342,7 +342,9 @@ impl<P: Processor> Worker<P> {
         if set.set > present {
             let defv = format!("{}:{}", set.set, hex::encode(&set.hash));
             // What has been folded by the old definitions could not be folded again by the new ones.
-            self.make_bytes();
+            if !self.make_bytes(turn) {
+                return Step::Done;
+            }
             if self.processor.define(&defv) == Definitions::Missing {
                 // The record stays at the front; it is tried again when definitions arrive.
                 self.missing = Some(defv);
@@ -556,18 +558,14 @@ impl<P: Processor> Worker<P> {
             let mut entities = self.take_out(ids.as_deref().unwrap_or_default());
             let again = ids.and_then(|ids| self.attempt(turn, &ids, &mut entities, circumstances, &deed));
             if let Err(poison) = again {
-                self.halt_at(
-                    turn,
-                    circumstances.position,
-                    format!("what was folded at {} cannot be folded again: {poison}", circumstances.position),
-                );
+                self.halt(turn, format!("what was folded at {} cannot be folded again: {poison}", circumstances.position));
                 return;
             }
             for (id, value) in entities {
                 self.cache.put_back(&id, value.filter(|value| !value.is_nothing()));
             }
         }
-        self.make_bytes();
+        self.make_bytes(turn);
     }
 
     /// Makes an entity what its bytes say.
@@ -578,12 +576,21 @@ impl<P: Processor> Worker<P> {
         }
     }
 
-    /// Makes the bytes of all that the open batch has changed.
-    pub(super) fn make_bytes(&mut self) {
-        for id in self.open.touched() {
-            self.cache.refresh(&id, P::Entity::encode);
+    /// Makes the bytes of all that the open batch has touched. Where that panics there is no record to blame, and the
+    /// partition halts; returns whether it goes on.
+    pub(super) fn make_bytes(&mut self, turn: &mut Turn<'_>) -> bool {
+        let touched = self.open.touched();
+        let refresh = || {
+            for id in &touched {
+                self.cache.refresh(id, P::Entity::encode);
+            }
+        };
+        if catch_unwind(AssertUnwindSafe(refresh)).is_err() {
+            self.halt(turn, "the bytes of an entity cannot be made");
+            return false;
         }
         self.open.take_acts();
+        true
     }
 
     pub(super) fn guarded<R>(&self, turn: &Turn<'_>, act: impl FnOnce(&P) -> Result<R, Poison>) -> Result<R, Poison> {
@@ -603,7 +610,7 @@ impl<P: Processor> Worker<P> {
         if let Was::Stored(bytes) = self.cache.change(id, value, offset + 1) {
             self.open.entity(id, bytes);
         }
-        // One that is overdue may be a poisonous timer's, which nothing wakes; so what changes it arms it again.
+        // One that is overdue may be a poisonous timer's, which nothing wakes; so what touches it arms it again.
         let overdue = before.is_some_and(|before| before <= self.meta.clk);
         match after {
             // Nothing wakes a timer that was set aside.

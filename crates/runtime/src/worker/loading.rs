@@ -121,8 +121,8 @@ impl<P: Processor> Worker<P> {
         if !self.is_folding() {
             turn.commands.push(Command::Answer(number, None));
         } else if self.cache.knows(&entity) {
-            let bytes = self.cache.get(&entity).and_then(P::Entity::encode);
-            turn.commands.push(Command::Answer(number, Some((bytes, self.folded))));
+            let bytes = self.guarded(turn, |_| Ok(self.cache.get(&entity).and_then(P::Entity::encode)));
+            turn.commands.push(Command::Answer(number, bytes.ok().map(|bytes| (bytes, self.folded))));
         } else {
             self.ask(turn, Want::Query { number, entity }, 0);
         }
