@@ -45,15 +45,19 @@ impl Connection {
         if let Some(connection) = &current.1 {
             return Ok((current.0, connection.clone()));
         }
-        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
-        let connected = tokio::time::timeout(LIMIT, self.client.get_multiplexed_async_connection_with_config(&config)).await;
-        let connection = match connected {
-            Ok(Ok(connection)) => connection,
-            Ok(Err(error)) => return Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
-            Err(_) => return Err(StoreError::Refused("cannot connect in time".into())),
-        };
+        let connection = self.fresh().await?;
         *current = (current.0 + 1, Some(connection.clone()));
         Ok((current.0, connection))
+    }
+
+    /// A connection of the caller's own.
+    pub(crate) async fn fresh(&self) -> Result<MultiplexedConnection, StoreError> {
+        let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
+        match tokio::time::timeout(LIMIT, self.client.get_multiplexed_async_connection_with_config(&config)).await {
+            Ok(Ok(connection)) => Ok(connection),
+            Ok(Err(error)) => Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
+            Err(_) => Err(StoreError::Refused("cannot connect in time".into())),
+        }
     }
 
     async fn discard(&self, life: u64) {

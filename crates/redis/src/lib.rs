@@ -1,5 +1,6 @@
 //! The [`Store`](waypost_runtime::ports::Store) on Redis or Valkey: per partition one meta hash, one
-//! timer set, one sequence hash and sixteen state buckets, changed by the scripts of PROTOCOL §5 only.
+//! timer set, one sequence hash and sixteen state buckets, changed by the scripts of PROTOCOL §5.1 and by commits
+//! between WATCH and EXEC only.
 //!
 //! Every key of four neighbouring partitions carries one hash tag, so the names are fit for Redis
 //! Cluster; the connection is to one server. What Redis answers is told apart as PROTOCOL §5.3 does:
@@ -7,6 +8,7 @@
 
 mod connection;
 mod doctor;
+mod exclusive;
 mod keys;
 mod reply;
 mod scripts;

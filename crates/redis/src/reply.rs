@@ -1,8 +1,10 @@
 //! From Redis' values to the port's replies.
 
 use redis::Value;
-use waypost_runtime::ports::{ClaimReply, Claimed, CommitReply, Deaths, InitReply, Install, Meta, Offset, ReleaseReply, StoreError, Token};
+use waypost_runtime::ports::{ClaimReply, Claimed, Deaths, InitReply, Install, Meta, Offset, ReleaseReply, StoreError, Token};
 use waypost_types::Timestamp;
+
+use crate::connection;
 
 /// Bytes of a string value.
 pub(crate) fn bytes(value: &Value) -> Option<&[u8]> {
@@ -109,16 +111,52 @@ pub(crate) fn release(values: &[Value]) -> Result<ReleaseReply, StoreError> {
     }
 }
 
-pub(crate) fn commit(values: &[Value]) -> Result<CommitReply, StoreError> {
-    Ok(match text(values, 0)? {
-        "OK" => CommitReply::Ok,
-        "ALREADY" => CommitReply::Already,
-        "MOVED" => CommitReply::Moved(number::<Offset>(values, 1)?),
-        "FENCED" => CommitReply::Fenced,
-        "UNINIT" => CommitReply::Uninit,
-        "BADARG" => CommitReply::BadArg,
-        _ => return Err(odd(values)),
-    })
+/// What a partition's meta says of who may commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct MetaHead {
+    pub(crate) own: Option<Token>,
+    /// None: there is no such partition.
+    pub(crate) off: Option<Offset>,
+}
+
+/// Answers to WATCH, HMGET and MULTI.
+pub(crate) fn watched(answers: &[Value]) -> Result<MetaHead, StoreError> {
+    refused(answers)?;
+    let [_, Value::Array(head), _] = answers else { return Err(odd(answers)) };
+    let [own, off] = head.as_slice() else { return Err(odd(head)) };
+    let off = match bytes(off) {
+        Some(text) => Some(std::str::from_utf8(text).ok().and_then(|text| text.parse().ok()).ok_or_else(|| odd(head))?),
+        None => None,
+    };
+    Ok(MetaHead { own: bytes(own).and_then(token), off })
+}
+
+/// What became of a transaction.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Executed {
+    Whole,
+    /// Nothing was written: what was watched has changed.
+    Touched,
+    /// A command failed among others that did not, which Redis never takes back.
+    Torn,
+}
+
+/// Answers to the commands of a transaction and to its EXEC, which is the last.
+pub(crate) fn executed(answers: &[Value]) -> Result<Executed, StoreError> {
+    // One that is refused before EXEC makes EXEC refuse all of them.
+    refused(answers)?;
+    match answers.last() {
+        Some(Value::Nil) => Ok(Executed::Touched),
+        Some(Value::Array(results)) if results.iter().any(|result| matches!(result, Value::ServerError(_))) => Ok(Executed::Torn),
+        Some(Value::Array(_)) => Ok(Executed::Whole),
+        _ => Err(odd(answers)),
+    }
+}
+
+/// The first refusal among answers.
+fn refused(answers: &[Value]) -> Result<(), StoreError> {
+    let refusal = answers.iter().find_map(|answer| if let Value::ServerError(error) = answer { Some(error) } else { None });
+    refusal.map_or(Ok(()), |error| Err(connection::refusal(&error.clone().into())))
 }
 
 #[cfg(test)]
@@ -135,7 +173,9 @@ mod tests {
 
     #[test]
     fn a_reply_of_nobody_is_an_error() {
-        assert!(commit(&[Value::BulkString(b"HELLO".to_vec())]).is_err());
+        assert!(executed(&[Value::BulkString(b"HELLO".to_vec())]).is_err());
+        assert!(executed(&[]).is_err());
+        assert!(watched(&[Value::Okay, Value::Array(vec![Value::Nil]), Value::Okay]).is_err());
         assert!(claim(&[Value::BulkString(b"OK".to_vec())]).is_err());
         assert!(release(&[]).is_err());
     }

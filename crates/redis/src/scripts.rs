@@ -18,7 +18,6 @@ pub(crate) struct Scripts {
     pub(crate) init: Script,
     pub(crate) claim: Script,
     pub(crate) release: Script,
-    pub(crate) commit: Script,
     pub(crate) freeze: Script,
     pub(crate) thaw: Script,
 }
@@ -32,7 +31,6 @@ impl Scripts {
             init: of(include_str!("scripts/init.lua")),
             claim: of(include_str!("scripts/claim.lua")),
             release: of(include_str!("scripts/release.lua")),
-            commit: of(include_str!("scripts/commit.lua")),
             freeze: of(include_str!("scripts/freeze.lua")),
             thaw: of(include_str!("scripts/thaw.lua")),
         }

@@ -15,16 +15,27 @@ use waypost_redis::RedisStore;
 use waypost_runtime::ports::{Commit, CommitReply, Meta, Store, StoreError, Token};
 use waypost_types::{PartitionId, Role};
 
-/// A server that knows scripts by their calls alone; the answers are given beforehand, the connections counted.
+/// A server at which every partition is at offset 0 and owned by `commit`'s token. What EXEC answers, or a write before it, is
+/// given beforehand; connections are counted.
 #[derive(Clone, Default)]
 struct Scripted {
-    answers: Arc<Mutex<Vec<&'static str>>>,
+    answers: Arc<Mutex<Vec<Answer>>>,
     connections: Arc<AtomicUsize>,
 }
 
-/// Ends the connection without an answer.
+/// One answer that is not as usual.
+#[derive(Clone, Copy, Debug)]
+enum Answer {
+    /// To EXEC; nothing ends the connection.
+    Exec(&'static str),
+    /// To the last write, behind which EXEC refuses all.
+    Write(&'static str),
+    /// To the look at the meta.
+    Look(&'static str),
+}
+
 const HANGS_UP: &str = "";
-const OK: &str = "*2\r\n$2\r\nOK\r\n$1\r\n1\r\n";
+const OK: Answer = Answer::Exec("*1\r\n:0\r\n");
 
 impl Scripted {
     async fn serve(self, listener: TcpListener) {
@@ -41,16 +52,33 @@ impl Scripted {
         while let Ok(count @ 1..) = stream.read(&mut buffer).await {
             read.extend_from_slice(&buffer[..count]);
             while let Some((command, rest)) = command(&read) {
-                let answer = match command[0].as_str() {
-                    "EVALSHA" => self.answers.lock().unwrap().pop().unwrap_or(OK),
-                    "SCRIPT" => "$1\r\nx\r\n",
-                    _ => "+OK\r\n",
-                };
+                let answer = self.answer(&command[0]);
                 read = rest;
                 if answer == HANGS_UP || stream.write_all(answer.as_bytes()).await.is_err() {
                     return;
                 }
             }
+        }
+    }
+}
+
+impl Scripted {
+    fn answer(&self, command: &str) -> &'static str {
+        let mut answers = self.answers.lock().unwrap();
+        match (command, answers.last().copied()) {
+            ("EXEC", Some(Answer::Exec(answer))) | ("HMGET", Some(Answer::Look(answer))) => {
+                answers.pop();
+                answer
+            }
+            ("HSET", Some(Answer::Write(answer))) => answer,
+            ("EXEC", Some(Answer::Write(_))) => {
+                answers.pop();
+                "-EXECABORT Transaction discarded because of previous errors.\r\n"
+            }
+            ("EXEC", _) => "*1\r\n:0\r\n",
+            ("HMGET", _) => "*2\r\n$32\r\n01010101010101010101010101010101\r\n$1\r\n0\r\n",
+            ("HSET", _) => "+QUEUED\r\n",
+            _ => "+OK\r\n",
         }
     }
 }
@@ -78,29 +106,40 @@ fn commit() -> Commit {
 }
 
 /// What the port is to say.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum Says {
+    Replies(CommitReply),
     Refused(&'static str),
     Unknown,
-    Applied,
 }
 
 #[tokio::test]
 async fn every_answer_of_a_server_has_its_meaning() {
+    use Answer::{Exec, Look, Write};
+    use Says::{Refused, Replies, Unknown};
+    let fine = || Replies(CommitReply::Ok);
+    let moved = Look("*2\r\n$32\r\n01010101010101010101010101010101\r\n$1\r\n7\r\n");
     // (what the server answers; what the port says; whether the next call goes over a new connection)
-    let rows: [(&[&str], Says, bool); 12] = [
-        (&[OK], Says::Applied, false),
-        (&["-OOM command not allowed when used memory > 'maxmemory'.\r\n"], Says::Refused("OOM"), false),
-        (&["-NOREPLICAS Not enough good replicas to write.\r\n"], Says::Refused("NOREPLICAS"), false),
-        (&["-MISCONF Errors writing to the AOF file\r\n"], Says::Refused("MISCONF"), false),
-        (&["-READONLY You can't write against a read only replica.\r\n"], Says::Refused("READONLY"), true),
-        (&["-LOADING Redis is loading the dataset in memory\r\n"], Says::Refused("LOADING"), false),
-        (&["-BUSY Redis is busy running a script.\r\n"], Says::Refused("BUSY"), false),
-        (&["-CLUSTERDOWN The cluster is down\r\n"], Says::Refused("CLUSTERDOWN"), false),
-        (&["-TRYAGAIN Multiple keys request during rehashing of slot\r\n"], Says::Refused("TRYAGAIN"), false),
-        (&["-NOSCRIPT No matching script.\r\n", OK], Says::Applied, false),
-        (&["-MOVED 3999 127.0.0.1:6381\r\n"], Says::Refused("MOVED"), false),
-        (&[HANGS_UP], Says::Unknown, true),
+    let rows: [(&[Answer], Says, bool); 19] = [
+        (&[OK], fine(), false),
+        (&[Exec("*-1\r\n")], fine(), false), // it looks again, and finds everything as it was
+        (&[Exec("*-1\r\n"), moved], Replies(CommitReply::Moved(7)), true),
+        (&[Exec("*-1\r\n"), Exec("*-1\r\n"), Exec("*-1\r\n")], Refused("somebody else"), true),
+        (&[Exec("*2\r\n:1\r\n-WRONGTYPE Operation against a key\r\n")], Replies(CommitReply::Torn), true),
+        (&[Look("*2\r\n$-1\r\n$-1\r\n")], Replies(CommitReply::Uninit), true),
+        (&[Look("*2\r\n$0\r\n\r\n$1\r\n0\r\n")], Replies(CommitReply::Fenced), true),
+        (&[Look("*2\r\n$32\r\n01010101010101010101010101010101\r\n$1\r\n1\r\n")], Replies(CommitReply::Already), true),
+        (&[Look("-LOADING Redis is loading the dataset in memory\r\n")], Refused("LOADING"), true),
+        (&[Write("-OOM command not allowed when used memory > 'maxmemory'.\r\n")], Refused("OOM"), true),
+        (&[Exec("-OOM command not allowed when used memory > 'maxmemory'.\r\n")], Refused("OOM"), true),
+        (&[Exec("-NOREPLICAS Not enough good replicas to write.\r\n")], Refused("NOREPLICAS"), true),
+        (&[Write("-MISCONF Errors writing to the AOF file\r\n")], Refused("MISCONF"), true),
+        (&[Write("-READONLY You can't write against a read only replica.\r\n")], Refused("READONLY"), true),
+        (&[Look("-BUSY Redis is busy running a script.\r\n")], Refused("BUSY"), true),
+        (&[Write("-CLUSTERDOWN The cluster is down\r\n")], Refused("CLUSTERDOWN"), true),
+        (&[Exec("-TRYAGAIN Multiple keys request during rehashing of slot\r\n")], Refused("TRYAGAIN"), true),
+        (&[Write("-MOVED 3999 127.0.0.1:6381\r\n")], Refused("MOVED"), true),
+        (&[Exec(HANGS_UP)], Unknown, true),
     ];
     let partition = PartitionId { role: Role::Segmenter, index: 0 };
     let work = async {
@@ -112,9 +151,9 @@ async fn every_answer_of_a_server_has_its_meaning() {
             drop(tokio::task::spawn_local(server.clone().serve(listener)));
             let store = RedisStore::connect(&url, "", &[]).unwrap();
             let said = match store.commit(partition, &commit()).await {
-                Ok(CommitReply::Ok) => Says::Applied,
-                Err(StoreError::Refused(why)) if matches!(says, Says::Refused(code) if why.starts_with(code)) => says,
-                Err(StoreError::Unknown(_)) => Says::Unknown,
+                Ok(reply) => Replies(reply),
+                Err(StoreError::Refused(why)) if matches!(says, Refused(code) if why.starts_with(code)) => says.clone(),
+                Err(StoreError::Unknown(_)) => Unknown,
                 other => panic!("{answers:?}: {other:?}"),
             };
             assert_eq!(said, says, "{answers:?}");

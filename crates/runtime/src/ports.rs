@@ -131,7 +131,7 @@ pub enum ReleaseReply {
     Fenced,
 }
 
-/// Answer of a commit (PROTOCOL §5.3). After any but `Ok` the store is unchanged.
+/// Answer of a commit (PROTOCOL §5.3). After any but `Ok` and `Torn` the store is unchanged.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CommitReply {
     /// Applied.
@@ -144,8 +144,10 @@ pub enum CommitReply {
     Fenced,
     /// No state.
     Uninit,
-    /// Our bug: an argument the script refuses.
+    /// Our bug: an argument that no store takes.
     BadArg,
+    /// The store applied one part and refused another: somebody has changed the kind of one of the partition's keys.
+    Torn,
 }
 
 /// A checked read (PROTOCOL §5.5).

@@ -127,7 +127,7 @@ fn number(name: &str) -> Option<u64> {
     name.strip_suffix(".incr.aof")?.rsplit('.').next()?.parse().ok()
 }
 
-/// Of commits the fields of the partition's meta and of its buckets; see `crates/redis/src/scripts/commit.lua`.
+/// Of commits the fields of the partition's meta and of its buckets; see `commit_writes` of `crates/redis/src/store.rs`.
 fn count(words: &[Vec<u8>], prefix: &str, all: &mut ByRole) {
     let [command, key, field, ..] = words else { return };
     let key = String::from_utf8_lossy(key);

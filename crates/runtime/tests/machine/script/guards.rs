@@ -70,13 +70,14 @@ enum Then {
 #[test]
 fn every_reply_to_a_commit_is_dealt_with_as_the_table_says() {
     let refused = |text: &str| Err(StoreError::Refused(text.to_owned()));
-    let rows: [(Result<CommitReply, StoreError>, Then); 16] = [
+    let rows: [(Result<CommitReply, StoreError>, Then); 17] = [
         (Ok(CommitReply::Ok), Then::GoesOn),
         (Ok(CommitReply::Already), Then::GoesOn),
         (Ok(CommitReply::Moved(0)), Then::ClaimsWithin(0)),
         (Ok(CommitReply::Fenced), Then::ClaimsWithin(500)),
         (Ok(CommitReply::Uninit), Then::Halts),
         (Ok(CommitReply::BadArg), Then::Halts),
+        (Ok(CommitReply::Torn), Then::Halts),
         (refused("OOM command not allowed"), Then::Repeats),
         (refused("NOREPLICAS Not enough good replicas"), Then::Repeats),
         (refused("MISCONF Errors writing to the AOF file"), Then::Repeats),
@@ -496,7 +497,7 @@ fn slow_commits_are_rare_commits() {
     let mut bench = Bench::new(Config::default());
     bench.run_for(1_000, |_| Fault::None);
     let mut sent = Vec::new();
-    for _ in 0..40 {
+    for _ in 0..10 {
         bench.say(b"a", b"");
         let commit = bench.commit();
         sent.push(bench.clock.now());
@@ -505,7 +506,5 @@ fn slow_commits_are_rare_commits() {
         bench.handle(Input::Committed(0, commit.token, reply));
     }
     let pauses: Vec<i64> = sent.windows(2).map(|pair| pair[1].since(pair[0]).millis()).collect();
-    assert!(pauses[0] < 200, "{pauses:?}");
-    let last = pauses[38];
-    assert!((390..=400).contains(&last), "60 ms are 15 % of 400: {pauses:?}");
+    assert!(pauses.iter().all(|pause| (390..=400).contains(pause)), "60 ms are 15 % of 400: {pauses:?}");
 }

@@ -1,0 +1,85 @@
+//! Connections that one call has to itself, as what lies between WATCH and EXEC needs.
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use redis::{
+    Pipeline, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use waypost_runtime::ports::StoreError;
+
+use crate::connection::Connection;
+
+/// Calls at once, hence connections. One thread of the server works for all of them; a few keep it busy.
+const AT_ONCE: usize = 8;
+
+/// Some connections to one server.
+pub(crate) struct Exclusive {
+    /// Makes them.
+    connection: Connection,
+    /// Those that nobody uses at present, behind a lock that is held for a push or a pop.
+    idle: Mutex<Vec<MultiplexedConnection>>,
+    turns: Arc<Semaphore>,
+}
+
+/// One of them, and nobody else uses it. Dropped it is closed, with whatever it watches.
+pub(crate) struct Lease {
+    connection: MultiplexedConnection,
+    _turn: OwnedSemaphorePermit,
+}
+
+// === impl Exclusive ===
+
+impl Exclusive {
+    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
+        Ok(Self { connection: Connection::new(url)?, idle: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+    }
+
+    /// Waits for its turn, if need be, and for a connection.
+    pub(crate) async fn lease(&self) -> Result<Lease, StoreError> {
+        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Refused("the store is closed".into()))?;
+        let idle = self.idle().pop();
+        let connection = match idle {
+            Some(connection) => connection,
+            None => self.connection.fresh().await?,
+        };
+        Ok(Lease { connection, _turn: turn })
+    }
+
+    /// For the next call; it must watch nothing and be in no transaction.
+    pub(crate) fn give_back(&self, lease: Lease) {
+        self.idle().push(lease.connection);
+    }
+
+    /// The next calls begin with new connections: they may lead to another server.
+    pub(crate) fn forget(&self) {
+        self.idle().clear();
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<MultiplexedConnection>> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Exclusive {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Exclusive")
+    }
+}
+
+// === impl Lease ===
+
+impl Lease {
+    /// Every answer, refusals among them.
+    ///
+    /// # Errors
+    /// Silence: nobody knows what became of it.
+    pub(crate) async fn ask(&mut self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        let answers = self.connection.req_packed_commands(pipeline, 0, pipeline.len()).await;
+        answers.map_err(|error| StoreError::Unknown(error.category().to_owned()))
+    }
+}
