@@ -113,6 +113,14 @@ pub trait Facts {
     fn cart(&self, id: &str) -> Option<Value>;
     /// The order with this id, as an object.
     fn order(&self, id: &str) -> Option<Value>;
+    /// One entry of the cart with this id, without making the others.
+    fn cart_entry(&self, id: &str, name: &str) -> Option<Value> {
+        self.cart(id)?.get(name).cloned()
+    }
+    /// One entry of the order with this id, without making the others.
+    fn order_entry(&self, id: &str, name: &str) -> Option<Value> {
+        self.order(id)?.get(name).cloned()
+    }
     /// Since when everything that happened has been seen; none: it is not known since when.
     fn covered_since(&self) -> Option<Timestamp>;
     /// The workspace's currency.

@@ -140,11 +140,19 @@ impl Facts for PersonFacts<'_> {
     }
 
     fn cart(&self, id: &str) -> Option<Value> {
-        self.person.carts.iter().find(|c| c.cart_id == id).map(records::cart)
+        person::cart(self.person, id).map(records::cart)
     }
 
     fn order(&self, id: &str) -> Option<Value> {
-        self.person.orders.iter().find(|o| o.order_id == id).map(records::order)
+        person::order(self.person, id).map(records::order)
+    }
+
+    fn cart_entry(&self, id: &str, name: &str) -> Option<Value> {
+        records::cart_entry(person::cart(self.person, id)?, name)
+    }
+
+    fn order_entry(&self, id: &str, name: &str) -> Option<Value> {
+        records::order_entry(person::order(self.person, id)?, name)
     }
 
     fn covered_since(&self) -> Option<Timestamp> {

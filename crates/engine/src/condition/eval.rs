@@ -53,7 +53,7 @@ impl<'a> Eval<'a> {
             NodeKind::Constant(value) => Answer::lasting(Some(value.clone())),
             NodeKind::Path(root, path) => Answer::lasting(self.facts.path(*root, path).filter(|v| of_type(v, &node.ty))),
             NodeKind::Item => Answer::lasting(self.item.clone()),
-            NodeKind::Field(base, name) => self.quietly(base).map(|v| v.get(name).filter(|v| of_type(v, &node.ty)).cloned()),
+            NodeKind::Field(base, name) => self.field(base, name).map(|v| Some(v).filter(|v| of_type(v, &node.ty))),
             NodeKind::Index(base, key) => {
                 let base = self.quietly(base);
                 base.zip(&self.value(key), |map, key| map.get(key.as_text()?).cloned())
@@ -120,8 +120,8 @@ impl<'a> Eval<'a> {
             NodeKind::Cart(id) => self.quietly(id).map(|id| self.facts.cart(id.as_text()?)),
             NodeKind::Order(id) => self.quietly(id).map(|id| self.facts.order(id.as_text()?)),
             NodeKind::CartOpen(id) => self.quietly(id).map(|id| {
-                let cart = self.facts.cart(id.as_text()?)?;
-                Some(Value::Bool(matches!(cart.get("status")?.as_text()?, "open" | "in_checkout")))
+                let status = self.facts.cart_entry(id.as_text()?, "status")?;
+                Some(Value::Bool(matches!(status.as_text()?, "open" | "in_checkout")))
             }),
             NodeKind::Double(inner) => self.value(inner).map(|v| double(&v)),
             NodeKind::Days(count) => self.value(count).map(|v| {
@@ -139,6 +139,17 @@ impl<'a> Eval<'a> {
                 Answer { value: items.into_iter().collect::<Option<_>>().map(Value::List), valid_until: until }
             }
         }
+    }
+
+    // Of a cart or an order that was asked for by its id, nothing but the entry is made.
+    fn field(&mut self, base: &Node, name: &str) -> Answer {
+        if let NodeKind::Cart(id) = &base.kind {
+            return self.quietly(id).map(|id| self.facts.cart_entry(id.as_text()?, name));
+        }
+        if let NodeKind::Order(id) = &base.kind {
+            return self.quietly(id).map(|id| self.facts.order_entry(id.as_text()?, name));
+        }
+        self.quietly(base).map(|v| v.get(name).cloned())
     }
 
     fn fold(&mut self, deciding: Truth, nodes: &[Node]) -> Answer {

@@ -3,32 +3,46 @@
 use waypost_codec::inbox;
 use waypost_types::{Timestamp, Value};
 
+const CART: [&str; 6] = ["cart_id", "status", "lines", "value", "total", "updated_at"];
+const ORDER: [&str; 9] = ["order_id", "status", "flags", "lines", "value", "total", "placed_at", "updated_at", "cart_id"];
+
 /// A cart.
 pub(super) fn cart(cart: &inbox::Cart) -> Value {
-    let status = cart_status(cart.status()).map(Value::text);
-    object([
-        ("cart_id", text(&cart.cart_id)),
-        ("status", status),
-        ("lines", Some(lines(&cart.lines))),
-        ("value", cart.value.map(Value::Money)),
-        ("total", cart.total.as_ref().map(amount)),
-        ("updated_at", time(cart.updated_at)),
-    ])
+    object(CART.map(|name| (name, cart_entry(cart, name))))
+}
+
+/// An entry of a cart.
+pub(super) fn cart_entry(cart: &inbox::Cart, name: &str) -> Option<Value> {
+    match name {
+        "cart_id" => text(&cart.cart_id),
+        "status" => cart_status(cart.status()).map(Value::text),
+        "lines" => Some(lines(&cart.lines)),
+        "value" => cart.value.map(Value::Money),
+        "total" => cart.total.as_ref().map(amount),
+        "updated_at" => time(cart.updated_at),
+        _ => None,
+    }
 }
 
 /// An order.
 pub(super) fn order(order: &inbox::Order) -> Value {
-    object([
-        ("order_id", text(&order.order_id)),
-        ("status", text(&order.status)),
-        ("flags", Some(Value::List(order.flags.iter().map(Value::text).collect()))),
-        ("lines", Some(lines(&order.lines))),
-        ("value", order.value.map(Value::Money)),
-        ("total", order.total.as_ref().map(amount)),
-        ("placed_at", time(order.placed_at)),
-        ("updated_at", time(order.updated_at)),
-        ("cart_id", text(&order.cart_id)),
-    ])
+    object(ORDER.map(|name| (name, order_entry(order, name))))
+}
+
+/// An entry of an order.
+pub(super) fn order_entry(order: &inbox::Order, name: &str) -> Option<Value> {
+    match name {
+        "order_id" => text(&order.order_id),
+        "status" => text(&order.status),
+        "flags" => Some(Value::List(order.flags.iter().map(Value::text).collect())),
+        "lines" => Some(lines(&order.lines)),
+        "value" => order.value.map(Value::Money),
+        "total" => order.total.as_ref().map(amount),
+        "placed_at" => time(order.placed_at),
+        "updated_at" => time(order.updated_at),
+        "cart_id" => text(&order.cart_id),
+        _ => None,
+    }
 }
 
 /// The word of a cart's status.
