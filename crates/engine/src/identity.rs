@@ -132,7 +132,7 @@ pub fn event(state: &mut IdentifierState, here: &Here, event: &IdentityEvent) ->
         Err(error) => *error == IdentityError::UnknownNode,
     };
     let at = if event.by_profile && is_over && is_stop(event) { nodes::last_live(state).ok_or(IdentityError::GoneNode)? } else { named? };
-    if state.generations[at].gone || here.rules.window && !window::admit(&mut state.seen, here.now, &here.record, here.limits.seen) {
+    if state.generations[at].gone || here.rules.window && !window::admit(state, here.now, &here.record, here.limits.seen) {
         return Ok(Vec::new());
     }
     state.now = state.now.max(here.now.millis());

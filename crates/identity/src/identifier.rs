@@ -21,7 +21,16 @@ impl Entity for Identifier {
         if version != VERSION {
             return Err(format!("identifier of version {version}; this engine reads {VERSION}"));
         }
-        IdentifierState::decode(body).map(Self).map_err(|e| e.to_string())
+        let mut state = IdentifierState::decode(body).map_err(|e| e.to_string())?;
+        // As it was stored once. Either form is in order, and a state holds one of them.
+        for seen in std::mem::take(&mut state.seen) {
+            state.seen_at.push(seen.at);
+            state.seen_hash.push(seen.hash);
+        }
+        if state.seen_at.len() != state.seen_hash.len() {
+            return Err(format!("{} times of {} message ids", state.seen_at.len(), state.seen_hash.len()));
+        }
+        Ok(Self(state))
     }
 
     fn encode(&self) -> Option<Bytes> {
@@ -44,12 +53,19 @@ mod tests {
 
     use super::*;
 
-    /// An address with a cookie below and a user id above it, as it was stored before identifiers had names.
+    /// An address with a cookie below and a user id above it, as it was stored before identifiers had names and while each
+    /// message id stood beside its time.
     const NAMELESS: &str = "\
      00013eacd97408021287010a1f02020202020202020202020202020202020001000000000000000900000002121f010101010101\
      010101010101010101010100010000000000000009000000021a1f02020202020202020202020202020202020001000000000000\
      00090000000222140805121005050505050505050505050505050505280148035a0600010000020060011a0b0908070605040302\
      01100a200a";
+    /// The same with its message ids in two lists.
+    const NAMELESS_NOW: &str = "\
+     0001bcd3661908021287010a1f02020202020202020202020202020202020001000000000000000900000002121f0101010101\
+     01010101010101010101010100010000000000000009000000021a1f0202020202020202020202020202020202000100000000\
+     000000090000000222140805121005050505050505050505050505050505280148035a060001000002006001200a3a080a0000\
+     000000000042080807060504030201";
     /// A card with another and a CRM id below it.
     const NAMED: &str = "\
      0001f8a083dc08061282010a1f06060606060606060606060606060606060001000000000000000900000002121f060606060606\
@@ -62,20 +78,24 @@ mod tests {
     }
 
     #[test]
-    fn stored_identifiers_are_read_and_written_byte_for_byte() {
+    fn stored_identifiers_are_read_and_written_as_they_stand_here() {
         let id = EntityId::new(WorkspaceId::new(1), b'i', &[2; 16]);
-        for (stored, class, custom, counts, names) in
-            [(NAMELESS, 2, "", [0, 1, 0, 0, 2, 0], vec![]), (NAMED, 6, "card", [0, 0, 0, 0, 0, 3], vec![("card", 2), ("crm", 1)])]
-        {
-            let stored = bytes(stored);
-            let identifier = Identifier::decode(&id, &stored).unwrap();
+        let no_ids: [(i64, u64); 0] = [];
+        let (one_id, counts) = ([(10, 0x0102_0304_0506_0708)], [0, 1, 0, 0, 2, 0]);
+        for (stored, written, class, custom, counts, names, ids) in [
+            (NAMELESS, NAMELESS_NOW, 2, "", counts, vec![], &one_id[..]),
+            (NAMELESS_NOW, NAMELESS_NOW, 2, "", counts, vec![], &one_id[..]),
+            (NAMED, NAMED, 6, "card", [0, 0, 0, 0, 0, 3], vec![("card", 2), ("crm", 1)], &no_ids[..]),
+        ] {
+            let identifier = Identifier::decode(&id, &bytes(stored)).unwrap();
             let state = &identifier.0;
             assert_eq!((state.class, state.custom.as_str(), state.now, state.generations.len()), (class, custom, 10, 1));
             let node = &state.generations[0];
             assert_eq!((node.size, &node.counts[..], node.sent), (3, &counts[..], true));
             let names: Vec<_> = names.into_iter().map(|(name, count)| NamedCount { name: name.to_owned(), count }).collect();
             assert_eq!(node.custom_counts, names);
-            assert_eq!(identifier.encode(), Some(stored));
+            assert_eq!(state.seen_at.iter().copied().zip(state.seen_hash.iter().copied()).collect::<Vec<_>>(), ids);
+            assert_eq!(identifier.encode(), Some(bytes(written)));
         }
     }
 }

@@ -6,7 +6,7 @@ pub struct IdentifierState {
     /// The last is the current one.
     #[prost(message, repeated, tag = "2")]
     pub generations: ::prost::alloc::vec::Vec<Node>,
-    /// Message-id window: sorted by `at`, then hash; at most 1,024.
+    /// Message-id window as it was stored once; read, and no longer written.
     #[prost(message, repeated, tag = "3")]
     pub seen: ::prost::alloc::vec::Vec<SeenId>,
     #[prost(int64, tag = "4")]
@@ -17,6 +17,11 @@ pub struct IdentifierState {
     /// Only for custom:<name>.
     #[prost(string, tag = "6")]
     pub custom: ::prost::alloc::string::String,
+    /// Message-id window: log times, and the first eight bytes of the ids beside them; sorted by both; at most 1,024.
+    #[prost(sfixed64, repeated, tag = "7")]
+    pub seen_at: ::prost::alloc::vec::Vec<i64>,
+    #[prost(fixed64, repeated, tag = "8")]
+    pub seen_hash: ::prost::alloc::vec::Vec<u64>,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Node {
