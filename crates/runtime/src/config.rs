@@ -14,6 +14,8 @@ pub struct Config {
     pub batch_records: usize,
     /// A batch ends behind the frame that reaches so many bytes.
     pub batch_bytes: usize,
+    /// How many times as large a batch of what was read more than a second late may be: what many of its records touch is encoded once.
+    pub batch_late: usize,
     /// Largest frame put out; a larger record goes alone.
     pub frame_bytes: usize,
     /// Most records in a frame put out.
@@ -36,7 +38,7 @@ pub struct Config {
     pub commit_entities: usize,
     /// A commit is cut at so many bytes while τ is at its floor.
     pub commit_bytes: usize,
-    /// What the cut grows to, in step with τ: a larger script would hold its shard too long.
+    /// What the cut grows to, in step with τ: a larger one would hold its shard for longer than some 40 ms.
     pub commit_entities_max: usize,
     /// What the cut grows to, in bytes.
     pub commit_bytes_max: usize,
@@ -168,6 +170,7 @@ impl Default for Config {
         Self {
             batch_records: 512,
             batch_bytes: 256 << 10,
+            batch_late: 4,
             frame_bytes: 256 << 10,
             frame_records: 1_000,
             frame_eager_bytes: 64 << 10,
@@ -179,8 +182,8 @@ impl Default for Config {
             commit_bytes: 256 << 10,
             commit_interval_max: Span::from_secs(30),
             commit_share: 15,
-            commit_entities_max: 4_000,
-            commit_bytes_max: 1 << 20,
+            commit_entities_max: 16_000,
+            commit_bytes_max: 4 << 20,
             refused_for: Span::from_secs(30),
             unacknowledged_bytes: 16 << 20,
             frozen_bytes: 64 << 20,
@@ -216,6 +219,12 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Records and bytes at which a batch ends.
+    pub(crate) fn batch(&self, is_late: bool) -> (usize, usize) {
+        let times = if is_late { self.batch_late.max(1) } else { 1 };
+        (self.batch_records.saturating_mul(times), self.batch_bytes.saturating_mul(times))
+    }
+
     /// For the embedded driver: commits follow at once, so that whatever has settled is stored too.
     pub fn embedded() -> Self {
         Self { commit_interval: Span::ZERO, ..Self::default() }

@@ -17,6 +17,7 @@ pub mod driver;
 pub mod finding;
 pub mod host;
 pub mod install;
+mod late;
 pub mod machine;
 mod pace;
 mod packer;

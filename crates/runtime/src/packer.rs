@@ -13,6 +13,7 @@ use waypost_types::{Role, Span, Timestamp};
 use crate::{
     channel_out::{Content, Item, Run, Window},
     config::Config,
+    late::lateness,
     publisher::Part,
 };
 
@@ -38,13 +39,11 @@ pub(crate) struct Waits {
 // === impl Waits ===
 
 impl Waits {
-    /// What is put out now and rests on something that was `appended` then, by the broker's clock: of what is more than a
-    /// second late a tenth as long again is hardly noticed. Below that the two clocks may differ.
+    /// What is put out now and rests on something that was `appended` then, by the broker's clock: of what is late a tenth
+    /// as long again is hardly noticed.
     pub(crate) fn new(now: Timestamp, appended: Timestamp, config: &Config) -> Self {
-        /// Above it PROTOCOL §8.2 has an alarm.
-        const CLOCKS: i64 = 1_000;
-        let late = (now.millis() - appended.millis() - CLOCKS).max(0) / 10;
-        Self { since: now, until: now.plus(Span::from_millis(late).min(config.linger_late)) }
+        let tenth = Span::from_millis(lateness(now, appended).millis() / 10);
+        Self { since: now, until: now.plus(tenth.min(config.linger_late)) }
     }
 
     /// Not for company.

@@ -14,6 +14,7 @@ use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pau
 use crate::{
     channel_out::Item,
     config::Config,
+    late::is_late,
     machine::{Command, Destination},
     packer::Waits,
     ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
@@ -69,7 +70,6 @@ struct Summed {
 pub(super) struct InFlight {
     commit: Box<Commit>,
     attempts: u32,
-    sent: Timestamp,
     /// Since when the store says that it writes nothing.
     refused: Option<Timestamp>,
     /// Not under way; the same bytes go again at this instant.
@@ -97,8 +97,9 @@ impl Open {
         self.appended = self.appended.max(appended);
     }
 
-    pub(super) fn is_full(&self, config: &Config) -> bool {
-        self.records >= config.batch_records || self.bytes >= config.batch_bytes
+    pub(super) fn is_full(&self, now: Timestamp, config: &Config) -> bool {
+        let (records, bytes) = config.batch(is_late(now, self.appended));
+        self.records >= records || self.bytes >= bytes
     }
 
     /// An entity was touched, and its bytes were `before` until then.
@@ -301,7 +302,7 @@ impl<P: Processor> Worker<P> {
         self.committed_at = Some(turn.now);
         turn.pace.sent(turn.now, self.id.index);
         turn.commands.push(Command::Commit(self.id.index, commit.clone()));
-        self.commit = Some(InFlight { commit, attempts: 0, sent: turn.now, refused: None, again: None });
+        self.commit = Some(InFlight { commit, attempts: 0, refused: None, again: None });
     }
 
     /// When [`Self::commit_due`] has something to do.
@@ -358,7 +359,7 @@ impl<P: Processor> Worker<P> {
         match reply {
             Ok(CommitReply::Ok | CommitReply::Already) => {
                 if in_flight.attempts == 0 {
-                    turn.pace.answered(turn.now, in_flight.sent);
+                    turn.pace.answered(turn.now, self.id.index);
                 }
                 self.tempo = turn.pace.tempo(turn.now, turn.config);
                 self.off = in_flight.commit.next;
@@ -385,6 +386,7 @@ impl<P: Processor> Worker<P> {
             Ok(CommitReply::Fenced) => self.fenced(turn),
             Ok(CommitReply::Uninit) => self.halt(turn, "the store has lost the state of this partition"),
             Ok(CommitReply::BadArg) => self.halt(turn, "the store refused an argument of a commit"),
+            Ok(CommitReply::Torn) => self.halt(turn, "the store applied a commit in part: one of the partition's keys is of a wrong kind"),
             // Nothing was written, or nobody knows: the same bytes again, folding on meanwhile. A store that has
             // refused for long is asked by claims, which cost nothing, and what was folded ahead is let go.
             Err(error) => {

@@ -251,7 +251,7 @@ impl<P: Processor> Worker<P> {
         self.open.frame(work.appended, work.records, work.bytes);
         self.survived_frame(work.offset);
         self.miss_leader(turn);
-        if work.ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.config) {
+        if work.ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.now, turn.config) {
             self.freeze(turn);
         }
     }

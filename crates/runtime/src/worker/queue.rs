@@ -9,6 +9,7 @@ use waypost_types::{EntityId, Timestamp};
 use super::{Turn, Worker, emitting};
 use crate::{
     config::Config,
+    late::is_late,
     ports::{Delivery, Offset},
     processor::Processor,
     publisher::Own,
@@ -24,6 +25,8 @@ pub(super) struct Queue {
     unseen: bool,
     /// When the last frame came.
     received: Timestamp,
+    /// Whether that one came late.
+    is_late: bool,
     /// When a seek was sent whose frame has not come.
     sought: Option<Timestamp>,
     /// Since when nothing came although more is known to be there.
@@ -52,12 +55,14 @@ impl Queue {
 
     /// Whether a batch could be cut from it without waiting for more.
     fn is_full(&self, config: &Config) -> bool {
-        self.records >= config.batch_records || self.bytes >= config.batch_bytes
+        let (records, bytes) = config.batch(self.is_late);
+        self.records >= records || self.bytes >= bytes
     }
 
     /// Two batches' worth, so that one loads while the other folds.
     pub(super) fn has_room(&self, config: &Config) -> bool {
-        self.records < 2 * config.batch_records && self.bytes < 2 * config.batch_bytes
+        let (records, bytes) = config.batch(self.is_late);
+        self.records < records.saturating_mul(2) && self.bytes < bytes.saturating_mul(2)
     }
 
     pub(super) fn front(&self) -> Option<&Queued> {
@@ -178,6 +183,7 @@ impl<P: Processor> Worker<P> {
         self.queue.bytes += queued.payload.len();
         self.queue.unseen = true;
         self.queue.received = turn.now;
+        self.queue.is_late = is_late(turn.now, delivery.appended);
         self.queue.frames.push_back(queued);
         self.queue.is_full(turn.config)
     }

@@ -33,6 +33,7 @@ impl World {
         let config = Config {
             engines: if is_old { 1..=1 } else { self.config.engines.clone() },
             batch_records: chance.small(4),
+            batch_late: if self.processes_so_far.is_multiple_of(3) { 4 } else { 1 },
             frame_records: chance.small(6),
             frames_in_flight: chance.small(4),
             cache_entities: chance.index(6),
