@@ -7,7 +7,8 @@ use waypost_engine::identity;
 use waypost_runtime::processor::{Entity, Wakeups};
 use waypost_types::EntityId;
 
-const VERSION: u16 = 1;
+/// One from before version 2 keeps a message id beside its time.
+const VERSION: u16 = 2;
 
 /// One identifier.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -18,17 +19,20 @@ pub struct Identifier(pub IdentifierState);
 impl Entity for Identifier {
     fn decode(_id: &EntityId, bytes: &Bytes) -> Result<Self, String> {
         let (version, body) = stored::open(bytes).map_err(|e| e.to_string())?;
-        if version != VERSION {
-            return Err(format!("identifier of version {version}; this engine reads {VERSION}"));
+        if !(1..=VERSION).contains(&version) {
+            return Err(format!("identifier of version {version}; this engine reads 1 to {VERSION}"));
         }
         let mut state = IdentifierState::decode(body).map_err(|e| e.to_string())?;
-        // As it was stored once. Either form is in order, and a state holds one of them.
+        // Of version 1; a state holds one form.
         for seen in std::mem::take(&mut state.seen) {
             state.seen_at.push(seen.at);
             state.seen_hash.push(seen.hash);
         }
         if state.seen_at.len() != state.seen_hash.len() {
             return Err(format!("{} times of {} message ids", state.seen_at.len(), state.seen_hash.len()));
+        }
+        if !state.seen_at.is_sorted() {
+            return Err("message ids out of order".to_owned());
         }
         Ok(Self(state))
     }
@@ -62,7 +66,7 @@ mod tests {
      01100a200a";
     /// The same with its message ids in two lists.
     const NAMELESS_NOW: &str = "\
-     0001bcd3661908021287010a1f02020202020202020202020202020202020001000000000000000900000002121f0101010101\
+     00028851f79e08021287010a1f02020202020202020202020202020202020001000000000000000900000002121f0101010101\
      01010101010101010101010100010000000000000009000000021a1f0202020202020202020202020202020202000100000000\
      000000090000000222140805121005050505050505050505050505050505280148035a060001000002006001200a3a080a0000\
      000000000042080807060504030201";
@@ -95,7 +99,8 @@ mod tests {
             let names: Vec<_> = names.into_iter().map(|(name, count)| NamedCount { name: name.to_owned(), count }).collect();
             assert_eq!(node.custom_counts, names);
             assert_eq!(state.seen_at.iter().copied().zip(state.seen_hash.iter().copied()).collect::<Vec<_>>(), ids);
-            assert_eq!(identifier.encode(), Some(bytes(written)));
+            let (_, body) = stored::open(&bytes(written)).unwrap();
+            assert_eq!(identifier.encode(), Some(stored::seal(VERSION, &body)));
         }
     }
 }

@@ -6,7 +6,7 @@
 use std::{fmt, time::Duration};
 
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
-use tokio::sync::Mutex;
+use tokio::{runtime::Handle, sync::Mutex};
 use waypost_runtime::ports::StoreError;
 
 /// A commit holds a shard for some ms (PROTOCOL §12.2); a second of silence is already a failover.
@@ -17,6 +17,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A connection to one server.
 pub(crate) struct Connection {
     client: redis::Client,
+    /// Whose threads read and write; a caller's own may stand still while it folds.
+    runtime: Handle,
     limit: Duration,
     /// Number of the present life, and the connection, if there is one.
     current: Mutex<(u64, Option<MultiplexedConnection>)>,
@@ -37,7 +39,8 @@ impl Connection {
     fn within(url: &str, limit: Duration) -> Result<Self, StoreError> {
         // the error's text may repeat the address with its password
         let client = redis::Client::open(url).map_err(|_| StoreError::Refused("the Redis address is not a redis:// URL".into()))?;
-        Ok(Self { client, limit, current: Mutex::new((0, None)) })
+        let runtime = Handle::try_current().map_err(|_| StoreError::Refused("a connection to Redis needs a runtime to live on".into()))?;
+        Ok(Self { client, runtime, limit, current: Mutex::new((0, None)) })
     }
 
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
@@ -53,11 +56,24 @@ impl Connection {
     /// A connection of the caller's own.
     pub(crate) async fn fresh(&self) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
-        match tokio::time::timeout(LIMIT, self.client.get_multiplexed_async_connection_with_config(&config)).await {
-            Ok(Ok(connection)) => Ok(connection),
-            Ok(Err(error)) => Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
-            Err(_) => Err(StoreError::Refused("cannot connect in time".into())),
+        let client = self.client.clone();
+        // The task behind a connection lives where it is made.
+        let made = self.runtime.spawn(async move { client.get_multiplexed_async_connection_with_config(&config).await });
+        match tokio::time::timeout(LIMIT, made).await {
+            Ok(Ok(Ok(connection))) => Ok(connection),
+            Ok(Ok(Err(error))) => Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
+            Ok(Err(_)) | Err(_) => Err(StoreError::Refused("cannot connect in time".into())),
         }
+    }
+
+    /// The runtime it lives on.
+    pub(crate) fn runtime(&self) -> &Handle {
+        &self.runtime
+    }
+
+    /// The next call makes a new one: it may lead to another server.
+    pub(crate) async fn forget(&self) {
+        self.current.lock().await.1 = None;
     }
 
     async fn discard(&self, life: u64) {
@@ -117,7 +133,7 @@ fn answered(error: &RedisError) -> bool {
     !error.is_io_error() && !error.is_timeout() && error.code().is_some()
 }
 
-/// A refusal of the server's (`-OOM`, `-LOADING`, `-READONLY`, …): with `#!lua` nothing was written.
+/// A refusal of the server's (`-OOM`, `-LOADING`, `-READONLY`, …): nothing was written, by a script with `#!lua` or a transaction.
 pub(crate) fn refusal(error: &RedisError) -> StoreError {
     StoreError::Refused(format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or_default()).trim_end().to_owned())
 }

@@ -3,17 +3,23 @@
 use std::{
     fmt,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
 use redis::{
     Pipeline, Value,
     aio::{ConnectionLike as _, MultiplexedConnection},
 };
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::{
+    runtime::Handle,
+    sync::{OwnedSemaphorePermit, Semaphore},
+};
 use waypost_runtime::ports::StoreError;
 
 use crate::connection::Connection;
 
+/// Longest wait for a turn: eight calls that hang say enough of the server.
+const TURN: Duration = Duration::from_secs(2);
 /// Calls at once, hence connections. One thread of the server works for all of them; a few keep it busy.
 const AT_ONCE: usize = 8;
 
@@ -41,7 +47,9 @@ impl Exclusive {
 
     /// Waits for its turn, if need be, and for a connection.
     pub(crate) async fn lease(&self) -> Result<Lease, StoreError> {
-        let turn = self.turns.clone().acquire_owned().await.map_err(|_| StoreError::Refused("the store is closed".into()))?;
+        let Ok(Ok(turn)) = tokio::time::timeout(TURN, self.turns.clone().acquire_owned()).await else {
+            return Err(StoreError::Refused(format!("no turn within {} s", TURN.as_secs())));
+        };
         let idle = self.idle().pop();
         let connection = match idle {
             Some(connection) => connection,
@@ -53,6 +61,11 @@ impl Exclusive {
     /// For the next call; it must watch nothing and be in no transaction.
     pub(crate) fn give_back(&self, lease: Lease) {
         self.idle().push(lease.connection);
+    }
+
+    /// The runtime its connections live on.
+    pub(crate) fn runtime(&self) -> &Handle {
+        self.connection.runtime()
     }
 
     /// The next calls begin with new connections: they may lead to another server.

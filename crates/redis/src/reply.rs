@@ -25,7 +25,7 @@ fn number<T: std::str::FromStr>(values: &[Value], index: usize) -> Result<T, Sto
     text(values, index)?.parse().map_err(|_| odd(values))
 }
 
-/// An answer that no script of ours gives. It names no bytes, because they may be a person's.
+/// An answer that nothing of ours is given. It names no bytes, because they may be a person's.
 fn odd(values: &[Value]) -> StoreError {
     let word = values.first().and_then(bytes).map(String::from_utf8_lossy).unwrap_or_default();
     StoreError::Refused(format!("unexpected reply `{}` of {} elements", word.chars().take(20).collect::<String>(), values.len()))

@@ -1,6 +1,6 @@
 //! The port `Store`.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -9,8 +9,8 @@ use waypost_runtime::{
     digest::{Digest, Part},
     finding::Finding,
     ports::{
-        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Extent, InitReply, Install, Read, ReadReply, ReleaseReply, Store,
-        StoreError, Token,
+        Audit, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Extent, InitReply, Install, Offset, Read, ReadReply, ReleaseReply,
+        Store, StoreError, Token,
     },
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
@@ -18,13 +18,13 @@ use waypost_types::{EntityId, PartitionId, Timestamp};
 use crate::{
     connection::{Connection, refusal},
     doctor::{self, Accepts},
-    exclusive::{Exclusive, Lease},
+    exclusive::Exclusive,
     keys::Keys,
     reply::{self, Executed, MetaHead},
     scripts::Scripts,
 };
 
-/// Offsets and instants above it would not come back from a score, which is a double, as they were.
+/// The most that an instant may be in ms, because a score is a double; offsets keep to it too.
 const LARGEST: u64 = 999_999_999_999_999;
 /// How often a commit looks at a meta that is touched between its look and its writes, as a claim does once.
 const LOOKS: usize = 3;
@@ -35,7 +35,7 @@ pub struct RedisStore {
     connection: Connection,
     /// For what is large, and must hold up nobody's commit.
     patient: Connection,
-    commits: Exclusive,
+    commits: Arc<Exclusive>,
     keys: Keys,
     scripts: Scripts,
 }
@@ -43,13 +43,13 @@ pub struct RedisStore {
 // === impl RedisStore ===
 
 impl RedisStore {
-    /// A store at `url` (`redis://host:port/db`). No connection is made before the first call, and a
-    /// lost one is made again; `suffixes` as in [`Keys::new`].
+    /// A store at `url` (`redis://host:port/db`), whose connections live on the runtime that this is called on. None is made
+    /// before the first call, and a lost one is made again; `suffixes` as in [`Keys::new`].
     ///
     /// # Errors
-    /// If `url` is none.
+    /// If `url` is none, or outside of a runtime.
     pub fn connect(url: &str, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
-        let (connection, patient, commits) = (Connection::new(url)?, Connection::patient(url)?, Exclusive::new(url)?);
+        let (connection, patient, commits) = (Connection::new(url)?, Connection::patient(url)?, Arc::new(Exclusive::new(url)?));
         Ok(Self { connection, patient, commits, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
     }
 
@@ -92,12 +92,13 @@ impl Store for RedisStore {
     }
 
     async fn commit(&self, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError> {
-        let mut lease = self.commits.lease().await?;
-        let answer = commit_watched(&mut lease, &self.keys, partition, commit).await;
-        if answer == Ok(CommitReply::Ok) {
-            self.commits.give_back(lease);
-        } else {
+        let (exchange, commits) = (Exchange::new(&self.keys, partition, commit), Arc::clone(&self.commits));
+        // On the runtime of its connection, so that the writes follow the look at once, whatever the caller folds meanwhile.
+        let made = self.commits.runtime().spawn(async move { exchange.make(&commits).await }).await;
+        let answer = made.unwrap_or_else(|_| Err(StoreError::Unknown("the call was broken off".into())));
+        if answer != Ok(CommitReply::Ok) {
             self.commits.forget();
+            self.connection.forget().await;
         }
         answer
     }
@@ -160,43 +161,80 @@ impl Store for RedisStore {
     }
 }
 
-/// Two round trips: what the partition's meta says, watched from then on, and the writes, which apply if it still says so.
-/// Plain commands cost the server a third of what a script's arguments do, each of which becomes a string of its own there.
-async fn commit_watched(lease: &mut Lease, names: &Keys, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError> {
-    let meta = names.meta(partition);
-    let mut look = redis::pipe();
-    look.cmd("WATCH").arg(&meta);
-    look.cmd("HMGET").arg(&meta).arg("own").arg("off");
-    // Here, so that no write is sent to a server that refuses it.
-    look.cmd("MULTI");
-    let writes = commit_writes(names, partition, commit);
-    for _ in 0..LOOKS {
-        let head = reply::watched(&lease.ask(&look).await?)?;
-        if let Some(refused) = judge(&head, commit) {
-            return Ok(refused);
-        }
-        match reply::executed(&lease.ask(&writes).await?)? {
-            Executed::Whole => return Ok(CommitReply::Ok),
-            Executed::Torn => return Ok(CommitReply::Torn),
-            Executed::Touched => {}
-        }
-    }
-    Err(StoreError::Refused("somebody else writes to the partition's meta all the time".into()))
+/// A commit as it is made.
+struct Exchange {
+    /// What the partition's meta says, watched from then on.
+    look: Pipeline,
+    /// The writes, which apply if it still says so.
+    writes: Pipeline,
+    terms: Terms,
 }
 
-/// What keeps a commit from being made; none: nothing does.
-fn judge(head: &MetaHead, commit: &Commit) -> Option<CommitReply> {
-    let Some(off) = head.off else { return Some(CommitReply::Uninit) };
-    if head.own != Some(commit.token) {
-        return Some(CommitReply::Fenced);
+/// What a commit asks of the partition's meta, and of itself.
+#[derive(Clone, Copy, Debug)]
+struct Terms {
+    token: Token,
+    expected: Offset,
+    next: Offset,
+    /// Nothing in it that a store does not take.
+    fits: bool,
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    fn new(names: &Keys, partition: PartitionId, commit: &Commit) -> Self {
+        let meta = names.meta(partition);
+        let mut look = redis::pipe();
+        look.cmd("WATCH").arg(&meta);
+        look.cmd("HMGET").arg(&meta).arg("own").arg("off");
+        // Here, so that no write is sent to a server that refuses it.
+        look.cmd("MULTI");
+        Self { look, writes: commit_writes(names, partition, commit), terms: Terms::of(commit) }
     }
-    if off != commit.expected {
-        return Some(if off == commit.next { CommitReply::Already } else { CommitReply::Moved(off) });
+
+    /// Two round trips. Plain commands cost the server less than a script's arguments do, each of which becomes a string of its own there.
+    async fn make(&self, commits: &Exclusive) -> Result<CommitReply, StoreError> {
+        let mut lease = commits.lease().await?;
+        for _ in 0..LOOKS {
+            let head = reply::watched(&lease.ask(&self.look).await?)?;
+            if let Some(refused) = self.terms.judge(&head) {
+                return Ok(refused);
+            }
+            match reply::executed(&lease.ask(&self.writes).await?)? {
+                Executed::Whole => {
+                    commits.give_back(lease);
+                    return Ok(CommitReply::Ok);
+                }
+                Executed::Torn => return Ok(CommitReply::Torn),
+                Executed::Touched => {}
+            }
+        }
+        Err(StoreError::Refused("somebody else writes to the partition's meta all the time".into()))
     }
-    let fits = |due: &Timestamp| u64::try_from(due.millis()).is_ok_and(|ms| ms <= LARGEST);
-    let all_fit = commit.timers.iter().filter_map(|(_, due)| due.as_ref()).all(fits);
-    let rises = commit.next > commit.expected && commit.next <= LARGEST;
-    (!rises || !all_fit).then_some(CommitReply::BadArg)
+}
+
+// === impl Terms ===
+
+impl Terms {
+    fn of(commit: &Commit) -> Self {
+        let fits = |due: &Timestamp| u64::try_from(due.millis()).is_ok_and(|ms| ms <= LARGEST);
+        let all_fit = commit.timers.iter().filter_map(|(_, due)| due.as_ref()).all(fits);
+        let rises = commit.next > commit.expected && commit.next <= LARGEST;
+        Self { token: commit.token, expected: commit.expected, next: commit.next, fits: rises && all_fit }
+    }
+
+    /// What keeps a commit from being made; none: nothing does.
+    fn judge(&self, head: &MetaHead) -> Option<CommitReply> {
+        let Some(off) = head.off else { return Some(CommitReply::Uninit) };
+        if head.own != Some(self.token) {
+            return Some(CommitReply::Fenced);
+        }
+        if off != self.expected {
+            return Some(if off == self.next { CommitReply::Already } else { CommitReply::Moved(off) });
+        }
+        (!self.fits).then_some(CommitReply::BadArg)
+    }
 }
 
 /// Every write of a commit, and EXEC. MULTI came before.

@@ -11,7 +11,7 @@ use waypost_memory::contract::{Meddle, StoreFixture, fresh_prefix, server, store
 use waypost_redis::{Accepts, Keys, RedisStore};
 use waypost_runtime::{
     digest::Part,
-    ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Meta, Store, Token},
+    ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Meta, Read, ReadReply, Store, Token},
     upkeep::Upkeep,
 };
 use waypost_types::{EntityId, PartitionId, Role, WorkspaceId};
@@ -132,6 +132,7 @@ async fn the_store_keeps_its_promises_and_its_server_is_fit() {
     fixture.run("EXPIRE", &[&meta, "1000"]).await;
     assert_eq!(refused().await, ["redis keys with a time to live"]);
     store_suite(&fixture, 3_000).await;
+    commits_race_with_claims(&fixture).await;
     a_key_of_another_kind_is_found_out(&fixture).await;
     a_flushed_script_cache_is_loaded_again(&fixture).await;
 }
@@ -142,6 +143,34 @@ async fn a_flushed_script_cache_is_loaded_again(fixture: &OnRedis) {
     assert_eq!(fixture.store.init(partition, &install).await, Ok(InitReply::Created));
     fixture.run("SCRIPT", &["FLUSH"]).await;
     assert!(matches!(fixture.store.claim(partition, Token([1; 16]), &install).await, Ok(ClaimReply::Ok(_))));
+}
+
+/// Each owner commits while the next one claims: what is answered is what the store holds.
+async fn commits_race_with_claims(fixture: &OnRedis) {
+    let partition = PartitionId { role: Role::Segmenter, index: 5 };
+    let (store, install) = (&fixture.store, Install { id: "00".repeat(16), layout: 1, format: 1 });
+    store.init(partition, &install).await.unwrap();
+    let entity = EntityId::new(WorkspaceId::new(7), b'p', b"somebody");
+    let (mut off, mut stored) = (0, Vec::new());
+    for n in 0..500_u16 {
+        let token = |who| Token([n.to_be_bytes()[0], n.to_be_bytes()[1], who, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+        assert!(matches!(store.claim(partition, token(1), &install).await, Ok(ClaimReply::Ok(_))));
+        let value = n.to_string().into_bytes();
+        let entities = vec![(entity.clone(), Some(Bytes::from(value.clone())))];
+        let (timers, sequences) = Default::default();
+        let commit = Commit { token: token(1), expected: off, next: off + 1, meta: Meta::default(), entities, timers, sequences };
+        let (committed, claimed) = tokio::join!(store.commit(partition, &commit), store.claim(partition, token(2), &install));
+        match committed {
+            Ok(CommitReply::Ok) => (off, stored) = (off + 1, value),
+            Ok(CommitReply::Fenced) => {}
+            other => panic!("{other:?}"),
+        }
+        let Ok(ClaimReply::Ok(claimed)) = claimed else { panic!("{claimed:?}") };
+        assert_eq!(claimed.off, off, "whoever claims sees all that is ever committed by the one before");
+        let read = Read { token: token(2), expected: vec![off], entities: vec![entity.clone()], timers: None };
+        let Ok(ReadReply::Ok { entities, .. }) = store.read(partition, &read).await else { panic!("owner {n}") };
+        assert_eq!(entities[0].as_deref().unwrap_or_default(), stored);
+    }
 }
 
 /// Nobody but a person with other tools does that. What was written stays, the offset too, so it must be told from everything else.

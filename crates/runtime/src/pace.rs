@@ -56,6 +56,11 @@ impl Pace {
         self.answered = now;
     }
 
+    /// The partition is claimed anew, or gone.
+    pub(crate) fn forget(&mut self, partition: u32) {
+        self.partitions.remove(&partition);
+    }
+
     /// As things are.
     pub(crate) fn tempo(&self, now: Timestamp, config: &Config) -> Tempo {
         let since = now.minus(Span::from_millis(2 * config.commit_interval_max.millis()));

@@ -260,6 +260,7 @@ impl<P: Processor> Worker<P> {
         let why = why.into();
         self.answer_queries_with_none(turn);
         turn.publisher.close(self.id.index);
+        turn.pace.forget(self.id.index);
         turn.commands.push(Command::Halted(self.id.index, why.clone()));
         self.phase = Phase::Halted(why);
     }

@@ -67,6 +67,7 @@ impl<P: Processor> Worker<P> {
         self.acknowledged = 0;
         self.commit = None;
         self.committed_at = None;
+        turn.pace.forget(self.id.index);
         self.tempo = turn.pace.tempo(turn.now, turn.config);
         self.reads = loading::Reads::default();
         self.ticks = proposing::Ticks::default();

@@ -99,7 +99,8 @@ impl Open {
 
     pub(super) fn is_full(&self, now: Timestamp, config: &Config) -> bool {
         let (records, bytes) = config.batch(is_late(now, self.appended));
-        self.records >= records || self.bytes >= bytes
+        // Larger is worth it where many records touch few entities, and a batch is never committed in parts.
+        self.records >= records || self.bytes >= bytes || self.entities.len() >= 2 * config.batch_records
     }
 
     /// An entity was touched, and its bytes were `before` until then.

@@ -61,6 +61,7 @@ impl<P: Processor> Worker<P> {
 
     pub(super) fn leave(&mut self, turn: &mut Turn<'_>) {
         self.phase = Phase::Gone;
+        turn.pace.forget(self.id.index);
         turn.commands.push(Command::Gone(self.id.index));
     }
 
@@ -68,5 +69,6 @@ impl<P: Processor> Worker<P> {
     pub(crate) fn lost(&mut self, turn: &mut Turn<'_>) {
         self.answer_queries_with_none(turn);
         self.phase = Phase::Gone;
+        turn.pace.forget(self.id.index);
     }
 }
