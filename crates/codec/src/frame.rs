@@ -223,9 +223,11 @@ impl Frame {
 
     /// From bytes; record bodies share them.
     pub fn decode(bytes: Bytes) -> Result<Self, FrameError> {
-        if let Some(frame) = Self::read(&bytes) {
-            return Ok(frame);
-        }
+        Self::read(&bytes).map_or_else(|| Self::derived(bytes), Ok)
+    }
+
+    /// By the derived decoder.
+    fn derived(bytes: Bytes) -> Result<Self, FrameError> {
         let frame = inbox::Frame::decode(bytes).map_err(|e| FrameError(e.to_string()))?;
         let mut sections = Vec::with_capacity(frame.sections.len());
         for section in frame.sections {
@@ -321,15 +323,6 @@ mod tests {
         let frame = Frame { sections };
         let bytes = frame.encode();
         assert_eq!(Frame::read(&bytes), Some(frame));
-        let derived = |bytes: &Bytes| {
-            let frame = inbox::Frame::decode(bytes.clone()).ok()?;
-            let section = |section: inbox::Section| {
-                let source = section.source.map(Source::from_proto).transpose().ok()?;
-                let records = section.records.into_iter().map(Record::from_proto).collect::<Result<_, _>>().ok()?;
-                Some(Section { source, records })
-            };
-            Some(Frame { sections: frame.sections.into_iter().map(section).collect::<Option<_>>()? })
-        };
         let mut damaged: Vec<Vec<u8>> = (0..bytes.len()).map(|end| bytes[..end].to_vec()).collect();
         for at in 0..bytes.len() {
             damaged.push([&bytes[..at], &bytes[at + 1..]].concat());
@@ -337,7 +330,7 @@ mod tests {
         }
         for bytes in damaged.into_iter().map(Bytes::from) {
             if let Some(read) = Frame::read(&bytes) {
-                assert_eq!(Some(read), derived(&bytes), "{bytes:?}");
+                assert_eq!(Ok(read), Frame::derived(bytes.clone()), "{bytes:?}");
             }
         }
     }

@@ -28,6 +28,8 @@ struct Scripted {
 enum Answer {
     /// To EXEC; nothing ends the connection.
     Exec(&'static str),
+    /// Somebody writes to the meta behind the look: EXEC applies nothing if, and only if, the meta was watched by then.
+    Touched,
     /// To the last write, behind which EXEC refuses all.
     Write(&'static str),
     /// To the look at the meta.
@@ -47,12 +49,18 @@ impl Scripted {
     }
 
     async fn talk(self, mut stream: TcpStream) {
+        let (mut watched, mut looked) = (None, None);
         let mut read = Vec::new();
         let mut buffer = [0; 4096];
         while let Ok(count @ 1..) = stream.read(&mut buffer).await {
             read.extend_from_slice(&buffer[..count]);
             while let Some((command, rest)) = command(&read) {
-                let answer = self.answer(&command[0]);
+                match command[0].as_str() {
+                    "WATCH" => watched = command.get(1).cloned(),
+                    "HMGET" => looked = command.get(1).cloned().filter(|meta| watched.as_ref() == Some(meta)),
+                    _ => {}
+                }
+                let answer = self.answer(&command[0], looked.is_some());
                 read = rest;
                 if answer == HANGS_UP || stream.write_all(answer.as_bytes()).await.is_err() {
                     return;
@@ -63,12 +71,16 @@ impl Scripted {
 }
 
 impl Scripted {
-    fn answer(&self, command: &str) -> &'static str {
+    fn answer(&self, command: &str, is_watched: bool) -> &'static str {
         let mut answers = self.answers.lock().unwrap();
         match (command, answers.last().copied()) {
             ("EXEC", Some(Answer::Exec(answer))) | ("HMGET", Some(Answer::Look(answer))) => {
                 answers.pop();
                 answer
+            }
+            ("EXEC", Some(Answer::Touched)) => {
+                answers.pop();
+                if is_watched { "*-1\r\n" } else { "*1\r\n:0\r\n" }
             }
             ("HSET", Some(Answer::Write(answer))) => answer,
             ("EXEC", Some(Answer::Write(_))) => {
@@ -115,16 +127,16 @@ enum Says {
 
 #[tokio::test]
 async fn every_answer_of_a_server_has_its_meaning() {
-    use Answer::{Exec, Look, Write};
+    use Answer::{Exec, Look, Touched, Write};
     use Says::{Refused, Replies, Unknown};
     let fine = || Replies(CommitReply::Ok);
     let moved = Look("*2\r\n$32\r\n01010101010101010101010101010101\r\n$1\r\n7\r\n");
     // (what the server answers; what the port says; whether the next call goes over a new connection)
     let rows: [(&[Answer], Says, bool); 19] = [
         (&[OK], fine(), false),
-        (&[Exec("*-1\r\n")], fine(), false), // it looks again, and finds everything as it was
-        (&[Exec("*-1\r\n"), moved], Replies(CommitReply::Moved(7)), true),
-        (&[Exec("*-1\r\n"), Exec("*-1\r\n"), Exec("*-1\r\n")], Refused("somebody else"), true),
+        (&[Touched], fine(), false), // it looks again, and finds everything as it was
+        (&[Touched, moved], Replies(CommitReply::Moved(7)), true),
+        (&[Touched, Touched, Touched], Refused("somebody else"), true),
         (&[Exec("*2\r\n:1\r\n-WRONGTYPE Operation against a key\r\n")], Replies(CommitReply::Torn), true),
         (&[Look("*2\r\n$-1\r\n$-1\r\n")], Replies(CommitReply::Uninit), true),
         (&[Look("*2\r\n$0\r\n\r\n$1\r\n0\r\n")], Replies(CommitReply::Fenced), true),
