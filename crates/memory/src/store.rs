@@ -15,8 +15,6 @@ use waypost_types::{EntityId, PartitionId, Timestamp};
 
 /// Commits that [`MemoryStore::drop_last`] can still take back, a partition.
 const HISTORY: usize = 256;
-/// Offsets and dues are decimal text of at most 15 digits in Redis.
-const LARGEST: u64 = 999_999_999_999_999;
 
 /// State of many partitions; clones share it.
 #[derive(Clone, Debug, Default)]
@@ -187,11 +185,7 @@ impl MemoryStore {
             let off = slot.state.off;
             return Ok(if off == commit.next { CommitReply::Already } else { CommitReply::Moved(off) });
         }
-        let due_is_bad = |due: &Timestamp| u64::try_from(due.millis()).map_or(true, |ms| ms > LARGEST);
-        if commit.next <= commit.expected
-            || commit.next > LARGEST
-            || commit.timers.iter().filter_map(|(_, due)| due.as_ref()).any(due_is_bad)
-        {
+        if !commit.is_sound() {
             return Ok(CommitReply::BadArg);
         }
         slot.apply(commit);

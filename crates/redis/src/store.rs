@@ -24,8 +24,6 @@ use crate::{
     scripts::Scripts,
 };
 
-/// The most that an instant may be in ms, because a score is a double; offsets keep to it too.
-const LARGEST: u64 = 999_999_999_999_999;
 /// How often a commit looks at a meta that is touched between its look and its writes, as a claim does once.
 const LOOKS: usize = 3;
 
@@ -176,8 +174,8 @@ struct Terms {
     token: Token,
     expected: Offset,
     next: Offset,
-    /// Nothing in it that a store does not take.
-    fits: bool,
+    /// See [`Commit::is_sound`].
+    is_sound: bool,
 }
 
 // === impl Exchange ===
@@ -218,10 +216,7 @@ impl Exchange {
 
 impl Terms {
     fn of(commit: &Commit) -> Self {
-        let fits = |due: &Timestamp| u64::try_from(due.millis()).is_ok_and(|ms| ms <= LARGEST);
-        let all_fit = commit.timers.iter().filter_map(|(_, due)| due.as_ref()).all(fits);
-        let rises = commit.next > commit.expected && commit.next <= LARGEST;
-        Self { token: commit.token, expected: commit.expected, next: commit.next, fits: rises && all_fit }
+        Self { token: commit.token, expected: commit.expected, next: commit.next, is_sound: commit.is_sound() }
     }
 
     /// What keeps a commit from being made; none: nothing does.
@@ -233,7 +228,7 @@ impl Terms {
         if off != self.expected {
             return Some(if off == self.next { CommitReply::Already } else { CommitReply::Moved(off) });
         }
-        (!self.fits).then_some(CommitReply::BadArg)
+        (!self.is_sound).then_some(CommitReply::BadArg)
     }
 }
 

@@ -71,6 +71,19 @@ pub struct Commit {
     pub sequences: Vec<(String, [u8; 16])>,
 }
 
+/// Offsets and dues are decimal text of at most 15 digits in Redis, whose scores are doubles.
+const LARGEST: u64 = 999_999_999_999_999;
+
+// === impl Commit ===
+
+impl Commit {
+    /// Whether it holds nothing that a store does not take; else the answer is [`CommitReply::BadArg`].
+    pub fn is_sound(&self) -> bool {
+        let fits = |due: &Timestamp| u64::try_from(due.millis()).is_ok_and(|ms| ms <= LARGEST);
+        self.next > self.expected && self.next <= LARGEST && self.timers.iter().filter_map(|(_, due)| due.as_ref()).all(fits)
+    }
+}
+
 /// How often a partition was taken at one committed offset without ever getting past it (PROTOCOL §12.1).
 /// Beside the partition's state and no part of the fold: a hint for the next life, written by plain commands.
 #[derive(Clone, Debug, PartialEq, Eq)]
