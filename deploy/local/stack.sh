@@ -3,18 +3,23 @@
 # registry, on free ports of the loopback interface.
 #
 #   deploy/local/stack.sh fetch [--registry]   get Kafka's jars (Maven Central) and a Redis
-#   deploy/local/stack.sh up [--registry]      start what does not run, wait until it answers, write $STACK_DIR/env
+#   deploy/local/stack.sh up [--registry] [--secure]
+#                                              start what does not run, wait until it answers, write $STACK_DIR/env;
+#                                              --secure: on further ports with TLS and for users (WAYPOST_TEST_…, see write_env)
 #   deploy/local/stack.sh down [--wipe]        stop what this directory started, by pid; --wipe forgets its data
 #   deploy/local/stack.sh env                  print the environment (export WAYPOST_KAFKA=…)
 #   deploy/local/stack.sh status               what runs
 #   deploy/local/stack.sh tools                print where the fetched programs lie (export STACK_JAVA=…)
+#   deploy/local/stack.sh scram NAME           make a user of Kafka, or give him another password, which stands on standard input
+#   deploy/local/stack.sh openssl              get what librdkafka's TLS is built against, where root may install it
 #   deploy/local/stack.sh profiler             get valgrind for the guards of `make test`; they do without where it is not to be had
+#   deploy/local/stack.sh promtool             get promtool for the alerts of `make deploy-check`; it does without where it is not to be had
 #
 # STACK_DIR (default .stack) holds one instance: ports, data, logs, pid files. STACK_CACHE (default
 # .stack) holds what was fetched and is shared by all instances. The stack of `make test` is another
 # directory than that of `make up`, so they do not meet.
 # STACK_KAFKA_HEAP (default 256m) and STACK_KAFKA_JIT=full are for `make bench`.
-# STACK_DOCKER=1 takes deploy/compose.yaml instead, where a container engine answers.
+# STACK_DOCKER=1 takes deploy/local/compose.yaml instead, where a container engine answers.
 set -euo pipefail
 
 HERE=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
@@ -27,10 +32,14 @@ APICURIO=3.3.3   # needs Java 21
 COMMAND=${1:-}
 [ $# -gt 0 ] && shift
 REGISTRY=
+SECURE=
 WIPE=
+USER_NAME=
+if [ "$COMMAND" = scram ]; then USER_NAME=${1:?a name}; shift; fi
 for flag in "$@"; do
   case $flag in
     --registry) REGISTRY=1 ;;
+    --secure) SECURE=1 ;;
     --wipe) WIPE=1 ;;
     *) echo "stack: unknown flag $flag" >&2; exit 2 ;;
   esac
@@ -169,19 +178,57 @@ fetch() {
   fi
 }
 
+# ---- TLS -----------------------------------------------------------------------------------------
+
+# Once secure, a directory stays so until it is wiped: `up` is also how a test raises what it has felled.
+secure() { [ -n "$SECURE" ] || [ -f "$DIR/tls/complete" ]; }
+
+# Whether this Redis speaks TLS: its settings are only in those that do.
+redis_has_tls() { grep -qa tls-cert-file "$(readlink -f "$(redis_bin | head -1)")"; }
+
+signed() { # name, common name, extensions: a key and a certificate by the authority
+  openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$1.key" -out "$1.csr" -subj "/CN=$2"
+  openssl x509 -req -in "$1.csr" -CA ca.pem -CAkey ca.key -CAcreateserial -days 30 -extfile <(printf '%s\n' "${@:3}") -out "$1.pem"
+}
+
+# An authority, a server's certificate for 127.0.0.1 and no other name, a client's, an authority that vouches for nobody, a password.
+certificates() {
+  [ -f "$DIR/tls/complete" ] && return
+  has openssl || need_packages openssl
+  rm -rf "$DIR/tls" && mkdir -p "$DIR/tls"
+  (
+    cd "$DIR/tls" && umask 077
+    for name in ca other-ca; do
+      openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -keyout "$name.key" -out "$name.pem" -days 30 -subj "/CN=Waypost test $name" \
+        -addext keyUsage=critical,keyCertSign
+    done
+    signed server 'Waypost test server' subjectAltName=IP:127.0.0.1 extendedKeyUsage=serverAuth,clientAuth basicConstraints=critical,CA:FALSE
+    signed client waypost extendedKeyUsage=clientAuth basicConstraints=critical,CA:FALSE
+    cat server.key server.pem >server-store.pem
+    openssl rand -hex 16 >password
+  ) >"$DIR/tls.log" 2>&1 || { tail -n 20 "$DIR/tls.log" >&2; die "no certificates for the tests"; }
+  : >"$DIR/tls/complete"
+}
+
 # ---- parts ---------------------------------------------------------------------------------------
 
 kafka_up() {
   alive kafka >/dev/null && return
   local kp cp java log pid jo
   mkdir -p "$DIR/kafka"
+  local more='' scram=() password
   kp=$(port_of kafka) cp=$(port_of controller) java=$(java_bin) log=$DIR/kafka/log
+  if secure; then
+    password=$(cat "$DIR/tls/password")
+    more=,SSL://127.0.0.1:$(port_of kafka-ssl),SASL_SSL://127.0.0.1:$(port_of kafka-sasl-ssl),SASL_PLAINTEXT://127.0.0.1:$(port_of kafka-sasl)
+    for mechanism in SCRAM-SHA-256 SCRAM-SHA-512; do scram+=(--add-scram "$mechanism=[name=waypost,password=$password]"); done
+  fi
   cat >"$DIR/kafka/server.properties" <<P
 process.roles=broker,controller
 node.id=1
 controller.quorum.voters=1@127.0.0.1:$cp
-listeners=PLAINTEXT://127.0.0.1:$kp,CONTROLLER://127.0.0.1:$cp
-advertised.listeners=PLAINTEXT://127.0.0.1:$kp
+listeners=PLAINTEXT://127.0.0.1:$kp,CONTROLLER://127.0.0.1:$cp$more
+advertised.listeners=PLAINTEXT://127.0.0.1:$kp$more
 controller.listener.names=CONTROLLER
 inter.broker.listener.name=PLAINTEXT
 log.dirs=$DIR/kafka/data
@@ -197,12 +244,31 @@ log.cleaner.dedupe.buffer.size=4194304
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 P
+  # SSL asks for certificates; SASL_SSL takes tokens that nobody has signed, too; who comes by SASL_PLAINTEXT proves himself again and again
+  if secure; then
+    cat >>"$DIR/kafka/server.properties" <<P
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT,SSL:SSL,SASL_SSL:SASL_SSL,SASL_PLAINTEXT:SASL_PLAINTEXT
+ssl.keystore.type=PEM
+ssl.keystore.location=$DIR/tls/server-store.pem
+ssl.truststore.type=PEM
+ssl.truststore.location=$DIR/tls/ca.pem
+listener.name.ssl.ssl.client.auth=required
+listener.name.sasl_ssl.sasl.enabled.mechanisms=PLAIN,SCRAM-SHA-256,SCRAM-SHA-512,OAUTHBEARER
+listener.name.sasl_ssl.plain.sasl.jaas.config=org.apache.kafka.common.security.plain.PlainLoginModule required user_waypost="$password";
+listener.name.sasl_ssl.scram-sha-256.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_ssl.oauthbearer.sasl.jaas.config=org.apache.kafka.common.security.oauthbearer.OAuthBearerLoginModule required unsecuredLoginStringClaim_sub="broker";
+listener.name.sasl_plaintext.sasl.enabled.mechanisms=SCRAM-SHA-512
+listener.name.sasl_plaintext.scram-sha-512.sasl.jaas.config=org.apache.kafka.common.security.scram.ScramLoginModule required;
+listener.name.sasl_plaintext.connections.max.reauth.ms=4000
+P
+  fi
   jo=(-XX:+UseSerialGC "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties")
   # a quick start is what tests want; who measures the broker wants its code compiled as well as it can be
   [ "${STACK_KAFKA_JIT:-quick}" = full ] || jo+=(-XX:TieredStopAtLevel=1)
   if [ ! -f "$DIR/kafka/data/meta.properties" ]; then
     "$java" -Xmx128m "${jo[@]}" -cp "$LIBS/*" kafka.tools.StorageTool format -t MkU3OEVBNTcwNTJENDM2Qg \
-      -c "$DIR/kafka/server.properties" >"$DIR/kafka/format.log" 2>&1 || { tail -n 20 "$DIR/kafka/format.log" >&2; die "Kafka's format failed"; }
+      -c "$DIR/kafka/server.properties" "${scram[@]}" >"$DIR/kafka/format.log" 2>&1 || { tail -n 20 "$DIR/kafka/format.log" >&2; die "Kafka's format failed"; }
   fi
   # the JVM expands the star, the shell must not; setsid, so that ^C at the caller does not reach it
   setsid "$java" -Xms"${STACK_KAFKA_HEAP:-256m}" -Xmx"${STACK_KAFKA_HEAP:-256m}" "${jo[@]}" -XX:+ExitOnOutOfMemoryError -cp "$LIBS/*" \
@@ -211,15 +277,20 @@ P
   echo "$pid" >"$DIR/kafka/pid"
   # behind a crash it looks through every log it has, which on a disk that others use takes minutes
   wait_for Kafka 400 "$pid" "$log" listens "$kp"
+  if secure; then wait_for "Kafka with TLS" 60 "$pid" "$log" listens "$(port_of kafka-sasl-ssl)"; fi
 }
 
 redis_up() {
   alive redis >/dev/null && return
   local port server pid log
   mkdir -p "$DIR/redis"
+  local tls=()
   port=$(port_of redis) server=$(redis_bin) log=$DIR/redis/log
+  if secure && redis_has_tls; then
+    tls=(--tls-port "$(port_of redis-tls)" --tls-cert-file "$DIR/tls/server.pem" --tls-key-file "$DIR/tls/server.key" --tls-ca-cert-file "$DIR/tls/ca.pem")
+  fi
   setsid "$server" --port "$port" --bind 127.0.0.1 --dir "$DIR/redis" --appendonly yes --appendfsync everysec --save '' \
-    --maxmemory "${STACK_REDIS_MEMORY:-2gb}" --maxmemory-policy noeviction --repl-diskless-sync-delay 0 >>"$log" 2>&1 </dev/null &
+    --maxmemory "${STACK_REDIS_MEMORY:-2gb}" --maxmemory-policy noeviction --repl-diskless-sync-delay 0 "${tls[@]}" >>"$log" 2>&1 </dev/null &
   pid=$!
   echo "$pid" >"$DIR/redis/pid"
   wait_for Redis 20 "$pid" "$log" redis_ready "$port"
@@ -272,6 +343,16 @@ write_env() {
     echo "export WAYPOST_REDIS=redis://127.0.0.1:$(port_of redis)/0"
     echo "export WAYPOST_TEST_KAFKA=127.0.0.1:$(port_of kafka)"
     echo "export WAYPOST_TEST_REDIS=redis://127.0.0.1:$(port_of redis)/1"
+    # of what is secured; an empty one says that it is not to be had here
+    if secure && [ ! -f "$DIR/docker" ]; then
+      echo "export WAYPOST_TEST_TLS=$DIR/tls"
+      echo "export WAYPOST_TEST_KAFKA_SSL=127.0.0.1:$(port_of kafka-ssl)"
+      echo "export WAYPOST_TEST_KAFKA_SASL_SSL=127.0.0.1:$(port_of kafka-sasl-ssl)"
+      echo "export WAYPOST_TEST_KAFKA_SASL=127.0.0.1:$(port_of kafka-sasl)"
+      if redis_has_tls; then echo "export WAYPOST_TEST_REDIS_TLS=rediss://127.0.0.1:$(port_of redis-tls)/1"; else echo "export WAYPOST_TEST_REDIS_TLS="; fi
+    else
+      for name in TLS KAFKA_SSL KAFKA_SASL_SSL KAFKA_SASL REDIS_TLS; do echo "export WAYPOST_TEST_$name="; done
+    fi
     if [ -f "$DIR/registry/pid" ]; then echo "export WAYPOST_SCHEMA_REGISTRY_URL=http://127.0.0.1:$(port_of registry)/apis/ccompat/v7"; fi
   } >"$DIR/env.new"
   mv "$DIR/env.new" "$DIR/env"
@@ -281,7 +362,7 @@ write_env() {
 
 compose() {
   KAFKA_PORT=$(port_of kafka) REDIS_PORT=$(port_of redis) REGISTRY_PORT=$(port_of registry) \
-    docker compose -f "$ROOT/deploy/compose.yaml" -p "waypost-$(printf %s "$DIR" | cksum | cut -d' ' -f1)" "$@"
+    docker compose -f "$HERE/compose.yaml" -p "waypost-$(printf %s "$DIR" | cksum | cut -d' ' -f1)" "$@"
 }
 
 docker_wanted() { [ "${STACK_DOCKER:-}" = 1 ] && has docker && docker info >/dev/null 2>&1; }
@@ -301,6 +382,7 @@ case $COMMAND in
       [ -z "$REGISTRY" ] || { mkdir -p "$DIR/registry" && : >"$DIR/registry/pid"; }
     else
       fetch
+      if secure; then certificates; fi
       redis_up
       kafka_up
       if [ -n "$REGISTRY" ]; then registry_up; fi
@@ -314,7 +396,7 @@ case $COMMAND in
     stop kafka
     stop redis
     rm -f "$DIR/env"
-    if [ -n "$WIPE" ]; then rm -rf "$DIR/kafka" "$DIR/redis" "$DIR/registry" "$DIR/ports" "$DIR"/*.port; fi
+    if [ -n "$WIPE" ]; then rm -rf "$DIR/kafka" "$DIR/redis" "$DIR/registry" "$DIR/tls" "$DIR/ports" "$DIR"/*.port; fi
     ;;
   env)
     [ -f "$DIR/env" ] || die "nothing is up here; run $0 up"
@@ -325,9 +407,24 @@ case $COMMAND in
       printf 'export %s=%q\n' "${name%%=*}" "${name#*=}"
     done
     ;;
+  scram)
+    [ -f "$DIR/tls/complete" ] || die "nobody has a name here; run $0 up --secure"
+    read -r password
+    "$(java_bin)" -Xmx128m -XX:+UseSerialGC -XX:TieredStopAtLevel=1 "-Dlog4j2.configurationFile=$HERE/kafka/log4j2.properties" -cp "$LIBS/*" \
+      kafka.admin.ConfigCommand --bootstrap-server "127.0.0.1:$(port_of kafka)" --alter --entity-type users --entity-name "$USER_NAME" \
+      --add-config "SCRAM-SHA-512=[password=$password]" >"$DIR/kafka/scram.log" 2>&1 || { tail -n 20 "$DIR/kafka/scram.log" >&2; die "no such user was made"; }
+    ;;
+  openssl)
+    mkdir -p "$CACHE"
+    pkg-config --exists openssl 2>/dev/null || need_packages pkg-config libssl-dev
+    ;;
   profiler)
     mkdir -p "$CACHE"
     has valgrind || (need_packages valgrind) || say "without valgrind no instructions will be counted"
+    ;;
+  promtool)
+    mkdir -p "$CACHE"
+    has promtool || (need_packages prometheus) || say "without promtool no alert will be tested"
     ;;
   status)
     for part in kafka redis registry; do
@@ -335,7 +432,7 @@ case $COMMAND in
     done
     ;;
   *)
-    sed -n '2,17p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
+    sed -n '2,22p' "${BASH_SOURCE[0]}" | sed 's/^# \{0,1\}//' >&2
     exit 2
     ;;
 esac

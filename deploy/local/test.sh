@@ -7,7 +7,8 @@ cd "$HERE/../.."
 export STACK_DIR=.stack/test
 trap '"$HERE/stack.sh" down --wipe >/dev/null 2>&1 || true' EXIT
 trap 'exit 130' INT TERM
-"$HERE/stack.sh" up
+"$HERE/stack.sh" openssl
+"$HERE/stack.sh" up --secure
 . "$STACK_DIR/env"
 cargo build -p waypost -p waypostctl
 export WAYPOST_BIN=$PWD/target/debug/waypost WAYPOSTCTL_BIN=$PWD/target/debug/waypostctl
