@@ -6,24 +6,32 @@ use std::{
 };
 
 use rdkafka::{
-    ClientConfig, Offset as At, TopicPartitionList,
+    Offset as At, TopicPartitionList,
     admin::{AdminClient, AdminOptions, NewTopic, ResourceSpecifier, TopicReplication},
     consumer::{BaseConsumer, Consumer},
     error::{KafkaError, RDKafkaErrorCode},
     metadata::MetadataPartition,
 };
-use tracing::warn;
+use tokio::task::JoinHandle;
+use tracing::{debug, warn};
 use waypost_runtime::ports::{LogError, Offset, TopicSpec};
 use waypost_types::Timestamp;
 
 use crate::{
-    convert::{Quiet, log_error, offset, signed, unsigned},
-    settings::Settings,
+    asker::Asker,
+    connection::ConnectionError,
+    convert::{log_error, offset, signed, unsigned},
+    grant::grant,
+    settings::{Recipe, Settings},
     standing::leave,
 };
 
 /// How long one question may take.
 const LIMIT: Duration = Duration::from_secs(10);
+/// How often somebody hears what the client says beside its answer.
+const LISTEN: Duration = Duration::from_millis(100);
+/// How often a refusal is heard before it is the answer: another broker may still give a better one.
+const REFUSALS: u32 = 20;
 /// How often a topic that was created is looked for until every partition has a leader.
 const LOOKS: usize = 100;
 
@@ -38,44 +46,57 @@ fn is_on_its_way(code: RDKafkaErrorCode) -> bool {
 
 /// Puts questions to the cluster, and administers it.
 pub(crate) struct Admin {
-    settings: ClientConfig,
+    recipe: Recipe,
     clients: Mutex<Clients>,
 }
 
 /// A client for questions and one for administration.
 #[derive(Clone)]
 struct Clients {
-    asking: Arc<BaseConsumer<Quiet>>,
-    administering: Arc<AdminClient<Quiet>>,
+    asking: Arc<BaseConsumer<Asker>>,
+    administering: Arc<AdminClient<Asker>>,
 }
 
 // === impl Clients ===
 
 impl Clients {
-    fn new(settings: &ClientConfig) -> Result<Self, KafkaError> {
-        let asking = Arc::new(settings.create_with_context(Quiet)?);
-        let administering = Arc::new(settings.create_with_context(Quiet)?);
-        Ok(Self { asking, administering })
+    fn new(recipe: &Recipe) -> Result<Self, ConnectionError> {
+        let (asking, administering) = (recipe.make(Asker::new)?, recipe.make(Asker::new)?);
+        Ok(Self { asking: Arc::new(asking), administering: Arc::new(administering) })
     }
 }
 
 // === impl Admin ===
 
 impl Admin {
-    /// The error is what librdkafka does not like about the settings.
-    pub(crate) fn new(settings: &Settings) -> Result<Self, String> {
-        let settings = settings.client();
-        let clients = Clients::new(&settings).map_err(|e| e.to_string())?;
-        Ok(Self { settings, clients: Mutex::new(clients) })
+    pub(crate) fn new(settings: &Settings) -> Result<Self, ConnectionError> {
+        let recipe = settings.client();
+        let clients = Clients::new(&recipe)?;
+        Ok(Self { recipe, clients: Mutex::new(clients) })
     }
 
     fn clients(&self) -> Clients {
         self.clients.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    /// The next question goes to new clients: one that has forgotten its brokers (`standing`) never answers again.
+    /// Those for the next question: new ones where brokers refuse what was renewed since.
+    fn current(&self) -> Clients {
+        let clients = self.clients();
+        if !clients.asking.context().is_outdated() {
+            return clients;
+        }
+        listen(&clients.asking);
+        if clients.asking.context().refusal().is_none() {
+            return clients;
+        }
+        self.renew(clients);
+        self.clients()
+    }
+
+    /// The next question goes to new clients: one that has forgotten its brokers (`standing`) never answers again, and one that
+    /// was refused goes on showing what it was made with.
     fn renew(&self, failed: Clients) {
-        match Clients::new(&self.settings) {
+        match Clients::new(&self.recipe) {
             Ok(new) => {
                 let mut clients = self.clients.lock().unwrap_or_else(PoisonError::into_inner);
                 if Arc::ptr_eq(&clients.asking, &failed.asking) {
@@ -90,12 +111,19 @@ impl Admin {
     /// Runs a call of librdkafka's that blocks.
     async fn ask<T: Send + 'static>(
         &self,
-        question: impl FnOnce(&BaseConsumer<Quiet>) -> Result<T, LogError> + Send + 'static,
+        question: impl FnOnce(&BaseConsumer<Asker>) -> Result<T, LogError> + Send + 'static,
     ) -> Result<T, LogError> {
-        let clients = self.clients();
+        let clients = self.current();
         let asking = Arc::clone(&clients.asking);
-        let answer = tokio::task::spawn_blocking(move || question(&asking)).await;
-        let answer = answer.map_err(|_| LogError::Unavailable("cancelled".into()))?;
+        asking.context().begin();
+        let asked = tokio::task::spawn_blocking(move || {
+            if asking.context().has_tokens() {
+                // it shows none before it was asked for one
+                listen(&asking);
+            }
+            question(&asking)
+        });
+        let answer = answer(&clients.asking, asked).await;
         if let Err(LogError::Unavailable(_)) = &answer {
             self.renew(clients);
         }
@@ -103,8 +131,12 @@ impl Admin {
     }
 
     /// Runs a call of administration.
-    async fn administer<T>(&self, call: impl AsyncFnOnce(&AdminClient<Quiet>) -> Result<T, KafkaError>) -> Result<T, LogError> {
-        let clients = self.clients();
+    async fn administer<T>(&self, call: impl AsyncFnOnce(&AdminClient<Asker>) -> Result<T, KafkaError>) -> Result<T, LogError> {
+        let clients = self.current();
+        if clients.asking.context().has_tokens() {
+            // rdkafka gives tokens to consumers and producers alone
+            clients.asking.context().token().and_then(|token| grant(&clients.administering, &token)).map_err(LogError::Unavailable)?;
+        }
         let answer = call(&clients.administering).await;
         answer.map_err(|error| {
             self.renew(clients);
@@ -156,6 +188,8 @@ impl Admin {
         if topics.is_empty() {
             return Ok(Vec::new());
         }
+        // the client for administration does not say why it has no answer
+        self.ask(|client| client.fetch_metadata(None, LIMIT).map(drop).map_err(|e| log_error(&e))).await?;
         let options = AdminOptions::new().operation_timeout(Some(LIMIT)).request_timeout(Some(LIMIT));
         let results = self.administer(async |admin| admin.create_topics(&topics, &options).await).await?;
         let mut created = Vec::new();
@@ -221,6 +255,17 @@ impl Admin {
         Ok(Some(TopicSpec { name: topic.to_owned(), partitions: count(partitions), replication: count(replication), settings }))
     }
 
+    pub(crate) async fn reach(&self, topic: &str) -> Result<usize, LogError> {
+        let topic = topic.to_owned();
+        // a cluster without brokers is one that a client has lost
+        let none = || LogError::Unavailable("no broker answers".to_owned());
+        self.ask(move |client| {
+            let brokers = client.fetch_metadata(Some(&topic), LIMIT).map_err(|e| log_error(&e))?.brokers().len();
+            if brokers == 0 { Err(none()) } else { Ok(brokers) }
+        })
+        .await
+    }
+
     pub(crate) async fn brokers(&self) -> Result<Vec<(String, Vec<(String, String)>)>, LogError> {
         let ids = self.ask(|client| {
             let metadata = client.fetch_metadata(None, LIMIT).map_err(|e| log_error(&e))?;
@@ -239,5 +284,34 @@ impl Admin {
             all.push((name, settings));
         }
         Ok(all)
+    }
+}
+
+/// Waits for the answer, and not to the end of its time where brokers refuse the client: librdkafka would go on hoping.
+async fn answer<T>(client: &BaseConsumer<Asker>, mut asked: JoinHandle<Result<T, LogError>>) -> Result<T, LogError> {
+    let mut refusals = 0;
+    let answer = loop {
+        if let Ok(answer) = tokio::time::timeout(LISTEN, &mut asked).await {
+            break answer.map_err(|_| LogError::Unavailable("cancelled".into()))?;
+        }
+        listen(client);
+        refusals += u32::from(client.context().refusal().is_some());
+        if refusals >= REFUSALS {
+            break Err(LogError::Unavailable("refused".into()));
+        }
+    };
+    match answer {
+        Err(LogError::Unavailable(why)) => {
+            listen(client);
+            Err(LogError::Unavailable(client.context().refusal().unwrap_or(why)))
+        }
+        answer => answer,
+    }
+}
+
+/// Lets the client say what it has to say, and ask for tokens. It is subscribed to nothing, so no record comes.
+fn listen(client: &BaseConsumer<Asker>) {
+    if let Some(Err(error)) = client.poll(Duration::from_millis(5)) {
+        debug!(%error, "questions");
     }
 }

@@ -8,17 +8,17 @@ use std::{
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig, Message as _, Offset as At, TopicPartitionList,
+    Message as _, Offset as At, TopicPartitionList,
     consumer::{BaseConsumer, CommitMode, Consumer as _},
 };
 use tokio::sync::oneshot;
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use waypost_runtime::ports::{Consumer, Delivery, LogError, Membership, Offset};
 
 use crate::{
     convert::{delivery, log_error, partition_error, raw_offset, signed, unsigned},
     member::{Member, Shared},
-    settings::Settings,
+    settings::{Recipe, Settings},
     standing::{ADRIFT, leave},
 };
 
@@ -42,10 +42,10 @@ impl GroupConsumer {
         Self::with(settings.member(group), topic, ADRIFT)
     }
 
-    /// With settings of librdkafka, and how many accounts in a row without a place are too many.
-    pub(crate) fn with(settings: ClientConfig, topic: &str, limit: u32) -> Result<Self, LogError> {
+    /// By a recipe of its own, and how many accounts in a row without a place are too many.
+    pub(crate) fn with(recipe: Recipe, topic: &str, limit: u32) -> Result<Self, LogError> {
         let shared = Arc::new(Shared::default());
-        let place = Place { settings, topic: topic.to_owned(), shared: Arc::clone(&shared), limit };
+        let place = Place { recipe, topic: topic.to_owned(), shared: Arc::clone(&shared), limit };
         let (end, ended) = oneshot::channel();
         let poller = Poller { consumer: place.join()?, place };
         thread::Builder::new()
@@ -105,6 +105,10 @@ impl Consumer for GroupConsumer {
         self.shared.next_news()
     }
 
+    fn is_member(&self) -> bool {
+        self.shared.placed.load(Ordering::Acquire)
+    }
+
     fn seek(&mut self, partition: u32, offset: Offset) -> Result<(), LogError> {
         let mut queues = self.shared.queues();
         let queue = queues.get_mut(&partition).ok_or(LogError::Unknown)?;
@@ -133,7 +137,7 @@ impl Drop for GroupConsumer {
 
 /// What a member is made of, and made anew.
 struct Place {
-    settings: ClientConfig,
+    recipe: Recipe,
     topic: String,
     shared: Arc<Shared>,
     /// Accounts in a row without a place in the group that are too many.
@@ -144,8 +148,8 @@ struct Place {
 
 impl Place {
     fn join(&self) -> Result<Arc<BaseConsumer<Member>>, LogError> {
-        let context = Member::new(&self.topic, Arc::clone(&self.shared));
-        let consumer: Arc<BaseConsumer<Member>> = Arc::new(self.settings.create_with_context(context).map_err(|e| log_error(&e))?);
+        let member = |identity| Member::new(&self.topic, Arc::clone(&self.shared), identity);
+        let consumer: Arc<BaseConsumer<Member>> = Arc::new(self.recipe.make(member)?);
         consumer.context().belongs_to(&consumer);
         consumer.subscribe(&[&self.topic]).map_err(|e| log_error(&e))?;
         Ok(consumer)
@@ -178,6 +182,7 @@ impl Poller {
             polls = polls.wrapping_add(1);
             if polls.is_multiple_of(NOTE_EVERY) {
                 self.note();
+                self.replace_if_locked_out();
             }
         }
         self.note();
@@ -191,10 +196,29 @@ impl Poller {
         self.consumer.context().standing().is_adrift(self.place.limit) && self.place.shared.queues().is_empty()
     }
 
+    /// Brokers refuse the client, and what they ask for was renewed since: it is not waited for until all of them do. Its partitions
+    /// are lost to it, as when its session ends.
+    fn replace_if_locked_out(&mut self) {
+        if !self.consumer.context().is_locked_out() {
+            return;
+        }
+        info!(topic = self.place.topic, "brokers refuse what was renewed in a file since: a new client joins");
+        self.replace();
+    }
+
     fn join_anew(&mut self) {
         warn!(topic = self.place.topic, "the client has found no place for long: a new one joins");
+        self.replace();
+    }
+
+    fn replace(&mut self) {
         match self.place.join() {
             Ok(consumer) => {
+                let gone = std::mem::take(&mut *self.place.shared.queues());
+                if !gone.is_empty() {
+                    self.place.shared.tell(Membership::Lost(gone.keys().copied().collect()));
+                }
+                drop(gone);
                 let stuck = std::mem::replace(&mut self.consumer, consumer);
                 stuck.context().give_up();
                 leave(&self.place.topic, stuck);

@@ -8,8 +8,11 @@
 //! No name of rdkafka's leaves this crate.
 
 mod admin;
+mod asker;
+mod connection;
 mod consumer;
 mod convert;
+mod grant;
 mod log;
 mod member;
 mod producer;
@@ -17,6 +20,8 @@ mod settings;
 mod standing;
 mod subscription;
 mod tail;
+mod tokens;
 
+pub use connection::{Certificate, Connection, ConnectionError, Mechanism, Sasl, Tls};
 pub use log::KafkaLog;
-pub use settings::SettingsError;
+pub use tokens::{Token, TokenFile, Tokens};

@@ -8,9 +8,10 @@ use waypost_types::Timestamp;
 
 use crate::{
     admin::Admin,
+    connection::{Connection, ConnectionError},
     consumer::GroupConsumer,
     producer::LifeProducer,
-    settings::{Settings, SettingsError},
+    settings::Settings,
     subscription::GroupSubscription,
     tail::PartitionTail,
 };
@@ -24,21 +25,19 @@ pub struct KafkaLog {
 // === impl KafkaLog ===
 
 impl KafkaLog {
-    /// The cluster behind `brokers` (`host:port,…`), with the operator's own librdkafka settings
-    /// (security and the like). Nothing connects before the first call.
+    /// The cluster that `connection` leads to. Nothing connects before the first call.
     ///
     /// # Errors
-    /// If a setting contradicts one of ours, or librdkafka does not know it.
-    pub fn new(brokers: &str, settings: Vec<(String, String)>) -> Result<Self, SettingsError> {
-        let settings = Settings::new(brokers, settings)?;
-        let admin = Admin::new(&settings).map_err(|error| SettingsError { name: error, wanted: None })?;
+    /// A file that cannot be read, or a setting that librdkafka does not take.
+    pub fn new(connection: &Connection) -> Result<Self, ConnectionError> {
+        let settings = Settings::new(connection);
+        let admin = Admin::new(&settings)?;
         Ok(Self { settings, admin })
     }
 }
 
 impl fmt::Debug for KafkaLog {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // settings may hold a password
         f.debug_struct("KafkaLog").finish_non_exhaustive()
     }
 }
@@ -67,6 +66,10 @@ impl Log for KafkaLog {
 
     async fn offset_at(&self, topic: &str, partition: u32, instant: Timestamp) -> Result<Offset, LogError> {
         self.admin.offset_at(topic, partition, instant).await
+    }
+
+    async fn reach(&self, topic: &str) -> Result<usize, LogError> {
+        self.admin.reach(topic).await
     }
 
     async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {

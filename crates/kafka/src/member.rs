@@ -6,6 +6,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
+    error::Error,
     fmt,
     sync::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError, Weak,
@@ -17,6 +18,7 @@ use std::{
 
 use rdkafka::{
     ClientContext, Offset as At, Statistics, TopicPartitionList,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     consumer::{BaseConsumer, Consumer as _, ConsumerContext, base_consumer::PartitionQueue},
     error::KafkaError,
@@ -27,8 +29,10 @@ use tracing::{debug, error, info};
 use waypost_runtime::ports::{LogError, Membership, Offset};
 
 use crate::{
+    connection::Identity,
     convert::{log_line, raw_offset, signed, unsigned},
     standing::Standing,
+    tokens::token_for,
 };
 
 /// Claims may take this long together; what has no answer then starts at the end.
@@ -57,6 +61,8 @@ pub(crate) struct Shared {
     notes: Mutex<BTreeMap<u32, Offset>>,
     pub(crate) changed: Arc<Notify>,
     pub(crate) closing: AtomicBool,
+    /// The group has this member.
+    pub(crate) placed: AtomicBool,
 }
 
 /// The context of a consumer.
@@ -65,6 +71,7 @@ pub(crate) struct Member {
     shared: Arc<Shared>,
     consumer: OnceLock<Weak<BaseConsumer<Self>>>,
     standing: Standing,
+    identity: Identity,
     /// Another client has its place: nothing that is shared is its own any more.
     given_up: AtomicBool,
 }
@@ -107,8 +114,9 @@ impl Shared {
 // === impl Member ===
 
 impl Member {
-    pub(crate) fn new(topic: &str, shared: Arc<Shared>) -> Self {
-        Self { topic: topic.to_owned(), shared, consumer: OnceLock::new(), standing: Standing::default(), given_up: AtomicBool::new(false) }
+    pub(crate) fn new(topic: &str, shared: Arc<Shared>, identity: Identity) -> Self {
+        let (standing, given_up) = (Standing::default(), AtomicBool::new(false));
+        Self { topic: topic.to_owned(), shared, consumer: OnceLock::new(), standing, identity, given_up }
     }
 
     /// To be called before the consumer subscribes.
@@ -121,6 +129,11 @@ impl Member {
     /// What the client says of its place in the group.
     pub(crate) fn standing(&self) -> &Standing {
         &self.standing
+    }
+
+    /// Brokers have refused it, and by what it proves who it is was renewed since.
+    pub(crate) fn is_locked_out(&self) -> bool {
+        self.standing.was_refused() && self.identity.is_outdated()
     }
 
     /// Another client takes its place.
@@ -210,16 +223,26 @@ impl Member {
 }
 
 impl ClientContext for Member {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token_for(&self.identity)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         log_line(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.standing.hear_error(&error, reason);
         debug!(%error, reason, "kafka client");
     }
 
     fn stats(&self, account: Statistics) {
         self.standing.hear(&account);
+        if !self.is_given_up() {
+            self.shared.placed.store(self.standing.has_place(), Ordering::Release);
+        }
     }
 }
 

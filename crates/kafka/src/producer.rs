@@ -1,13 +1,17 @@
 //! A producer's life: idempotent, `acks=all`, over at the first error.
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    error::Error,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use futures::future::BoxFuture;
 use rdkafka::{
-    ClientConfig, ClientContext, Statistics,
+    ClientContext, Statistics,
+    client::OAuthToken,
     config::RDKafkaLogLevel,
     error::{KafkaError, RDKafkaErrorCode},
     message::{Header, OwnedHeaders},
@@ -17,9 +21,11 @@ use tokio::sync::watch;
 use waypost_runtime::ports::{Append, AppendError, LogError, Offset, Producer};
 
 use crate::{
-    convert::{Quiet, UNKNOWN, log_error, signed},
-    settings::Settings,
+    connection::Identity,
+    convert::{Quiet, UNKNOWN, signed},
+    settings::{Recipe, Settings},
     standing::Standing,
+    tokens::token_for,
 };
 
 /// One life. Behind an error nothing more is appended, because a later record must not stand where
@@ -28,13 +34,14 @@ pub(crate) struct LifeProducer {
     /// None only while it is dropped.
     inner: Option<FutureProducer<Account>>,
     over: Arc<AtomicBool>,
-    /// It knows no broker, and may never ask for one again (`standing`).
+    /// It knows no broker, and may never ask for one again (`standing`), or none knows it.
     alone: watch::Receiver<bool>,
 }
 
 /// Hears what the client says of itself.
 struct Account {
     standing: Standing,
+    identity: Identity,
     alone: watch::Sender<bool>,
 }
 
@@ -45,10 +52,9 @@ impl LifeProducer {
         Self::with(&settings.producer())
     }
 
-    fn with(settings: &ClientConfig) -> Result<Self, LogError> {
+    fn with(recipe: &Recipe) -> Result<Self, LogError> {
         let (told, alone) = watch::channel(false);
-        let account = Account { standing: Standing::default(), alone: told };
-        let inner = settings.create_with_context(account).map_err(|e| log_error(&e))?;
+        let inner = recipe.make(|identity| Account { standing: Standing::default(), identity, alone: told })?;
         Ok(Self { inner: Some(inner), over: Arc::default(), alone })
     }
 }
@@ -80,7 +86,7 @@ impl Producer for LifeProducer {
                     delivered = delivery => delivered,
                     Ok(_) = alone.wait_for(|alone| *alone) => {
                         over.store(true, Ordering::Release);
-                        return Err(AppendError::Failed("the client knows no broker any more".into()));
+                        return Err(AppendError::Failed("the client knows no broker any more, or none knows it".into()));
                     }
                 };
                 let error = match delivered {
@@ -126,17 +132,24 @@ impl Drop for LifeProducer {
 // === impl Account ===
 
 impl ClientContext for Account {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token_for(&self.identity)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         Quiet.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.standing.hear_error(&error, reason);
         Quiet.error(error, reason);
     }
 
     fn stats(&self, account: Statistics) {
         self.standing.hear(&account);
-        let is_alone = self.standing.is_alone();
+        let is_alone = self.standing.is_alone() || (self.standing.was_refused() && self.identity.is_outdated());
         self.alone.send_if_modified(|alone| std::mem::replace(alone, is_alone) != is_alone);
     }
 }
@@ -157,12 +170,13 @@ fn append_error(error: &KafkaError, topic: String, partition: u32, bytes: usize)
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::Connection;
 
     #[tokio::test]
     async fn a_client_that_knows_no_broker_ends_its_life() {
-        let mut settings = Settings::new("127.0.0.1:1", Vec::new()).unwrap().producer();
-        settings.remove("bootstrap.servers").set("statistics.interval.ms", "1000");
-        let life = LifeProducer::with(&settings).unwrap();
+        let mut recipe = Settings::new(&Connection::new("127.0.0.1:1")).producer();
+        recipe.config.remove("bootstrap.servers").set("statistics.interval.ms", "1000");
+        let life = LifeProducer::with(&recipe).unwrap();
         let record = || Append { topic: "topic".into(), partition: 0, key: None, headers: Vec::new(), payload: bytes::Bytes::new() };
         let error = life.append(record()).await.unwrap_err();
         assert!(error.to_string().contains("knows no broker"), "{error}");

@@ -1,10 +1,15 @@
-//! Settings of librdkafka (PROTOCOL §6.6). Ours win; an override that contradicts one refuses to start.
+//! Settings of librdkafka (PROTOCOL §6.6), and the recipe of each kind of client.
 
-use rdkafka::ClientConfig;
+use std::sync::Arc;
 
-use crate::standing::ACCOUNT_EVERY;
+use rdkafka::{ClientConfig, ClientContext, config::FromClientConfigAndContext, error::KafkaError};
 
-/// Settings that are ours on a member of a role's group, and why they are not to be touched.
+use crate::{
+    connection::{Connection, ConnectionError, Identity, in_our_words},
+    standing::ACCOUNT_EVERY,
+};
+
+/// Settings of a member of a role's group, and why they are as they are.
 const CONSUMER: &[(&str, &str)] = &[
     ("group.protocol", "classic"),
     ("partition.assignment.strategy", "cooperative-sticky"),
@@ -48,95 +53,93 @@ const PRODUCER: &[(&str, &str)] = &[
     ("queue.buffering.max.kbytes", "1048576"),
 ];
 
-/// Set per client by this crate.
-const RESERVED: &[&str] = &[
-    "bootstrap.servers",
-    "metadata.broker.list",
-    "group.id",
-    "group.instance.id",
-    "transactional.id",
-    "enable.partition.eof",
-    "statistics.interval.ms",
-];
-
-/// A setting that is ours.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the Kafka setting `{name}` is fixed{}; remove it from the configuration", wanted.as_ref().map(|w| format!(" to `{w}`")).unwrap_or_default())]
-pub struct SettingsError {
-    /// Which.
-    pub name: String,
-    /// The value it has; none where it is chosen per client.
-    pub wanted: Option<String>,
-}
-
-/// Brokers and the operator's own settings, checked.
+/// What all clients of a cluster have in common.
 #[derive(Clone, Debug)]
 pub(crate) struct Settings {
-    brokers: String,
-    overrides: Vec<(String, String)>,
+    connection: Arc<Connection>,
+}
+
+/// What a kind of client is made of, again and again.
+#[derive(Clone, Debug)]
+pub(crate) struct Recipe {
+    /// All but what lies in files.
+    pub(crate) config: ClientConfig,
+    connection: Arc<Connection>,
 }
 
 // === impl Settings ===
 
 impl Settings {
-    pub(crate) fn new(brokers: &str, overrides: Vec<(String, String)>) -> Result<Self, SettingsError> {
-        for (name, value) in &overrides {
-            let wanted = CONSUMER.iter().chain(PRODUCER).find(|(ours, _)| ours == name);
-            if wanted.is_some_and(|(_, wanted)| wanted != value) || RESERVED.contains(&name.as_str()) {
-                return Err(SettingsError { name: name.clone(), wanted: wanted.map(|(_, value)| (*value).to_owned()) });
-            }
-        }
-        Ok(Self { brokers: brokers.to_owned(), overrides })
+    pub(crate) fn new(connection: &Connection) -> Self {
+        Self { connection: Arc::new(connection.clone()) }
     }
 
-    fn base(&self, ours: &[(&str, &str)]) -> ClientConfig {
+    fn base(&self, ours: &[(&str, &str)]) -> Recipe {
         let mut config = ClientConfig::new();
-        config.set("bootstrap.servers", &self.brokers).set("client.id", "waypost");
-        config.set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
-        for (name, value) in &self.overrides {
-            config.set(name, value);
-        }
+        config.set("client.id", "waypost").set("reconnect.backoff.ms", "50").set("reconnect.backoff.max.ms", "1000");
+        self.connection.describe(&mut config);
         for (name, value) in ours {
             config.set(*name, *value);
         }
-        config
+        Recipe { config, connection: Arc::clone(&self.connection) }
     }
 
     /// For administration and questions about topics.
-    pub(crate) fn client(&self) -> ClientConfig {
+    pub(crate) fn client(&self) -> Recipe {
         self.base(&[("allow.auto.create.topics", "false")])
     }
 
     /// For a member of a role's group.
-    pub(crate) fn member(&self, group: &str) -> ClientConfig {
-        let mut config = self.base(CONSUMER);
-        config.set("group.id", group).set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
-        config
+    pub(crate) fn member(&self, group: &str) -> Recipe {
+        let mut recipe = self.base(CONSUMER);
+        recipe.config.set("group.id", group).set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
+        recipe
     }
 
     /// For a reader without a group. librdkafka wants a name all the same; it commits nothing under it.
-    pub(crate) fn tail(&self) -> ClientConfig {
-        let mut config = self.member("waypost.tail");
-        config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "500").set("queued.max.messages.kbytes", "8192");
-        config
+    pub(crate) fn tail(&self) -> Recipe {
+        let mut recipe = self.member("waypost.tail");
+        recipe.config.set("enable.partition.eof", "true").set("fetch.wait.max.ms", "500").set("queued.max.messages.kbytes", "8192");
+        recipe
     }
 
     /// For a group whose offsets live in Kafka.
-    pub(crate) fn subscription(&self, group: &str) -> ClientConfig {
-        let mut config = self.member(group);
-        config.set("auto.offset.reset", "earliest").set("queued.max.messages.kbytes", "8192");
-        config
+    pub(crate) fn subscription(&self, group: &str) -> Recipe {
+        let mut recipe = self.member(group);
+        recipe.config.set("auto.offset.reset", "earliest").set("queued.max.messages.kbytes", "8192");
+        recipe
     }
 
     /// For a producer's life.
-    pub(crate) fn producer(&self) -> ClientConfig {
-        let mut config = self.base(PRODUCER);
-        let loopback = self.brokers.split(',').all(|b| ["127.0.0.1", "localhost", "[::1]"].iter().any(|l| b.trim().starts_with(l)));
-        if !self.overrides.iter().any(|(name, _)| name == "compression.type") {
-            config.set("compression.type", if loopback { "none" } else { "lz4" });
+    pub(crate) fn producer(&self) -> Recipe {
+        let mut recipe = self.base(PRODUCER);
+        let local = |broker: &str| ["127.0.0.1", "localhost", "[::1]"].iter().any(|host| broker.trim().starts_with(host));
+        let loopback = self.connection.brokers().split(',').all(local);
+        recipe.config.set("compression.type", if loopback { "none" } else { "lz4" });
+        recipe.config.set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
+        recipe
+    }
+}
+
+// === impl Recipe ===
+
+impl Recipe {
+    /// Makes a client, by what lies in the files now.
+    pub(crate) fn make<C, T>(&self, context: impl FnOnce(Identity) -> C) -> Result<T, ConnectionError>
+    where
+        C: ClientContext,
+        T: FromClientConfigAndContext<C>,
+    {
+        let (password, identity) = self.connection.identity()?;
+        let mut config = self.config.clone();
+        if let Some(password) = password {
+            config.set("sasl.password", password);
         }
-        config.set("statistics.interval.ms", ACCOUNT_EVERY.to_string());
-        config
+        config.create_with_context(context(identity)).map_err(|error| {
+            // not its value, which may be a password
+            let said = if let KafkaError::ClientConfig(_, what, name, _) = &error { format!("{what} {name}") } else { error.to_string() };
+            ConnectionError::Refused(in_our_words(&said))
+        })
     }
 }
 
@@ -144,31 +147,11 @@ impl Settings {
 mod tests {
     use super::*;
 
-    fn of(name: &str, value: &str) -> Result<Settings, SettingsError> {
-        Settings::new("localhost:9092", vec![(name.to_owned(), value.to_owned())])
-    }
-
-    #[test]
-    fn an_override_that_contradicts_ours_is_refused() {
-        for (name, value) in [
-            ("enable.auto.commit", "true"),
-            ("auto.offset.reset", "earliest"),
-            ("acks", "1"),
-            ("group.id", "mine"),
-            ("transactional.id", "t"),
-            ("bootstrap.servers", "elsewhere:9092"),
-        ] {
-            assert!(of(name, value).is_err(), "{name}");
-        }
-        assert!(of("acks", "all").is_ok());
-        assert!(of("security.protocol", "SASL_SSL").is_ok());
-    }
-
     #[test]
     fn loopback_is_not_compressed() {
         let compression = |brokers: &str| {
-            let settings = Settings::new(brokers, Vec::new()).unwrap();
-            settings.producer().get("compression.type").map(ToOwned::to_owned)
+            let recipe = Settings::new(&Connection::new(brokers)).producer();
+            recipe.config.get("compression.type").map(ToOwned::to_owned)
         };
         assert_eq!(compression("127.0.0.1:9092").as_deref(), Some("none"));
         assert_eq!(compression("127.0.0.1:9092,kafka-1:9092").as_deref(), Some("lz4"));

@@ -5,15 +5,22 @@
 //! Rebalances do not tell: a member without partitions is not called when it loses its session.
 
 use std::{
+    error::Error,
     sync::atomic::{AtomicBool, AtomicU32, Ordering},
     thread,
 };
 
-use rdkafka::{ClientContext, Statistics, config::RDKafkaLogLevel, consumer::ConsumerContext, error::KafkaError};
+use rdkafka::{
+    ClientContext, Statistics,
+    client::OAuthToken,
+    config::RDKafkaLogLevel,
+    consumer::ConsumerContext,
+    error::{KafkaError, RDKafkaErrorCode},
+};
 use tokio::sync::Notify;
 use tracing::warn;
 
-use crate::convert::Quiet;
+use crate::{connection::Identity, convert::Quiet, tokens::token_for};
 
 /// How often a client gives account, in milliseconds; librdkafka counts in whole seconds.
 pub(crate) const ACCOUNT_EVERY: u32 = 4_000;
@@ -33,13 +40,24 @@ pub(crate) struct Standing {
     adrift: AtomicU32,
     /// Its assignment was lost, and no other has come yet, not even an empty one.
     lost: AtomicBool,
+    /// Its last account had a place in the group.
+    placed: AtomicBool,
+    /// Some broker did not let it in, or was not whom it said. librdkafka tells the same error once in 30 s, so it is not taken back.
+    refused: AtomicBool,
     heard: Notify,
 }
 
 /// The context of a client whose account is all that is asked of it.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Accountable {
     pub(crate) standing: Standing,
+    identity: Identity,
+}
+
+/// Whether an error is about who somebody is. A broker that wants a certificate ends the connection with an alert.
+pub(crate) fn is_refusal(error: &KafkaError, reason: &str) -> bool {
+    let codes = [RDKafkaErrorCode::Authentication, RDKafkaErrorCode::SaslAuthenticationFailed, RDKafkaErrorCode::SSL];
+    error.rdkafka_error_code().is_some_and(|code| codes.contains(&code)) || (reason.contains("SSL") && reason.contains("alert"))
 }
 
 /// Drops a client on a thread of its own: leaving takes as long as whatever it hangs at.
@@ -57,9 +75,28 @@ impl Standing {
         let knows_one = account.brokers.values().any(|broker| ["learned", "configured"].contains(&broker.source.as_str()));
         count(&self.alone, !knows_one);
         if let Some(group) = &account.cgrp {
-            count(&self.adrift, !(group.state == "up" && group.join_state == "steady" && !self.lost.load(Ordering::Acquire)));
+            let placed = group.state == "up" && group.join_state == "steady" && !self.lost.load(Ordering::Acquire);
+            count(&self.adrift, !placed);
+            self.placed.store(placed, Ordering::Release);
         }
         self.heard.notify_one();
+    }
+
+    /// Its last account had a place in the group.
+    pub(crate) fn has_place(&self) -> bool {
+        self.placed.load(Ordering::Acquire)
+    }
+
+    /// Takes in an error that no call was given.
+    pub(crate) fn hear_error(&self, error: &KafkaError, reason: &str) {
+        if is_refusal(error, reason) {
+            self.refused.store(true, Ordering::Release);
+        }
+    }
+
+    /// Some broker has refused it, or it some broker.
+    pub(crate) fn was_refused(&self) -> bool {
+        self.refused.load(Ordering::Acquire)
     }
 
     /// Its assignment is lost.
@@ -101,12 +138,30 @@ fn count(in_a_row: &AtomicU32, once_more: bool) {
 
 // === impl Accountable ===
 
+impl Accountable {
+    pub(crate) fn new(identity: Identity) -> Self {
+        Self { standing: Standing::default(), identity }
+    }
+
+    /// Brokers have refused it, and by what it proves who it is was renewed since.
+    pub(crate) fn is_locked_out(&self) -> bool {
+        self.standing.was_refused() && self.identity.is_outdated()
+    }
+}
+
 impl ClientContext for Accountable {
+    const ENABLE_REFRESH_OAUTH_TOKEN: bool = true;
+
+    fn generate_oauth_token(&self, _: Option<&str>) -> Result<OAuthToken, Box<dyn Error>> {
+        token_for(&self.identity)
+    }
+
     fn log(&self, level: RDKafkaLogLevel, facility: &str, message: &str) {
         Quiet.log(level, facility, message);
     }
 
     fn error(&self, error: KafkaError, reason: &str) {
+        self.standing.hear_error(&error, reason);
         Quiet.error(error, reason);
     }
 
@@ -124,14 +179,17 @@ mod tests {
         net::{TcpListener, TcpStream},
     };
 
-    use rdkafka::{
-        ClientConfig,
-        statistics::{Broker, ConsumerGroup},
-    };
+    use rdkafka::statistics::{Broker, ConsumerGroup};
     use waypost_runtime::ports::{Subscription as _, Tail as _};
 
     use super::*;
-    use crate::{consumer::GroupConsumer, settings::Settings, subscription::GroupSubscription, tail::PartitionTail};
+    use crate::{
+        connection::Connection,
+        consumer::GroupConsumer,
+        settings::{Recipe, Settings},
+        subscription::GroupSubscription,
+        tail::PartitionTail,
+    };
 
     /// A broker that takes connections and says nothing.
     struct Silent(TcpListener);
@@ -139,7 +197,7 @@ mod tests {
     impl Silent {
         fn open() -> (Self, Settings) {
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-            let settings = Settings::new(&listener.local_addr().unwrap().to_string(), Vec::new()).unwrap();
+            let settings = Settings::new(&Connection::new(listener.local_addr().unwrap().to_string()));
             (Self(listener), settings)
         }
 
@@ -162,9 +220,9 @@ mod tests {
         Statistics { brokers: [("broker".to_owned(), broker)].into(), ..Statistics::default() }
     }
 
-    fn impatient(mut settings: ClientConfig) -> ClientConfig {
-        settings.set("statistics.interval.ms", "1000");
-        settings
+    fn impatient(mut recipe: Recipe) -> Recipe {
+        recipe.config.set("statistics.interval.ms", "1000");
+        recipe
     }
 
     #[test]
@@ -190,9 +248,9 @@ mod tests {
     async fn a_tail_that_knows_no_broker_is_replaced() {
         let (silent, settings) = Silent::open();
         let mut forgetful = impatient(settings.tail());
-        forgetful.remove("bootstrap.servers");
+        forgetful.config.remove("bootstrap.servers");
         let mut tail = PartitionTail::with(forgetful, "topic", 0, 7).unwrap();
-        tail.settings = impatient(settings.tail());
+        tail.recipe = impatient(settings.tail());
         let first_request = tokio::task::spawn_blocking(|| silent.first_requests(1));
         tokio::select! {
             _ = tail.next() => unreachable!("nothing comes from there"),
@@ -219,8 +277,10 @@ mod tests {
         assert_eq!(account("up", "steady"), 0);
         standing.lose();
         assert_eq!(account("up", "steady"), 1, "it says so, and has nothing");
+        assert!(!standing.has_place());
         standing.assign();
         assert_eq!(account("up", "steady"), 0);
+        assert!(standing.has_place());
     }
 
     #[test]

@@ -4,22 +4,22 @@ use std::{sync::Arc, time::Duration};
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig, Offset as At, TopicPartitionList,
+    Offset as At, TopicPartitionList,
     consumer::{CommitMode, Consumer as _, StreamConsumer},
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use waypost_runtime::ports::{Delivery, LogError, Offset, Subscription};
 
 use crate::{
     convert::{delivery, log_error, partition_error, raw_offset, signed},
-    settings::Settings,
+    settings::{Recipe, Settings},
     standing::{ADRIFT, Accountable, leave},
 };
 
 /// The member.
 pub(crate) struct GroupSubscription {
     consumer: Arc<StreamConsumer<Accountable>>,
-    settings: ClientConfig,
+    recipe: Recipe,
     topic: String,
     /// Accounts in a row without a place in the group that are too many.
     limit: u32,
@@ -32,22 +32,25 @@ impl GroupSubscription {
         Self::with(settings.subscription(group), topic, ADRIFT)
     }
 
-    /// With settings of librdkafka, and how many accounts in a row without a place are too many.
-    pub(crate) fn with(settings: ClientConfig, topic: &str, limit: u32) -> Result<Self, LogError> {
-        let consumer = subscribe(&settings, topic)?;
-        Ok(Self { consumer, settings, topic: topic.to_owned(), limit })
+    /// By a recipe of its own, and how many accounts in a row without a place are too many.
+    pub(crate) fn with(recipe: Recipe, topic: &str, limit: u32) -> Result<Self, LogError> {
+        let consumer = subscribe(&recipe, topic)?;
+        Ok(Self { consumer, recipe, topic: topic.to_owned(), limit })
     }
 
-    /// Lets a new client join if this one has lost its place and does not find it again. What was not committed comes again, as
-    /// after any rebalance.
+    /// Lets a new client join if this one has lost its place and does not find it again, or brokers refuse it for what was renewed
+    /// since. What was not committed comes again, as after any rebalance.
     fn replace_if_adrift(&mut self) {
         let standing = &self.consumer.context().standing;
-        let has_partitions = self.consumer.assignment().is_ok_and(|partitions| partitions.count() > 0);
-        if !standing.is_adrift(self.limit) || has_partitions {
+        let has_partitions = || self.consumer.assignment().is_ok_and(|partitions| partitions.count() > 0);
+        if self.consumer.context().is_locked_out() {
+            info!(topic = self.topic, "brokers refuse what was renewed in a file since: a new client joins");
+        } else if standing.is_adrift(self.limit) && !has_partitions() {
+            warn!(topic = self.topic, "the client has found no place for long: a new one joins");
+        } else {
             return;
         }
-        warn!(topic = self.topic, "the client has found no place for long: a new one joins");
-        match subscribe(&self.settings, &self.topic) {
+        match subscribe(&self.recipe, &self.topic) {
             Ok(consumer) => {
                 let stuck = std::mem::replace(&mut self.consumer, consumer);
                 leave(&self.topic, stuck);
@@ -60,8 +63,8 @@ impl GroupSubscription {
     }
 }
 
-fn subscribe(settings: &ClientConfig, topic: &str) -> Result<Arc<StreamConsumer<Accountable>>, LogError> {
-    let consumer: StreamConsumer<Accountable> = settings.create_with_context(Accountable::default()).map_err(|e| log_error(&e))?;
+fn subscribe(recipe: &Recipe, topic: &str) -> Result<Arc<StreamConsumer<Accountable>>, LogError> {
+    let consumer: StreamConsumer<Accountable> = recipe.make(Accountable::new)?;
     consumer.subscribe(&[topic]).map_err(|e| log_error(&e))?;
     Ok(Arc::new(consumer))
 }

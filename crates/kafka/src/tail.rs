@@ -2,16 +2,16 @@
 
 use async_trait::async_trait;
 use rdkafka::{
-    ClientConfig, Offset as At, TopicPartitionList,
+    Offset as At, TopicPartitionList,
     consumer::{Consumer as _, StreamConsumer},
     error::KafkaError,
 };
-use tracing::{debug, warn};
+use tracing::{debug, info, warn};
 use waypost_runtime::ports::{Delivery, LogError, Offset, Tail};
 
 use crate::{
     convert::{delivery, log_error, partition_error, raw_offset, signed},
-    settings::Settings,
+    settings::{Recipe, Settings},
     standing::{Accountable, leave},
 };
 
@@ -19,7 +19,7 @@ use crate::{
 pub(crate) struct PartitionTail {
     consumer: StreamConsumer<Accountable>,
     /// Of the next client, if there has to be one.
-    pub(crate) settings: ClientConfig,
+    pub(crate) recipe: Recipe,
     topic: String,
     partition: u32,
     /// What it delivers next, or something behind it.
@@ -33,20 +33,23 @@ impl PartitionTail {
         Self::with(settings.tail(), topic, partition, from)
     }
 
-    /// With settings of librdkafka.
-    pub(crate) fn with(settings: ClientConfig, topic: &str, partition: u32, from: Offset) -> Result<Self, LogError> {
-        let consumer = read(&settings, topic, partition, from)?;
-        Ok(Self { consumer, settings, topic: topic.to_owned(), partition, next: from })
+    /// By a recipe of its own.
+    pub(crate) fn with(recipe: Recipe, topic: &str, partition: u32, from: Offset) -> Result<Self, LogError> {
+        let consumer = read(&recipe, topic, partition, from)?;
+        Ok(Self { consumer, recipe, topic: topic.to_owned(), partition, next: from })
     }
 
-    /// Lets a new client read on if this one knows no broker any more.
+    /// Lets a new client read on if this one knows no broker any more, or is known to none.
     fn replace_if_alone(&mut self) {
         let standing = &self.consumer.context().standing;
-        if !standing.is_alone() {
+        if standing.is_alone() {
+            warn!(topic = self.topic, "the client has known no broker for long: a new one reads on");
+        } else if self.consumer.context().is_locked_out() {
+            info!(topic = self.topic, "brokers refuse what was renewed in a file since: a new client reads on");
+        } else {
             return;
         }
-        warn!(topic = self.topic, "the client has known no broker for long: a new one reads on");
-        match read(&self.settings, &self.topic, self.partition, self.next) {
+        match read(&self.recipe, &self.topic, self.partition, self.next) {
             Ok(consumer) => {
                 let stuck = std::mem::replace(&mut self.consumer, consumer);
                 leave(&self.topic, stuck);
@@ -59,8 +62,8 @@ impl PartitionTail {
     }
 }
 
-fn read(settings: &ClientConfig, topic: &str, partition: u32, from: Offset) -> Result<StreamConsumer<Accountable>, LogError> {
-    let consumer: StreamConsumer<Accountable> = settings.create_with_context(Accountable::default()).map_err(|e| log_error(&e))?;
+fn read(recipe: &Recipe, topic: &str, partition: u32, from: Offset) -> Result<StreamConsumer<Accountable>, LogError> {
+    let consumer: StreamConsumer<Accountable> = recipe.make(Accountable::new)?;
     let mut list = TopicPartitionList::new();
     list.add_partition_offset(topic, signed(partition), At::Offset(raw_offset(from))).map_err(|e| log_error(&e))?;
     consumer.assign(&list).map_err(|e| log_error(&e))?;

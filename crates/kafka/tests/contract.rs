@@ -13,7 +13,7 @@ use rdkafka::{
     admin::{AdminClient, AdminOptions},
     client::DefaultClientContext,
 };
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_memory::contract::{LogFixture, fresh_prefix, log_suite, server};
 use waypost_runtime::ports::{Log, Offset};
 
@@ -47,6 +47,6 @@ impl LogFixture for OnKafka {
 async fn the_log_keeps_its_promises() {
     let brokers = server("WAYPOST_TEST_KAFKA");
     let admin = ClientConfig::new().set("bootstrap.servers", &brokers).create().unwrap();
-    let log = Arc::new(KafkaLog::new(&brokers, Vec::new()).unwrap());
+    let log = Arc::new(KafkaLog::new(&Connection::new(brokers.as_str())).unwrap());
     log_suite(&OnKafka { log, admin, prefix: fresh_prefix(), names: AtomicU32::new(0) }).await;
 }

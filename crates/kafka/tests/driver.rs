@@ -8,7 +8,7 @@ mod toy;
 
 use std::sync::Arc;
 
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_memory::{
     MemoryStore,
     contract::{fresh_prefix, server},
@@ -16,6 +16,6 @@ use waypost_memory::{
 
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_over_kafka() {
-    let log = KafkaLog::new(&server("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap();
+    let log = KafkaLog::new(&Connection::new(server("WAYPOST_TEST_KAFKA"))).unwrap();
     story::story(Arc::new(log), Arc::new(MemoryStore::new()), fresh_prefix()).await;
 }

@@ -13,7 +13,7 @@ use std::sync::{
 
 use async_trait::async_trait;
 use futures::future::BoxFuture;
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_memory::{
     MemoryStore,
     contract::{fresh_prefix, server},
@@ -93,7 +93,7 @@ impl Log for Faulty {
 }
 
 fn faulty(every: u64) -> Faulty {
-    let log = KafkaLog::new(&server("WAYPOST_TEST_KAFKA"), Vec::new()).expect("settings");
+    let log = KafkaLog::new(&Connection::new(server("WAYPOST_TEST_KAFKA"))).expect("settings");
     Faulty { log, every, outputs: Arc::default(), purges: Arc::default(), joins: Arc::default() }
 }
 

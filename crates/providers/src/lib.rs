@@ -3,6 +3,10 @@
 pub mod catcher;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "jwks")]
+pub mod jwks;
+#[cfg(feature = "oauth")]
+pub mod oauth;
 #[cfg(feature = "registry")]
 pub mod registry;
 #[cfg(feature = "smtp")]

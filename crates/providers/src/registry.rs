@@ -5,34 +5,38 @@
 
 use std::{
     collections::BTreeMap,
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
+    fmt, fs,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
     time::Duration,
 };
 
 use async_trait::async_trait;
-use reqwest::{Client, Method, RequestBuilder, StatusCode};
+use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use waypost_codec::schemas::{Level, Registered, Schema, Schemas, SchemasError, Verdict};
 
-/// How to be let in.
+/// How to be let in. Files are read for each request, and for each change of them.
 #[derive(Clone, Default)]
 pub enum Auth {
     /// Everybody is.
     #[default]
     None,
-    /// User name and password.
-    Basic(String, String),
-    /// A token.
-    Bearer(String),
+    /// A user name, and the file that holds the password.
+    Basic(String, PathBuf),
+    /// The file that holds a token.
+    Bearer(PathBuf),
 }
 
 /// A registry over HTTP.
 pub struct Registry {
     base: String,
     auth: Auth,
-    client: Client,
+    /// Authorities (PEM) by which its certificate is judged; none: the system's.
+    ca_file: Option<PathBuf>,
+    /// The client, and the authorities it was made with.
+    client: Mutex<(Vec<u8>, Client)>,
     // For ever: an id names one text.
     known: RwLock<BTreeMap<u32, Arc<Schema>>>,
 }
@@ -76,33 +80,40 @@ struct ErrorAnswer {
 // === impl Registry ===
 
 impl Registry {
-    /// The registry whose API begins at `base`: `http://127.0.0.1:8081`, `https://…/apis/ccompat/v7`.
-    pub fn new(base: &str, auth: Auth) -> Result<Self, SchemasError> {
+    /// The registry whose API begins at `base`: `http://127.0.0.1:8081`, `https://…/apis/ccompat/v7`. Its certificate is judged by
+    /// the authorities in `ca_file` (PEM), or by the system's.
+    pub fn new(base: &str, auth: Auth, ca_file: Option<PathBuf>) -> Result<Self, SchemasError> {
         let base = base.trim_end_matches('/');
         if !(base.starts_with("http://") || base.starts_with("https://")) {
             return Err(SchemasError::Unavailable("the registry's address is not http(s)".to_owned()));
         }
-        let client = Client::builder()
-            .connect_timeout(CONNECT)
-            .timeout(ANSWER)
-            .redirect(reqwest::redirect::Policy::none())
-            .build()
-            .map_err(|e| unavailable(&e))?;
-        Ok(Self { base: base.to_owned(), auth, client, known: RwLock::default() })
+        let authorities = authorities(ca_file.as_deref())?;
+        let client = client(&authorities)?;
+        Ok(Self { base: base.to_owned(), auth, ca_file, client: Mutex::new((authorities, client)), known: RwLock::default() })
     }
 
-    fn request(&self, method: Method, path: &str) -> RequestBuilder {
-        let request =
-            self.client.request(method, format!("{}{path}", self.base)).header("accept", format!("{MEDIA_TYPE}, application/json"));
-        match &self.auth {
-            Auth::None => request,
-            Auth::Basic(user, password) => request.basic_auth(user, Some(password)),
-            Auth::Bearer(token) => request.bearer_auth(token),
+    /// Made anew where the authorities have changed.
+    fn client(&self) -> Result<Client, SchemasError> {
+        let authorities = authorities(self.ca_file.as_deref())?;
+        let mut made = self.client.lock().unwrap_or_else(PoisonError::into_inner);
+        if made.0 != authorities {
+            *made = (authorities.clone(), client(&authorities)?);
         }
+        Ok(made.1.clone())
     }
 
-    async fn ask<T: DeserializeOwned>(&self, request: RequestBuilder) -> Result<T, SchemasError> {
-        let answer = request.send().await.map_err(|e| unavailable(&e))?;
+    fn request(&self, method: Method, path: &str) -> Result<RequestBuilder, SchemasError> {
+        let request =
+            self.client()?.request(method, format!("{}{path}", self.base)).header("accept", format!("{MEDIA_TYPE}, application/json"));
+        Ok(match &self.auth {
+            Auth::None => request,
+            Auth::Basic(user, file) => request.basic_auth(user, Some(secret("registry.password_file", file)?)),
+            Auth::Bearer(file) => request.bearer_auth(secret("registry.token_file", file)?),
+        })
+    }
+
+    async fn ask<T: DeserializeOwned>(&self, request: Result<RequestBuilder, SchemasError>) -> Result<T, SchemasError> {
+        let answer = request?.send().await.map_err(|e| unavailable(&e))?;
         let status = answer.status();
         let body = answer.bytes().await.map_err(|e| unavailable(&e))?;
         if status.is_success() {
@@ -111,8 +122,8 @@ impl Registry {
         Err(refusal(status, serde_json::from_slice(&body).ok().as_ref()))
     }
 
-    fn post(&self, path: &str, body: &Value) -> RequestBuilder {
-        self.request(Method::POST, path).header("content-type", MEDIA_TYPE).body(body.to_string())
+    fn post(&self, path: &str, body: &Value) -> Result<RequestBuilder, SchemasError> {
+        Ok(self.request(Method::POST, path)?.header("content-type", MEDIA_TYPE).body(body.to_string()))
     }
 
     fn keep(&self, id: u32, text: &str) -> Result<Arc<Schema>, SchemasError> {
@@ -168,9 +179,38 @@ impl Schemas for Registry {
     async fn set_level(&self, subject: &str, level: Level) -> Result<(), SchemasError> {
         let path = format!("/config/{}", encoded(subject));
         let body = json!({ "compatibility": level.as_str() }).to_string();
-        let request = self.request(Method::PUT, &path).header("content-type", MEDIA_TYPE).body(body);
-        self.ask::<Value>(request).await.map(drop)
+        let request = self.request(Method::PUT, &path)?.header("content-type", MEDIA_TYPE).body(body);
+        self.ask::<Value>(Ok(request)).await.map(drop)
     }
+}
+
+/// Bytes of the authorities; none: the system's.
+fn authorities(file: Option<&Path>) -> Result<Vec<u8>, SchemasError> {
+    file.map_or(Ok(Vec::new()), |path| fs::read(path).map_err(|error| unreadable("registry.ca_file", path, &error)))
+}
+
+fn client(authorities: &[u8]) -> Result<Client, SchemasError> {
+    let builder = Client::builder().connect_timeout(CONNECT).timeout(ANSWER).redirect(reqwest::redirect::Policy::none());
+    let builder = if authorities.is_empty() {
+        builder
+    } else {
+        let none = || SchemasError::Unavailable("registry.ca_file holds no certificate in PEM".to_owned());
+        let certificates = Certificate::from_pem_bundle(authorities).map_err(|_| none())?;
+        if certificates.is_empty() {
+            return Err(none());
+        }
+        builder.tls_certs_only(certificates)
+    };
+    builder.build().map_err(|e| unavailable(&e))
+}
+
+fn secret(setting: &str, path: &Path) -> Result<String, SchemasError> {
+    let text = fs::read_to_string(path).map_err(|error| unreadable(setting, path, &error))?;
+    Ok(text.trim_end().to_owned())
+}
+
+fn unreadable(setting: &str, path: &Path, error: &std::io::Error) -> SchemasError {
+    SchemasError::Unavailable(format!("{setting}: cannot read {}: {error}", path.display()))
 }
 
 fn body(schema: &str) -> Value {

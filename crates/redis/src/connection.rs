@@ -3,11 +3,16 @@
 //! The client repeats nothing by itself: what to repeat after silence is the worker's choice, because
 //! only the same bytes are harmless twice (PROTOCOL §5.3).
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisError, RedisResult, Value, aio::MultiplexedConnection};
 use tokio::{runtime::Handle, sync::Mutex};
 use waypost_runtime::ports::StoreError;
+
+use crate::{
+    sentinel,
+    server::{Route, trouble},
+};
 
 /// A commit holds a shard for some ms (PROTOCOL §12.2); a second of silence is already a failover.
 const LIMIT: Duration = Duration::from_secs(2);
@@ -16,7 +21,7 @@ const PATIENCE: Duration = Duration::from_mins(2);
 
 /// A connection to one server.
 pub(crate) struct Connection {
-    client: redis::Client,
+    route: Arc<Route>,
     /// Whose threads read and write; a caller's own may stand still while it folds.
     runtime: Handle,
     limit: Duration,
@@ -27,20 +32,18 @@ pub(crate) struct Connection {
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(url: &str) -> Result<Self, StoreError> {
-        Self::within(url, LIMIT)
+    pub(crate) fn new(route: &Arc<Route>) -> Result<Self, StoreError> {
+        Self::within(route, LIMIT)
     }
 
     /// One whose answers may take longer: administration reads whole partitions.
-    pub(crate) fn patient(url: &str) -> Result<Self, StoreError> {
-        Self::within(url, PATIENCE)
+    pub(crate) fn patient(route: &Arc<Route>) -> Result<Self, StoreError> {
+        Self::within(route, PATIENCE)
     }
 
-    fn within(url: &str, limit: Duration) -> Result<Self, StoreError> {
-        // the error's text may repeat the address with its password
-        let client = redis::Client::open(url).map_err(|_| StoreError::Refused("the Redis address is not a redis:// URL".into()))?;
+    fn within(route: &Arc<Route>, limit: Duration) -> Result<Self, StoreError> {
         let runtime = Handle::try_current().map_err(|_| StoreError::Refused("a connection to Redis needs a runtime to live on".into()))?;
-        Ok(Self { client, runtime, limit, current: Mutex::new((0, None)) })
+        Ok(Self { route: Arc::clone(route), runtime, limit, current: Mutex::new((0, None)) })
     }
 
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
@@ -56,12 +59,12 @@ impl Connection {
     /// A connection of the caller's own.
     pub(crate) async fn fresh(&self) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
-        let client = self.client.clone();
+        let route = Arc::clone(&self.route);
+        let limit = LIMIT + sentinel::ASK * u32::try_from(route.sentinels.len()).unwrap_or(u32::MAX);
         // The task behind a connection lives where it is made.
-        let made = self.runtime.spawn(async move { client.get_multiplexed_async_connection_with_config(&config).await });
-        match tokio::time::timeout(LIMIT, made).await {
-            Ok(Ok(Ok(connection))) => Ok(connection),
-            Ok(Ok(Err(error))) => Err(StoreError::Refused(format!("cannot connect: {}", error.category()))),
+        let made = self.runtime.spawn(async move { connect(&route, &config).await });
+        match tokio::time::timeout(limit, made).await {
+            Ok(Ok(made)) => made,
             Ok(Err(_)) | Err(_) => Err(StoreError::Refused("cannot connect in time".into())),
         }
     }
@@ -126,6 +129,20 @@ impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Connection")
     }
+}
+
+/// To the server, or to whoever is the master now.
+async fn connect(route: &Route, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
+    let identity = route.identity()?;
+    let place = if route.sentinels.is_empty() { None } else { Some(sentinel::master(route, &identity).await?) };
+    let is_told = place.is_some();
+    let client = route.client(place, &identity)?;
+    let made = client.get_multiplexed_async_connection_with_config(config).await;
+    let mut connection = made.map_err(|error| trouble(&error))?;
+    if is_told {
+        sentinel::judge(&mut connection).await?;
+    }
+    Ok(connection)
 }
 
 /// Whether the server said it, as against the connection breaking.

@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use redis::{Cmd, Value};
+use redis::{
+    Cmd, Value,
+    aio::{ConnectionLike as _, MultiplexedConnection},
+};
 use waypost_runtime::{finding::Finding, ports::StoreError};
-use waypost_types::PartitionId;
+use waypost_types::{PartitionId, Role};
 
 use crate::{
+    acl,
     connection::{Connection, refusal},
     keys::Keys,
     reply,
@@ -53,6 +57,16 @@ pub(crate) async fn findings(
     partitions: &[PartitionId],
     accepts: &Accepts,
 ) -> Result<Vec<Finding>, StoreError> {
+    let forbidden = forbidden(connection, keys).await?;
+    if !forbidden.is_empty() {
+        // what else there is cannot all be asked
+        return Ok(vec![Finding::refuse(
+            "redis rights of the user",
+            format!("it may not {}", forbidden.join(", ")),
+            "the commands that Waypost sends, with the keys of this installation",
+            "run what `waypost redis-acl --user NAME` prints on the server, as a user that may",
+        )]);
+    }
     let info = info(connection).await?;
     let cluster = if info.get("cluster_enabled").is_some_and(|on| on == "1") { Some(cluster(connection).await?) } else { None };
     let server = Server { info, config: config(connection).await?, cluster, mortal: mortal(connection, keys, partitions).await? };
@@ -61,6 +75,46 @@ pub(crate) async fn findings(
 
 async fn ask(connection: &Connection, command: &Cmd) -> Result<Value, StoreError> {
     connection.query(command).await?.map_err(|e| refusal(&e))
+}
+
+/// What the user may not do, of what it needs. The calls stand in a transaction that something wrong has spoilt: the server looks
+/// at each of them, and makes none.
+async fn forbidden(connection: &Connection, keys: &Keys) -> Result<Vec<String>, StoreError> {
+    let key = keys.meta(PartitionId { role: Role::Identity, index: 0 });
+    let mut own = connection.fresh().await?;
+    let (mut names, mut probes): (Vec<String>, Vec<Cmd>) = acl::probes(&key).into_iter().unzip();
+    let (further, calls) = (names.split_off(2), probes.split_off(2));
+    // GET without a key
+    probes.push(redis::cmd("GET"));
+    let answers = all_answers(&mut own, probes).await?;
+    let is_spoilt = answers.get(1) == Some(&Value::Okay) && matches!(answers.get(2), Some(Value::ServerError(_)));
+    let mut forbidden = named(names, &answers);
+    // elsewhere they would be made
+    if is_spoilt {
+        forbidden.extend(named(further, &all_answers(&mut own, calls).await?));
+    }
+    Ok(forbidden)
+}
+
+/// Each answer, refusals among them.
+async fn all_answers(connection: &mut MultiplexedConnection, calls: Vec<Cmd>) -> Result<Vec<Value>, StoreError> {
+    let mut pipeline = redis::pipe();
+    for call in calls {
+        pipeline.add_command(call);
+    }
+    let answers = connection.req_packed_commands(&pipeline, 0, pipeline.len()).await;
+    answers.map_err(|error| StoreError::Unknown(error.category().to_owned()))
+}
+
+/// The names of calls that are not allowed.
+fn named(names: Vec<String>, answers: &[Value]) -> Vec<String> {
+    names.into_iter().zip(answers).filter(|(_, answer)| is_forbidden(answer)).map(|(name, _)| name).collect()
+}
+
+/// The end of a transaction says so in its own words.
+fn is_forbidden(answer: &Value) -> bool {
+    let says = |error: &redis::ServerError| error.code() == "NOPERM" || error.details().is_some_and(|words| words.contains("NOPERM"));
+    matches!(answer, Value::ServerError(error) if says(error))
 }
 
 fn text(value: &Value) -> String {

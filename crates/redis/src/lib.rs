@@ -3,18 +3,23 @@
 //! between WATCH and EXEC only.
 //!
 //! Every key of four neighbouring partitions carries one hash tag, so the names are fit for Redis
-//! Cluster; the connection is to one server. What Redis answers is told apart as PROTOCOL §5.3 does:
+//! Cluster; the connection is to one server, which sentinels may name. What Redis answers is told apart as PROTOCOL §5.3 does:
 //! our own replies are values, "nothing was written" is `Refused`, silence is `Unknown`.
 
+mod acl;
 mod connection;
 mod doctor;
 mod exclusive;
 mod keys;
 mod reply;
 mod scripts;
+mod sentinel;
+mod server;
 mod store;
 mod upkeep;
 
+pub use acl::{Rights, set_user};
 pub use doctor::Accepts;
 pub use keys::Keys;
+pub use server::{Sentinels, Server};
 pub use store::RedisStore;

@@ -22,6 +22,7 @@ use crate::{
     keys::Keys,
     reply::{self, Executed, MetaHead},
     scripts::Scripts,
+    server::{Route, Server},
 };
 
 /// How often a commit looks at a meta that is touched between its look and its writes, as a claim does once.
@@ -41,13 +42,14 @@ pub struct RedisStore {
 // === impl RedisStore ===
 
 impl RedisStore {
-    /// A store at `url` (`redis://host:port/db`), whose connections live on the runtime that this is called on. None is made
-    /// before the first call, and a lost one is made again; `suffixes` as in [`Keys::new`].
+    /// A store on `server`, whose connections live on the runtime that this is called on. None is made before the first call, and
+    /// a lost one is made again; `suffixes` as in [`Keys::new`].
     ///
     /// # Errors
-    /// If `url` is none, or outside of a runtime.
-    pub fn connect(url: &str, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
-        let (connection, patient, commits) = (Connection::new(url)?, Connection::patient(url)?, Arc::new(Exclusive::new(url)?));
+    /// If the server's settings do not go together, or outside of a runtime.
+    pub fn connect(server: &Server, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
+        let route = Arc::new(Route::to(server)?);
+        let (connection, patient, commits) = (Connection::new(&route)?, Connection::patient(&route)?, Arc::new(Exclusive::new(&route)?));
         Ok(Self { connection, patient, commits, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
     }
 

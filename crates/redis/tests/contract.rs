@@ -1,14 +1,19 @@
-//! Redis keeps the promises of a store.
+//! Redis keeps the promises of a store, to users who may do what Waypost needs and nothing else.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "user/guest.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
+mod guest;
 
 use std::sync::{Arc, Mutex};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use guest::Guest;
 use redis::{Value, aio::MultiplexedConnection};
 use waypost_memory::contract::{Meddle, StoreFixture, fresh_prefix, server, store_suite};
-use waypost_redis::{Accepts, Keys, RedisStore};
+use waypost_redis::{Accepts, Keys, RedisStore, Rights};
 use waypost_runtime::{
     digest::Part,
     ports::{ClaimReply, Commit, CommitReply, InitReply, Install, Meta, Read, ReadReply, Store, Token},
@@ -23,7 +28,11 @@ const MORTAL: PartitionId = PartitionId { role: Role::Sender, index: 77 };
 type Saved = Vec<(String, Option<Vec<u8>>)>;
 
 struct OnRedis {
+    /// As serving processes reach it.
     store: Arc<RedisStore>,
+    /// As administration does.
+    upkeep: Arc<RedisStore>,
+    guests: [Guest; 2],
     keys: Keys,
     connection: MultiplexedConnection,
     saved: Mutex<Saved>,
@@ -33,8 +42,11 @@ impl OnRedis {
     async fn new() -> Self {
         let (url, prefix) = (server("WAYPOST_TEST_REDIS"), fresh_prefix());
         let connection = redis::Client::open(url.as_str()).unwrap().get_multiplexed_async_connection().await.unwrap();
-        let store = Arc::new(RedisStore::connect(&url, &prefix, &[]).unwrap());
-        Self { store, keys: Keys::new(prefix, &[]), connection, saved: Mutex::default() }
+        let services = Guest::invite(&url, &prefix, Rights::Services).await;
+        let administration = Guest::invite(&url, &prefix, Rights::Administration).await;
+        let [store, upkeep] =
+            [&services, &administration].map(|guest| Arc::new(RedisStore::connect(&guest.server(), &prefix, &[]).unwrap()));
+        Self { store, upkeep, guests: [services, administration], keys: Keys::new(prefix, &[]), connection, saved: Mutex::default() }
     }
 
     async fn run(&self, command: &str, args: &[&str]) -> Value {
@@ -70,7 +82,7 @@ impl StoreFixture for OnRedis {
     }
 
     fn upkeep(&self) -> Arc<dyn Upkeep> {
-        Arc::clone(&self.store) as Arc<dyn Upkeep>
+        Arc::clone(&self.upkeep) as Arc<dyn Upkeep>
     }
 
     async fn dump(&self, partition: PartitionId) -> Vec<u8> {
@@ -135,6 +147,9 @@ async fn the_store_keeps_its_promises_and_its_server_is_fit() {
     commits_race_with_claims(&fixture).await;
     a_key_of_another_kind_is_found_out(&fixture).await;
     a_flushed_script_cache_is_loaded_again(&fixture).await;
+    for guest in &fixture.guests {
+        guest.see_off().await;
+    }
 }
 
 async fn a_flushed_script_cache_is_loaded_again(fixture: &OnRedis) {

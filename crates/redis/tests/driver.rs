@@ -1,4 +1,10 @@
-//! The driver over a real Redis; its log is in memory.
+//! The driver over a real Redis, as a user who may do what Waypost needs and nothing else; its log is in memory.
+
+#![expect(clippy::unwrap_used, reason = "a test")]
+
+#[path = "user/guest.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
+mod guest;
 
 #[path = "../../runtime/tests/driver/story.rs"]
 mod story;
@@ -12,13 +18,15 @@ use waypost_memory::{
     LogPort, MemoryLog,
     contract::{fresh_prefix, server},
 };
-use waypost_redis::RedisStore;
+use waypost_redis::{RedisStore, Rights};
 use waypost_runtime::{host::SystemClock, ports::Clock as _};
 
 #[tokio::test]
 async fn nothing_is_lost_or_doubled_over_redis() {
     let prefix = fresh_prefix();
-    let store = RedisStore::connect(&server("WAYPOST_TEST_REDIS"), &prefix, &[]).unwrap();
+    let guest = guest::Guest::invite(&server("WAYPOST_TEST_REDIS"), &prefix, Rights::Services).await;
+    let store = RedisStore::connect(&guest.server(), &prefix, &[]).unwrap();
     let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
     story::story(Arc::new(log), Arc::new(store), prefix).await;
+    guest.see_off().await;
 }

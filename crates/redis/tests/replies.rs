@@ -11,7 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
 };
-use waypost_redis::RedisStore;
+use waypost_redis::{RedisStore, Server};
 use waypost_runtime::ports::{Commit, CommitReply, Meta, Store, StoreError, Token};
 use waypost_types::{PartitionId, Role};
 
@@ -161,7 +161,7 @@ async fn every_answer_of_a_server_has_its_meaning() {
             let server = Scripted::default();
             server.answers.lock().unwrap().extend(answers.iter().rev());
             drop(tokio::task::spawn_local(server.clone().serve(listener)));
-            let store = RedisStore::connect(&url, "", &[]).unwrap();
+            let store = RedisStore::connect(&Server::at(url), "", &[]).unwrap();
             let said = match store.commit(partition, &commit()).await {
                 Ok(reply) => Replies(reply),
                 Err(StoreError::Refused(why)) if matches!(says, Refused(code) if why.starts_with(code)) => says.clone(),

@@ -51,6 +51,13 @@ async fn server(answers: Vec<(&'static str, u16, String)>) -> (String, Seen) {
     (base, seen)
 }
 
+/// A file that holds a text.
+fn file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    fs::write(file.path(), text).unwrap();
+    file
+}
+
 fn quoted(schema: &str) -> String {
     serde_json::to_string(schema).unwrap()
 }
@@ -58,11 +65,29 @@ fn quoted(schema: &str) -> String {
 #[tokio::test]
 async fn schemas_are_asked_for_once() {
     let (base, seen) = server(vec![("GET /schemas/ids/7", 200, format!("{{\"schema\":{}}}", quoted(SCHEMA)))]).await;
-    let registry = Registry::new(&base, Auth::Basic("u".to_owned(), "p".to_owned())).unwrap();
+    let password = file("p\n");
+    let registry = Registry::new(&base, Auth::Basic("u".to_owned(), password.path().to_owned()), None).unwrap();
     for _ in 0..2 {
         assert_eq!(registry.by_id(7).await.unwrap().text, SCHEMA);
     }
     assert_eq!(*seen.lock().unwrap(), ["GET /schemas/ids/7 Basic dTpw "]);
+}
+
+#[tokio::test]
+async fn what_is_renewed_in_files_is_shown_from_then_on() {
+    let (base, seen) = server(vec![("GET /subjects", 200, "[]".to_owned())]).await;
+    let token = file("one");
+    let registry = Registry::new(&base, Auth::Bearer(token.path().to_owned()), None).unwrap();
+    registry.subjects().await.unwrap();
+    fs::write(token.path(), "two\n").unwrap();
+    registry.subjects().await.unwrap();
+    assert_eq!(*seen.lock().unwrap(), ["GET /subjects Bearer one ", "GET /subjects Bearer two "]);
+    token.close().unwrap();
+    let Err(SchemasError::Unavailable(why)) = registry.subjects().await else { panic!("without a token") };
+    assert!(why.contains("registry.token_file: cannot read"), "{why}");
+    let nonsense = file("no certificate");
+    let refused = Registry::new(&base, Auth::None, Some(nonsense.path().to_owned())).map(drop);
+    assert!(matches!(refused, Err(SchemasError::Unavailable(why)) if why.contains("registry.ca_file holds no certificate")));
 }
 
 #[tokio::test]
@@ -76,15 +101,15 @@ async fn only_a_registrys_404_is_definite() {
         ("GET /schemas/ids/6", 401, r#"{"error_code":401}"#.to_owned()),
     ])
     .await;
-    let registry = Registry::new(&base, Auth::None).unwrap();
+    let registry = Registry::new(&base, Auth::None, None).unwrap();
     assert_eq!(registry.by_id(1).await.err(), Some(SchemasError::NotFound));
     for id in [2, 3, 4, 6] {
         assert!(matches!(registry.by_id(id).await, Err(SchemasError::Unavailable(_))), "{id}");
     }
     assert!(matches!(registry.by_id(5).await, Err(SchemasError::Invalid(_))));
-    let gone = Registry::new("http://127.0.0.1:1", Auth::None).unwrap();
+    let gone = Registry::new("http://127.0.0.1:1", Auth::None, None).unwrap();
     assert_eq!(gone.by_id(1).await.err(), Some(SchemasError::Unavailable("no connection".to_owned())));
-    assert!(Registry::new("ftp://x.example", Auth::None).is_err());
+    assert!(Registry::new("ftp://x.example", Auth::None, None).is_err());
 }
 
 #[tokio::test]
@@ -102,7 +127,8 @@ async fn versions_are_found_checked_and_registered() {
         ("PUT /config/good", 200, r#"{"compatibility":"FULL_TRANSITIVE"}"#.to_owned()),
     ])
     .await;
-    let registry = Registry::new(&base, Auth::Bearer("t".to_owned())).unwrap();
+    let token = file("t");
+    let registry = Registry::new(&base, Auth::Bearer(token.path().to_owned()), None).unwrap();
     let latest = registry.latest("a/b").await.unwrap();
     assert_eq!((latest.version, latest.schema.id), (3, 7));
     assert_eq!(registry.by_id(7).await.unwrap().text, SCHEMA, "known from the version");
@@ -121,6 +147,6 @@ async fn versions_are_found_checked_and_registered() {
 
 #[test]
 fn secrets_do_not_print() {
-    let registry = Registry::new("http://user:hunter2@127.0.0.1", Auth::Bearer("hunter2".to_owned())).unwrap();
+    let registry = Registry::new("http://user:hunter2@127.0.0.1", Auth::Bearer("/run/hunter".into()), None).unwrap();
     assert!(!format!("{registry:?}").contains("hunter2"));
 }
