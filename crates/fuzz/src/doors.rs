@@ -1,11 +1,18 @@
 //! What anybody can send: calls, requests, Kafka records, links.
 
-use std::sync::{Arc, LazyLock};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc, LazyLock,
+        atomic::{AtomicI64, Ordering},
+    },
+};
 
 use async_trait::async_trait;
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
+    extract::ConnectInfo,
     http::Request,
 };
 use tower::ServiceExt as _;
@@ -18,7 +25,7 @@ use waypost_codec::{
 };
 use waypost_engine::definitions::Workspace;
 use waypost_ingest::{
-    DeadLetter, DeadLetters, Env, Ingest, IngestConfig, KeyRing, Rights, kafka_event, router,
+    DeadLetter, DeadLetters, Env, Ingest, IngestConfig, KeyRing, Origins, Rights, TrustedProxies, kafka_event, router,
     segment_call::{self, CallKind, Shared},
 };
 use waypost_runtime::{
@@ -71,7 +78,9 @@ pub(crate) fn http_request(data: &[u8]) -> bool {
         }
     }
     let body = parts.get(3).map(|b| Bytes::copy_from_slice(b)).unwrap_or_default();
-    let Ok(request) = request.body(Body::from(body)) else { return false };
+    let Ok(mut request) = request.body(Body::from(body)) else { return false };
+    // From a proxy, so that what is said of the client is read.
+    request.extensions_mut().insert(ConnectInfo(SocketAddr::from(([127, 0, 0, 1], 1))));
     let (taken, answered) = RUNTIME.block_on(async {
         let response = ROUTER.clone().oneshot(request).await;
         match response {
@@ -112,13 +121,17 @@ static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     let workspace: &Workspace = shop::workspace();
     let keys = KeyRing::new();
     keys.replace([workspace], &[(write_key::hash(WRITE_KEY), workspace.id, "web".to_owned())]);
-    let config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
-    let nowhere = Arc::new(Nowhere);
+    let mut config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
+    config.proxies = TrustedProxies::parse("127.0.0.0/8").expect("a network");
+    config.origins = Origins::parse("https://shop.example").expect("an origin");
+    let nowhere = Arc::new(Nowhere::default());
     router(Ingest::new(config, Arc::new(keys), Arc::<Nowhere>::clone(&nowhere), Arc::<Nowhere>::clone(&nowhere), nowhere))
 });
 
-/// A log that takes everything and keeps nothing.
-struct Nowhere;
+/// A log that takes everything and keeps nothing, and a clock by which every request has a minute of its own: none is one too
+/// many.
+#[derive(Default)]
+struct Nowhere(AtomicI64);
 
 #[async_trait]
 impl Door for Nowhere {
@@ -137,7 +150,8 @@ impl DeadLetters for Nowhere {
 #[async_trait]
 impl Clock for Nowhere {
     fn now(&self) -> Timestamp {
-        NOW
+        let minutes = self.0.fetch_add(1, Ordering::Relaxed) % 1_000_000;
+        Timestamp::from_millis(NOW.millis() + minutes * 60_000)
     }
     async fn sleep_until(&self, _: Timestamp) {}
 }

@@ -7,6 +7,7 @@
 
 use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc};
 
+use bytes::Bytes;
 use futures::{FutureExt as _, future::try_join_all};
 use waypost_codec::{
     avro::{self, EventInput, FramingError, SchemaRef},
@@ -17,9 +18,13 @@ use waypost_runtime::{
     door::{Door, DoorError},
     ports::{Clock, Delivery, Log, LogError, Offset, Subscription},
 };
-use waypost_types::{Role, Span, WorkspaceId};
+use waypost_telemetry::metrics::{DoorMetrics, SourceKind};
+use waypost_types::{
+    Role, Span, WorkspaceId,
+    trace::{SpanKind, Traces},
+};
 
-use crate::{DeadLetter, DeadLetters, Env, Keys, Reason, Rejection, kafka_event};
+use crate::{DeadLetter, DeadLetters, Env, Keys, Reason, Rejection, kafka_event, told::Kept};
 
 /// What the Kafka door works with.
 pub struct EventsDoor {
@@ -31,10 +36,14 @@ pub struct EventsDoor {
     pub door: Arc<dyn Door>,
     /// Where bad records go.
     pub dead_letters: Arc<dyn DeadLetters>,
-    /// Only for waiting.
+    /// For waiting, and for what is told of traces.
     pub clock: Arc<dyn Clock>,
     /// Key of the identifiers' hashes.
     pub install: [u8; 32],
+    /// Decides which events are traced.
+    pub traces: Arc<dyn Traces>,
+    /// Where it is counted what comes.
+    pub metrics: DoorMetrics,
 }
 
 /// What becomes of one delivery.
@@ -168,13 +177,21 @@ impl EventsDoor {
 
     async fn store(&self, records: Vec<(Role, Record)>, letters: Vec<DeadLetter>) -> Result<(), DoorError> {
         if !records.is_empty() {
+            let taken = records.len() as u64;
             self.door.append(records).await?;
+            self.metrics.received(SourceKind::Kafka, "event", taken);
         }
+        let refused: Vec<Reason> = letters.iter().map(|letter| letter.reason).collect();
         let aside = letters.into_iter().map(|letter| {
             tracing::debug!(reason = %letter.reason, source = %letter.source, "event set aside");
             self.dead_letters.set_aside(letter)
         });
-        try_join_all(aside).await.map(drop)
+        try_join_all(aside).await?;
+        for reason in refused {
+            self.metrics.rejected(reason.as_str());
+            self.metrics.set_aside(reason.as_str());
+        }
+        Ok(())
     }
 
     async fn judge(&self, delivery: &Delivery, cache: &mut Cache) -> Judged {
@@ -215,9 +232,21 @@ impl EventsDoor {
         };
         let env = Env { install: &self.install, now: delivery.appended };
         match kafka_event::read(input, &rights, env) {
-            Ok(accepted) => Judged::Append(accepted.record),
+            Ok(accepted) => Judged::Append(Record { trace: self.traced(delivery), ..accepted.record }),
             Err(rejection) => letter(workspace, &rights.source, rejection),
         }
+    }
+
+    /// The place of the record's trace, if it is kept.
+    fn traced(&self, delivery: &Delivery) -> Bytes {
+        let named = |name: &str| delivery.headers.iter().find(|(header, _)| header == name).and_then(|(_, v)| std::str::from_utf8(v).ok());
+        let asked = named("traceparent").or_else(|| named("ce_traceparent"));
+        let now = self.clock.now();
+        let name = || "process waypost.events.v1".to_owned();
+        let Some(kept) = Kept::begin(&self.traces, asked, true, SpanKind::Consumer, name, now) else { return Bytes::new() };
+        let sent = kept.sent();
+        kept.end(1, false, now);
+        sent
     }
 
     async fn pause(&self) {

@@ -1,35 +1,64 @@
 //! The HTTP door: Segment's calls, unsubscribe links, liveness (CONVENTIONS §1).
 //!
-//! `200` only after the log has acknowledged what was let in, and nothing outlives its request here.
+//! `200` only after the log has acknowledged what was let in, and nothing outlives its request here. Anybody may knock:
+//! what a stranger can take of time and memory is bounded before it is looked at who he is ([`Connections`], `caller`).
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    error::Error,
+    fmt,
+    sync::{Arc, Once},
+    time::Duration,
+};
 
 use axum::{
     Router,
     body::{Body, Bytes, to_bytes},
     extract::{Path, State},
     http::{HeaderMap, StatusCode, header},
+    middleware::from_fn_with_state,
     response::{IntoResponse as _, Response},
     routing::{get, post},
 };
 use futures::future::try_join_all;
+use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::{Value as Json, value::RawValue};
-use tokio::sync::Semaphore;
-use waypost_codec::unsubscribe::TokenKey;
+use tokio::sync::{Semaphore, SemaphorePermit};
+use waypost_codec::{frame::Record, unsubscribe::TokenKey, write_key::KeyHash};
 use waypost_runtime::{door::Door, ports::Clock};
-use waypost_types::Role;
+use waypost_telemetry::metrics::DoorMetrics;
+use waypost_types::{
+    Role,
+    trace::{NoTraces, SpanKind, Traces},
+};
 
 use crate::{
     DeadLetter, DeadLetters, Env, Keys, Reason, Rights,
     segment_call::{self, CallKind, Shared},
+    told::Kept,
 };
 
+use address::Household;
 use answer::{Refusal, Rejected, not_stored};
+use caller::{Caller, Client};
+use counting::Calls;
+use linger::linger;
+use rate::Rate;
 
+pub use address::{NotANetwork, TrustedProxies};
+pub use origins::{NotAnOrigin, Origins};
+pub use serve::{Connections, serve};
+
+mod address;
 mod answer;
 mod auth;
+mod caller;
+mod counting;
 mod gzip;
+mod linger;
+mod origins;
+mod rate;
+mod serve;
 mod unsubscribe;
 
 /// Limits and keys of the HTTP door.
@@ -45,6 +74,25 @@ pub struct IngestConfig {
     pub max_events: usize,
     /// Requests at work at once; above, callers are asked to come again.
     pub max_requests: usize,
+    /// Bytes of bodies on their way at once, as they are announced; above, callers are asked to come again. Half of it is for
+    /// those who have shown a server's key.
+    pub max_arriving: usize,
+    /// A body that takes longer belongs to a caller that is gone.
+    pub patience: Duration,
+    /// The same for callers whose key stands in the body, if anywhere.
+    pub patience_with_strangers: Duration,
+    /// Requests a second of one write key, a second's worth at once; 0: any number.
+    pub key_rate: u32,
+    /// The same of one address, for browser keys and for whoever has no valid key; 0: any number.
+    pub address_rate: u32,
+    /// Who may say for whom a connection is.
+    pub proxies: TrustedProxies,
+    /// Pages that may call with a browser key.
+    pub origins: Origins,
+    /// Decides which requests are traced.
+    pub traces: Arc<dyn Traces>,
+    /// Where it is counted what comes and how it is answered.
+    pub metrics: DoorMetrics,
 }
 
 /// The HTTP door's state; cheap to clone.
@@ -60,7 +108,27 @@ struct Inner {
     dead_letters: Arc<dyn DeadLetters>,
     clock: Arc<dyn Clock>,
     requests: Semaphore,
-    readers: Semaphore,
+    arriving: Arriving,
+    key_rate: Rate<KeyHash>,
+    address_rate: Rate<Household>,
+    /// Told once: somebody claims to be a proxy who is none of ours.
+    unbelieved: Once,
+}
+
+/// KiB that bodies on their way may take of memory. Work itself is bounded once they are here.
+struct Arriving {
+    of_servers: Semaphore,
+    /// And of pages, whose key is no secret.
+    of_strangers: Semaphore,
+}
+
+/// Somebody who may send a body, as far as his head says.
+struct Knock<'a> {
+    caller: Caller<'a>,
+    /// Of the key in the head.
+    rights: Option<Arc<Rights>>,
+    /// Room for the body, until it is answered.
+    _arriving: SemaphorePermit<'a>,
 }
 
 /// What surrounds the events; they themselves stay text until each is judged alone.
@@ -76,43 +144,61 @@ struct Envelope<'a> {
     sent_at: Option<&'a RawValue>,
 }
 
-/// A body that takes longer belongs to a caller that is gone.
-const BODY_TIMEOUT: Duration = Duration::from_secs(30);
-/// The same for callers whose key stands in the body, if anywhere.
-const STRANGER_TIMEOUT: Duration = Duration::from_secs(5);
-/// Bodies on their way for each request at work.
-const READERS_PER_REQUEST: usize = 8;
+/// What a body on its way takes of memory at least.
+const SMALLEST_BODY: usize = 4 * KIB;
+const KIB: usize = 1024;
+/// Keys and addresses whose rate is known, at least; twice as many at most.
+const KNOWN_KEYS: usize = 10_000;
+const KNOWN_ADDRESSES: usize = 50_000;
 
 /// The routes of the HTTP door.
 pub fn router(ingest: Ingest) -> Router {
-    Router::new()
-        .route("/v1/{call}", post(call))
+    let mut calls = Router::new().route("/v1/{call}", post(call));
+    if let Some(cors) = ingest.inner.config.origins.layer() {
+        calls = calls.layer(cors);
+    }
+    calls
         .route("/u/{token}", get(unsubscribe::page).post(unsubscribe::unsubscribe))
+        .layer(from_fn_with_state(ingest.clone(), counting::counted))
         .route("/livez", get(|| async { "ok\n" }))
         .with_state(ingest)
 }
 
-async fn call(State(ingest): State<Ingest>, Path(call): Path<String>, headers: HeaderMap, body: Body) -> Response {
+async fn call(State(ingest): State<Ingest>, Path(call): Path<String>, client: Client, headers: HeaderMap, body: Body) -> Response {
     let kind = CallKind::ALL.into_iter().find(|k| k.as_str() == call);
-    if kind.is_none() && call != "batch" {
-        return StatusCode::NOT_FOUND.into_response();
-    }
-    // Bounds what bodies on their way may take of memory; work itself is bounded once they are here.
-    let Ok(_reading) = ingest.inner.readers.try_acquire() else {
-        return Refusal::new(Reason::Throttled, "too many connections at once").into_response();
+    let refused = if kind.is_some() || call == "batch" {
+        match ingest.knock(client, &headers) {
+            Ok(knock) => return ingest.take(kind, knock, &headers, body).await.unwrap_or_else(Refusal::into_response),
+            Err(refusal) => refusal.into_response(),
+        }
+    } else {
+        StatusCode::NOT_FOUND.into_response()
     };
-    match ingest.take(kind, &headers, body).await {
-        Ok(answer) => answer,
-        Err(refusal) => refusal.into_response(),
-    }
+    linger(&headers, body).await;
+    refused
 }
 
 // === impl IngestConfig ===
 
 impl IngestConfig {
     /// The documented limits.
-    pub const fn new(install: [u8; 32], token_key: TokenKey) -> Self {
-        Self { install, token_key, max_body: 500 * 1024, max_events: 2_500, max_requests: 256 }
+    pub fn new(install: [u8; 32], token_key: TokenKey) -> Self {
+        Self {
+            install,
+            token_key,
+            max_body: 500 * KIB,
+            max_events: 2_500,
+            max_requests: 256,
+            max_arriving: 256 * KIB * KIB,
+            patience: Duration::from_secs(30),
+            patience_with_strangers: Duration::from_secs(5),
+            key_rate: 1_000,
+            address_rate: 100,
+            proxies: TrustedProxies::default(),
+            origins: Origins::default(),
+            traces: Arc::new(NoTraces),
+            metrics: DoorMetrics::default(),
+        }
     }
 }
 
@@ -128,16 +214,46 @@ impl Ingest {
         clock: Arc<dyn Clock>,
     ) -> Self {
         let requests = Semaphore::new(config.max_requests);
-        let readers = Semaphore::new(config.max_requests * READERS_PER_REQUEST);
-        Self { inner: Arc::new(Inner { config, keys, door, dead_letters, clock, requests, readers }) }
+        let half = (config.max_arriving / 2 / KIB).min(Semaphore::MAX_PERMITS);
+        let arriving = Arriving { of_servers: Semaphore::new(half), of_strangers: Semaphore::new(half) };
+        let key_rate = Rate::new(config.key_rate, KNOWN_KEYS);
+        let address_rate = Rate::new(config.address_rate, KNOWN_ADDRESSES);
+        let inner = Inner { config, keys, door, dead_letters, clock, requests, arriving, key_rate, address_rate, unbelieved: Once::new() };
+        Self { inner: Arc::new(inner) }
     }
 
-    async fn take(&self, kind: Option<CallKind>, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+    /// Judges what the head says: a stranger's body is not even read where his key is no good.
+    fn knock(&self, client: Client, headers: &HeaderMap) -> Result<Knock<'_>, Refusal> {
         let config = &self.inner.config;
-        // A key in the header is judged first: a stranger's body is not even read.
-        let by_header = auth::header_key(headers)?.map(|key| self.rights(&key)).transpose()?;
+        let mut caller = Caller::new(&self.inner, client);
+        let shown = auth::header_key(headers);
+        if !matches!(shown, Ok(Some(_))) {
+            caller.may_ask()?;
+        }
+        let rights = shown?.map(|key| caller.shows(&key)).transpose()?;
+        let content_type = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
+        // Browsers' beacons may only say text/plain.
+        if !["application/json", "text/plain"].iter().any(|t| content_type.trim().to_ascii_lowercase().starts_with(t)) {
+            return Err(Refusal::new(Reason::BadJson, "expected content-type application/json"));
+        }
+        let stated = stated(headers);
+        if stated.is_some_and(|length| length > config.max_body) {
+            return Err(too_large(config.max_body));
+        }
+        let kib = stated.unwrap_or(config.max_body).max(SMALLEST_BODY).div_ceil(KIB);
+        let Arriving { of_servers, of_strangers } = &self.inner.arriving;
+        let of = if rights.as_ref().is_some_and(|rights| !rights.is_browser()) { of_servers } else { of_strangers };
+        let arriving = of.try_acquire_many(u32::try_from(kib).unwrap_or(u32::MAX));
+        let arriving = arriving.map_err(|_| Refusal::new(Reason::Throttled, "too much is arriving at once"))?;
+        Ok(Knock { caller, rights, _arriving: arriving })
+    }
+
+    async fn take(&self, kind: Option<CallKind>, knock: Knock<'_>, headers: &HeaderMap, body: Body) -> Result<Response, Refusal> {
+        let config = &self.inner.config;
+        let asked = headers.get("traceparent").and_then(|asked| asked.to_str().ok());
+        let Knock { mut caller, rights: by_header, _arriving } = knock;
         // Until a key is known nobody may hold a place for long.
-        let patience = if by_header.is_some() { BODY_TIMEOUT } else { STRANGER_TIMEOUT };
+        let patience = if by_header.is_some() { config.patience } else { config.patience_with_strangers };
         let body = self.read(headers, body, patience).await?;
         let _permit = self.inner.requests.try_acquire().map_err(|_| Refusal::new(Reason::Throttled, "too many requests at once"))?;
         let text = std::str::from_utf8(&body).map_err(|_| Refusal::new(Reason::BadJson, "the body is not UTF-8"))?;
@@ -145,13 +261,10 @@ impl Ingest {
             serde_json::from_str(text).map_err(|e| Refusal::new(Reason::BadJson, format!("expected a JSON object: {}", place(&e))))?;
         let rights = match by_header {
             Some(rights) => rights,
-            None => self.rights(&auth::body_key(envelope.write_key)?)?,
+            None => caller.shows(&auth::body_key(envelope.write_key)?)?,
         };
-        if rights.kind == "kafka" {
-            return Err(Refusal::new(Reason::SourceForbidden, "this key's source writes to Kafka"));
-        }
         if kind.is_some() {
-            return self.judge(kind, &[text], &Shared::default(), &rights, &body).await;
+            return self.judge(kind, &[text], &Shared::default(), &rights, &body, asked).await;
         }
         let batch = envelope.batch.ok_or_else(|| Refusal::new(Reason::BadJson, "expected `batch`, a list of events"))?;
         if batch.len() > config.max_events {
@@ -160,30 +273,17 @@ impl Ingest {
         }
         let items: Vec<_> = batch.into_iter().map(RawValue::get).collect();
         let shared = shared(envelope.context, envelope.sent_at)?;
-        self.judge(None, &items, &shared, &rights, &body).await
+        self.judge(None, &items, &shared, &rights, &body, asked).await
     }
 
     async fn read(&self, headers: &HeaderMap, body: Body, patience: Duration) -> Result<Bytes, Refusal> {
-        let content_type = headers.get(header::CONTENT_TYPE).and_then(|t| t.to_str().ok()).unwrap_or("application/json");
-        // Browsers' beacons may only say text/plain.
-        if !["application/json", "text/plain"].iter().any(|t| content_type.trim().to_ascii_lowercase().starts_with(t)) {
-            return Err(Refusal::new(Reason::BadJson, "expected content-type application/json"));
-        }
         let limit = self.inner.config.max_body;
-        let too_large = || Refusal::new(Reason::BodyTooLarge, format!("at most {limit} bytes"));
-        let stated = headers.get(header::CONTENT_LENGTH).and_then(|l| l.to_str().ok()).and_then(|l| l.parse::<u64>().ok());
-        if stated.is_some_and(|length| usize::try_from(length).map_or(true, |l| l > limit)) {
-            return Err(too_large());
-        }
         match tokio::time::timeout(patience, to_bytes(body, limit)).await {
             Ok(Ok(bytes)) => gzip::decoded(headers, bytes, limit),
-            Ok(Err(_)) => Err(too_large()),
+            Ok(Err(error)) if error.source().is_some_and(<dyn Error>::is::<LengthLimitError>) => Err(too_large(limit)),
+            Ok(Err(_)) => Err(Refusal::new(Reason::BadJson, "the body broke off, or its chunks are none")),
             Err(_) => Err(Refusal::new(Reason::BadJson, "the body did not arrive in time")),
         }
-    }
-
-    fn rights(&self, key: &str) -> Result<Arc<Rights>, Refusal> {
-        self.inner.keys.by_key(key).ok_or_else(|| Refusal::new(Reason::BadKey, "unknown write key"))
     }
 
     async fn judge(
@@ -193,15 +293,24 @@ impl Ingest {
         shared: &Shared,
         rights: &Rights,
         body: &Bytes,
+        asked: Option<&str>,
     ) -> Result<Response, Refusal> {
         let now = self.inner.clock.now();
+        let name = || format!("POST /v1/{}", kind.map_or("batch", CallKind::as_str));
+        // A page may not decide what is kept.
+        let kept = Kept::begin(&self.inner.config.traces, asked, rights.kind == "server", SpanKind::Server, name, now);
+        let sent = kept.as_ref().map(Kept::sent).unwrap_or_default();
         let env = Env { install: &self.inner.config.install, now };
         let mut records = Vec::with_capacity(items.len());
         let mut rejected = Vec::new();
         let mut letters = Vec::new();
+        let mut calls = Calls::default();
         for (index, item) in items.iter().enumerate() {
             match segment_call::read(kind, item, shared, rights, env) {
-                Ok(accepted) => records.push((Role::Identity, accepted.record)),
+                Ok(accepted) => {
+                    calls.took(accepted.call);
+                    records.push((Role::Identity, Record { trace: sent.clone(), ..accepted.record }));
+                }
                 // One call that is no JSON at all is the request's fault.
                 Err(rejection) if kind.is_some() && rejection.reason == Reason::BadJson => {
                     return Err(Refusal::new(Reason::BadJson, rejection.message()));
@@ -224,13 +333,22 @@ impl Ingest {
         }
         let accepted = records.len();
         if accepted > 0 {
-            self.inner.door.append(records).await.map_err(not_stored)?;
+            let appended = self.inner.door.append(records).await;
+            if let Some(kept) = kept {
+                kept.end(accepted, appended.is_err(), self.inner.clock.now());
+            }
+            appended.map_err(not_stored)?;
+            calls.count(&self.inner.config.metrics, rights);
         }
         let aside = letters.into_iter().map(|letter| {
             tracing::debug!(reason = %letter.reason, source = %letter.source, "event rejected");
             self.inner.dead_letters.set_aside(letter)
         });
         try_join_all(aside).await.map_err(not_stored)?;
+        for Rejected { rejection, .. } in &rejected {
+            self.inner.config.metrics.rejected(rejection.reason.as_str());
+            self.inner.config.metrics.set_aside(rejection.reason.as_str());
+        }
         Ok(answer::judged(accepted, &rejected))
     }
 }
@@ -252,6 +370,16 @@ fn shared(context: Option<&RawValue>, sent_at: Option<&RawValue>) -> Result<Shar
     };
     let sent_at = sent_at.and_then(|raw| serde_json::from_str(raw.get()).ok());
     Ok(Shared { context, sent_at })
+}
+
+fn too_large(limit: usize) -> Refusal {
+    Refusal::new(Reason::BodyTooLarge, format!("at most {limit} bytes"))
+}
+
+/// Bytes that the head announces; none: it does not say.
+fn stated(headers: &HeaderMap) -> Option<usize> {
+    let length = headers.get(header::CONTENT_LENGTH)?.to_str().ok()?.parse::<u64>().ok()?;
+    Some(usize::try_from(length).unwrap_or(usize::MAX))
 }
 
 // Where, and not what: the parser's own words may quote the body.

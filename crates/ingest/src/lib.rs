@@ -15,10 +15,11 @@ pub mod segment_call;
 mod identifiers;
 mod json;
 mod names;
+mod told;
 
 pub use dead_letters::LogDeadLetters;
 pub use events_door::{EventsDoor, run_events_door, serve_events_door};
-pub use http::{Ingest, IngestConfig, router};
+pub use http::{Connections, Ingest, IngestConfig, NotANetwork, NotAnOrigin, Origins, TrustedProxies, router, serve};
 pub use identifiers::identifier;
 pub use normalise::{Accepted, Env};
 pub use ports::{DeadLetter, DeadLetters, KeyRing, Keys, Rights};

@@ -43,6 +43,8 @@ pub struct Accepted {
     pub record: Record,
     /// What the record carries.
     pub event: inbox::Event,
+    /// Which call it was: `track`, …; `event` on Kafka.
+    pub call: &'static str,
 }
 
 /// What a door found, before anything is judged.
@@ -171,7 +173,13 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
     if matches!(name.as_str(), "Order Completed" | "Order Updated") {
         order_value::fill(&mut properties, &typing);
     }
-    let traits = properties::traits(&traits, &typing, &mut notes);
+    let mut traits = properties::traits(&traits, &typing, &mut notes);
+    // Messages would go there.
+    for (name, class) in [("email", IdentifierClass::Email), ("phone", IdentifierClass::Phone)] {
+        if !rights.asserts(class, "") && traits.remove(name).is_some() {
+            notes.note_once(&format!("traits.{name}"), Reason::SourceForbidden.as_str());
+        }
+    }
     let context = properties::context(&context, &mut notes);
     let time = stated.event_time(env.now);
     if time.claimed.is_some() {
@@ -197,7 +205,7 @@ fn judge(call: Call, rights: &Rights, env: Env<'_>) -> Result<Accepted, Rejectio
     if record.body.len() > MAX_RECORD {
         return Err(Rejection::new(Reason::EventTooLarge, "", format!("at most {MAX_RECORD} bytes as it is stored")));
     }
-    Ok(Accepted { message_id, record, event })
+    Ok(Accepted { message_id, record, event, call: "event" })
 }
 
 /// The identifiers with their paths, in class order and custom ones by name, each once, those that name nobody taken off.

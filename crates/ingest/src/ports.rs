@@ -15,6 +15,9 @@ use waypost_types::{IdentifierClass, Timestamp, WorkspaceId};
 
 use crate::Reason;
 
+/// The kind of a source whose key stands in pages and apps.
+const BROWSER: &str = "browser";
+
 /// What a source may do, and the settings of its workspace that normalisation reads.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rights {
@@ -26,7 +29,7 @@ pub struct Rights {
     pub kind: String,
     /// Whether it may grant consent.
     pub may_grant: bool,
-    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser all but custom ones.
+    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser `device` and `anonymous`.
     pub may_assert: Vec<String>,
     /// Base currency, time zone, names of custom identifiers.
     pub policy: Arc<Policy>,
@@ -92,19 +95,24 @@ impl Rights {
             workspace: workspace.id,
             source: source.name.clone(),
             kind: source.kind.clone(),
-            may_grant: source.may_grant && source.kind != "browser",
+            may_grant: source.may_grant && source.kind != BROWSER,
             may_assert: source.may_assert.clone(),
             policy: Arc::new(workspace.policy.clone()),
         }
     }
 
+    /// Whether its key stands where anybody can read it.
+    pub(crate) fn is_browser(&self) -> bool {
+        self.kind == BROWSER
+    }
+
     /// Whether it may say that somebody has an identifier of this class; `custom` is the name of a custom one.
     ///
-    /// A browser says what its visitor likes: a card or a customer number there leads to somebody else's profile, so
+    /// A browser says what its visitor likes: a customer number or an address there leads to somebody else's profile, so
     /// it must be listed.
     pub(crate) fn asserts(&self, class: IdentifierClass, custom: &str) -> bool {
         if self.may_assert.is_empty() {
-            return class != IdentifierClass::Custom || self.kind != "browser";
+            return !self.is_browser() || matches!(class, IdentifierClass::Device | IdentifierClass::Anonymous);
         }
         self.may_assert.iter().any(|listed| match listed.strip_prefix("custom:") {
             Some(name) => class == IdentifierClass::Custom && name == custom,

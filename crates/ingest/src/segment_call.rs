@@ -86,7 +86,7 @@ pub fn read(kind: Option<CallKind>, text: &str, shared: &Shared, rights: &Rights
     };
     let message_id = given.unwrap_or_else(|| derived_message_id(rights.workspace, kind.as_str(), &item));
     let call = call(kind, item, shared, message_id.clone()).map_err(|rejection| rejection.of(&message_id))?;
-    normalise::normalise(call, rights, env)
+    Ok(Accepted { call: kind.as_str(), ..normalise::normalise(call, rights, env)? })
 }
 
 fn call(kind: CallKind, mut item: Map, shared: &Shared, message_id: String) -> Result<Call, Rejection> {

@@ -8,6 +8,7 @@ use axum::{
 use serde_json::json;
 use waypost_runtime::door::DoorError;
 
+use super::counting::RefusedWhole;
 use crate::{Reason, Rejection};
 
 /// A request refused whole.
@@ -60,6 +61,8 @@ impl IntoResponse for Refusal {
         let status = self.status();
         let body = json!({"success": false, "reason": self.reason.as_str(), "message": self.message, "rejected": []});
         let mut response = (status, Json(body)).into_response();
+        response.extensions_mut().insert(RefusedWhole(self.reason));
+        // Rates are by the second: a second later there is room.
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
             response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
         }

@@ -1,8 +1,9 @@
 //! Unsubscribe links (RFC 8058): a GET shows a button and changes nothing, a POST unsubscribes at once.
 
 use axum::{
+    body::Body,
     extract::{Path, State},
-    http::{HeaderName, StatusCode, header},
+    http::{HeaderMap, HeaderName, StatusCode, header},
     response::{Html, IntoResponse as _, Response},
 };
 use bytes::Bytes;
@@ -13,9 +14,15 @@ use waypost_codec::{
     unsubscribe::{self, Unsubscribe},
     value::object_to_proto,
 };
+use waypost_telemetry::metrics::SourceKind;
 use waypost_types::{Role, Timestamp, Value};
 
-use super::{Ingest, answer::not_stored};
+use super::{
+    Ingest,
+    answer::{Refusal, not_stored},
+    caller::{Caller, Client},
+    linger::linger,
+};
 use crate::normalise::record_id;
 
 const ASK: &str = "<h1>Unsubscribe</h1><p>Press the button and these messages stop.</p>\
@@ -23,26 +30,50 @@ const ASK: &str = "<h1>Unsubscribe</h1><p>Press the button and these messages st
 const DONE: &str = "<h1>Unsubscribed</h1><p>These messages have been stopped.</p>";
 const INVALID: &str = "<h1>This link is not valid</h1><p>It may have been cut off. Open it again from the message.</p>";
 
-pub(super) async fn page(State(ingest): State<Ingest>, Path(token): Path<String>) -> Response {
-    match open(&ingest, &token) {
-        Some(_) => html(StatusCode::OK, ASK),
-        None => html(StatusCode::NOT_FOUND, INVALID),
+pub(super) async fn page(State(ingest): State<Ingest>, Path(token): Path<String>, client: Client) -> Response {
+    match open(&ingest, &token, client) {
+        Ok(Some(_)) => html(StatusCode::OK, ASK),
+        Ok(None) => html(StatusCode::NOT_FOUND, INVALID),
+        Err(refusal) => refusal.into_response(),
     }
 }
 
 // The body says `List-Unsubscribe=One-Click`, in one of two encodings; nothing else can be meant, so
-// it is not read.
-pub(super) async fn unsubscribe(State(ingest): State<Ingest>, Path(token): Path<String>) -> Response {
-    let Some(link) = open(&ingest, &token) else { return html(StatusCode::NOT_FOUND, INVALID) };
+// nothing is made of it.
+pub(super) async fn unsubscribe(
+    State(ingest): State<Ingest>,
+    Path(token): Path<String>,
+    client: Client,
+    headers: HeaderMap,
+    body: Body,
+) -> Response {
+    linger(&headers, body).await;
+    let link = match open(&ingest, &token, client) {
+        Ok(Some(link)) => link,
+        Ok(None) => return html(StatusCode::NOT_FOUND, INVALID),
+        Err(refusal) => return refusal.into_response(),
+    };
     let Some(record) = record(&token, &link, ingest.inner.clock.now()) else { return html(StatusCode::NOT_FOUND, INVALID) };
     match ingest.inner.door.append(vec![(Role::Identity, record)]).await {
-        Ok(()) => html(StatusCode::OK, DONE),
+        Ok(()) => {
+            ingest.inner.config.metrics.received(SourceKind::Browser, "other", 1);
+            html(StatusCode::OK, DONE)
+        }
         Err(error) => not_stored(error).into_response(),
     }
 }
 
-fn open(ingest: &Ingest, token: &str) -> Option<Unsubscribe> {
-    unsubscribe::open(ingest.inner.config.token_key.as_bytes(), token).ok()
+/// What a link says; none: it is no link of ours. Whoever has one is no stranger, as often as he comes: mailbox providers
+/// press the button for many.
+fn open(ingest: &Ingest, token: &str, client: Client) -> Result<Option<Unsubscribe>, Refusal> {
+    let mut caller = Caller::new(&ingest.inner, client);
+    let link = unsubscribe::open(ingest.inner.config.token_key.as_bytes(), token).ok();
+    if link.is_some() {
+        caller.welcome();
+    } else {
+        caller.may_ask()?;
+    }
+    Ok(link)
 }
 
 /// `Unsubscribed`, addressed to the profile that the link was sent to.
@@ -77,7 +108,8 @@ fn html(status: StatusCode, body: &'static str) -> Response {
     let headers = [
         (header::CACHE_CONTROL, "no-store"),
         (header::REFERRER_POLICY, "no-referrer"),
-        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'"),
+        (header::CONTENT_SECURITY_POLICY, "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"),
+        (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
         (HeaderName::from_static("x-robots-tag"), "noindex"),
     ];
     (status, headers, Html(page)).into_response()

@@ -60,6 +60,13 @@ const LONGEST_NAME: usize = 100;
 // === impl Qualities ===
 
 impl Qualities {
+    /// Notes that `path` was left out, where that is not noted yet.
+    pub(crate) fn note_once(&mut self, path: &str, reason: &str) {
+        if !self.0.iter().any(|quality| quality.path == path && quality.reason == reason) {
+            self.note(path, reason);
+        }
+    }
+
     /// Notes that `path` was left out.
     pub(crate) fn note(&mut self, path: &str, reason: &str) {
         let external = path.starts_with(EXTERNAL);

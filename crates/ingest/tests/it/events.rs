@@ -19,6 +19,8 @@ use waypost_codec::{
 };
 use waypost_ingest::{EventsDoor, run_events_door};
 use waypost_runtime::ports::{Delivery, LogError, Offset, Subscription};
+use waypost_telemetry::metrics::DoorMetrics;
+use waypost_types::trace::NoTraces;
 
 use crate::support::{INSTALL, NOW, TestClock, TestDoor, keys};
 
@@ -125,6 +127,8 @@ impl World {
             dead_letters: Arc::<TestDoor>::clone(&self.door),
             clock: TestClock::new(),
             install: INSTALL,
+            traces: Arc::new(NoTraces),
+            metrics: DoorMetrics::default(),
         };
         let run = run_events_door(Box::new(Reader(Arc::clone(&self.topic))), door);
         let turns = async {

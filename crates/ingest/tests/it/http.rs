@@ -1,64 +1,21 @@
 //! The HTTP door's answers, by status, reason and what was stored.
 
-use std::sync::{Arc, atomic::Ordering};
+use std::sync::atomic::Ordering;
 
 use axum::{
-    Router,
     body::{Body, to_bytes},
-    http::{Request, Response, StatusCode, header},
+    http::{Request, StatusCode, header},
 };
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
-use serde_json::{Value as Json, json};
-use tower::ServiceExt as _;
+use serde_json::json;
 use waypost_codec::{
     inbox,
-    unsubscribe::{TokenKey, Unsubscribe, seal},
+    unsubscribe::{Unsubscribe, seal},
     value,
 };
-use waypost_ingest::{Ingest, IngestConfig, router};
 use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Value, WorkspaceId};
 
-use crate::support::{BROWSER_KEY, INSTALL, KAFKA_KEY, SERVER_KEY, TestClock, TestDoor, keys};
-
-struct Server {
-    door: Arc<TestDoor>,
-    router: Router,
-}
-
-impl Server {
-    fn new() -> Self {
-        let door = Arc::new(TestDoor::default());
-        let config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
-        let ingest = Ingest::new(config, keys(), Arc::<TestDoor>::clone(&door), Arc::<TestDoor>::clone(&door), TestClock::new());
-        Self { door, router: router(ingest) }
-    }
-
-    async fn send(&self, request: Request<Body>) -> Response<Body> {
-        self.router.clone().oneshot(request).await.unwrap()
-    }
-
-    async fn post(&self, path: &str, key: Option<&str>, body: impl Into<Body>) -> (StatusCode, Json) {
-        let mut request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
-        if let Some(key) = key {
-            request = request.header(header::AUTHORIZATION, format!("Basic {}", STANDARD.encode(format!("{key}:"))));
-        }
-        let response = self.send(request.body(body.into()).unwrap()).await;
-        let status = response.status();
-        let retry = status == StatusCode::SERVICE_UNAVAILABLE || status == StatusCode::TOO_MANY_REQUESTS;
-        assert_eq!(response.headers().contains_key(header::RETRY_AFTER), retry);
-        let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
-        (status, serde_json::from_slice(&bytes).unwrap_or(Json::Null))
-    }
-
-    fn stored(&self) -> usize {
-        self.door.records.lock().unwrap().len()
-    }
-}
-
-fn event(n: usize) -> Json {
-    json!({"type": "track", "messageId": format!("m-{n}"), "userId": format!("u-{n}"), "event": "Signed In"})
-}
+use crate::support::{BROWSER_KEY, INSTALL, KAFKA_KEY, SERVER_KEY, Server, event};
 
 #[tokio::test]
 async fn a_call_is_answered_when_it_is_stored() {
@@ -214,6 +171,15 @@ async fn a_get_never_unsubscribes_and_a_post_does() {
 
     let response = server.send(Request::get(&path).body(Body::empty()).unwrap()).await;
     assert_eq!(response.status(), StatusCode::OK);
+    for (name, value) in [
+        ("cache-control", "no-store"),
+        ("content-security-policy", "default-src 'none'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'"),
+        ("referrer-policy", "no-referrer"),
+        ("x-content-type-options", "nosniff"),
+        ("x-robots-tag", "noindex"),
+    ] {
+        assert_eq!(response.headers().get(name).unwrap(), value);
+    }
     let page = to_bytes(response.into_body(), 1 << 16).await.unwrap();
     assert!(String::from_utf8_lossy(&page).contains("<form method=\"post\">"));
     assert_eq!(server.stored(), 0);
@@ -234,7 +200,9 @@ async fn a_get_never_unsubscribes_and_a_post_does() {
     for bad in ["/u/nonsense".to_owned(), format!("{path}x")] {
         for method in ["GET", "POST"] {
             let request = Request::builder().method(method).uri(&bad).body(Body::empty()).unwrap();
-            assert_eq!(server.send(request).await.status(), StatusCode::NOT_FOUND, "{method} {bad}");
+            let answer = server.send(request).await;
+            assert_eq!(answer.status(), StatusCode::NOT_FOUND, "{method} {bad}");
+            assert!(answer.headers().contains_key(header::CONTENT_SECURITY_POLICY));
         }
     }
     server.door.away.store(true, Ordering::SeqCst);

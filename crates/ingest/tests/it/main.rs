@@ -5,4 +5,7 @@ mod any_input;
 mod events;
 mod fixtures;
 mod http;
+mod limits;
+mod pages;
+mod sockets;
 mod support;

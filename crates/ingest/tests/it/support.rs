@@ -9,10 +9,18 @@ use std::{
 };
 
 use async_trait::async_trait;
+use axum::{
+    Router,
+    body::{Body, to_bytes},
+    http::{Request, Response, StatusCode, header},
+};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use prost::Message as _;
-use waypost_codec::{frame::Record, inbox, write_key};
+use serde_json::{Value as Json, json};
+use tower::ServiceExt as _;
+use waypost_codec::{frame::Record, inbox, unsubscribe::TokenKey, write_key};
 use waypost_engine::definitions::{Policy, Source, Workspace};
-use waypost_ingest::{DeadLetter, DeadLetters, KeyRing, Rights};
+use waypost_ingest::{DeadLetter, DeadLetters, Ingest, IngestConfig, KeyRing, Rights, router};
 use waypost_runtime::{
     door::{Door, DoorError},
     ports::Clock,
@@ -141,4 +149,61 @@ pub(crate) fn keys() -> Arc<KeyRing> {
     let key = |key, source: &str| (write_key::hash(key), WorkspaceId::new(1), source.to_owned());
     ring.replace([&workspace()], &[key(SERVER_KEY, "backend"), key(BROWSER_KEY, "web"), key(KAFKA_KEY, "erp"), key("wk_orphan", "gone")]);
     Arc::new(ring)
+}
+
+/// The HTTP door with all that is around it.
+pub(crate) struct Server {
+    pub(crate) door: Arc<TestDoor>,
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) router: Router,
+}
+
+impl Server {
+    pub(crate) fn new() -> Self {
+        Self::with(|_| ())
+    }
+
+    pub(crate) fn with(change: impl FnOnce(&mut IngestConfig)) -> Self {
+        let (door, clock) = (Arc::new(TestDoor::default()), TestClock::new());
+        let mut config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
+        change(&mut config);
+        let time: Arc<dyn Clock> = clock.clone();
+        let router = router(Ingest::new(config, keys(), Arc::<TestDoor>::clone(&door), Arc::<TestDoor>::clone(&door), time));
+        Self { door, clock, router }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Response<Body> {
+        self.router.clone().oneshot(request).await.unwrap()
+    }
+
+    pub(crate) async fn post(&self, path: &str, key: Option<&str>, body: impl Into<Body>) -> (StatusCode, Json) {
+        let mut request = Request::post(path).header(header::CONTENT_TYPE, "application/json");
+        if let Some(key) = key {
+            request = request.header(header::AUTHORIZATION, basic(key));
+        }
+        judged(self.send(request.body(body.into()).unwrap()).await).await
+    }
+
+    pub(crate) fn stored(&self) -> usize {
+        self.door.records.lock().unwrap().len()
+    }
+}
+
+/// Status and body; whoever may come again is told when.
+pub(crate) async fn judged(response: Response<Body>) -> (StatusCode, Json) {
+    let status = response.status();
+    let throttled = status == StatusCode::TOO_MANY_REQUESTS;
+    let headers = response.headers();
+    assert_eq!(headers.contains_key(header::RETRY_AFTER), throttled || status == StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(headers.get("x-ratelimit-reset").map(|seconds| seconds.to_str().unwrap()), throttled.then_some("1"));
+    let bytes = to_bytes(response.into_body(), 1 << 20).await.unwrap();
+    (status, serde_json::from_slice(&bytes).unwrap_or(Json::Null))
+}
+
+pub(crate) fn basic(key: &str) -> String {
+    format!("Basic {}", STANDARD.encode(format!("{key}:")))
+}
+
+pub(crate) fn event(n: usize) -> Json {
+    json!({"type": "track", "messageId": format!("m-{n}"), "userId": format!("u-{n}"), "event": "Signed In"})
 }
