@@ -6,14 +6,14 @@
 use std::sync::Arc;
 
 use futures::future::try_join_all;
+use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use tonic::{Request, metadata::MetadataMap};
 use waypost_runtime::ports::{Append, Clock, Log, LogError, Offset, Producer};
 
-use crate::changes::ChangeError;
+use crate::{access::Caller, changes::ChangeError, names, status::Refusal};
 
-/// Metadata entry of a request: who asks.
+/// Metadata entry of a request: who asks, where nobody authenticates.
 const ASKS: &str = "waypost-as";
 /// Characters kept of a name.
 const NAME_MAX: usize = 64;
@@ -70,7 +70,7 @@ pub enum Act {
 pub struct Line {
     /// When, ms, by the writer's clock.
     pub at: i64,
-    /// Who, as the client says.
+    /// Who: as authenticated, else as the client says.
     pub by: String,
     /// What.
     pub act: Act,
@@ -82,6 +82,24 @@ pub struct Line {
     /// Anything else worth keeping; no personal data.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub note: String,
+    /// How the caller was known; empty for commands beside the API, and before there was a choice.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub how: String,
+    /// Address of the caller.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub from: String,
+    /// Whose it is, where the subject does not say so.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub workspace: String,
+    /// Etag or hash of what stood there before.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub before: String,
+    /// Etag or hash of what is to stand there.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub after: String,
+    /// Of a further line of the same act: why it was not done.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub outcome: String,
 }
 
 /// Writes and reads the topic; cheap to clone.
@@ -93,12 +111,68 @@ pub struct Audit {
     producer: Arc<Mutex<Option<Arc<dyn Producer>>>>,
 }
 
+// === impl Act ===
+
+impl Act {
+    /// Its word in the topic.
+    pub(crate) fn word(self) -> String {
+        // a unit variant's JSON form is its name
+        serde_json::to_value(self).ok().and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
+    }
+
+    /// The act of a word.
+    pub(crate) fn parse(word: &str) -> Result<Self, Refusal> {
+        let unknown =
+            |_| Refusal::Invalid("INVALID_ACT", format!("there is no act `{word}`; acts look like journey.publish (docs/access.md)"));
+        serde_json::from_value(serde_json::Value::from(word)).map_err(unknown)
+    }
+}
+
 // === impl Line ===
 
 impl Line {
     /// A line without record and note; the time is added when it is written.
     pub fn new(by: &str, act: Act, subject: impl Into<String>) -> Self {
-        Self { at: 0, by: by.to_owned(), act, subject: subject.into(), record: String::new(), note: String::new() }
+        let none = String::new;
+        Self {
+            at: 0,
+            by: by.to_owned(),
+            act,
+            subject: subject.into(),
+            record: none(),
+            note: none(),
+            how: none(),
+            from: none(),
+            workspace: none(),
+            before: none(),
+            after: none(),
+            outcome: none(),
+        }
+    }
+
+    /// A line of somebody who came through the API.
+    pub(crate) fn of(caller: &Caller, act: Act, subject: impl Into<String>) -> Self {
+        Self { how: caller.how().as_str().to_owned(), from: caller.from().to_owned(), ..Self::new(caller.name(), act, subject) }
+    }
+
+    /// Of a workspace that its subject does not name.
+    pub(crate) fn in_workspace(self, name: &str) -> Self {
+        Self { workspace: name.to_owned(), ..self }
+    }
+
+    /// With what stood there before and what is to stand there.
+    pub(crate) fn changes(self, before: impl Into<String>, after: impl Into<String>) -> Self {
+        Self { before: before.into(), after: after.into(), ..self }
+    }
+
+    /// The further line that says that nothing came of it.
+    fn failed(self, refusal: &Refusal) -> Self {
+        Self { outcome: format!("failed: {}", refusal.reason()), ..self }
+    }
+
+    /// Whose it is; empty where it is nobody's, or that was not written down.
+    pub(crate) fn workspace_name(&self) -> &str {
+        if self.workspace.is_empty() { names::workspace_of(&self.subject) } else { &self.workspace }
     }
 
     /// With the id of the record it is about.
@@ -162,6 +236,25 @@ impl Audit {
         written.map_err(|e| away(e.to_string()))
     }
 
+    /// Does what a line speaks of, behind the line; where nothing comes of it, a further line says so. A line without one is of
+    /// something that was done, or whose process went away meanwhile.
+    pub(crate) async fn acted<T>(&self, line: Line, act: impl Future<Output = Result<T, Refusal>> + Send) -> Result<T, Refusal> {
+        self.write(line.clone()).await?;
+        let done = act.await;
+        if let Err(refusal) = &done {
+            self.failed(vec![line], refusal).await;
+        }
+        done
+    }
+
+    /// Says that nothing came of what these lines speak of.
+    pub(crate) async fn failed(&self, lines: Vec<Line>, refusal: &Refusal) {
+        let lines = lines.into_iter().map(|line| line.failed(refusal)).collect();
+        if let Err(error) = self.write_all(lines).await {
+            tracing::warn!(%error, "that an act failed is not in the audit topic");
+        }
+    }
+
     /// All lines from an offset up to the present end, with their offsets.
     ///
     /// # Errors
@@ -180,12 +273,8 @@ impl Audit {
 }
 
 /// Who asks, as the request says.
-pub(crate) fn asks<T>(request: &Request<T>) -> String {
-    name(request.metadata())
-}
-
-fn name(metadata: &MetadataMap) -> String {
-    let said = metadata.get(ASKS).and_then(|value| value.to_str().ok()).unwrap_or_default();
+pub(crate) fn said(headers: &HeaderMap) -> String {
+    let said = headers.get(ASKS).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let plain: String = said.chars().filter(char::is_ascii_graphic).take(NAME_MAX).collect();
     if plain.is_empty() { "unknown".to_owned() } else { plain }
 }
@@ -203,12 +292,24 @@ mod tests {
     }
 
     #[test]
+    fn lines_of_before_are_read_and_new_ones_say_more() {
+        let old = r#"{"at":7,"by":"ana","act":"journey.publish","subject":"workspaces/shop/journeys/j"}"#;
+        let line: Line = serde_json::from_str(old).unwrap();
+        assert_eq!((line.workspace_name(), line.how.as_str()), ("shop", ""));
+        assert_eq!(serde_json::to_string(&line).unwrap(), old);
+        let new = Line::of(&Caller::process("dev"), Act::Erase, "identifiers/ih_00").in_workspace("shop").changes("a", "b");
+        assert_eq!(new.workspace_name(), "shop");
+        let text = serde_json::to_string(&new.failed(&Refusal::Internal)).unwrap();
+        assert!(text.ends_with(r#""how":"process","workspace":"shop","before":"a","after":"b","outcome":"failed: INTERNAL"}"#), "{text}");
+    }
+
+    #[test]
     fn names_are_short_and_plain() {
-        let mut metadata = MetadataMap::new();
-        assert_eq!(name(&metadata), "unknown");
-        metadata.insert(ASKS, "ana maria".parse().unwrap());
-        assert_eq!(name(&metadata), "anamaria");
-        metadata.insert(ASKS, "x".repeat(200).parse().unwrap());
-        assert_eq!(name(&metadata).len(), NAME_MAX);
+        let mut headers = HeaderMap::new();
+        assert_eq!(said(&headers), "unknown");
+        headers.insert(ASKS, "ana maria".parse().unwrap());
+        assert_eq!(said(&headers), "anamaria");
+        headers.insert(ASKS, "x".repeat(200).parse().unwrap());
+        assert_eq!(said(&headers).len(), NAME_MAX);
     }
 }

@@ -19,8 +19,10 @@ use waypost_runtime::ports::{Append, AppendError, Clock, Log, LogError, Producer
 use waypost_types::{ContentHash, Layout, Role, WorkspaceId};
 
 use crate::{
+    audit::{Audit, Line},
     catalog::{Catalog, DEFINITION_PARTITIONS, control_topic, definitions_topic},
     journal::Entry,
+    status::Refusal,
 };
 
 /// The one way to change the installation's definitions and keys.
@@ -80,36 +82,42 @@ impl Changes {
         manifest.ok_or_else(|| ChangeError::Unavailable(format!("definition set {number} has not arrived here yet; try again")))
     }
 
-    /// Plans under the lock, against what is in force, and carries the plan out.
+    /// Plans under the lock, against what is in force, writes the line that speaks of it, and carries the plan out.
     ///
     /// It is carried out to its end even if whoever asked goes away. Where nothing changes, the activation is
     /// appended again, because an earlier attempt may have ended half-way; folds that have it drop it.
     ///
     /// # Errors
-    /// What `plan` says, or [`ChangeError`].
-    pub async fn change<E: From<ChangeError>>(
+    /// What `plan` says, or a [`ChangeError`].
+    pub(crate) async fn change(
         &self,
-        plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, E> + Send,
-    ) -> Result<Plan, E> {
+        audit: &Audit,
+        plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, Refusal> + Send,
+        line: impl FnOnce(&SetManifest, &Plan) -> Line + Send,
+    ) -> Result<Plan, Refusal> {
         let mut turn = Arc::clone(&self.turn).lock_owned().await;
         let current = self.current()?;
         let plan = plan(&current, self.catalog.library())?;
+        let line = line(&current, &plan);
         let (this, carried) = (self.clone(), plan.clone());
-        let task = tokio::spawn(async move {
-            let producer = this.producer(&mut turn)?;
-            let outcome = if carried.is_change(&current) {
-                this.carry_out(&producer, &carried).await
-            } else if current.number > 0 {
-                this.activate(&producer, current.number, ContentHash::of(&current.to_bytes())).await
-            } else {
-                Ok(())
-            };
-            if outcome.is_err() {
-                *turn = None;
-            }
-            outcome
-        });
-        task.await.map_err(|_| ChangeError::Unavailable("stopping".to_owned()))??;
+        let carry_out = async move {
+            let task = tokio::spawn(async move {
+                let producer = this.producer(&mut turn)?;
+                let outcome = if carried.is_change(&current) {
+                    this.carry_out(&producer, &carried).await
+                } else if current.number > 0 {
+                    this.activate(&producer, current.number, ContentHash::of(&current.to_bytes())).await
+                } else {
+                    Ok(())
+                };
+                if outcome.is_err() {
+                    *turn = None;
+                }
+                outcome
+            });
+            Ok(task.await.map_err(|_| ChangeError::Unavailable("stopping".to_owned()))??)
+        };
+        audit.acted(line, carry_out).await?;
         Ok(plan)
     }
 

@@ -11,7 +11,8 @@ use waypost_proto::control::{self as pb, definition_service_server::DefinitionSe
 use waypost_types::WorkspaceId;
 
 use crate::{
-    audit::{self, Act, Line},
+    access::admit,
+    audit::{Act, Line},
     names,
     server::{Control, workspace_in},
     status::Refusal,
@@ -26,7 +27,7 @@ impl DefinitionService for Control {
         &self,
         request: Request<pb::ApplyDefinitionsRequest>,
     ) -> Result<Response<pb::ApplyDefinitionsResponse>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
+        let (caller, request) = admit(request)?;
         let manifests = parse(&request.manifests, &request.attachments)?;
         let plan = |current: &SetManifest, library: &Library| -> Result<Plan, Refusal> {
             if !request.etag.is_empty() && request.etag != current.etag() {
@@ -35,19 +36,20 @@ impl DefinitionService for Control {
             let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
             Ok(apply::plan_apply(current, library, workspace, &manifests)?)
         };
-        let planned = plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?;
         let done = if request.validate_only {
-            planned
+            plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?
         } else {
-            self.note(Line::new(&by, Act::Apply, &request.parent)).await?;
-            self.changes.change(plan).await?
+            let line = |current: &SetManifest, plan: &Plan| {
+                Line::of(&caller, Act::Apply, &request.parent).changes(current.etag(), plan.next.etag())
+            };
+            self.changes.change(&self.audit, plan, line).await?
         };
         let changes = done.items.iter().map(|item| change(item, false)).collect();
         Ok(Response::new(pb::ApplyDefinitionsResponse { changes, set: done.next.number, etag: done.next.etag() }))
     }
 
     async fn get_definition(&self, request: Request<pb::GetDefinitionRequest>) -> Result<Response<pb::Definition>, Status> {
-        let name = request.into_inner().name;
+        let (_, pb::GetDefinitionRequest { name }) = admit(request)?;
         let (workspace, kind, child) = names::definition(&name)?;
         let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
@@ -60,7 +62,7 @@ impl DefinitionService for Control {
         &self,
         request: Request<pb::ListDefinitionsRequest>,
     ) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = admit(request)?;
         let workspace = names::workspace(&request.parent)?;
         let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
@@ -87,7 +89,7 @@ impl DefinitionService for Control {
         &self,
         request: Request<pb::DiffDefinitionsRequest>,
     ) -> Result<Response<pb::DiffDefinitionsResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = admit(request)?;
         let manifests = parse(&request.manifests, &request.attachments)?;
         let current = self.changes.current().map_err(Refusal::from)?;
         let workspace = workspace_in(&current, names::workspace(&request.parent)?)?;

@@ -10,7 +10,8 @@ use waypost_proto::control::{self as pb, journey_service_server::JourneyService}
 use waypost_types::WorkspaceId;
 
 use crate::{
-    audit::{self, Act, Line},
+    access::{Caller, admit},
+    audit::{Act, Line},
     definitions::definition,
     names,
     server::{Control, workspace_in},
@@ -20,10 +21,10 @@ use crate::{
 #[tonic::async_trait]
 impl JourneyService for Control {
     async fn publish_journey(&self, request: Request<pb::PublishJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
+        let (caller, request) = admit(request)?;
         let now = self.clock.now();
         let answer = self
-            .change_journey(&by, Act::Publish, &request.name, &request.etag, |set, library, workspace, journey| {
+            .change_journey(&caller, Act::Publish, &request.name, &request.etag, |set, library, workspace, journey| {
                 apply::plan_publish(set, library, workspace, journey, now)
             })
             .await?;
@@ -31,10 +32,10 @@ impl JourneyService for Control {
     }
 
     async fn archive_journey(&self, request: Request<pb::ArchiveJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
+        let (caller, request) = admit(request)?;
         let now = self.clock.now();
         let answer = self
-            .change_journey(&by, Act::Archive, &request.name, &request.etag, |set, _, workspace, journey| {
+            .change_journey(&caller, Act::Archive, &request.name, &request.etag, |set, _, workspace, journey| {
                 apply::plan_archive(set, workspace, journey, now)
             })
             .await?;
@@ -47,7 +48,7 @@ impl JourneyService for Control {
 impl Control {
     async fn change_journey(
         &self,
-        by: &str,
+        caller: &Caller,
         act: Act,
         name: &str,
         etag: &str,
@@ -66,9 +67,8 @@ impl Control {
             }
             Ok(plan(set, library, id, journey)?)
         };
-        checked(&self.changes.current()?, self.catalog.library())?;
-        self.note(Line::new(by, act, name)).await?;
-        let done = self.changes.change(checked).await?;
+        let line = |current: &SetManifest, plan: &Plan| Line::of(caller, act, name).changes(current.etag(), plan.next.etag());
+        let done = self.changes.change(&self.audit, checked, line).await?;
         let item = done.items.first().ok_or(Refusal::Internal)?;
         let entry = done
             .next

@@ -3,7 +3,9 @@
 //! It decides nothing about people: it puts definitions in force by records in the inboxes, and answers
 //! questions from what the partitions' owners hold.
 
+pub mod access;
 mod audit;
+mod auditing;
 mod catalog;
 mod changes;
 mod definitions;
@@ -14,15 +16,20 @@ mod letters;
 mod lookup;
 mod names;
 mod originals;
+mod partitions;
 mod people;
 mod present;
 mod profiles;
 mod redrive;
 mod redriving;
+mod reread;
 mod server;
 mod sources;
 mod status;
+#[cfg(feature = "tls")]
+pub mod tls;
 mod traces;
+mod whoami;
 
 pub use audit::{Act, Audit, Line};
 pub use catalog::{Catalog, Following, control_topic, definitions_topic};
@@ -31,5 +38,6 @@ pub use engines::{EngineError, activate_engine, check_engine};
 pub use journal::{Entry, Journal, Skip, SkipPlace};
 pub use lookup::{Found, Kept, LookupError, kept};
 pub use people::{Place, erase_record};
-pub use server::{Control, Normalise};
+pub use reread::Reread;
+pub use server::{Control, Normalise, bounded};
 pub use traces::{NoSkip, Search};

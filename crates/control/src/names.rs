@@ -26,6 +26,12 @@ pub(crate) fn definition(name: &str) -> Result<(&str, &str, &str), Refusal> {
     }
 }
 
+/// The workspace that a name begins with, whatever follows; empty where it begins otherwise. What the others take is never of
+/// another workspace than this says.
+pub(crate) fn workspace_of(name: &str) -> &str {
+    name.strip_prefix("workspaces/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+}
+
 fn wrong(name: &str, form: &str) -> Refusal {
     Refusal::Invalid("INVALID_NAME", format!("`{name}` is not a resource name of the form `{form}`"))
 }
@@ -43,5 +49,8 @@ mod tests {
             assert!(workspace(bad).is_err(), "{bad}");
         }
         assert!(child("workspaces/w/sources/s", "journeys").is_err());
+        for (name, of) in [("workspaces/w", "w"), ("workspaces/w/journeys/j", "w"), ("workspaces/", ""), ("w", ""), ("workspaces//w", "")] {
+            assert_eq!(workspace_of(name), of, "{name}");
+        }
     }
 }

@@ -8,6 +8,7 @@ use waypost_proto::control as pb;
 use waypost_types::{IdentifierClass, IdentifierHash, ProfileId, Role, Timestamp, WorkspaceId};
 
 use crate::{
+    access::Caller,
     audit::{Act, Line},
     lookup, names,
     profiles::class_of,
@@ -73,8 +74,9 @@ impl Control {
     }
 
     /// Asks for it; answers when the record is acknowledged.
-    pub(crate) async fn wish(&self, by: &str, wish: Wish, parent: &str, identifier: &str) -> Result<pb::Acknowledged, Refusal> {
-        let workspace = self.workspace(names::workspace(parent)?)?;
+    pub(crate) async fn wish(&self, caller: &Caller, wish: Wish, parent: &str, identifier: &str) -> Result<pb::Acknowledged, Refusal> {
+        let name = names::workspace(parent)?;
+        let workspace = self.workspace(name)?;
         if identifier.parse::<ProfileId>().is_ok() {
             let why = "name one of the person's identifiers: a profile id may lead to somebody else by the time it is folded";
             return Err(Refusal::Invalid("INVALID_IDENTIFIER", why.to_owned()));
@@ -89,9 +91,10 @@ impl Control {
         }
         let mut id = [0; 16];
         id.copy_from_slice(&(self.secret)()[..16]);
-        self.audit.write(Line::new(by, wish.act(), format!("identifiers/{}", place.hash)).record(&id)).await?;
+        let line = Line::of(caller, wish.act(), format!("identifiers/{}", place.hash)).in_workspace(name).record(&id);
         let at = self.clock.now();
-        self.door.append(vec![(Role::Identity, wish.record(workspace, place, id, at))]).await?;
+        let record = wish.record(workspace, place, id, at);
+        self.audit.acted(line, async { Ok(self.door.append(vec![(Role::Identity, record)]).await?) }).await?;
         Ok(pb::Acknowledged { identifier_hash: place.hash.to_string(), record: hex::encode(id), at: at.millis() })
     }
 }

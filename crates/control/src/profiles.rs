@@ -6,7 +6,7 @@ use waypost_proto::control::{self as pb, profile_service_server::ProfileService}
 use waypost_types::{Currency, IdentifierClass, ProfileId, Timestamp, WorkspaceId};
 
 use crate::{
-    audit,
+    access::admit,
     lookup::{self, Found},
     names,
     people::Wish,
@@ -18,13 +18,13 @@ use crate::{
 #[tonic::async_trait]
 impl ProfileService for Control {
     async fn lookup_profile(&self, request: Request<pb::LookupProfileRequest>) -> Result<Response<pb::Profile>, Status> {
-        let request = request.into_inner();
+        let (_, request) = admit(request)?;
         let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
         Ok(Response::new(present::profile(&found, self.currency(workspace))))
     }
 
     async fn explain_profile(&self, request: Request<pb::ExplainProfileRequest>) -> Result<Response<pb::ExplainProfileResponse>, Status> {
-        let request = request.into_inner();
+        let (_, request) = admit(request)?;
         let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
         let instant = |ms: i64| (ms != 0).then(|| Timestamp::from_millis(ms));
         let question = Question {
@@ -40,8 +40,8 @@ impl ProfileService for Control {
     }
 
     async fn erase_profile(&self, request: Request<pb::EraseProfileRequest>) -> Result<Response<pb::EraseProfileResponse>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
-        let acknowledged = Some(self.wish(&by, Wish::Erase, &request.parent, &request.identifier).await?);
+        let (caller, request) = admit(request)?;
+        let acknowledged = Some(self.wish(&caller, Wish::Erase, &request.parent, &request.identifier).await?);
         Ok(Response::new(pb::EraseProfileResponse { acknowledged }))
     }
 
@@ -49,14 +49,14 @@ impl ProfileService for Control {
         &self,
         request: Request<pb::DetachIdentifierRequest>,
     ) -> Result<Response<pb::DetachIdentifierResponse>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
-        let acknowledged = Some(self.wish(&by, Wish::Detach, &request.parent, &request.identifier).await?);
+        let (caller, request) = admit(request)?;
+        let acknowledged = Some(self.wish(&caller, Wish::Detach, &request.parent, &request.identifier).await?);
         Ok(Response::new(pb::DetachIdentifierResponse { acknowledged }))
     }
 
     async fn expire_profile(&self, request: Request<pb::ExpireProfileRequest>) -> Result<Response<pb::ExpireProfileResponse>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
-        let acknowledged = Some(self.wish(&by, Wish::Expire, &request.parent, &request.identifier).await?);
+        let (caller, request) = admit(request)?;
+        let acknowledged = Some(self.wish(&caller, Wish::Expire, &request.parent, &request.identifier).await?);
         Ok(Response::new(pb::ExpireProfileResponse { acknowledged }))
     }
 }

@@ -1,17 +1,22 @@
 //! `DeadLetterService`: what was set aside, and putting it back. The audit topic remembers what was put back, so that
 //! it happens twice only where somebody asks for it.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use futures::future::try_join_all;
 use tonic::{Request, Response, Status};
 use waypost_codec::frame::Record;
+use waypost_engine::apply::SetManifest;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService};
 use waypost_runtime::ports::{Append, Offset, Producer};
-use waypost_types::Role;
+use waypost_types::{Role, WorkspaceId};
 
 use crate::{
-    audit::{self, Act, Line},
+    access::{Caller, admit},
+    audit::{Act, Line},
     letters::{Letter, LetterId},
     originals::Originals,
     redriving::{Back, back, cut},
@@ -33,13 +38,13 @@ impl DeadLetterService for Control {
         &self,
         request: Request<pb::ListDeadLettersRequest>,
     ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
-        let request = request.into_inner();
+        let (caller, request) = admit(request)?;
         let size = match usize::try_from(request.page_size) {
             Ok(0) => PAGE,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => return Err(Refusal::Invalid("INVALID_PAGE_SIZE", "page_size may not be negative".to_owned()).into()),
         };
-        let letters = self.letters.all(&request.reason, &request.source).await.map_err(Refusal::from)?;
+        let letters = self.letters_for(&caller, &request.reason, &request.source).await?;
         let redrives = self.redrives().await?;
         let total = letters.len() as u64;
         let letters = letters.iter().take(size).map(|letter| told(letter, &redrives)).collect();
@@ -47,7 +52,8 @@ impl DeadLetterService for Control {
     }
 
     async fn get_dead_letter(&self, request: Request<pb::GetDeadLetterRequest>) -> Result<Response<pb::DeadLetter>, Status> {
-        let letter = self.letter(&request.into_inner().id).await?;
+        let (caller, request) = admit(request)?;
+        let letter = self.letter(&caller, &request.id).await?;
         let redrives = self.redrives().await?;
         Ok(Response::new(pb::DeadLetter { content: letter.content(), ..told(&letter, &redrives) }))
     }
@@ -56,18 +62,19 @@ impl DeadLetterService for Control {
         &self,
         request: Request<pb::RedriveDeadLettersRequest>,
     ) -> Result<Response<pb::RedriveDeadLettersResponse>, Status> {
-        let (by, request) = (audit::asks(&request), request.into_inner());
+        let (caller, request) = admit(request)?;
         let letters = match (request.id.as_str(), request.reason.as_str()) {
             ("", "") => return Err(Refusal::Invalid("NOTHING_NAMED", "name a letter by its id, or a reason".to_owned()).into()),
-            ("", reason) => self.letters.all(reason, "").await.map_err(Refusal::from)?,
-            (id, _) => vec![self.letter(id).await?],
+            ("", reason) => self.letters_for(&caller, reason, "").await?,
+            (id, _) => vec![self.letter(&caller, id).await?],
         };
         // oldest first, as they came
         let letters: Vec<Letter> = letters.into_iter().rev().collect();
         let log = self.changes.log();
         let mut redrive = Redrive {
             control: self,
-            by,
+            caller,
+            names: self.changes.current().map_err(Refusal::from)?,
             again: request.again,
             only_check: request.validate_only,
             before: self.redrives().await?,
@@ -99,7 +106,9 @@ struct Redrives {
 /// One request's redrives.
 struct Redrive<'a> {
     control: &'a Control,
-    by: String,
+    caller: Caller,
+    /// For the names of workspaces.
+    names: SetManifest,
     again: bool,
     only_check: bool,
     before: Redrives,
@@ -111,6 +120,7 @@ struct Redrive<'a> {
 struct Ready {
     place: usize,
     subject: String,
+    workspace: u32,
     before: usize,
     goes: Goes,
 }
@@ -123,12 +133,31 @@ enum Goes {
 // === impl Control ===
 
 impl Control {
-    async fn letter(&self, id: &str) -> Result<Letter, Refusal> {
+    /// The workspaces whose letters a caller sees; none: all, also those of no workspace.
+    fn seen_by(&self, caller: &Caller) -> Result<Option<BTreeSet<u32>>, Refusal> {
+        if caller.is_everywhere() {
+            return Ok(None);
+        }
+        let set = self.changes.current()?;
+        Ok(Some(set.workspaces.iter().filter(|w| caller.covers(&w.name)).map(|w| w.id).collect()))
+    }
+
+    async fn letters_for(&self, caller: &Caller, reason: &str, source: &str) -> Result<Vec<Letter>, Refusal> {
+        let seen = self.seen_by(caller)?;
+        let mut letters = self.letters.all(reason, source).await?;
+        letters.retain(|letter| seen.as_ref().is_none_or(|seen| seen.contains(&letter.workspace)));
+        Ok(letters)
+    }
+
+    /// One letter; where it is another workspace's, the answer is that of one that does not exist.
+    async fn letter(&self, caller: &Caller, id: &str) -> Result<Letter, Refusal> {
+        let seen = self.seen_by(caller)?;
         let id: LetterId =
             id.parse().map_err(|()| Refusal::Invalid("INVALID_ID", format!("`{id}` is no letter's id; they look like 3-1042")))?;
         self.letters
             .one(id)
             .await?
+            .filter(|letter| seen.as_ref().is_none_or(|seen| seen.contains(&letter.workspace)))
             .ok_or_else(|| Refusal::NotFound(format!("there is no letter {id}, or no longer: they are kept for 30 days")))
     }
 
@@ -146,7 +175,8 @@ impl Redrives {
     async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
         for (offset, line) in control.audit.lines(self.next).await? {
             self.next = offset + 1;
-            if line.act == Act::Redrive {
+            // A line that says that another came to nothing is no redrive.
+            if line.act == Act::Redrive && line.outcome.is_empty() {
                 self.lines.entry(line.subject.clone()).or_default().push((offset, line));
             }
         }
@@ -177,11 +207,16 @@ impl Redrive<'_> {
         if self.only_check || ready.is_empty() {
             return Ok(outcomes);
         }
-        let line = |one: &Ready| Line { record: one.goes.record(), ..Line::new(&self.by, Act::Redrive, one.subject.as_str()) };
-        let offsets = self.control.audit.write_all(ready.iter().map(line).collect()).await?;
+        let line = |one: &Ready| {
+            let workspace = self.names.workspace_name(WorkspaceId::new(one.workspace));
+            let line = Line::of(&self.caller, Act::Redrive, one.subject.as_str()).in_workspace(workspace);
+            Line { record: one.goes.record(), ..line }
+        };
+        let lines: Vec<Line> = ready.iter().map(line).collect();
+        let offsets = self.control.audit.write_all(lines.clone()).await?;
         self.before.read_on(self.control).await?;
-        let (mut records, mut appends) = (Vec::new(), Vec::new());
-        for (one, offset) in ready.into_iter().zip(offsets) {
+        let (mut records, mut appends, mut going) = (Vec::new(), Vec::new(), Vec::new());
+        for ((one, offset), line) in ready.into_iter().zip(offsets).zip(lines) {
             // Of two that were about to do the same the one whose line comes first does it.
             if self.before.of(&one.subject).get(one.before).is_none_or(|(first, _)| *first != offset) {
                 if let Some(outcome) = outcomes.get_mut(one.place) {
@@ -189,13 +224,16 @@ impl Redrive<'_> {
                 }
                 continue;
             }
+            going.push(line);
             match one.goes {
                 Goes::Inbox(role, record) => records.push((role, *record)),
                 Goes::Door(append) => appends.push(append),
             }
         }
-        self.control.door.append(records).await?;
-        self.write_events(appends).await?;
+        if let Err(refusal) = self.append(records, appends).await {
+            self.control.audit.failed(going, &refusal).await;
+            return Err(refusal);
+        }
         Ok(outcomes)
     }
 
@@ -213,7 +251,12 @@ impl Redrive<'_> {
             },
             Err(why) => return Ok(Err(why)),
         };
-        Ok(Ok(Ready { place, subject, before, goes }))
+        Ok(Ok(Ready { place, subject, workspace: letter.workspace, before, goes }))
+    }
+
+    async fn append(&mut self, records: Vec<(Role, Record)>, events: Vec<Append>) -> Result<(), Refusal> {
+        self.control.door.append(records).await?;
+        self.write_events(events).await
     }
 
     /// To the public topic, as the shop's program wrote them.

@@ -1,12 +1,15 @@
 //! What the services share, and the server that carries them.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tonic::transport::server::Router;
+use tower::layer::util::{Identity, Stack};
 use waypost_engine::{apply::SetManifest, definitions::DefinitionSet, library::Library};
 use waypost_proto::control::{
+    access_service_server::AccessServiceServer, audit_service_server::AuditServiceServer,
     dead_letter_service_server::DeadLetterServiceServer, definition_service_server::DefinitionServiceServer,
-    journey_service_server::JourneyServiceServer, profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
+    journey_service_server::JourneyServiceServer, partition_service_server::PartitionServiceServer,
+    profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
 };
 use waypost_runtime::{
     door::Door,
@@ -14,16 +17,19 @@ use waypost_runtime::{
 };
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
-use crate::{
-    audit::{Audit, Line},
-    catalog::Catalog,
-    changes::Changes,
-    letters::Letters,
-    status::Refusal,
-};
+use crate::{access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, status::Refusal};
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.
 const REQUEST_MAX: usize = 16 << 20;
+
+/// Calls of one connection at once.
+const STREAMS: u32 = 64;
+/// A client that says nothing is asked whether it is there,
+const PING: Duration = Duration::from_secs(30);
+/// and is gone if it does not answer within this time.
+const PONG: Duration = Duration::from_secs(20);
+/// Bytes of a request's headers: a token of 16 KiB fits.
+const HEADERS_MAX: u32 = 32 << 10;
 
 /// The one normalised form of an identifier's value, as the doors make it; none if it is no identifier of that class.
 pub type Normalise = fn(IdentifierClass, &str) -> Option<String>;
@@ -71,33 +77,35 @@ impl Control {
         Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door }
     }
 
-    /// A server with all services, health and reflection; give it a listener.
+    /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.
     ///
     /// # Errors
     /// When the embedded descriptors cannot be read.
-    pub async fn router(&self) -> Result<Router, tonic_reflection::server::Error> {
+    pub async fn router(&self, gate: Gate) -> Result<Router<Stack<Gate, Identity>>, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
         health.set_serving::<DefinitionServiceServer<Self>>().await;
         health.set_serving::<JourneyServiceServer<Self>>().await;
         health.set_serving::<ProfileServiceServer<Self>>().await;
         health.set_serving::<SourceServiceServer<Self>>().await;
         health.set_serving::<DeadLetterServiceServer<Self>>().await;
-        let reflection =
-            tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1()?;
-        Ok(tonic::transport::Server::builder()
+        health.set_serving::<AuditServiceServer<Self>>().await;
+        health.set_serving::<PartitionServiceServer<Self>>().await;
+        health.set_serving::<AccessServiceServer<Self>>().await;
+        let describe =
+            || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
+        let reflection = gate.reflects().then(describe).transpose()?;
+        Ok(bounded(tonic::transport::Server::builder())
+            .layer(gate)
             .add_service(health_service)
-            .add_service(reflection)
+            .add_optional_service(reflection)
             .add_service(DefinitionServiceServer::new(self.clone()).max_decoding_message_size(REQUEST_MAX))
             .add_service(JourneyServiceServer::new(self.clone()))
             .add_service(ProfileServiceServer::new(self.clone()))
             .add_service(SourceServiceServer::new(self.clone()))
-            .add_service(DeadLetterServiceServer::new(self.clone())))
-    }
-
-    /// Notes who changes what, before it is done.
-    pub(crate) async fn note(&self, line: Line) -> Result<(), Refusal> {
-        self.audit.write(line).await?;
-        Ok(())
+            .add_service(DeadLetterServiceServer::new(self.clone()))
+            .add_service(AuditServiceServer::new(self.clone()))
+            .add_service(PartitionServiceServer::new(self.clone()))
+            .add_service(AccessServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.
@@ -116,11 +124,18 @@ impl Control {
     }
 }
 
+/// A server that bounds what one connection may hold, and notices clients that are gone.
+pub fn bounded(server: tonic::transport::Server) -> tonic::transport::Server {
+    server
+        .max_concurrent_streams(STREAMS)
+        .http2_keepalive_interval(Some(PING))
+        .http2_keepalive_timeout(Some(PONG))
+        .http2_max_header_list_size(HEADERS_MAX)
+}
+
 /// The number of a workspace by its name.
 pub(crate) fn workspace_in(set: &SetManifest, name: &str) -> Result<WorkspaceId, Refusal> {
     let entry = set.workspaces.iter().find(|w| w.name == name);
-    entry.map(|w| WorkspaceId::new(w.id)).ok_or_else(|| {
-        let known: Vec<_> = set.workspaces.iter().map(|w| w.name.as_str()).collect();
-        Refusal::NotFound(format!("there is no workspace `{name}`; there is {}", known.join(", ")))
-    })
+    // Which there are is not everybody's to know.
+    entry.map(|w| WorkspaceId::new(w.id)).ok_or_else(|| Refusal::NotFound(format!("there is no workspace `{name}`")))
 }

@@ -6,7 +6,8 @@ use waypost_engine::manifest::Kind;
 use waypost_proto::control::{self as pb, source_service_server::SourceService};
 
 use crate::{
-    audit::{self, Act, Line},
+    access::admit,
+    audit::{Act, Line},
     journal::Entry,
     names,
     server::{Control, workspace_in},
@@ -16,18 +17,20 @@ use crate::{
 #[tonic::async_trait]
 impl SourceService for Control {
     async fn rotate_key(&self, request: Request<pb::RotateKeyRequest>) -> Result<Response<pb::RotateKeyResponse>, Status> {
-        let (by, name) = (audit::asks(&request), request.into_inner().name);
+        let (caller, pb::RotateKeyRequest { name }) = admit(request)?;
         let (workspace, source) = names::child(&name, "sources")?;
         let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
         if !set.definitions.iter().any(|e| e.workspace == id.number() && e.kind == Kind::Source && e.name == source) {
             return Err(Refusal::NotFound(format!("there is no source `{source}` in workspace `{workspace}`: apply one first")).into());
         }
-        self.note(Line::new(&by, Act::RotateKey, &name)).await?;
         let write_key = format!("wk_{}", hex::encode((self.secret)()));
         let hash = hex::encode(write_key::hash(&write_key));
+        let journal = self.catalog.journal().borrow().clone();
+        let before = journal.keys.iter().find(|(_, owner)| **owner == (id, source.to_owned())).map(|(hash, _)| hash.clone());
+        let line = Line::of(&caller, Act::RotateKey, &name).changes(before.unwrap_or_default(), &hash);
         let entry = Entry::Key { workspace: id.number(), source: source.to_owned(), hash };
-        self.changes.enter(entry).await.map_err(Refusal::from)?;
+        self.audit.acted(line, async { Ok(self.changes.enter(entry).await?) }).await?;
         Ok(Response::new(pb::RotateKeyResponse { write_key }))
     }
 }

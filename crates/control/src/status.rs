@@ -24,11 +24,51 @@ pub(crate) enum Refusal {
     Unavailable(String),
     /// Somebody else was first.
     Aborted(String),
+    /// This server is not one that can: reason code, and why.
+    Precondition(&'static str, String),
+    /// Nobody knows who calls.
+    Unauthenticated(String),
+    /// Who calls may not do this.
+    Denied(String),
+    /// Too much at once.
+    Exhausted(&'static str),
+    /// It took too long.
+    Deadline,
     /// Our bug.
     Internal,
 }
 
 // === impl Refusal ===
+
+impl Refusal {
+    /// For everything outside of the caller's workspaces: the same whether it exists or not.
+    pub(crate) fn foreign() -> Self {
+        Self::Denied("this is in none of the workspaces in which the caller may do this".to_owned())
+    }
+
+    /// Code and reason, as `ErrorInfo` has it.
+    fn code(&self) -> (Code, &'static str) {
+        match self {
+            Self::Invalid(reason, _) => (Code::InvalidArgument, reason),
+            Self::Problems(problems) => (Code::InvalidArgument, problems.first().map_or("INVALID_MANIFEST", |p| p.code)),
+            Self::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
+            Self::Etag => (Code::Aborted, "ETAG_MISMATCH"),
+            Self::Unavailable(_) => (Code::Unavailable, "UNAVAILABLE"),
+            Self::Aborted(_) => (Code::Aborted, "ABORTED"),
+            Self::Precondition(reason, _) => (Code::FailedPrecondition, reason),
+            Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
+            Self::Denied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
+            Self::Exhausted(_) => (Code::ResourceExhausted, "TOO_MANY_CALLS"),
+            Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
+            Self::Internal => (Code::Internal, "INTERNAL"),
+        }
+    }
+
+    /// Why, in a word without personal data.
+    pub(crate) fn reason(&self) -> &'static str {
+        self.code().1
+    }
+}
 
 impl From<ChangeError> for Refusal {
     fn from(error: ChangeError) -> Self {
@@ -72,17 +112,20 @@ impl From<Vec<Problem>> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let (code, reason, message) = match &refusal {
-            Refusal::Invalid(reason, message) => (Code::InvalidArgument, *reason, message.clone()),
-            Refusal::Problems(problems) => {
-                let first = problems.first().map_or("INVALID_MANIFEST", |p| p.code);
-                (Code::InvalidArgument, first, format!("{} problem(s) in the manifests; nothing was changed", problems.len()))
-            }
-            Refusal::NotFound(message) => (Code::NotFound, "NOT_FOUND", message.clone()),
-            Refusal::Etag => (Code::Aborted, "ETAG_MISMATCH", "the etag is not the current one: read again and retry".to_owned()),
-            Refusal::Unavailable(message) => (Code::Unavailable, "UNAVAILABLE", message.clone()),
-            Refusal::Aborted(message) => (Code::Aborted, "ABORTED", message.clone()),
-            Refusal::Internal => (Code::Internal, "INTERNAL", "an internal error; the log of the control process has more".to_owned()),
+        let (code, reason) = refusal.code();
+        let message = match &refusal {
+            Refusal::Problems(problems) => format!("{} problem(s) in the manifests; nothing was changed", problems.len()),
+            Refusal::Invalid(_, message)
+            | Refusal::Precondition(_, message)
+            | Refusal::NotFound(message)
+            | Refusal::Unavailable(message)
+            | Refusal::Aborted(message)
+            | Refusal::Unauthenticated(message)
+            | Refusal::Denied(message) => message.clone(),
+            Refusal::Exhausted(message) => (*message).to_owned(),
+            Refusal::Etag => "the etag is not the current one: read again and retry".to_owned(),
+            Refusal::Deadline => "this took too long and was given up; what it began may have been done".to_owned(),
+            Refusal::Internal => "an internal error; the log of the control process has more".to_owned(),
         };
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, DOMAIN, std::collections::HashMap::default());

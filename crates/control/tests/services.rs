@@ -15,7 +15,7 @@ use waypost_codec::{
     frame::{Frame, Record},
     inbox, kind, state, stored,
 };
-use waypost_control::{Catalog, Changes, Control, Following};
+use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{
     self as pb, dead_letter_service_server::DeadLetterService as _, definition_service_server::DefinitionService as _,
@@ -73,7 +73,7 @@ fn file(path: &str, text: &str) -> pb::File {
 
 fn apply(manifests: Vec<pb::File>) -> Request<pb::ApplyDefinitionsRequest> {
     let parent = "workspaces/default".to_owned();
-    Request::new(pb::ApplyDefinitionsRequest { parent, manifests, attachments: Vec::new(), validate_only: false, etag: String::new() })
+    by("somebody", pb::ApplyDefinitionsRequest { parent, manifests, attachments: Vec::new(), validate_only: false, etag: String::new() })
 }
 
 const TOPIC: &str = "apiVersion: waypost.dev/v1\nkind: Topic\nmetadata: {name: news}\nspec: {title: News, class: marketing}\n";
@@ -131,7 +131,7 @@ async fn of_two_control_processes_that_change_at_once_one_wins() {
         async move {
             let parent = "workspaces/default".to_owned();
             let request = pb::ListDefinitionsRequest { parent, kind: String::new(), page_size: 0, page_token: String::new() };
-            control.list_definitions(Request::new(request)).await.unwrap().into_inner().definitions.len()
+            control.list_definitions(by("somebody", request)).await.unwrap().into_inner().definitions.len()
         }
     };
     assert_eq!(stored(&first).await, won);
@@ -144,7 +144,7 @@ async fn stale_etags_abort_and_unknown_names_are_not_found() {
     let mut request = apply(vec![file("a.yaml", TOPIC)]);
     request.get_mut().etag = "\"stale\"".to_owned();
     assert_eq!(control.apply_definitions(request).await.unwrap_err().code(), Code::Aborted);
-    let publish = |name: &str| Request::new(pb::PublishJourneyRequest { name: name.to_owned(), etag: String::new() });
+    let publish = |name: &str| by("somebody", pb::PublishJourneyRequest { name: name.to_owned(), etag: String::new() });
     assert_eq!(control.publish_journey(publish("workspaces/default/journeys/none")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(control.publish_journey(publish("workspaces/elsewhere/journeys/none")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(control.publish_journey(publish("journeys/none")).await.unwrap_err().code(), Code::InvalidArgument);
@@ -154,7 +154,7 @@ async fn stale_etags_abort_and_unknown_names_are_not_found() {
 async fn a_write_key_needs_its_source_and_is_stored_as_a_hash() {
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;
-    let rotate = || Request::new(pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() });
+    let rotate = || by("somebody", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() });
     assert_eq!(control.rotate_key(rotate()).await.unwrap_err().code(), Code::NotFound);
     control.apply_definitions(apply(vec![file("s.yaml", SOURCE)])).await.unwrap();
     let key = control.rotate_key(rotate()).await.unwrap().into_inner().write_key;
@@ -177,15 +177,13 @@ async fn lookups_say_what_is_wrong_with_an_identifier() {
         ("custom::77", Code::InvalidArgument),
     ] {
         let request = pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned() };
-        assert_eq!(control.lookup_profile(Request::new(request)).await.unwrap_err().code(), code, "{identifier}");
+        assert_eq!(control.lookup_profile(by("somebody", request)).await.unwrap_err().code(), code, "{identifier}");
     }
 }
 
-/// A request that says who asks.
+/// A request of somebody who may do everything.
 fn by<T>(who: &str, request: T) -> Request<T> {
-    let mut request = Request::new(request);
-    request.metadata_mut().insert("waypost-as", who.parse().unwrap());
-    request
+    Caller::process(who).asks(request)
 }
 
 fn audit(log: &MemoryLog) -> Vec<String> {
@@ -223,15 +221,15 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let (control, _following) = control_over(&port, &clock, Some(stored::seal(1, &known.encode_to_vec()))).await;
     let profile = format!("prf_{}", "01".repeat(31));
     let wrong = pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: profile };
-    assert_eq!(control.erase_profile(Request::new(wrong)).await.unwrap_err().code(), Code::InvalidArgument);
+    assert_eq!(control.erase_profile(by("somebody", wrong)).await.unwrap_err().code(), Code::InvalidArgument);
 
     let answer = control.erase_profile(erase("ben")).await.unwrap().into_inner().acknowledged.unwrap();
     let (parent, identifier) = ("workspaces/default".to_owned(), "user_id:ana".to_owned());
     control
-        .detach_identifier(Request::new(pb::DetachIdentifierRequest { parent: parent.clone(), identifier: identifier.clone() }))
+        .detach_identifier(by("somebody", pb::DetachIdentifierRequest { parent: parent.clone(), identifier: identifier.clone() }))
         .await
         .unwrap();
-    control.expire_profile(Request::new(pb::ExpireProfileRequest { parent, identifier })).await.unwrap();
+    control.expire_profile(by("somebody", pb::ExpireProfileRequest { parent, identifier })).await.unwrap();
     let appended: Vec<_> =
         (0..LAYOUT.partitions).flat_map(|p| log.all("wp1.identity", p).into_iter().map(move |d| (p, d.payload))).collect();
     let records: Vec<(u32, Record)> = appended
@@ -332,7 +330,7 @@ async fn letters_of_the_kafka_door_are_put_back_as_they_lay_there() {
     counting.readers.lock().unwrap().clear();
     let redrive = |validate_only| {
         let request = pb::RedriveDeadLettersRequest { reason: "SCHEMA_UNKNOWN".to_owned(), validate_only, ..Default::default() };
-        control.redrive_dead_letters(Request::new(request))
+        control.redrive_dead_letters(by("somebody", request))
     };
     let checked = redrive(true).await.unwrap().into_inner().letters;
     assert_eq!((checked.len(), counting.producers.load(Ordering::SeqCst), audit(&log).len()), (8, 0, 0), "a dry run writes nothing");
@@ -386,13 +384,13 @@ async fn a_dead_letter_is_put_back_once_unless_asked_again() {
         let (control, reason, source) = (control.clone(), reason.to_owned(), source.to_owned());
         async move {
             let request = pb::ListDeadLettersRequest { reason, source, page_size: 0 };
-            control.list_dead_letters(Request::new(request)).await.unwrap().into_inner().letters
+            control.list_dead_letters(by("somebody", request)).await.unwrap().into_inner().letters
         }
     };
     assert_eq!(list("", "").await.len(), 3);
     assert_eq!(list("ENGINE_PANIC", "segmenter/3").await.len(), 2);
     assert_eq!(list("", "identity").await.len(), 1);
-    let shown = control.get_dead_letter(Request::new(pb::GetDeadLetterRequest { id: "2-0".to_owned() })).await.unwrap().into_inner();
+    let shown = control.get_dead_letter(by("somebody", pb::GetDeadLetterRequest { id: "2-0".to_owned() })).await.unwrap().into_inner();
     assert!(shown.content.contains("body of 4 bytes") && !shown.content.contains("ana@"), "{}", shown.content);
 
     let redrive = |id: &str, reason: &str, again| {

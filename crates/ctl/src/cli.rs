@@ -8,16 +8,31 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "waypostctl", version, max_term_width = 120)]
 pub(crate) struct Cli {
-    /// Address of the control API
-    #[arg(long, global = true, env = "WAYPOST_SERVER", default_value = "http://127.0.0.1:7070")]
-    pub(crate) server: String,
-    /// Workspace
-    #[arg(long, short = 'w', global = true, env = "WAYPOST_WORKSPACE", default_value = "default")]
-    pub(crate) workspace: String,
+    /// Use this context instead of the current one: flags win over variables, and these over the context
+    #[arg(long, global = true, env = "WAYPOST_CONTEXT", value_name = "NAME")]
+    pub(crate) context: Option<String>,
+    /// Address of the control API; without it port 7070 of this computer
+    #[arg(long, global = true, env = "WAYPOST_SERVER", value_name = "URL")]
+    pub(crate) server: Option<String>,
+    /// Workspace; without it `default`
+    #[arg(long, short = 'w', global = true, env = "WAYPOST_WORKSPACE", value_name = "NAME")]
+    pub(crate) workspace: Option<String>,
+    /// File with the token that says who calls; the variable `WAYPOST_TOKEN` may hold the token itself
+    #[arg(long, global = true, env = "WAYPOST_TOKEN_FILE", value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// Authorities (PEM) of the server's certificate; without it this computer's
+    #[arg(long, global = true, env = "WAYPOST_CA_FILE", value_name = "FILE")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Client certificate (PEM) that says who calls
+    #[arg(long, global = true, env = "WAYPOST_CERT_FILE", value_name = "FILE")]
+    pub(crate) cert_file: Option<PathBuf>,
+    /// Its key (PEM)
+    #[arg(long, global = true, env = "WAYPOST_KEY_FILE", value_name = "FILE")]
+    pub(crate) key_file: Option<PathBuf>,
     /// Form of the answer
     #[arg(long, short = 'o', global = true, env = "WAYPOST_OUTPUT", value_enum, default_value_t = Output::Table)]
     pub(crate) output: Output,
-    /// Who asks, for the audit topic; without it the user of this computer
+    /// Who asks, for the audit topic of a server that asks nobody who they are; without it the user of this computer
     #[arg(long = "as", global = true, env = "WAYPOST_AS", value_name = "NAME")]
     pub(crate) who: Option<String>,
     #[command(subcommand)]
@@ -97,6 +112,86 @@ pub(crate) enum Command {
     Source {
         #[command(subcommand)]
         what: SourceCommand,
+    },
+    /// The partitions of the keyed roles: who owns each, how far it is, what is wrong with it
+    Partitions {
+        /// Only of this role: identity, segmenter, orchestrator or sender
+        #[arg(long)]
+        role: Option<String>,
+        /// Only those that are not led, are halted, have diverged or wait behind a gap
+        #[arg(long)]
+        troubled: bool,
+    },
+    /// Where the pipeline stands, a line a role, drawn again and again until ^C
+    Top {
+        /// Seconds between two looks
+        #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
+        every: u16,
+        /// Only one look, over that time
+        #[arg(long)]
+        once: bool,
+    },
+    /// Who the server takes you for, and what that allows
+    Whoami,
+    /// What was changed, and by whom
+    Audit {
+        #[command(subcommand)]
+        what: AuditCommand,
+    },
+    /// Servers by name, in `~/.config/waypost/config.toml` (`WAYPOST_CONTEXTS` names another file)
+    Context {
+        #[command(subcommand)]
+        what: ContextCommand,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AuditCommand {
+    /// Lines of the audit topic, newest first; of the workspace given by -w or the context, else of all that you may see
+    List(AuditList),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AuditList {
+    /// Only what begins so, as `workspaces/shop/journeys/`
+    #[arg(long, value_name = "PREFIX")]
+    pub(crate) subject: Option<String>,
+    /// Only of this caller
+    #[arg(long, value_name = "NAME")]
+    pub(crate) by: Option<String>,
+    /// Only this, as `journey.publish`
+    #[arg(long)]
+    pub(crate) act: Option<String>,
+    /// Only since then: an instant, as 2026-11-23T08:00:00Z, or so long ago, as 2h
+    #[arg(long, value_name = "TIME")]
+    pub(crate) since: Option<String>,
+    /// Only before then
+    #[arg(long, value_name = "TIME")]
+    pub(crate) until: Option<String>,
+    /// So many at most
+    #[arg(long, default_value_t = 100)]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ContextCommand {
+    /// Which there are; the current one is marked
+    List,
+    /// Make one the current one
+    Use {
+        /// As `list` shows it
+        name: String,
+    },
+    /// Keep what the flags and variables of this call say (--server, --workspace, --token-file, --ca-file, --cert-file, --key-file)
+    /// under a name; what they do not say stays as it was
+    Set {
+        /// New or known
+        name: String,
+    },
+    /// Forget one
+    Delete {
+        /// As `list` shows it
+        name: String,
     },
 }
 

@@ -1,23 +1,17 @@
 //! One function a command: call, then print.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, time::Duration};
 
-use anyhow::Context as _;
 use serde_json::{Value, json};
-use tonic::{
-    Request, Status,
-    metadata::{Ascii, MetadataValue},
-    service::{Interceptor, interceptor::InterceptedService},
-    transport::Channel,
-};
 use waypost_proto::control::{
     self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
     profile_service_client::ProfileServiceClient, source_service_client::SourceServiceClient,
 };
 
 use crate::{
-    cli::{Cli, Command, DeadletterCommand, DryRun, Output, ProfileCommand, SourceCommand},
-    files, output,
+    cli::{AuditCommand, Cli, Command, DeadletterCommand, DryRun, Output, ProfileCommand, SourceCommand},
+    connection::{self, Asking},
+    contexts, files, output,
 };
 
 /// What a command has to say.
@@ -32,35 +26,27 @@ pub(crate) struct Done {
 pub(crate) struct Session {
     pub(crate) channel: Asking,
     pub(crate) parent: String,
+    /// Whether somebody said which workspace is meant.
+    pub(crate) workspace_given: bool,
     output: Output,
 }
 
-/// A connection whose every request says who asks.
-pub(crate) type Asking = InterceptedService<Channel, Name>;
-
-/// Says who asks.
-#[derive(Clone, Debug)]
-pub(crate) struct Name(MetadataValue<Ascii>);
-
-impl Interceptor for Name {
-    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
-        request.metadata_mut().insert("waypost-as", self.0.clone());
-        Ok(request)
-    }
-}
+/// Where no workspace is named.
+const DEFAULT_WORKSPACE: &str = "default";
 
 /// Runs the command.
 ///
 /// # Errors
 /// The server's answer as a [`tonic::Status`], or why it could not be asked.
 pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
-    let endpoint = Channel::from_shared(cli.server.clone()).with_context(|| format!("`{}` is not an address", cli.server))?;
-    let channel = endpoint
-        .connect()
-        .await
-        .with_context(|| format!("no control API at {}: is `waypost serve --role control` or `waypost dev` running there?", cli.server))?;
-    let channel = InterceptedService::new(channel, Name(who(cli.who)?));
-    let session = Session { channel, parent: format!("workspaces/{}", cli.workspace), output: cli.output };
+    if let Command::Context { what } = &cli.command {
+        return contexts::run(&cli, what);
+    }
+    let context = contexts::resolve(&cli)?;
+    let channel = connection::connect(&context, cli.who).await?;
+    let workspace = context.workspace.as_deref().unwrap_or(DEFAULT_WORKSPACE);
+    let session =
+        Session { channel, parent: format!("workspaces/{workspace}"), workspace_given: context.workspace.is_some(), output: cli.output };
     match cli.command {
         Command::Apply { filename, dry_run } => session.apply(&filename, dry_run).await,
         Command::Diff { filename } => session.diff(&filename).await,
@@ -81,26 +67,30 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         },
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
+        Command::Partitions { role, troubled } => session.partitions(role, troubled).await,
+        Command::Top { every, once } => session.top(Duration::from_secs(every.into()), once, output::draw).await,
+        Command::Whoami => session.whoami().await,
+        Command::Audit { what: AuditCommand::List(wanted) } => session.audit(wanted).await,
+        // Done above: no server is asked.
+        Command::Context { .. } => Ok(Done::default()),
     }
 }
 
-/// The name that goes to the audit topic: as asked for, else the user of this computer.
-fn who(name: Option<String>) -> anyhow::Result<MetadataValue<Ascii>> {
-    let user = || std::env::vars().find(|(variable, _)| variable == "USER").map(|(_, user)| user);
-    let name = name.or_else(user).unwrap_or_default();
-    name.parse().with_context(|| format!("--as `{name}`: a name in plain letters is wanted"))
+/// An answer in the form that was asked for.
+pub(crate) fn shown(output: Output, json: &Value, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Done {
+    let stdout = match output {
+        Output::Table => table(),
+        Output::Json => serde_json::to_string_pretty(json).unwrap_or_default(),
+        Output::Name => names().join("\n"),
+    };
+    Done { stdout, differs: false }
 }
 
 // === impl Session ===
 
 impl Session {
     pub(crate) fn show(&self, json: &Value, table: impl FnOnce() -> String, names: impl FnOnce() -> Vec<String>) -> Done {
-        let stdout = match self.output {
-            Output::Table => table(),
-            Output::Json => serde_json::to_string_pretty(json).unwrap_or_default(),
-            Output::Name => names().join("\n"),
-        };
-        Done { stdout, differs: false }
+        shown(self.output, json, table, names)
     }
 
     fn definitions(&self) -> DefinitionServiceClient<Asking> {

@@ -1,10 +1,14 @@
 //! `waypostctl`: the control API from a shell. Tables for people, `-o json` for machines.
 
+mod audits;
 mod cli;
 mod commands;
+mod connection;
+mod contexts;
 mod files;
 mod letters;
 mod output;
+mod partitions;
 mod people;
 
 use std::{io::Write as _, process::ExitCode};

@@ -1,5 +1,7 @@
 //! Answers as tables, JSON or names; errors as sentences.
 
+use std::io::Write as _;
+
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use tonic_types::StatusExt as _;
@@ -14,6 +16,19 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
         table.add_row(row);
     }
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// Puts a screen in the place of the one before: home, the text with each line cleared behind it, and everything below.
+pub(crate) fn draw(screen: &str) {
+    let mut text = "\u{1b}[H".to_owned();
+    for line in screen.lines() {
+        text += line;
+        text += "\u{1b}[K\n";
+    }
+    text += "\u{1b}[J";
+    let mut out = std::io::stdout();
+    // A terminal that has gone ends this by a signal.
+    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
 }
 
 /// An instant as people read it; empty for none.

@@ -1,0 +1,131 @@
+//! Roles, and what each may do.
+
+use std::fmt;
+
+use serde::Deserialize;
+
+/// A set of permissions by a name, given to callers by the access file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// Reads definitions.
+    Viewer,
+    /// Writes definitions: drafts, and what is in force when applied.
+    Editor,
+    /// Also puts journeys in force and archives them.
+    Publisher,
+    /// Keeps the installation running.
+    Operator,
+    /// Answers people's questions about their data.
+    Privacy,
+    /// May do everything.
+    Admin,
+}
+
+/// What a method needs of its caller.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Permission {
+    /// Read definitions of every kind, and compare with them.
+    ReadDefinitions,
+    /// Apply definitions.
+    WriteDefinitions,
+    /// Put journeys in force and archive them.
+    Publish,
+    /// Read a person's profile and trail.
+    ReadPeople,
+    /// Erase, detach or let expire a person.
+    Privacy,
+    /// Read dead letters, masked, and put them back.
+    DeadLetters,
+    /// Make write keys.
+    Keys,
+    /// Read the audit topic.
+    Audit,
+    /// See where the pipeline stands.
+    Operate,
+}
+
+// === impl Role ===
+
+impl Role {
+    /// All of them, from the least to the most.
+    pub const ALL: [Self; 6] = [Self::Viewer, Self::Editor, Self::Publisher, Self::Operator, Self::Privacy, Self::Admin];
+
+    /// Its word in the access file.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Viewer => "viewer",
+            Self::Editor => "editor",
+            Self::Publisher => "publisher",
+            Self::Operator => "operator",
+            Self::Privacy => "privacy",
+            Self::Admin => "admin",
+        }
+    }
+
+    /// Whether it may. The one place that says so.
+    pub fn holds(self, permission: Permission) -> bool {
+        use Permission as P;
+        match self {
+            Self::Viewer => matches!(permission, P::ReadDefinitions),
+            Self::Editor => matches!(permission, P::ReadDefinitions | P::WriteDefinitions),
+            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish),
+            Self::Operator => matches!(permission, P::ReadDefinitions | P::DeadLetters | P::Keys | P::Audit | P::Operate),
+            Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadPeople | P::Privacy),
+            Self::Admin => true,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl std::str::FromStr for Role {
+    type Err = String;
+
+    fn from_str(word: &str) -> Result<Self, String> {
+        let all = || Self::ALL.map(Self::as_str).join(", ");
+        Self::ALL.into_iter().find(|role| role.as_str() == word).ok_or_else(|| format!("`{word}` is no role; the roles are {}", all()))
+    }
+}
+
+// === impl Permission ===
+
+impl Permission {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::ReadDefinitions,
+        Self::WriteDefinitions,
+        Self::Publish,
+        Self::ReadPeople,
+        Self::Privacy,
+        Self::DeadLetters,
+        Self::Keys,
+        Self::Audit,
+        Self::Operate,
+    ];
+
+    /// Its word in refusals and in `docs/access.md`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::ReadDefinitions => "read-definitions",
+            Self::WriteDefinitions => "write-definitions",
+            Self::Publish => "publish",
+            Self::ReadPeople => "read-people",
+            Self::Privacy => "privacy",
+            Self::DeadLetters => "dead-letters",
+            Self::Keys => "keys",
+            Self::Audit => "audit",
+            Self::Operate => "operate",
+        }
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}

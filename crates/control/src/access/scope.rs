@@ -1,0 +1,45 @@
+//! Which workspace each request is about. A method whose request does not stand here cannot be written: it gets its message
+//! only through [`admit`](super::admit).
+
+use waypost_proto::control as pb;
+
+use super::caller::{Scope, Scoped};
+
+macro_rules! named {
+    ($field:ident: $($request:ident),+ $(,)?) => {
+        $(impl Scoped for pb::$request {
+            fn scope(&self) -> Scope<'_> {
+                Scope::Of(&self.$field)
+            }
+        })+
+    };
+}
+
+macro_rules! own {
+    ($($request:ident),+ $(,)?) => {
+        $(impl Scoped for pb::$request {
+            fn scope(&self) -> Scope<'_> {
+                Scope::Own
+            }
+        })+
+    };
+}
+
+named!(
+    parent: ApplyDefinitionsRequest,
+    ListDefinitionsRequest,
+    DiffDefinitionsRequest,
+    LookupProfileRequest,
+    ExplainProfileRequest,
+    EraseProfileRequest,
+    DetachIdentifierRequest,
+    ExpireProfileRequest,
+);
+named!(name: GetDefinitionRequest, PublishJourneyRequest, ArchiveJourneyRequest, RotateKeyRequest);
+own!(ListDeadLettersRequest, GetDeadLetterRequest, RedriveDeadLettersRequest, WhoAmIRequest, ListPartitionsRequest);
+
+impl Scoped for pb::ListAuditEntriesRequest {
+    fn scope(&self) -> Scope<'_> {
+        if self.parent.is_empty() { Scope::Own } else { Scope::Of(&self.parent) }
+    }
+}

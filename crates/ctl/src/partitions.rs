@@ -1,0 +1,196 @@
+//! Where the pipeline stands: each partition, or a screen that is drawn again and again.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use serde_json::{Value, json};
+use waypost_proto::control::{self as pb, partition_service_client::PartitionServiceClient};
+
+use crate::{
+    commands::{Done, Session},
+    output,
+};
+
+// === impl Session ===
+
+impl Session {
+    async fn ask(&self, role: &str, troubled: bool) -> anyhow::Result<pb::ListPartitionsResponse> {
+        let request = pb::ListPartitionsRequest { role: role.to_owned(), troubled };
+        Ok(PartitionServiceClient::new(self.channel.clone()).list_partitions(request).await?.into_inner())
+    }
+
+    /// Each partition, once.
+    pub(crate) async fn partitions(&self, role: Option<String>, troubled: bool) -> anyhow::Result<Done> {
+        let answer = self.ask(&role.unwrap_or_default(), troubled).await?;
+        let json = json!({"at": output::time(answer.at), "partitions": answer.partitions.iter().map(partition).collect::<Vec<_>>()});
+        Ok(self.show(
+            &json,
+            || {
+                let rows = answer.partitions.iter().map(|p| {
+                    let offsets = [p.committed, p.next, p.end.saturating_sub(p.next)].map(|n| n.to_string());
+                    let [committed, next, waiting] = offsets;
+                    vec![short(p).to_owned(), state(p).to_owned(), p.owner.clone(), committed, next, waiting, trouble(p)]
+                });
+                output::table(&["PARTITION", "STATE", "OWNER", "COMMITTED", "NEXT", "FRAMES WAITING", "TROUBLE"], rows)
+            },
+            || answer.partitions.iter().map(|p| p.name.clone()).collect(),
+        ))
+    }
+
+    /// A line a role, drawn again every `every`, until it is interrupted; or once.
+    ///
+    /// # Errors
+    /// The first time that the server does not answer; later it is shown instead, and asked again.
+    pub(crate) async fn top(&self, every: Duration, once: bool, mut draw: impl FnMut(&str)) -> anyhow::Result<Done> {
+        let mut before = self.ask("", false).await?;
+        loop {
+            tokio::time::sleep(every).await;
+            match self.ask("", false).await {
+                Ok(now) => {
+                    let text = screen(&before, &now);
+                    if once {
+                        return Ok(Done { stdout: text, ..Done::default() });
+                    }
+                    draw(&text);
+                    before = now;
+                }
+                Err(error) if once => return Err(error),
+                Err(error) => draw(&format!("no answer: {error:#}\n\nasked again every {} s, ^C ends it", every.as_secs_f32())),
+            }
+        }
+    }
+}
+
+#[derive(Default)]
+struct RoleLine {
+    partitions: usize,
+    led: usize,
+    halted: usize,
+    owners: std::collections::BTreeSet<String>,
+    waiting: u64,
+    folded: u64,
+    uncommitted: u64,
+    /// Of the slowest, ms.
+    behind: i64,
+}
+
+/// What is shown of two looks, the later one's figures and what came between.
+fn screen(before: &pb::ListPartitionsResponse, now: &pb::ListPartitionsResponse) -> String {
+    let folded: BTreeMap<&str, u64> = before.partitions.iter().map(|p| (p.name.as_str(), p.next)).collect();
+    let mut order = Vec::new();
+    let mut lines: BTreeMap<&str, RoleLine> = BTreeMap::new();
+    for p in &now.partitions {
+        let role = short(p).split('/').next().unwrap_or_default();
+        if !order.contains(&role) {
+            order.push(role);
+        }
+        let line = lines.entry(role).or_default();
+        line.partitions += 1;
+        line.led += usize::from(p.state() == pb::PartitionState::Leading);
+        line.halted += usize::from(p.state() == pb::PartitionState::Halted);
+        if !p.owner.is_empty() {
+            line.owners.insert(p.owner.clone());
+        }
+        line.waiting += p.end.saturating_sub(p.next);
+        line.uncommitted += p.next.saturating_sub(p.committed);
+        line.folded += folded.get(p.name.as_str()).map_or(0, |next| p.next.saturating_sub(*next));
+        if p.end > p.next {
+            line.behind = line.behind.max(now.at - p.through);
+        }
+    }
+    let took = u64::try_from((now.at - before.at).max(1)).unwrap_or(1);
+    let rows = order.iter().filter_map(|role| Some((role, lines.get(role)?))).map(|(role, line)| {
+        vec![
+            (*role).to_owned(),
+            line.owners.len().to_string(),
+            format!("{}/{}", line.led, line.partitions),
+            line.halted.to_string(),
+            (line.folded * 1_000 / took).to_string(),
+            line.waiting.to_string(),
+            if line.behind == 0 { "–".to_owned() } else { format!("{}.{} s", line.behind / 1_000, line.behind % 1_000 / 100) },
+            line.uncommitted.to_string(),
+        ]
+    });
+    let head = ["ROLE", "PROCESSES", "LED", "HALTED", "FRAMES/S", "WAITING", "BEHIND", "UNCOMMITTED"];
+    let mut text = format!("{}\n\n{}", output::time(now.at), output::table(&head, rows));
+    let troubled: Vec<_> = now.partitions.iter().map(|p| (short(p), trouble(p))).filter(|(_, trouble)| !trouble.is_empty()).collect();
+    for (name, trouble) in troubled.iter().take(TROUBLES) {
+        text += &format!("\n{name}: {trouble}");
+    }
+    if troubled.len() > TROUBLES {
+        text += &format!("\n… and {} more: waypostctl partitions --troubled", troubled.len() - TROUBLES);
+    }
+    text
+}
+
+/// Lines of trouble on a screen.
+const TROUBLES: usize = 10;
+
+fn short(partition: &pb::Partition) -> &str {
+    partition.name.strip_prefix("partitions/").unwrap_or(&partition.name)
+}
+
+fn state(partition: &pb::Partition) -> &'static str {
+    match partition.state() {
+        pb::PartitionState::Unspecified => "unknown",
+        pb::PartitionState::Unowned => "unowned",
+        pb::PartitionState::Replaying => "replaying",
+        pb::PartitionState::Leading => "leading",
+        pb::PartitionState::Halted => "halted",
+    }
+}
+
+/// What is wrong with it; empty: nothing.
+fn trouble(partition: &pb::Partition) -> String {
+    let mut wrong = Vec::new();
+    if partition.state() == pb::PartitionState::Unowned {
+        wrong.push("nobody owns it".to_owned());
+    }
+    if !partition.halted.is_empty() {
+        wrong.push(partition.halted.clone());
+    }
+    if !partition.diverged.is_empty() {
+        wrong.push(format!("diverged: {}", partition.diverged.join(", ")));
+    }
+    if partition.gap_since != 0 {
+        wrong.push(format!("a gap since {}", output::time(partition.gap_since)));
+    }
+    wrong.join("; ")
+}
+
+fn partition(p: &pb::Partition) -> Value {
+    json!({
+        "name": p.name, "state": state(p), "owner": p.owner, "committed": p.committed, "next": p.next, "end": p.end,
+        "through": output::time(p.through), "engine": p.engine, "definitions": p.definitions, "trouble": trouble(p),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(at: i64, next: u64, halted: &str) -> pb::ListPartitionsResponse {
+        let led = pb::Partition {
+            name: "partitions/identity/0".into(),
+            state: pb::PartitionState::Leading.into(),
+            owner: "a".into(),
+            committed: 10,
+            next,
+            end: next + 5,
+            through: at - 1_500,
+            ..pb::Partition::default()
+        };
+        let state = if halted.is_empty() { pb::PartitionState::Unowned } else { pb::PartitionState::Halted };
+        let other =
+            pb::Partition { name: "partitions/identity/1".into(), state: state.into(), halted: halted.into(), ..pb::Partition::default() };
+        pb::ListPartitionsResponse { partitions: vec![led, other], at }
+    }
+
+    #[test]
+    fn a_screen_says_how_fast_how_far_behind_and_what_is_wrong() {
+        let text = screen(&answer(10_000, 20, ""), &answer(12_000, 220, "digest of bucket 3"));
+        let line = text.lines().find(|line| line.contains("identity ")).unwrap();
+        let words: Vec<_> = line.split(|c: char| c.is_whitespace() || c == '│' || c == '|').filter(|w| !w.is_empty()).collect();
+        assert_eq!(words, ["identity", "1", "1/2", "1", "100", "5", "1.5", "s", "210"], "{text}");
+        assert!(text.contains("identity/1: digest of bucket 3"), "{text}");
+    }
+}
