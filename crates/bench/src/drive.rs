@@ -13,7 +13,8 @@ use waypost_memory::{Embedded, Parts, Seeded, VirtualClock};
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_runtime::{
     Command, Config, Input, Machine, Processor, RoleMachine,
-    machine::{Counters, Progress},
+    figures::PartitionFigures,
+    machine::{Counters, Progress, Traced},
     ports::Install,
 };
 use waypost_segmenter::SegmenterProcessor;
@@ -228,8 +229,20 @@ impl<W: Watch> Machine for Watched<W> {
         self.machine.progress()
     }
 
+    fn take_traced(&mut self) -> Vec<Traced> {
+        self.machine.take_traced()
+    }
+
     fn counters(&self) -> Counters {
         self.machine.counters()
+    }
+
+    fn folded(&self) -> u64 {
+        self.machine.folded()
+    }
+
+    fn figures(&self) -> Vec<PartitionFigures> {
+        self.machine.figures()
     }
 
     fn idle(&self) -> bool {

@@ -4,6 +4,7 @@
 mod processor;
 mod profile;
 mod rules;
+pub mod tallies;
 
 pub use processor::OrchestratorProcessor;
 pub use profile::Profile;

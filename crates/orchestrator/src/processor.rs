@@ -2,6 +2,7 @@
 
 mod erasing;
 mod peeking;
+mod tallying;
 
 use std::{borrow::Cow, collections::BTreeSet, sync::Arc};
 
@@ -335,6 +336,7 @@ fn emit(fold: &mut Fold<'_, Profile>, workspace: WorkspaceId, profile: &Bytes, e
                     version: Decision::VERSION,
                     body: decision.encode(),
                 });
+                tallying::tally(fold, *decision);
                 continue;
             }
         };

@@ -6,9 +6,11 @@
 //! over its limits stops its own fetch and nobody else's.
 
 mod local;
+mod looking;
 mod membership;
 mod perform;
 mod produce;
+mod telling;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -22,9 +24,10 @@ use bytes::Bytes;
 use futures::{FutureExt as _, StreamExt as _, future::BoxFuture, stream::FuturesUnordered};
 use tokio::sync::{mpsc, oneshot};
 use tracing::info;
-use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp};
+use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp, trace::Traces};
 
 use crate::{
+    figures::Figures,
     machine::{Command, Input, Machine},
     ports::{Clock, Consumer, Install, Log, LogError, Offset, Store},
     processor::{Job, Proposal},
@@ -32,6 +35,7 @@ use crate::{
 };
 
 pub use local::LocalOwners;
+use looking::{Look, Shown};
 use membership::Membership;
 use produce::Outgoing;
 
@@ -80,6 +84,8 @@ pub struct Ports {
     pub directory: Arc<Directory>,
     /// Says what this process owns.
     pub speaker: Arc<Speaker>,
+    /// Where it is told what was folded of traces.
+    pub traces: Arc<dyn Traces>,
 }
 
 /// What a driver has to know.
@@ -121,6 +127,7 @@ enum Asked {
 pub struct Handle {
     role: Role,
     asked: mpsc::Sender<Asked>,
+    look: Look,
 }
 
 /// Completed work, and to what it belongs.
@@ -149,6 +156,7 @@ pub struct Driver {
     rejoin: bool,
     /// Draining, until then.
     deadline: Option<Timestamp>,
+    shown: Shown,
 }
 
 // === impl NoJobs ===
@@ -185,6 +193,16 @@ impl Handle {
         self.tell(Asked::Skips(skips)).await;
     }
 
+    /// How the role stands, within a tenth of a second where its thread gets on; of a driver that has ended, how it stood last.
+    pub async fn figures(&self) -> Arc<Figures> {
+        self.look.fresh().await
+    }
+
+    /// How the role stood when it was last asked.
+    pub fn last_figures(&self) -> Arc<Figures> {
+        self.look.last()
+    }
+
     /// Drain and end.
     pub async fn drain(&self) {
         self.tell(Asked::Drain).await;
@@ -202,7 +220,8 @@ impl Driver {
     /// A driver that has not joined its group yet, and the way to it.
     pub fn new(machine: Box<dyn Machine>, ports: Ports, settings: Settings) -> (Self, Handle) {
         let (sender, asked) = mpsc::channel(ASKED_MAX);
-        let handle = Handle { role: machine.role(), asked: sender };
+        let (shown, look) = Shown::new();
+        let handle = Handle { role: machine.role(), asked: sender, look };
         let driver = Self {
             outgoing: Outgoing::new(&settings.prefix),
             machine,
@@ -218,6 +237,7 @@ impl Driver {
             gave_up: None,
             rejoin: false,
             deadline: None,
+            shown,
         };
         (driver, handle)
     }
@@ -246,15 +266,16 @@ impl Driver {
         info!(%role, %group, "running");
         loop {
             self.news(&mut consumer);
-            let took = self.take(&mut consumer);
+            let took = self.timed(|driver| driver.take(&mut consumer));
             // time is looked at in every turn, because under load completed work always comes first
             if self.next_wake().is_some_and(|at| at <= self.ports.clock.now()) {
-                self.wake();
+                self.timed(Self::wake);
             }
             if progress.tick().now_or_never().is_some() {
                 self.report(&mut *consumer);
             }
             self.perform(&mut consumer);
+            self.tell_traced();
             if std::mem::take(&mut self.rejoin) && self.deadline.is_none() {
                 self.lose_all();
                 consumer.close().await;
@@ -277,7 +298,7 @@ impl Driver {
             tokio::select! {
                 biased;
                 Some(done) = self.running.next(), if !self.running.is_empty() => {
-                    self.all_done(done);
+                    self.timed(|driver| driver.all_done(done));
                 }
                 asked = self.asked.recv(), if open => {
                     open = asked.is_some();
@@ -285,7 +306,7 @@ impl Driver {
                 }
                 Ok(()) = directory.changed(), if role == Role::Segmenter => self.hear(),
                 _ = progress.tick() => self.report(&mut *consumer),
-                () = woken => self.wake(),
+                () = woken => self.timed(Self::wake),
                 // more may lie there, but the others had their turn
                 () = std::future::ready(()), if took => tokio::task::yield_now().await,
                 () = consumer.ready() => {}
@@ -311,6 +332,7 @@ impl Driver {
             consumer.note(one.partition.index, one.off);
         }
         self.ports.speaker.say(&*self.ports.log, &*self.ports.clock, self.machine.role(), all);
+        self.show(consumer.is_member());
     }
 
     fn answer(&mut self, asked: Asked) {

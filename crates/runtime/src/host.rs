@@ -1,6 +1,6 @@
-//! The host's clock and entropy, behind the ports. The only place that reads either.
+//! The host's clock, stopwatch and entropy. The only place that reads either.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use async_trait::async_trait;
 use waypost_types::Timestamp;
@@ -14,6 +14,10 @@ pub struct SystemClock;
 /// The operating system's random bits.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct OsEntropy;
+
+/// How long something takes, for operators; no decision rests on it.
+#[derive(Clone, Copy, Debug)]
+pub struct Stopwatch(Instant);
 
 // === impl SystemClock ===
 
@@ -29,6 +33,26 @@ impl Clock for SystemClock {
         let wait = u64::try_from(instant.since(self.now()).millis()).unwrap_or(0);
         // a day at most, because wall time may be set while we sleep, and callers look again anyway
         tokio::time::sleep(Duration::from_millis(wait.min(86_400_000))).await;
+    }
+}
+
+// === impl Stopwatch ===
+
+impl Stopwatch {
+    /// From now on.
+    #[expect(clippy::disallowed_methods, reason = "wall time is too coarse, and may be set meanwhile")]
+    pub fn start() -> Self {
+        Self(Instant::now())
+    }
+
+    /// Microseconds since.
+    pub fn micros(self) -> u64 {
+        u64::try_from(self.0.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
+    /// Seconds since.
+    pub fn seconds(self) -> f64 {
+        self.0.elapsed().as_secs_f64()
     }
 }
 

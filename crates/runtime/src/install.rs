@@ -15,7 +15,10 @@ pub use topics::{CONTROL, DEAD, DEFINITIONS, InitSettings, PUBLIC, topics};
 
 use waypost_types::{PartitionId, Role};
 
-use crate::ports::{Append, Entropy, InitReply, Log, LogError, Store, StoreError};
+use crate::{
+    ports::{Append, Entropy, InitReply, Log, LogError, Offset, Store, StoreError},
+    upkeep::Upkeep,
+};
 
 /// Why an installation cannot be created or read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -102,6 +105,33 @@ pub async fn init(
         }
     }
     Ok(Initialised { record, topics: created, partitions, new })
+}
+
+/// Partitions of an installation that is there whose inbox holds records while the store has nothing of them, each with where its
+/// log begins. That is a loss: state that is made anew folds whatever the log still has, and forgets the rest in silence.
+///
+/// # Errors
+/// When log or store cannot be asked.
+pub async fn lost_state(log: &dyn Log, store: &dyn Upkeep, prefix: &str) -> Result<Vec<(PartitionId, Offset)>, InstallError> {
+    let record = match load_install(log, prefix).await {
+        Ok(record) => record,
+        Err(InstallError::Absent(_)) => return Ok(Vec::new()),
+        Err(error) => return Err(error),
+    };
+    let mut lost = Vec::new();
+    for role in Role::KEYED {
+        let inbox = format!("{prefix}{}", role.inbox().unwrap_or_default());
+        for index in 0..record.partitions {
+            let partition = PartitionId { role, index };
+            if store.head(partition).await?.is_none() {
+                let (start, end) = log.watermarks(&inbox, index).await?;
+                if end > 0 {
+                    lost.push((partition, start));
+                }
+            }
+        }
+    }
+    Ok(lost)
 }
 
 async fn refuse_remains(log: &dyn Log, settings: &InitSettings) -> Result<(), InstallError> {

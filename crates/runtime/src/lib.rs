@@ -14,6 +14,7 @@ pub mod config;
 pub mod digest;
 pub mod door;
 pub mod driver;
+pub mod figures;
 pub mod finding;
 pub mod host;
 pub mod install;

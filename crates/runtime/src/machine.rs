@@ -5,10 +5,11 @@
 use std::{collections::BTreeSet, fmt};
 
 use bytes::Bytes;
-use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp};
+use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp, trace::TraceContext};
 
 use crate::{
     digest::Part,
+    figures::{PartitionFigures, Spread, Tallies},
     ports::{
         AppendError, AuditReply, ClaimReply, Commit, CommitReply, Deaths, Delivery, LogError, Offset, Read, ReadReply, ReleaseReply,
         StoreError, Token,
@@ -205,6 +206,25 @@ pub struct Progress {
     pub gap: Option<Timestamp>,
 }
 
+/// A record of a trace that is kept was folded by who leads the partition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Traced {
+    /// Partition.
+    pub partition: u32,
+    /// Where the record lies.
+    pub position: Position,
+    /// Its kind.
+    pub kind: u32,
+    /// Where it was sent.
+    pub sent: TraceContext,
+    /// The place of the fold, from which what it puts out is sent.
+    pub here: TraceContext,
+    /// When the log took it.
+    pub appended: Timestamp,
+    /// When its batch was begun with.
+    pub at: Timestamp,
+}
+
 /// What a machine counts; monotone.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Counters {
@@ -242,6 +262,14 @@ pub struct Counters {
     pub refusals: u64,
     /// Records set aside because the skip list names them.
     pub skipped: u64,
+    /// Claims that began below what this process had folded, or behind an owner that had not given the partition back.
+    pub rewinds: u64,
+    /// Times that a part of the stored state was not what its digest says.
+    pub digest_mismatches: u64,
+    /// What was decided and committed.
+    pub tallies: Tallies,
+    /// From when timers were due to when they fired, of those committed.
+    pub lateness: Spread,
 }
 
 /// One role's machine, its processor type erased.
@@ -256,8 +284,14 @@ pub trait Machine: Send + fmt::Debug {
     fn next_wake(&self) -> Option<Timestamp>;
     /// What to publish on `wp1.progress`.
     fn progress(&self) -> Vec<Progress>;
+    /// What was folded of traces since this was asked last; the first thousand, if nobody asked.
+    fn take_traced(&mut self) -> Vec<Traced>;
     /// Counters.
     fn counters(&self) -> Counters;
+    /// Records folded, of the counters: what a driver asks at every turn.
+    fn folded(&self) -> u64;
+    /// How its partitions stand.
+    fn figures(&self) -> Vec<PartitionFigures>;
     /// Nothing read, unacknowledged, uncommitted or under way.
     fn idle(&self) -> bool;
 }

@@ -9,7 +9,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
-use crate::digest::Part;
+use crate::{digest::Part, progress::Owner};
 
 /// Offset of a frame in its inbox partition.
 pub type Offset = u64;
@@ -384,6 +384,10 @@ pub trait Consumer: Send + 'static {
     async fn ready(&mut self);
     /// Membership news, in order.
     fn membership(&mut self) -> Option<Membership>;
+    /// Whether the group has it as a member, with partitions or without.
+    fn is_member(&self) -> bool {
+        true
+    }
     /// Moves one partition's position.
     fn seek(&mut self, partition: u32, offset: Offset) -> Result<(), LogError>;
     /// Stores the group's offset, lazily; a lag gauge, nothing reads it back.
@@ -441,6 +445,10 @@ pub trait Log: Send + Sync + 'static {
     async fn offset_at(&self, topic: &str, partition: u32, _instant: Timestamp) -> Result<Offset, LogError> {
         self.watermarks(topic, partition).await.map(|(start, _)| start)
     }
+    /// How many brokers there are, as one of them says who knows this topic; a log without brokers is one.
+    async fn reach(&self, _topic: &str) -> Result<usize, LogError> {
+        Ok(1)
+    }
     /// Creates what is absent; says which were created.
     async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError>;
     /// The settings a topic has: partitions and broker-side settings; none if it is absent.
@@ -468,6 +476,10 @@ pub struct OwnersError {
 pub trait Owners: Send + Sync + 'static {
     /// The stored bytes of an entity, and the next offset of the partition's inbox they are as of.
     async fn read(&self, partition: PartitionId, entity: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError>;
+    /// Who has said lately what it owns; none where nobody says, because one process owns everything.
+    fn owned(&self) -> Option<Vec<Owner>> {
+        None
+    }
 }
 
 // ---- clock, chance --------------------------------------------------------------------------------

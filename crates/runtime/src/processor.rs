@@ -6,6 +6,8 @@ use bytes::Bytes;
 use waypost_codec::frame::Record;
 use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp, WorkspaceId};
 
+use crate::figures::Tally;
+
 /// When an entity next wants to be woken. A **plain** timer fires at its due; an **absent** one rests
 /// on something not having happened, and waits for the upstream watermark (PROTOCOL §8.4).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -165,6 +167,8 @@ pub struct Job {
     pub body: Bytes,
     /// Offset of the leader record under which it was started.
     pub leader: u64,
+    /// Trace of the record that it follows from, as records carry it.
+    pub trace: Bytes,
 }
 
 /// A record that a partition appends to itself.
@@ -178,6 +182,8 @@ pub struct Proposal {
     pub key: Bytes,
     /// Body.
     pub body: Bytes,
+    /// Trace of the job that brought it.
+    pub trace: Bytes,
 }
 
 /// Where a fold finds its entities.
@@ -237,6 +243,7 @@ pub struct Fold<'a, E> {
     pub(crate) outputs: Vec<Output>,
     pub(crate) jobs: Vec<Job>,
     pub(crate) refusals: u64,
+    pub(crate) tallies: Vec<Tally>,
     pub(crate) touched: Vec<EntityId>,
 }
 
@@ -256,6 +263,7 @@ impl<'a, E: Entity> Fold<'a, E> {
             outputs: Vec::new(),
             jobs: Vec::new(),
             refusals: 0,
+            tallies: Vec::new(),
             touched: Vec::new(),
         }
     }
@@ -335,12 +343,22 @@ impl<'a, E: Entity> Fold<'a, E> {
     /// Asks for work outside the fold; done only where this owner leads.
     pub fn start(&mut self, kind: u32, body: Bytes) {
         let leader = self.leader;
-        self.jobs.push(Job { kind, body, leader });
+        self.jobs.push(Job { kind, body, leader, trace: Bytes::new() });
     }
 
     /// Counts something that a limit or a rule of the role did not allow; the record goes on.
     pub fn refuse(&mut self) {
         self.refusals += 1;
+    }
+
+    /// Counts a decision, once it is committed.
+    pub fn tally(&mut self, tally: Tally) {
+        self.tallies.push(tally);
+    }
+
+    /// What has been tallied so far; for tests.
+    pub fn tallies(&self) -> &[Tally] {
+        &self.tallies
     }
 
     /// What has been put out so far; for tests.

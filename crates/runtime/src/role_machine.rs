@@ -7,7 +7,8 @@ use waypost_types::{Layout, Role, Timestamp};
 
 use crate::{
     config::Config,
-    machine::{Command, Counters, Input, Machine, Progress},
+    figures::PartitionFigures,
+    machine::{Command, Counters, Input, Machine, Progress, Traced},
     pace::Pace,
     ports::{Entropy, Install},
     processor::{Processor, Proposal},
@@ -33,6 +34,8 @@ pub struct RoleMachine<P: Processor> {
     through: BTreeMap<u32, Timestamp>,
     skips: Skips,
     draining: bool,
+    /// Of records that are traced, until somebody asks.
+    traced: Vec<Traced>,
 }
 
 // === impl RoleMachine ===
@@ -63,6 +66,7 @@ impl<P: Processor> RoleMachine<P> {
             through: BTreeMap::new(),
             skips: Skips::new(),
             draining: false,
+            traced: Vec::new(),
         }
     }
 
@@ -98,6 +102,7 @@ impl<P: Processor> RoleMachine<P> {
             upstream,
             process: self.process,
             skips: &self.skips,
+            traced: &mut self.traced,
         };
         act(worker, &mut turn);
         // A life that was lost begins again, with a processor that knows nothing of the old one.
@@ -165,14 +170,14 @@ impl<P: Processor> RoleMachine<P> {
         }
         let (mut records, mut bytes) = (Vec::new(), 0);
         for proposal in proposals {
-            let Proposal { workspace, kind, key, body } = proposal;
-            let size = key.len() + body.len() + 64;
+            let Proposal { workspace, kind, key, body, trace } = proposal;
+            let size = key.len() + body.len() + trace.len() + 64;
             if !records.is_empty() && (records.len() >= self.config.frame_records || bytes + size > self.config.frame_bytes) {
                 self.publisher.append_own(partition, Own::Proposals, std::mem::take(&mut records));
                 bytes = 0;
             }
             bytes += size;
-            records.push(Record::new(kind, workspace, draw(&mut *self.entropy), key, now, body));
+            records.push(Record { trace, ..Record::new(kind, workspace, draw(&mut *self.entropy), key, now, body) });
         }
         if !records.is_empty() {
             self.publisher.append_own(partition, Own::Proposals, records);
@@ -293,8 +298,20 @@ impl<P: Processor> Machine for RoleMachine<P> {
         self.workers.values().map(Worker::progress).collect()
     }
 
+    fn take_traced(&mut self) -> Vec<Traced> {
+        std::mem::take(&mut self.traced)
+    }
+
     fn counters(&self) -> Counters {
         self.counters.clone()
+    }
+
+    fn folded(&self) -> u64 {
+        self.counters.records
+    }
+
+    fn figures(&self) -> Vec<PartitionFigures> {
+        self.workers.values().map(|worker| worker.figures(&self.publisher)).collect()
     }
 
     fn idle(&self) -> bool {

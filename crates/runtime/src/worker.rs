@@ -42,8 +42,9 @@ use crate::{
     cache::Cache,
     channel_in::Receivers,
     config::Config,
-    digest::Digest,
-    machine::{Command, Counters, Destination, Progress},
+    digest::{Digest, Part},
+    figures::PartitionFigures,
+    machine::{Command, Counters, Destination, Progress, Traced},
     pace::{Pace, Tempo},
     ports::{Entropy, Meta, Offset, Token},
     processor::Processor,
@@ -73,6 +74,8 @@ pub(crate) struct Turn<'a> {
     pub(crate) process: u64,
     /// Records to be set aside.
     pub(crate) skips: &'a Skips,
+    /// What was folded of traces that are kept.
+    pub(crate) traced: &'a mut Vec<Traced>,
 }
 
 /// Where a worker stands.
@@ -116,6 +119,10 @@ pub(crate) struct Worker<P: Processor> {
     leader_behind: Offset,
     /// What was committed when this life began: what it appends stands there or later, or the log has lost its tail.
     claimed_at: Offset,
+    /// Whether this worker has had the partition before.
+    was_claimed: bool,
+    /// When the log took the last frame that is committed.
+    committed_frame: Option<Timestamp>,
     /// Offset of a leader record of somebody else, folded while this one led.
     contested: Option<Offset>,
     meta: Meta,
@@ -178,6 +185,8 @@ impl<P: Processor> Worker<P> {
             leader_at: None,
             leader_behind: 0,
             claimed_at: 0,
+            was_claimed: false,
+            committed_frame: None,
             contested: None,
             meta: Meta::default(),
             received: Receivers::default(),
@@ -336,6 +345,28 @@ impl<P: Processor> Worker<P> {
             leading: self.phase == Phase::Leading,
             halted: if let Phase::Halted(why) = &self.phase { Some(why.clone()) } else { None },
             diverged: self.diverged.iter().copied().collect(),
+            gap: self.gaps.values().map(alarming::Gap::since).min(),
+        }
+    }
+}
+
+impl<P: Processor> Worker<P> {
+    /// How it stands, for whoever looks.
+    pub(crate) fn figures(&self, publisher: &Publisher) -> PartitionFigures {
+        let count = |n: usize| u64::try_from(n).unwrap_or(u64::MAX);
+        let oldest = self.work.as_ref().map(|work| work.appended).or_else(|| self.queue.front().map(|frame| frame.appended));
+        PartitionFigures {
+            partition: self.id.index,
+            leading: self.phase == Phase::Leading,
+            folding: self.is_folding(),
+            halted: matches!(self.phase, Phase::Halted(_)),
+            off: self.off,
+            committed: self.committed_frame,
+            next: self.folded,
+            oldest: oldest.filter(|_| self.is_folding()),
+            unacknowledged_bytes: count(publisher.unacknowledged_bytes(self.id.index)),
+            uncommitted_records: count(self.held.1 + self.open.records()),
+            timers: self.digest.count(Part::Timers),
             gap: self.gaps.values().map(alarming::Gap::since).min(),
         }
     }

@@ -28,7 +28,10 @@ use waypost_runtime::{
     ports::Clock,
     processor::{Job, Proposal},
 };
-use waypost_types::{ContentHash, PartitionId, ProfileId, WorkspaceId};
+use waypost_types::{
+    ContentHash, PartitionId, ProfileId, Timestamp, WorkspaceId,
+    trace::{NoTraces, SpanKind, Told, TraceContext, Traces, Value},
+};
 
 use crate::{
     circuit::Circuit,
@@ -36,7 +39,7 @@ use crate::{
     message::{self, Around},
     permits::{Admission, Permits, Proposed},
     provider::{Capabilities, OutgoingEmail, Provider, ProviderOutcome},
-    tally::Tally,
+    tally::{Tally, WayFigures},
 };
 
 /// Where compiled sets of definitions are found by name.
@@ -67,6 +70,7 @@ pub struct Calls {
     tally: Mutex<Tally>,
     // Channels of which it was said that they have no provider here.
     missed: Mutex<BTreeSet<(WorkspaceId, String)>>,
+    traces: Arc<dyn Traces>,
 }
 
 /// Whose channel, and its name.
@@ -108,7 +112,14 @@ impl Calls {
             circuits: Mutex::default(),
             tally: Mutex::default(),
             missed: Mutex::default(),
+            traces: Arc::new(NoTraces),
         }
+    }
+
+    /// Calls of traces that are kept are told.
+    #[must_use]
+    pub fn telling(self, traces: Arc<dyn Traces>) -> Self {
+        Self { traces, ..self }
     }
 
     /// Does one job; what comes back is appended to `partition`, whoever owns it by then. Never fails:
@@ -130,12 +141,13 @@ impl Calls {
             }
             job::UNKNOWN => {
                 if let Some((state, dispatch)) = body.state.as_ref().and_then(|state| Some((state, state.dispatch.as_ref()?))) {
-                    self.tally().given_up(&dispatch.provider, &dispatch.dispatch, &state.unanswered);
+                    let way = (dispatch.channel.clone(), dispatch.provider.clone());
+                    self.tally().given_up(&way, &dispatch.dispatch, &state.unanswered);
                 }
                 return Vec::new();
             }
             job::LOOK_UP => return self.look_up(&body).await,
-            job::CALL => self.call(partition, &body, leader).await.into_iter().collect(),
+            job::CALL => self.call(partition, &body, leader, &job.trace).await.into_iter().collect(),
             other => {
                 tracing::error!(%partition, kind = other, "a job of no known kind");
                 return Vec::new();
@@ -154,6 +166,20 @@ impl Calls {
     /// that are gone and whose partitions this one leads.
     pub fn outcomes(&self) -> BTreeMap<(String, Outcome), u64> {
         self.tally().outcomes()
+    }
+
+    /// What came of this process's calls, by way out; as [`Self::outcomes`] counts them.
+    pub fn ways(&self) -> BTreeMap<(String, String), WayFigures> {
+        self.tally().ways()
+    }
+
+    /// Whether messages are held back, by name of the Channel definition; of two workspaces' one is enough.
+    pub fn circuits_open(&self) -> BTreeMap<String, bool> {
+        let mut open = BTreeMap::new();
+        for ((_, channel), circuit) in &*self.circuits() {
+            *open.entry(channel.clone()).or_default() |= circuit.is_open();
+        }
+        open
     }
 
     // Renders, and says which attempt will send what.
@@ -192,7 +218,8 @@ impl Calls {
         if attempt.is_none() {
             self.permits.free(partition, &dispatch.dispatch);
         }
-        Some(Proposal { workspace, kind: kind::ATTEMPT, key: state.address_key.clone(), body: attempt?.encode_to_vec().into() })
+        let body = attempt?.encode_to_vec().into();
+        Some(Proposal { workspace, kind: kind::ATTEMPT, key: state.address_key.clone(), body, trace: job.trace })
     }
 
     fn attempt(&self, workspace: WorkspaceId, defv: &str, state: &DispatchState, dispatch: &Dispatch, leader: u64) -> Option<Attempt> {
@@ -216,12 +243,13 @@ impl Calls {
         }
     }
 
-    async fn call(&self, partition: PartitionId, body: &job::Body, leader: u64) -> Option<Proposal> {
+    async fn call(&self, partition: PartitionId, body: &job::Body, leader: u64, trace: &Bytes) -> Option<Proposal> {
         let workspace = WorkspaceId::new(body.workspace);
         let state = body.state.as_ref()?;
         let dispatch = state.dispatch.as_ref()?;
         let attempt = planned(workspace, state, state.attempt, leader);
         let Some(_calling) = self.permits.call(partition, &attempt) else { return Some(not_begun(&attempt)) };
+        let from = self.clock.now();
         let outcome = if body.until != 0 && self.clock.now().millis() >= body.until {
             // It lay in the log until its key was forgotten.
             ProviderOutcome::other(Outcome::Transient, "KEY_FORGOTTEN")
@@ -229,7 +257,29 @@ impl Calls {
             self.send(workspace, body, dispatch, state.attempt).await
         };
         tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.class.as_str_name(), reason = outcome.reason, "provider called");
-        Some(self.outcome(&attempt, outcome))
+        let trace = self.tell(trace, &dispatch.provider, state.attempt, from, outcome.class).unwrap_or_default();
+        Some(Proposal { trace, ..self.outcome(&attempt, outcome) })
+    }
+
+    /// Tells of a call whose trace is kept; answers with its place.
+    fn tell(&self, trace: &Bytes, channel: &str, attempt: u32, from: Timestamp, outcome: Outcome) -> Option<Bytes> {
+        let parent = TraceContext::from_bytes(trace)?;
+        let context = parent.child(&[b"call", &attempt.to_be_bytes()]);
+        self.traces.tell(Told {
+            name: format!("call {channel}"),
+            kind: SpanKind::Client,
+            context,
+            parent: Some(parent),
+            from,
+            until: self.clock.now(),
+            attributes: vec![
+                ("waypost.channel", Value::Text(channel.to_owned())),
+                ("waypost.attempt", Value::Number(i64::from(attempt))),
+                ("waypost.outcome", Value::Text(outcome.as_str_name().to_owned())),
+            ],
+            failed: outcome != Outcome::Accepted,
+        });
+        Some(Bytes::copy_from_slice(&context.to_bytes()))
     }
 
     async fn send(&self, workspace: WorkspaceId, body: &job::Body, dispatch: &Dispatch, attempt: u32) -> ProviderOutcome {
@@ -243,6 +293,7 @@ impl Calls {
         let Some((channel, provider)) = self.way_out(workspace, defv, dispatch) else {
             return ProviderOutcome::other(Outcome::Transient, "no provider");
         };
+        let began = self.clock.now();
         // Whoever panics in a call has maybe made it.
         let outcome = AssertUnwindSafe(provider.send(&channel, &message))
             .catch_unwind()
@@ -251,7 +302,9 @@ impl Calls {
         if outcome.class == Outcome::Unknown {
             tracing::warn!(%workspace, channel = channel.name, reason = outcome.reason, "nobody knows what came of a call");
         }
-        self.tally().called(&channel.name, &dispatch.dispatch, attempt, outcome.class);
+        let micros = u64::try_from(self.clock.now().since(began).millis()).unwrap_or(0).saturating_mul(1_000);
+        let way_out = (dispatch.channel.clone(), channel.name.clone());
+        self.tally().called(way_out, &dispatch.dispatch, attempt, outcome.class, micros);
         self.circuits().entry((workspace, channel.name)).or_default().heard(outcome.class, self.clock.now());
         outcome
     }
@@ -296,7 +349,8 @@ impl Calls {
             reason: outcome.reason,
             leader: attempt.leader,
         };
-        Proposal { workspace: attempt.workspace, kind: kind::OUTCOME, key: attempt.key.clone(), body: body.encode_to_vec().into() }
+        let (workspace, key, body) = (attempt.workspace, attempt.key.clone(), body.encode_to_vec().into());
+        Proposal { workspace, kind: kind::OUTCOME, key, body, trace: Bytes::new() }
     }
 
     fn way_out(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch) -> Option<(Channel, Arc<dyn Provider>)> {
@@ -402,7 +456,8 @@ fn not_begun(attempt: &Proposed) -> Proposal {
         leader: attempt.leader,
         ..AttemptOutcome::default()
     };
-    Proposal { workspace: attempt.workspace, kind: kind::OUTCOME, key: attempt.key.clone(), body: body.encode_to_vec().into() }
+    let (workspace, key, body) = (attempt.workspace, attempt.key.clone(), body.encode_to_vec().into());
+    Proposal { workspace, kind: kind::OUTCOME, key, body, trace: Bytes::new() }
 }
 
 fn promise(channel: &Channel, provider: &dyn Provider) -> Promise {

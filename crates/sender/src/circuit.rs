@@ -73,6 +73,11 @@ impl Circuit {
         }
     }
 
+    /// Whether messages are held back.
+    pub(crate) fn is_open(&self) -> bool {
+        self.state != State::Closed
+    }
+
     /// What was admitted came to no call: another may be the trial.
     pub(crate) fn untried(&mut self, now: Timestamp) {
         if let State::Trial(_) = self.state {
@@ -106,7 +111,7 @@ mod tests {
             circuit.heard(Outcome::PermanentRecipient, T0);
             assert!(circuit.admits(T0));
         }
-        assert!(!opened().admits(T0));
+        assert!(!opened().admits(T0) && opened().is_open() && !circuit.is_open());
         let mut circuit = Circuit::default();
         circuit.heard(Outcome::Auth, T0);
         assert!(!circuit.admits(T0), "credentials do not mend by trying");

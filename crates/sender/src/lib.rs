@@ -13,8 +13,9 @@ mod tally;
 
 pub use calls::{Calls, Links, Shelf};
 pub use entity::SenderEntity;
-pub use processor::SenderProcessor;
+pub use processor::{STOPPED, SenderProcessor};
 pub use provider::{Capabilities, Channel, HttpChannel, Idempotency, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
+pub use tally::WayFigures;
 
 #[cfg(test)]
 mod tests;

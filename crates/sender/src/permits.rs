@@ -293,7 +293,7 @@ mod tests {
     #[test]
     fn what_waits_comes_when_there_is_room_and_its_leader_is_in_force() {
         let permits = full();
-        let job = |leader| Job { kind: 1, body: Bytes::new(), leader };
+        let job = |leader| Job { kind: 1, body: Bytes::new(), leader, trace: Bytes::new() };
         for (n, leader) in [(500, 4), (501, 5), (502, 5), (501, 6)] {
             permits.wait(at(0), &attempt(n).dispatch, job(leader));
         }

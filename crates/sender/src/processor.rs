@@ -13,7 +13,10 @@ use waypost_codec::{
     state::{AddressState, DispatchState},
 };
 use waypost_engine::dispatch::{self, Effect, Here, Receipts, Rules, address};
-use waypost_runtime::processor::{Definitions, Fireable, Fold, Output, Poison, Processor};
+use waypost_runtime::{
+    figures::Tally,
+    processor::{Definitions, Fireable, Fold, Output, Poison, Processor},
+};
 use waypost_types::{EntityId, Role, Timestamp, WorkspaceId};
 
 use crate::{
@@ -30,6 +33,9 @@ pub struct SenderProcessor {
 }
 
 const MESSAGE_TYPE: &str = "dev.waypost.message";
+
+/// [`Tally::what`] of a send that the sender stopped: channel and reason.
+pub const STOPPED: &str = "stopped";
 
 // === impl SenderProcessor ===
 
@@ -64,6 +70,10 @@ impl SenderProcessor {
                 Effect::Report(report) => {
                     if report.0.outcome() == Outcome::Unknown {
                         fold.start(job::UNKNOWN, self.job(workspace, &state).to_bytes());
+                    }
+                    if report.0.outcome() == Outcome::Stopped {
+                        let (name, reason) = (report.1.channel.clone(), report.1.reason.clone());
+                        fold.tally(Tally { what: STOPPED, workspace, name, version: 0, reason });
                     }
                     self.receipt_out(fold, id, &state, &report.0);
                     row_out(fold, &report.0.profile, &report.1);

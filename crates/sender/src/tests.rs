@@ -369,6 +369,10 @@ fn a_failing_provider_is_left_alone_and_what_waited_comes_back() {
     assert_eq!(bench.mailbox.0.lock().unwrap().len(), 8, "then its circuit is open");
     assert_eq!(proposals.iter().filter(|p| p.kind == kind::OUTCOME).count(), 8);
     assert_eq!(bench.calls.outcomes(), BTreeMap::from([(("mail".to_owned(), Outcome::Transient), 8)]));
+    assert_eq!(bench.calls.circuits_open(), BTreeMap::from([("mail".to_owned(), true)]));
+    let ways = bench.calls.ways();
+    let figures = &ways[&("email".to_owned(), "mail".to_owned())];
+    assert_eq!((ways.len(), figures.outcomes.get(&Outcome::Transient), figures.durations.total()), (1, Some(&8), 8));
 }
 
 /// What the timer of the dispatch starts, again and again until it has ended.
@@ -427,7 +431,7 @@ fn a_partition_that_is_given_back_says_what_it_did_not_begin() {
     let under = |leader, job: &Job| Job { leader, ..job.clone() };
     let attempts = bench.work(vec![under(1, &jobs[0])]);
     assert_eq!(attempts.iter().map(|p| p.kind).collect::<Vec<_>>(), [kind::ATTEMPT]);
-    let said = bench.work(vec![Job { kind: job::LAST, body: Bytes::new(), leader: 1 }]);
+    let said = bench.work(vec![Job { kind: job::LAST, body: Bytes::new(), leader: 1, trace: Bytes::new() }]);
     let outcome = AttemptOutcome::decode(said[0].body.clone()).unwrap();
     assert_eq!((outcome.outcome(), outcome.number, outcome.leader, outcome.reason.as_str()), (Outcome::Transient, 1, 1, "NOT_BEGUN"));
     // What comes after it under the same leader is neither proposed nor called.
@@ -453,7 +457,7 @@ fn a_look_up_answers_for_every_attempt_in_doubt() {
         let state = body.state.as_mut().unwrap();
         (state.unanswered, state.doubted) = (vec![3, 1], proposed.promise);
         *bench.mailbox.2.lock().unwrap() = found.clone();
-        let ask = |body: &job::Body| Job { kind: job::LOOK_UP, body: body.to_bytes(), leader: 0 };
+        let ask = |body: &job::Body| Job { kind: job::LOOK_UP, body: body.to_bytes(), leader: 0, trace: Bytes::new() };
         let outcomes: Vec<_> = bench.work(vec![ask(&body)]).iter().map(|p| AttemptOutcome::decode(p.body.clone()).unwrap()).collect();
         assert_eq!(outcomes.iter().map(|o| (o.number, o.outcome())).collect::<Vec<_>>(), expected);
         assert!(outcomes.iter().all(|o| o.leader == 0));

@@ -390,7 +390,7 @@ impl<P: Processor> Naive<'_, P> {
                     ("ce_source", format!("/waypost/{}/{}", self.id.role, self.id.index)),
                     ("ce_type", kind.to_owned()),
                     ("ce_time", self.at.to_string()),
-                    ("ce_subject", String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
+                    ("ce_subject", hex::encode(&key)),
                     ("content-type", "application/avro".to_owned()),
                     ("ce_sequence", number.to_string()),
                 ];

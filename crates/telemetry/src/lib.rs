@@ -2,9 +2,16 @@
 //!
 //! Facts are fields, messages are lowercase; no personal data, no secrets.
 
+pub mod metrics;
+#[cfg(feature = "otlp")]
+mod otlp;
+
 use std::panic::{PanicHookInfo, set_hook};
 
 use tracing_subscriber::{EnvFilter, fmt};
+
+#[cfg(feature = "otlp")]
+pub use otlp::{OtlpError, OtlpTraces, TraceSettings};
 
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

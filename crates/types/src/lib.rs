@@ -5,6 +5,7 @@ pub mod ids;
 pub mod money;
 pub mod role;
 pub mod time;
+pub mod trace;
 pub mod value;
 
 pub use ids::{

@@ -17,7 +17,7 @@ use std::{
 use anyhow::{Context as _, bail, ensure};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use waypost_bench::traffic::{Installation, Traffic};
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::{
     host::SystemClock,
     install,
@@ -124,7 +124,7 @@ impl Pipeline {
         }
         servers.empty_redis()?;
         let runtime = tokio::runtime::Runtime::new()?;
-        let log: Arc<dyn Log> = Arc::new(KafkaLog::new(&servers.kafka, Vec::new())?);
+        let log: Arc<dyn Log> = Arc::new(KafkaLog::new(&Connection::new(servers.kafka.as_str()))?);
         let init = Command::new(&settings.waypost).arg("init").envs(environment.iter().cloned()).output()?;
         ensure!(init.status.success(), "waypost init: {}{}", String::from_utf8_lossy(&init.stdout), String::from_utf8_lossy(&init.stderr));
         let record = runtime.block_on(install::load_install(&*log, &prefix))?;
@@ -214,7 +214,10 @@ impl Pipeline {
         let address = SocketAddr::from(([127, 0, 0, 1], free_port()));
         let url = format!("http://{address}");
         let variable = |name: &str, value: String| (format!("WAYPOST_INGEST_{name}"), value);
-        self.start_role(Role::Ingest, &[variable("LISTEN", address.to_string()), variable("PUBLIC_URL", url)])?;
+        let mut variables = vec![variable("LISTEN", address.to_string()), variable("PUBLIC_URL", url)];
+        // What the door can do, not what it allows one caller.
+        variables.extend(["KEY_RATE", "ADDRESS_RATE"].map(|name| variable(name, "0".to_owned())));
+        self.start_role(Role::Ingest, &variables)?;
         self.until("the door to know its key", |_| Ok(knows(address, write_key)))?;
         Ok(address)
     }

@@ -22,7 +22,7 @@ use rdkafka::{
 };
 use waypost_bench::traffic::{Installation, Traffic, frames};
 use waypost_codec::frame::Record;
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::{
     host::SystemClock,
     ports::{Clock as _, Log as _, TopicSpec},
@@ -144,7 +144,7 @@ impl Bench {
         let mut bench = Self {
             servers: servers.clone(),
             runtime: tokio::runtime::Runtime::new()?,
-            log: KafkaLog::new(&servers.kafka, Vec::new())?,
+            log: KafkaLog::new(&Connection::new(servers.kafka.as_str()))?,
             prefix: format!("raw{}-{partitions}.", std::process::id()),
             partitions,
             events: settings.raw_events,

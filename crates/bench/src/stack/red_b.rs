@@ -13,7 +13,7 @@ use waypost_bench::{
     shop::Shop,
     stages,
 };
-use waypost_redis::RedisStore;
+use waypost_redis::{RedisStore, Server};
 use waypost_runtime::ports::{ClaimReply, Commit, CommitReply, InitReply, Store as _};
 use waypost_types::{Layout, PartitionId, Span};
 
@@ -89,7 +89,7 @@ async fn replay(recording: Recording, servers: &Servers, partitions: u32, interv
     // a connection a role, as processes have them
     let mut stores = BTreeMap::new();
     for role in STAGES {
-        stores.insert(role, Arc::new(RedisStore::connect(&servers.redis, "red-b.", &[])?));
+        stores.insert(role, Arc::new(RedisStore::connect(&Server::at(servers.redis.as_str()), "red-b.", &[])?));
     }
     let install = install(Layout { number: 1, partitions });
     let (run_in, counted) = (by_partition(run_in), by_partition(counted));

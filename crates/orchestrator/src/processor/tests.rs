@@ -5,7 +5,7 @@ mod erasing;
 use std::collections::BTreeMap;
 
 use waypost_codec::inbox::{Flush, MergeBegin, Receipt, SegmentItem};
-use waypost_runtime::processor::Entity as _;
+use waypost_runtime::{figures::Tally, processor::Entity as _};
 use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Position};
 
 use super::*;
@@ -63,6 +63,28 @@ fn an_item_is_folded_and_its_node_remembered() {
     let stored = stored.as_ref().unwrap();
     assert_eq!(stored.0.ids, [node(2)]);
     assert_eq!(&Profile::decode(id, &stored.encode().unwrap()).unwrap(), stored);
+}
+
+#[test]
+fn entries_exits_and_stops_are_tallied_and_nothing_else() {
+    let mut entities = Entities::new();
+    let mut fold = Fold::new(Timestamp::from_millis(10), Position { offset: 1, index: 0 }, &mut entities);
+    let decided = |what: &str| Decision {
+        workspace: 3,
+        journey: "cart".to_owned(),
+        version: 2,
+        what: what.to_owned(),
+        reason: "GOAL".to_owned(),
+        key: "somebody's".to_owned(),
+        ..Decision::default()
+    };
+    for what in ["ENTERED", "REARMED", "SENT", "EXITED", "RECEIPT", "STOPPED"] {
+        tallying::tally(&mut fold, decided(what));
+    }
+    let told = |t: &Tally| (t.what, t.workspace.number(), t.name.clone(), t.version, t.reason.clone());
+    let told: Vec<_> = fold.tallies().iter().map(told).collect();
+    let of = |what, name: &str, version, reason: &str| (what, 3, name.to_owned(), version, reason.to_owned());
+    assert_eq!(told, [of("entered", "cart", 2, ""), of("exited", "cart", 0, "GOAL"), of("stopped", "", 0, "GOAL")]);
 }
 
 #[test]

@@ -64,6 +64,7 @@ impl<P: Processor> Worker<P> {
                 turn.counters.audits += 1;
                 let sum = Digest::stored(&audit.digest, audit.off).map(|digest| digest.sum(part));
                 if sum != Some(audit.sum) {
+                    turn.counters.digest_mismatches += 1;
                     let sum = sum.map_or_else(|| "no digest".to_owned(), |sum| format!("digest {sum:032x}"));
                     let found = format!("{part} of the store adds up to {:032x}, and was committed with {sum}", audit.sum);
                     return self.halt(turn, format!("{found}, at offset {}: {}", audit.off, digest::RESTORE));

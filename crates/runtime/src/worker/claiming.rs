@@ -12,7 +12,8 @@ use waypost_types::{Span, Timestamp, WorkspaceId};
 use super::{
     Phase, Turn, Worker, auditing, committing, loading,
     poison::{SetAside, engines},
-    proposing, queue, watching,
+    proposing, queue,
+    watching::{self, appended_at},
 };
 use crate::{
     cache::Cache,
@@ -150,14 +151,19 @@ impl<P: Processor> Worker<P> {
 
     /// Starts to fold from the committed offset; the own leader record will end the replay.
     pub(super) fn replay(&mut self, turn: &mut Turn<'_>, claimed: Claimed) {
+        let orphaned = claimed.previous.is_some() && !self.was_claimed;
+        turn.counters.rewinds += u64::from(orphaned || claimed.off < self.folded);
+        self.was_claimed = true;
         (self.off, self.folded, self.next, self.claimed_at) = (claimed.off, claimed.off, claimed.off, claimed.off);
         self.meta = claimed.meta;
+        self.committed_frame = appended_at(&self.meta.lastrec);
         let Some(digest) = Digest::stored(&self.meta.digest, self.off) else {
             let why = digest::unreadable(&self.meta.digest);
             return self.halt(turn, format!("the state at offset {} cannot be trusted: {why}", self.off));
         };
         let sequences = claimed.sequences.iter().map(|(field, value)| (field, value));
         if turn.config.rules.whole_parts && Digest::of([], [], sequences).sum(Part::Sequences) != digest.sum(Part::Sequences) {
+            turn.counters.digest_mismatches += 1;
             let why = "the sequences of the store are not those that were committed";
             return self.halt(turn, format!("{why}, at offset {}: {}", self.off, digest::RESTORE));
         }

@@ -8,12 +8,13 @@ use std::collections::{BTreeMap, HashMap};
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tracing::warn;
-use waypost_types::{EntityId, Timestamp};
+use waypost_types::{EntityId, Span, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause};
+use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause, watching::appended_at};
 use crate::{
     channel_out::Item,
     config::Config,
+    figures::{DEAD_LETTER, Decided, Tally},
     late::is_late,
     machine::{Command, Destination},
     packer::Waits,
@@ -38,6 +39,7 @@ pub(super) struct Open {
     sequences: BTreeMap<String, Tip>,
     outputs: Vec<(Destination, u64, Item)>,
     jobs: Vec<Job>,
+    decided: Decided,
 }
 
 /// A batch folded whole: its outputs are out, its write set waits for their acknowledgements.
@@ -57,6 +59,7 @@ pub(super) struct Frozen {
     records: usize,
     /// Those that wait for the commit; none unless the switch says so.
     jobs: Vec<Job>,
+    decided: Decided,
 }
 
 /// Changed entities and wake-ups, as they are by now.
@@ -139,6 +142,26 @@ impl Open {
     pub(super) fn jobs(&mut self, jobs: Vec<Job>) {
         self.jobs.extend(jobs);
     }
+
+    /// What an act has decided.
+    pub(super) fn tallies(&mut self, tallies: Vec<Tally>) {
+        self.decided.tallies.extend(tallies);
+    }
+
+    /// A dead letter was put out.
+    pub(super) fn set_aside(&mut self, workspace: WorkspaceId, reason: &str) {
+        let (name, reason) = (String::new(), reason.to_owned());
+        self.decided.tallies.push(Tally { what: DEAD_LETTER, workspace, name, version: 0, reason });
+    }
+
+    /// A timer fired so long after it was due.
+    pub(super) fn late(&mut self, by: Span) {
+        self.decided.lateness.add(u64::try_from(by.millis()).unwrap_or(0).saturating_mul(1_000));
+    }
+
+    pub(super) fn records(&self) -> usize {
+        self.records
+    }
 }
 
 // === impl InFlight ===
@@ -182,6 +205,7 @@ impl<P: Processor> Worker<P> {
             ends,
             records: open.records,
             jobs: later,
+            decided: open.decided,
         });
         if !turn.config.rules.through_behind_acknowledgements {
             self.through = self.through.max(proves);
@@ -364,12 +388,17 @@ impl<P: Processor> Worker<P> {
                 }
                 self.tempo = turn.pace.tempo(turn.now, turn.config);
                 self.off = in_flight.commit.next;
+                self.committed_frame = appended_at(&in_flight.commit.meta.lastrec);
                 self.commit = None;
                 turn.counters.commits += 1;
                 while let Some(batch) = self.frozen.pop_front_if(|batch| batch.next <= self.off) {
                     self.held = (self.held.0 - batch.bytes, self.held.1 - batch.records);
                     self.acknowledged = self.acknowledged.saturating_sub(1);
                     self.through = self.through.max(batch.proves);
+                    for tally in batch.decided.tallies {
+                        turn.counters.tallies.add(tally);
+                    }
+                    turn.counters.lateness.merge(&batch.decided.lateness);
                     // What is given back begins nothing more.
                     if self.is_folding() {
                         self.start(turn, batch.jobs);

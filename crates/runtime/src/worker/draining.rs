@@ -24,7 +24,8 @@ impl<P: Processor> Worker<P> {
                 turn.publisher.hurry(self.id.index);
                 if let (Phase::Leading, Some(kind)) = (&self.phase, P::LAST_JOB) {
                     *turn.jobs.entry(self.id.index).or_default() += 1;
-                    turn.commands.push(Command::Job(self.id.index, Job { kind, body: Bytes::new(), leader: self.meta.leader }));
+                    let job = Job { kind, body: Bytes::new(), leader: self.meta.leader, trace: Bytes::new() };
+                    turn.commands.push(Command::Job(self.id.index, job));
                 }
                 self.phase = Phase::Draining(until);
             }

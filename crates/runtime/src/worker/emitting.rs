@@ -9,13 +9,13 @@ use waypost_codec::{
     frame::{Record, chain},
     kind,
 };
-use waypost_types::{EntityId, Layout, PartitionId, Position, Timestamp, WorkspaceId, hash::hash64};
+use waypost_types::{EntityId, Layout, PartitionId, Position, Timestamp, WorkspaceId, hash::hash64, trace::TraceContext};
 
 use super::{Turn, Worker, folding::Done};
 use crate::{
     channel_out::{Content, Item},
     machine::Destination,
-    processor::{DeadLetter, Output, Poison, Processor},
+    processor::{DeadLetter, Job, Output, Poison, Processor},
     tip::{Tip, sent_field},
 };
 
@@ -25,6 +25,7 @@ pub(super) struct Scene {
     /// Log time of what is put out now: that of the record, or the due of a timer.
     pub(super) at: Timestamp,
     pub(super) position: Position,
+    /// Where in a trace that is kept what is put out comes from, as records carry it; empty: in none.
     pub(super) trace: Bytes,
     /// Outputs so far; numbers the next one.
     pub(super) outputs: u32,
@@ -81,11 +82,12 @@ impl<P: Processor> Worker<P> {
     /// Puts out everything an act left behind, and notes its jobs if this worker leads.
     pub(super) fn publish(&mut self, turn: &mut Turn<'_>, scene: &mut Scene, done: Done) {
         turn.counters.refusals += done.refusals;
+        self.open.tallies(done.tallies);
         for output in done.outputs {
             self.emit(turn, scene, output);
         }
         if self.leads() || !turn.config.rules.leader_check {
-            self.open.jobs(done.jobs);
+            self.open.jobs(done.jobs.into_iter().map(|job| Job { trace: scene.trace.clone(), ..job }).collect());
         }
     }
 
@@ -112,20 +114,22 @@ impl<P: Processor> Worker<P> {
             Output::Public { topic, key, kind, version, body } => {
                 let partition = spread(turn.config.public_partitions, WorkspaceId::new(0), &key);
                 let destination = Destination::Public { topic, partition };
-                let headers = vec![
+                let mut headers = vec![
                     ("ce_specversion".to_owned(), "1.0".to_owned()),
                     ("ce_id".to_owned(), self.output_name(scene)),
                     ("ce_source".to_owned(), format!("/waypost/{}/{}", self.id.role, self.id.index)),
                     ("ce_type".to_owned(), kind.to_owned()),
                     ("ce_time".to_owned(), scene.at.to_string()),
-                    ("ce_subject".to_owned(), String::from_utf8(key.to_vec()).unwrap_or_else(|_| hex::encode(&key))),
+                    ("ce_subject".to_owned(), hex::encode(&key)),
                     ("content-type".to_owned(), "application/avro".to_owned()),
                 ];
+                headers.extend(TraceContext::from_bytes(&scene.trace).map(|at| ("traceparent".to_owned(), at.to_header())));
                 let size = key.len() + body.len() + 256;
                 self.number(scene, &destination, size, Content::Public { key, headers, version, body });
             }
             Output::Dead(letter) => {
                 turn.counters.dead_letters += 1;
+                self.open.set_aside(letter.workspace, &letter.reason);
                 let partition = spread(turn.config.dead_partitions, letter.workspace, letter.reason.as_bytes());
                 self.emit_letter(scene, partition, letter);
             }
@@ -215,6 +219,7 @@ impl<P: Processor> Worker<P> {
         key: &[u8],
     ) {
         turn.counters.dead_letters += 1;
+        self.open.set_aside(workspace, reason);
         let letter = DeadLetter {
             reason: reason.to_owned(),
             door: self.id.role.to_string(),

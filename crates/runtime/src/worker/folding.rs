@@ -14,16 +14,21 @@ use waypost_codec::{
     frame::{Frame, Record},
     inbox, kind,
 };
-use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId};
+use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId, trace::TraceContext};
 
 use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick, watching::lastrec};
 use crate::{
     cache::Was,
     channel_in::Verdict,
+    figures::Tally,
+    machine::Traced,
     ports::{Meta, Offset},
     processor::{Definitions, Entity, Fireable, Fold, Job, Output, Poison, Processor},
     tip::accepted_field,
 };
+
+/// What is told of traces waits until the driver asks; where nobody does, this is enough.
+const TRACED_MAX: usize = 1_024;
 
 /// A frame being folded.
 #[derive(Debug)]
@@ -67,6 +72,7 @@ pub(super) struct Done {
     pub(super) outputs: Vec<Output>,
     pub(super) jobs: Vec<Job>,
     pub(super) refusals: u64,
+    pub(super) tallies: Vec<Tally>,
 }
 
 /// What is done to entities in one act of the role.
@@ -261,7 +267,9 @@ impl<P: Processor> Worker<P> {
         // A record enters with the earlier of two clocks: both must be fast to make it early.
         let at = record.at.unwrap_or_else(|| record.said.min(work.appended));
         let position = Position { offset: work.offset, index: item.index };
-        let mut scene = Scene { at, position, trace: record.trace.clone(), outputs: work.outputs, source: item.source };
+        let traced = self.traced(turn, work, item);
+        let trace = traced.map_or_else(Bytes::new, |traced| Bytes::copy_from_slice(&traced.here.to_bytes()));
+        let mut scene = Scene { at, position, trace, outputs: work.outputs, source: item.source };
         // What has begun is gone on with.
         if work.tick.is_none() {
             if record.kind != kind::LEADER && self.is_skipped(turn, position) {
@@ -290,7 +298,24 @@ impl<P: Processor> Worker<P> {
             _ => self.fold_record(turn, record, &mut scene),
         };
         work.outputs = scene.outputs;
+        if step == Step::Done && self.leads() && turn.traced.len() < TRACED_MAX {
+            turn.traced.extend(traced);
+        }
         step
+    }
+
+    /// The place of this fold in its record's trace: the same in every life.
+    fn traced(&self, turn: &Turn<'_>, work: &Work, item: &Item) -> Option<Traced> {
+        let sent = TraceContext::from_bytes(&item.record.trace)?;
+        let position = Position { offset: work.offset, index: item.index };
+        let PartitionId { role, index: partition } = self.id;
+        let here = sent.child(&[
+            role.as_str().as_bytes(),
+            &partition.to_be_bytes(),
+            &position.offset.to_be_bytes(),
+            &position.index.to_be_bytes(),
+        ]);
+        Some(Traced { partition, position, kind: item.record.kind, sent, here, appended: work.appended, at: turn.now })
     }
 
     fn fold_leader(&mut self, turn: &mut Turn<'_>, record: &Record, scene: &mut Scene) -> Step {
@@ -408,6 +433,8 @@ impl<P: Processor> Worker<P> {
     /// and events; at the same instant the record goes first.
     fn own_timers(&mut self, turn: &mut Turn<'_>, ids: &[EntityId], scene: &mut Scene) {
         let log_time = scene.at;
+        // They are not of this record's making.
+        let trace = std::mem::take(&mut scene.trace);
         let limit = Fireable { before: Some(log_time), ..self.fireable(turn) };
         let mut left = turn.config.own_timers;
         for id in ids {
@@ -427,7 +454,7 @@ impl<P: Processor> Worker<P> {
                 }
             }
         }
-        scene.at = log_time;
+        (scene.at, scene.trace) = (log_time, trace);
     }
 
     /// Up to which due timers may fire.
@@ -456,7 +483,10 @@ impl<P: Processor> Worker<P> {
         let ids = std::slice::from_ref(id);
         let done = self.act(turn, ids, due, scene.position, Deed::Timer(id.clone(), limit))?;
         let fired = done.result;
-        turn.counters.timers += u64::from(fired);
+        if fired {
+            turn.counters.timers += 1;
+            self.open.late(turn.now.since(due));
+        }
         self.publish(turn, scene, done);
         Ok(fired)
     }
@@ -521,19 +551,20 @@ impl<P: Processor> Worker<P> {
             outputs: Vec::new(),
             jobs: Vec::new(),
             refusals: 0,
+            tallies: Vec::new(),
             touched: Vec::new(),
         };
         let result = self.guarded(turn, |processor| match deed {
             Deed::Record(record) => processor.fold(&mut fold, record).map(|()| true),
             Deed::Timer(id, limit) => processor.fire(&mut fold, id, *limit),
         })?;
-        let Fold { outputs, jobs, refusals, touched, .. } = fold;
+        let Fold { outputs, jobs, refusals, tallies, touched, .. } = fold;
         if let Some(id) = touched.iter().find(|id| !ids.contains(id)) {
             let detail = format!("an entity of kind {} was changed without being named", char::from(id.kind()));
             return Err(Poison { reason: "ENTITY_NOT_NAMED", detail });
         }
         Self::check_outputs(turn, &outputs)?;
-        Ok((Done { result, outputs, jobs, refusals }, touched))
+        Ok((Done { result, outputs, jobs, refusals, tallies }, touched))
     }
 
     /// Makes what a poisonous act had in hand what it was before: what its bytes say, and what was done since they were made.

@@ -178,6 +178,7 @@ impl<P: Processor> Worker<P> {
                 if turn.config.rules.whole_parts
                     && let Some(why) = lost(&extent)
                 {
+                    turn.counters.digest_mismatches += 1;
                     return self.halt(turn, why);
                 }
                 self.take_in(turn, pending, entities.into_iter().zip(wakeups), timers);

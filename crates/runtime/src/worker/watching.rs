@@ -55,6 +55,11 @@ pub(super) fn lastrec(offset: Offset, payload: &Bytes, appended: Timestamp) -> S
     format!("{offset}:{:08x}:{}", crc32c::crc32c(payload), appended.millis())
 }
 
+/// When the log took the frame that a `lastrec` describes.
+pub(super) fn appended_at(lastrec: &str) -> Option<Timestamp> {
+    lastrec.rsplit(':').next()?.parse().ok().map(Timestamp::from_millis)
+}
+
 // === impl Watch ===
 
 impl Watch {

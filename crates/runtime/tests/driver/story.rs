@@ -19,7 +19,7 @@ use waypost_runtime::{
     processor::{Job, Proposal},
     progress::{Directory, Speaker},
 };
-use waypost_types::{PartitionId, Role, Span};
+use waypost_types::{PartitionId, Role, Span, trace::NoTraces};
 
 use super::toy::{Counter, LAST, OUTCOME, TOPIC, Toy, W, counter_id, record};
 
@@ -52,7 +52,11 @@ struct Answering;
 #[async_trait]
 impl Jobs for Answering {
     async fn run(&self, _: PartitionId, job: Job) -> Vec<Proposal> {
-        if job.kind == LAST { Vec::new() } else { vec![Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new() }] }
+        if job.kind == LAST {
+            Vec::new()
+        } else {
+            vec![Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new(), trace: Bytes::new() }]
+        }
     }
 }
 
@@ -82,6 +86,7 @@ impl Rig {
             schemas: Arc::new(Moody::default()),
             directory: Arc::clone(&self.directory),
             speaker: Arc::new(Speaker::new(&self.prefix, format!("127.0.0.1:{}", 9_000 + role.number()))),
+            traces: Arc::new(NoTraces),
         };
         let settings = Settings { prefix: self.prefix.clone(), install: self.record.install(), grace: Span::from_secs(20) };
         let (driver, handle) = Driver::new(self.machine(role), ports, settings);

@@ -61,7 +61,9 @@ fn rig(partitions: u32) -> Rig {
     let (config, available) = (Config::embedded(), Arc::new(AtomicU64::new(u64::MAX)));
     let machines =
         vec![stage::<0>(&config, layout, &available), stage::<1>(&config, layout, &available), stage::<2>(&config, layout, &available)];
-    let runner = |_: PartitionId, job: &Job| vec![Proposal { workspace: W, kind: OUTCOME, key: job.body.clone(), body: Bytes::new() }];
+    let runner = |_: PartitionId, job: &Job| {
+        vec![Proposal { workspace: W, kind: OUTCOME, key: job.body.clone(), body: Bytes::new(), trace: job.trace.clone() }]
+    };
     let parts = Parts { runner: Box::new(runner), ..Parts::new(VirtualClock::new(START), layout, machines) };
     Rig { embedded: Embedded::new(parts), available }
 }

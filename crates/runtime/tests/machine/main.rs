@@ -8,6 +8,7 @@ mod channels;
 mod dying;
 mod embedded;
 mod engines;
+mod figures;
 mod held;
 mod refolding;
 mod script;

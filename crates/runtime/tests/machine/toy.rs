@@ -9,6 +9,7 @@ use bytes::{Buf, BufMut, Bytes};
 use waypost_codec::frame::Record;
 use waypost_runtime::{
     Entity, Fold, Poison, Processor,
+    figures::Tally,
     processor::{Definitions, Fireable, Output, Wakeups},
 };
 use waypost_types::{EntityId, Role, Span, Timestamp, WorkspaceId};
@@ -167,6 +168,10 @@ impl<const STAGE: usize> Processor for Toy<STAGE> {
             [b'z', ..] => counter.plain = Some(POISONED),
             [b'k', ..] => counter.plain = Some(KILLS),
             [b'j', ..] => fold.start(1, record.key.clone()),
+            [b't', ..] => {
+                let (name, reason) = ("toy".to_owned(), String::new());
+                fold.tally(Tally { what: "told", workspace: W, name, version: 1, reason });
+            }
             [b'x', ..] if STAGE == 1 => panic!("toy"),
             [b'q', ..] if STAGE == 1 => return Err(Poison { reason: "TOY", detail: String::new() }),
             [b'h', ..] if STAGE == 1 => return Err(Poison { reason: "TOY_HALTS", detail: "why".to_owned() }),

@@ -302,7 +302,7 @@ impl World {
                     process.answers.push(Input::ProducerReady(life));
                 }
                 Command::Job(p, job) => {
-                    let outcome = Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new() };
+                    let outcome = Proposal { workspace: W, kind: OUTCOME, key: job.body, body: Bytes::new(), trace: job.trace };
                     process.answers.push(Input::JobDone(p, if job.kind == LAST { Vec::new() } else { vec![outcome] }));
                 }
                 Command::Halted(p, why) => self.halted.push(format!("{}/{p}: {why}", process.role)),

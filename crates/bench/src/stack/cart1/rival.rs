@@ -21,7 +21,7 @@ use waypost_bench::{
     cart1::{Act, DELAY},
     traffic::Installation,
 };
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::ports::{Log as _, TopicSpec};
 use waypost_tests::process::Process;
 use waypost_types::{Layout, PartitionId, Role, WorkspaceId};
@@ -171,7 +171,7 @@ impl Rival {
         };
         let specs =
             [rival.inbox(), rival.outbox()].map(|topic| TopicSpec { name: topic.name, partitions, replication: 1, settings: Vec::new() });
-        rival.runtime.block_on(KafkaLog::new(&servers.kafka, Vec::new())?.create(&specs))?;
+        rival.runtime.block_on(KafkaLog::new(&Connection::new(servers.kafka.as_str()))?.create(&specs))?;
         Ok(rival)
     }
 
