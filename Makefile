@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint fmt codegen
+.PHONY: openssl chart deploy-check examples bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint sbom fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,11 @@ up: ## the real stack on this computer: Kafka, Redis, a schema registry, one pro
 down: ## its end
 	deploy/local/down.sh
 
+# librdkafka's TLS is built against the system's OpenSSL; `--features waypost/vendored-openssl` brings one of its own.
+up build check deploy-check test-unit test-it chaos bench bench-full figures lint: openssl
+openssl:
+	@deploy/local/stack.sh openssl
+
 build: ## release binaries under target/release
 	$(CARGO) build --release -p waypost -p waypostctl
 
@@ -29,6 +34,9 @@ check: ## fast type check of everything
 
 test: ## all tests, on a real Apache Kafka and a real Redis that it installs, starts and stops
 	deploy/local/test.sh
+
+chart: ## tests the Helm chart: lint, renders, schemas
+	helm/tests/run.sh
 
 test-unit: ## the tests that need no servers
 	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
@@ -66,14 +74,25 @@ bench-full: ## everything that `bench` can measure, for about an hour, and a rep
 figures: ## first figures of the stack that `make up` started: latency of a stop, events a second
 	set -a; . .stack/up/env; WRITE_KEY=$$(cat .stack/up/write-key); set +a; $(CARGO) run --quiet --release -p waypost-tests --bin figures
 
-lint: ## clippy with warnings as errors, of the embedded build too, format check, cargo-deny where it is installed
+deploy-check: ## checks the image, compose, dashboards, alerts and runbooks without a container engine
+	$(CARGO) build -p waypost -p waypostctl
+	deploy/tests/run.sh
+
+examples: ## walk through the user guide, command by command, with its clients in Python, Node, Java and Rust, on a stack of its own
+	docs/examples/test.sh
+
+lint: ## clippy with warnings as errors, of the embedded build too, format check, .proto files, dependencies where cargo-deny is installed
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	$(CARGO) clippy -p waypost --no-default-features -- -D warnings
-	@if command -v cargo-deny >/dev/null; then cargo deny check bans licenses sources; else echo "cargo-deny is not installed: skipped"; fi
+	deploy/local/proto.sh
+	deploy/local/deny.sh
+
+sbom: ## what is linked into the binaries, as CycloneDX under target/sbom; installs cargo-cyclonedx into .stack, once
+	deploy/local/sbom.sh
 
 fmt: ## format
 	$(CARGO) fmt --all
 
-codegen: ## write the generated protobuf code anew
-	WAYPOST_CODEGEN=write $(CARGO) test --quiet -p waypost-proto --test codegen
+codegen: ## write the generated protobuf code, and the reference of the API, anew
+	WAYPOST_CODEGEN=write $(CARGO) test --quiet -p waypost-proto --test codegen --test reference

@@ -3,8 +3,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
+use waypost_types::{PartitionId, Role};
+
 use crate::{
     public::header,
+    redis::Held,
     shop::{Shop, said},
     stack::alone,
     under_faults::Crowd,
@@ -78,4 +81,20 @@ fn an_older_backup_restored_under_running_processes_changes_nothing() {
     let said = tell(shop, &["refold", "--role", "orchestrator", "--partition", "2", "--from", "older"]);
     assert!(said.contains("the same: "), "{said}");
     assert!(tell(shop, &["repair", "--list"]).contains("0 gaps"));
+
+    // State that is gone is a loss, and no new installation.
+    let (held, gone) = (Held::under(shop.prefix()), PartitionId { role: Role::Orchestrator, index: 2 });
+    assert!(shop.stop("orchestrator").success());
+    let mut words = vec!["DEL".to_owned()];
+    words.extend(held.keys.all(gone));
+    held.ask(&words);
+    let said = refused(shop, &["init"]);
+    assert!(said.contains("orchestrator/2 is the first") && said.contains("waypost restore"), "{said}");
+    let said = tell(shop, &["init", "--fold-again"]);
+    assert!(said.contains("the state of 1 partitions created"), "{said}");
+    shop.start("orchestrator");
+    shop.until("what was lost to be folded again", || {
+        let refold = shop.run(&["refold", "--role", "orchestrator", "--partition", "2"]);
+        refold.status.success().then_some(())
+    });
 }

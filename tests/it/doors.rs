@@ -66,6 +66,9 @@ fn http_refuses_strangers_and_what_is_too_much() {
     let refused = |status, reason: &str| (status, reason.to_owned());
     assert_eq!(ask(Request::post("/v1/track", good.clone())), refused(401, "BAD_KEY"));
     assert_eq!(ask(Request::post("/v1/track", good.clone()).key("wrong")), refused(401, "BAD_KEY"));
+    let page = || "https://shop.example".to_owned();
+    assert_eq!(ask(Request::post("/v1/track", good.clone()).key(&shop.backend).header("origin", page())), refused(403, "SOURCE_FORBIDDEN"));
+    assert_eq!(shop.request(&Request::post("/v1/track", good.clone()).key(&shop.web).header("origin", page())).status, 200);
     assert_eq!(ask(Request::post("/v1/batch", "").stating(600_000).key(&shop.backend)), refused(400, "BODY_TOO_LARGE"));
     let many = json!({"batch": vec![json!({}); 2_501]}).to_string();
     assert_eq!(ask(Request::post("/v1/batch", many).key(&shop.backend)), refused(400, "BATCH_TOO_MANY_EVENTS"));

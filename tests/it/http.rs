@@ -58,6 +58,12 @@ impl<'a> Request<'a> {
         self
     }
 
+    /// With a header.
+    pub(crate) fn header(mut self, name: &'a str, value: String) -> Self {
+        self.headers.push((name, value));
+        self
+    }
+
     /// States a longer body than it sends.
     pub(crate) fn stating(mut self, bytes: usize) -> Self {
         self.stated = Some(bytes);

@@ -5,21 +5,27 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 #![expect(clippy::disallowed_methods, reason = "these tests watch real processes: time and environment are theirs")]
 
+mod access;
 mod backups;
 mod benches;
+mod collector;
 mod definitions;
 mod dev;
 mod doors;
 mod erasing;
 mod http;
 mod letters;
+mod metrics;
 mod operator;
+mod partitions;
 mod public;
 mod rebalancing;
 mod redis;
+mod secure;
 mod shop;
 mod smtp_sink;
 mod stack;
 mod story;
 mod tidy;
+mod traces;
 mod under_faults;

@@ -10,7 +10,7 @@ use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value as Avr
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
 use tokio::runtime::Runtime;
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::ports::{Append, Delivery, Log as _};
 
 use crate::{http::Request, stack};
@@ -155,7 +155,7 @@ impl Reader {
         for partition in 0..PARTITIONS {
             let (rows, topic) = (Arc::clone(&rows), topic.to_owned());
             RUNTIME.spawn(async move {
-                let log = KafkaLog::new(&stack::variable("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap();
+                let log = KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap();
                 let mut next = 0;
                 loop {
                     if let Ok(mut tail) = log.tail(&topic, partition, next).await {
@@ -205,7 +205,7 @@ pub(crate) fn header(row: &Delivery, name: &str) -> String {
 
 impl Writer {
     pub(crate) fn of(topic: &str) -> Self {
-        Self { log: KafkaLog::new(&stack::variable("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap(), topic: topic.to_owned() }
+        Self { log: KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap(), topic: topic.to_owned() }
     }
 
     /// Answers when the broker has all of them, in this order.
@@ -229,7 +229,7 @@ impl Writer {
 
 impl Topic {
     pub(crate) fn of(name: &str) -> Self {
-        Self { log: KafkaLog::new(&stack::variable("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap(), name: name.to_owned() }
+        Self { log: KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap(), name: name.to_owned() }
     }
 
     /// Offset of the record to come.

@@ -21,6 +21,7 @@ use serde_json::{Value as Json, json};
 use waypost_tests::process::{Process, free_port};
 
 use crate::{
+    collector,
     http::{Answer, Request},
     public::{RUNTIME, Reader, Registry, Topic, Writer},
     smtp_sink::{Mail, Sink},
@@ -66,13 +67,23 @@ static NUMBER: AtomicU64 = AtomicU64::new(0);
 impl Shop {
     /// Opens a shop and waits until it works.
     pub(crate) fn open(name: &str) -> Self {
-        let prefix = format!("it-{}-{name}.", process::id());
+        Self::open_with(name, Vec::new())
+    }
+
+    /// What stands before every topic and key of the shop of this name.
+    pub(crate) fn prefix_of(name: &str) -> String {
+        format!("it-{}-{name}.", process::id())
+    }
+
+    /// The same with further variables, which win.
+    pub(crate) fn open_with(name: &str, further: Vec<(String, String)>) -> Self {
+        let prefix = Self::prefix_of(name);
         let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&prefix);
         fs::create_dir_all(&logs).unwrap();
         let sink = Sink::open();
         let [ingest, control, registry] = [(); 3].map(|()| free_port());
         let set = |name: &str, value: &dyn ToString| (format!("WAYPOST_{name}"), value.to_string());
-        let environment = vec![
+        let mut environment = vec![
             set("INSTALL_PREFIX", &prefix),
             set("INSTALL_PARTITIONS", &4),
             set("KAFKA_BROKERS", &stack::variable("WAYPOST_TEST_KAFKA")),
@@ -82,12 +93,17 @@ impl Shop {
             set("INGEST_PUBLIC_URL", &format!("http://127.0.0.1:{ingest}")),
             set("CONTROL_LISTEN", &format!("127.0.0.1:{control}")),
             set("OWNER_LISTEN", &"127.0.0.1:0"),
+            set("ADMIN_LISTEN", &"127.0.0.1:0"),
             set("MAIL_SMTP_HOST", &"127.0.0.1"),
             set("MAIL_SMTP_PORT", &sink.port),
             set("MAIL_SMTP_TLS", &"none"),
             set("MAIL_CATCHER_DIR", &logs.join("mail").display()),
+            set("TELEMETRY_OTLP_ENDPOINT", &collector::address()),
+            // only what a caller asks for
+            set("TELEMETRY_SAMPLE", &0),
             set("LOG_FILTER", &std::env::var("WAYPOST_LOG_FILTER").unwrap_or_else(|_| "info".to_owned())),
         ];
+        environment.extend(further);
         let launch = Launch { environment, logs };
         let registry_process = launch.start("registry", &["registry", "--listen", &format!("127.0.0.1:{registry}")]);
         eventually("the registry's port", || TcpStream::connect(("127.0.0.1", registry)).ok());
@@ -153,6 +169,23 @@ impl Shop {
         fs::read_to_string(self.launch.logs.join(format!("{name}.log"))).unwrap()
     }
 
+    /// Where a process says how it is.
+    pub(crate) fn admin_address(&self, name: &str) -> String {
+        self.until(&format!("{name} to say where it is asked"), || {
+            let log = self.log(name);
+            let (_, told) = log.rsplit_once("admin open")?;
+            let port: String = told.split_once("127.0.0.1:")?.1.chars().take_while(char::is_ascii_digit).collect();
+            Some(format!("127.0.0.1:{port}"))
+        })
+    }
+
+    /// Asks a process how it is.
+    pub(crate) fn admin(&self, name: &str, path: &str) -> Answer {
+        let address = self.admin_address(name);
+        let port = address.rsplit_once(':').and_then(|(_, port)| port.parse().ok()).unwrap();
+        Request::get(path).send(port).unwrap()
+    }
+
     /// `kill -9`.
     pub(crate) fn kill(&self, role: &str) {
         let process = self.lock().remove(role);
@@ -168,6 +201,13 @@ impl Shop {
     /// Starts a command of `waypost`; what it says goes to the log of this name.
     pub(crate) fn begin(&self, name: &str, arguments: &[&str]) -> Process {
         self.launch.start(name, arguments)
+    }
+
+    /// Starts a command of `waypost` with further settings.
+    pub(crate) fn begin_with(&self, name: &str, arguments: &[&str], settings: &[(&str, String)]) -> Process {
+        let mut command = self.launch.command(arguments);
+        command.envs(settings.iter().map(|(name, value)| (*name, value)));
+        Process::start(&mut command, &self.launch.logs.join(format!("{name}.log"))).unwrap()
     }
 
     /// Runs a command of `waypost` to its end, in the folder of the logs.

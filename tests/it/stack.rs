@@ -29,6 +29,12 @@ pub(crate) struct Alone {
     _storm: RwLockWriteGuard<'static, ()>,
 }
 
+/// A shop of its own that works otherwise than the shared one.
+pub(crate) struct Beside {
+    pub(crate) shop: Shop,
+    _calm: RwLockReadGuard<'static, ()>,
+}
+
 /// The shop that tests share.
 pub(crate) fn visit() -> Visit {
     let calm = SERVERS.read().unwrap_or_else(PoisonError::into_inner);
@@ -42,6 +48,12 @@ pub(crate) fn alone(name: &str) -> Alone {
     let storm = SERVERS.write().unwrap_or_else(PoisonError::into_inner);
     *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
     Alone { shop: Shop::open(name), _storm: storm }
+}
+
+/// A fresh shop with further variables, beside the others; nobody kills anything meanwhile.
+pub(crate) fn beside(name: &str, further: Vec<(String, String)>) -> Beside {
+    let calm = SERVERS.read().unwrap_or_else(PoisonError::into_inner);
+    Beside { shop: Shop::open_with(name, further), _calm: calm }
 }
 
 /// A variable that `deploy/local/test.sh` sets.

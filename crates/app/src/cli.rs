@@ -9,9 +9,10 @@ use waypost_types::Role;
 #[derive(Debug, Parser)]
 #[command(name = "waypost", version, max_term_width = 120)]
 pub(crate) struct Cli {
-    /// Settings file; every setting also has a `WAYPOST_<SECTION>_<KEY>` variable (`waypost config print` lists them)
-    #[arg(long, global = true, env = "WAYPOST_CONFIG", value_name = "FILE")]
-    pub(crate) config: Option<PathBuf>,
+    /// Settings file, of several the later one wins; every setting also has a `WAYPOST_<SECTION>_<KEY>` variable (`waypost config
+    /// print` lists them)
+    #[arg(long, global = true, env = "WAYPOST_CONFIG", value_name = "FILE", value_delimiter = ',')]
+    pub(crate) config: Vec<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -23,7 +24,9 @@ pub(crate) enum Command {
     /// Run roles against Kafka and Redis
     Serve(Serve),
     /// Create topics and state of a new installation; does nothing where they exist
-    Init,
+    ///
+    /// Where inboxes hold records of which Redis has no state, it refuses: that is a loss.
+    Init(Init),
     /// Check Kafka, Redis and the installation, and say what to change
     Doctor,
     /// Write the state of partitions to files, beside running processes
@@ -47,6 +50,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: SkipCommand,
     },
+    /// Print the rights that Waypost's user of Redis needs, as a command for redis-cli
+    ///
+    /// It allows what the processes send, with the keys of this installation, and nothing else; the user keeps its passwords, so set
+    /// one apart. The right to read the server's settings, passwords among them, is left out where `redis.settings_asserted_by` is set.
+    RedisAcl(RedisAcl),
     /// A development schema registry, in memory, filled from the committed schemas
     Registry {
         /// Where it is served; port 0 takes a free one
@@ -73,6 +81,14 @@ pub(crate) enum Command {
     Engine {
         #[command(subcommand)]
         what: EngineCommand,
+    },
+    /// Make a token for the control API, and the entry of the access file that knows it
+    Token(Token),
+    /// Ask a process on this machine, at admin.listen, whether it is alive; exit code 0 yes, 1 no
+    Health {
+        /// Whether it is ready for work, and what it lacks
+        #[arg(long)]
+        ready: bool,
     },
     /// Settings
     Config {
@@ -117,6 +133,13 @@ pub(crate) struct Serve {
     /// Roles of this process, separated by commas: ingest identity segmenter orchestrator sender control; `all` for all of them
     #[arg(long, value_delimiter = ',', default_value = "all", value_parser = roles)]
     pub(crate) role: Vec<Roles>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Init {
+    /// State that is gone from Redis is made anew, to be folded from the beginning of the inboxes; refuses where they have lost their beginning
+    #[arg(long)]
+    pub(crate) fold_again: bool,
 }
 
 /// Some partitions.
@@ -303,6 +326,32 @@ pub(crate) enum EngineCommand {
         #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
         who: Option<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Token {
+    /// Whose it is; what they do stands under this name in the audit topic
+    #[arg(long)]
+    pub(crate) name: String,
+    /// What they may do: viewer, editor, publisher, operator, privacy, admin; several with commas
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub(crate) role: Vec<waypost_control::access::Role>,
+    /// Where; several with commas, `*` for all
+    #[arg(long, short = 'w', required = true, value_delimiter = ',')]
+    pub(crate) workspace: Vec<String>,
+    /// Write the token to a new file that its owner alone reads, instead of showing it
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RedisAcl {
+    /// The user's name in Redis
+    #[arg(long)]
+    pub(crate) user: String,
+    /// With what `waypost backup` and `waypost restore` need besides, for a user of its own
+    #[arg(long)]
+    pub(crate) administration: bool,
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,15 +1,17 @@
-//! Settings: the embedded default file, then a file, then the environment, then flags.
+//! Settings: the embedded default file, then files in their order, then the environment.
 
-use std::path::Path;
+use std::path::PathBuf;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 use serde::Deserialize;
+
+mod check;
 
 /// The reference of all settings.
 pub(crate) const DEFAULT: &str = include_str!("default.toml");
 
 /// All settings, checked.
-#[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+#[derive(Clone, Debug, Deserialize, PartialEq)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Config {
     pub(crate) install: Install,
@@ -24,33 +26,46 @@ pub(crate) struct Config {
     pub(crate) admin: Admin,
     pub(crate) mail: Mail,
     pub(crate) secrets: Secrets,
+    pub(crate) telemetry: Telemetry,
     pub(crate) log: Log,
 }
 
 macro_rules! section {
     ($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),* $(,)? }) => {
         $(#[$doc])*
-        #[derive(Clone, Debug, Deserialize, PartialEq, Eq)]
+        #[derive(Clone, Debug, Deserialize, PartialEq)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name { $(pub(crate) $field: $kind),* }
     };
 }
 
 section!(/** `[install]` */ Install { prefix: String, partitions: u32, replication: u32 });
-section!(/** `[kafka]` */ Kafka { brokers: String });
-section!(/** `[redis]` */ Redis { url: String, rdb_only: bool, settings_asserted_by: String });
+section!(/** `[kafka]` */ Kafka {
+    brokers: String, security: String, ca_file: String, cert_file: String, key_file: String, sasl: String, username: String,
+    password_file: String, token_file: String, token_url: String, client_id: String, client_secret_file: String, scope: String,
+});
+section!(/** `[redis]` */ Redis {
+    url: String, username: String, password_file: String, ca_file: String, cert_file: String, key_file: String, sentinels: String,
+    master: String, rdb_only: bool, settings_asserted_by: String,
+});
 section!(/** `[store]` */ Store { commit_share: u32, commit_interval_max_s: i64 });
 section!(/** `[process]` */ Process { grace_s: i64 });
-section!(/** `[registry]` */ Registry { url: String, username: String, password_file: String });
-section!(/** `[ingest]` */ Ingest { listen: String, public_url: String });
-section!(/** `[control]` */ Control { listen: String, allow_remote: bool });
-section!(/** `[owner]` */ Owner { listen: String, allow_remote: bool, advertise: String });
+section!(/** `[registry]` */ Registry { url: String, username: String, password_file: String, token_file: String, ca_file: String });
+section!(/** `[ingest]` */ Ingest {
+    listen: String, public_url: String, cors_origins: String, key_rate: u32, address_rate: u32, trusted_proxies: String,
+});
+section!(/** `[control]` */ Control {
+    listen: String, tls_cert_file: String, tls_key_file: String, client_ca_file: String, access_file: String, oidc_issuer: String,
+    oidc_audience: String, oidc_jwks_url: String, oidc_claim: String, plaintext: bool, reflection: bool,
+});
+section!(/** `[owner]` */ Owner { listen: String, advertise: String, tls_cert_file: String, tls_key_file: String, ca_file: String });
 section!(/** `[admin]` */ Admin { listen: String });
 section!(/** `[mail]` */ Mail {
     catcher_dir: String, smtp_host: String, smtp_port: u16, smtp_tls: String, smtp_username: String, smtp_password_file: String,
     http_allow: String,
 });
 section!(/** `[secrets]` */ Secrets { link_key_file: String, dir: String });
+section!(/** `[telemetry]` */ Telemetry { otlp_endpoint: String, sample: f64, service: String, attributes: String });
 section!(/** `[log]` */ Log { filter: String, format: String });
 
 // === impl Config ===
@@ -61,9 +76,9 @@ impl Config {
     /// # Errors
     /// An unreadable file, an unknown key, a value of the wrong type, or values that do not go together; each
     /// says which setting, what it is and what it may be.
-    pub(crate) fn load(file: Option<&Path>, environment: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<Self> {
+    pub(crate) fn load(files: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<Self> {
         let mut table: toml::Table = DEFAULT.parse().context("the embedded default file")?;
-        if let Some(path) = file {
+        for path in files {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
             let layer: toml::Table = text.parse().with_context(|| format!("{} is not TOML", path.display()))?;
             merge(&mut table, layer);
@@ -72,42 +87,8 @@ impl Config {
             set_from_environment(&mut table, &name, &value)?;
         }
         let config: Self = table.try_into().context("settings")?;
-        config.check()?;
+        check::check(&config)?;
         Ok(config)
-    }
-
-    fn check(&self) -> anyhow::Result<()> {
-        let v = self.install.partitions;
-        if v == 0 || v > 256 || !v.is_multiple_of(4) {
-            bail!("install.partitions is {v}; it must be a multiple of 4 up to 256");
-        }
-        let Store { commit_share, commit_interval_max_s: longest } = self.store;
-        if !(1..=100).contains(&commit_share) {
-            bail!("store.commit_share is {commit_share}; it must be a percentage from 1 to 100");
-        }
-        if !(1..=120).contains(&longest) {
-            bail!("store.commit_interval_max_s is {longest}; it must be from 1 to 120, because a crash folds as much again");
-        }
-        if !(5..=600).contains(&self.process.grace_s) {
-            bail!("process.grace_s is {}; it must be from 5 to 600", self.process.grace_s);
-        }
-        for (section, listen, allowed) in
-            [("control", &self.control.listen, self.control.allow_remote), ("owner", &self.owner.listen, self.owner.allow_remote)]
-        {
-            let Some((host, _)) = listen.rsplit_once(':') else { bail!("{section}.listen is `{listen}`; it must be HOST:PORT") };
-            if !matches!(host, "127.0.0.1" | "localhost" | "[::1]") && !allowed {
-                bail!(
-                    "{section}.listen is `{listen}`, but nothing authenticates its callers yet: listen on loopback, or set {section}.allow_remote = true"
-                );
-            }
-        }
-        if !matches!(self.mail.smtp_tls.as_str(), "none" | "starttls" | "tls") {
-            bail!("mail.smtp_tls is `{}`; it must be none, starttls or tls", self.mail.smtp_tls);
-        }
-        if !matches!(self.log.format.as_str(), "text" | "json") {
-            bail!("log.format is `{}`; it must be text or json", self.log.format);
-        }
-        Ok(())
     }
 }
 
@@ -132,7 +113,8 @@ fn set_from_environment(table: &mut toml::Table, name: &str, value: &str) -> any
         *old = match old {
             toml::Value::Integer(_) => toml::Value::Integer(value.parse().with_context(|| format!("{name} must be a number"))?),
             toml::Value::Boolean(_) => toml::Value::Boolean(value.parse().with_context(|| format!("{name} must be true or false"))?),
-            toml::Value::String(_) | toml::Value::Float(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            toml::Value::Float(_) => toml::Value::Float(value.parse().with_context(|| format!("{name} must be a number"))?),
+            toml::Value::String(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
                 toml::Value::String(value.to_owned())
             }
         };
@@ -145,7 +127,7 @@ mod tests {
     use super::*;
 
     fn load(environment: &[(&str, &str)]) -> anyhow::Result<Config> {
-        Config::load(None, environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
+        Config::load(&[], environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
     }
 
     #[test]
@@ -156,27 +138,19 @@ mod tests {
     }
 
     #[test]
-    fn dangerous_settings_are_refused_with_what_to_change() {
-        for (name, value, says) in [
-            ("WAYPOST_INSTALL_PARTITIONS", "6", "multiple of 4"),
-            ("WAYPOST_CONTROL_LISTEN", "0.0.0.0:7070", "control.allow_remote"),
-            ("WAYPOST_OWNER_LISTEN", "0.0.0.0:7071", "owner.allow_remote"),
-            ("WAYPOST_MAIL_SMTP_TLS", "maybe", "starttls"),
-            ("WAYPOST_INSTALL_PARTITIONS", "many", "number"),
-            ("WAYPOST_STORE_COMMIT_SHARE", "0", "percentage"),
-            ("WAYPOST_STORE_COMMIT_INTERVAL_MAX_S", "300", "120"),
-            ("WAYPOST_PROCESS_GRACE_S", "1", "5 to 600"),
-        ] {
-            let error = format!("{:#}", load(&[(name, value)]).unwrap_err());
-            assert!(error.contains(says), "{name}={value}: {error}");
-        }
-    }
-
-    #[test]
     fn unknown_keys_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[kafka]\nbroker = \"x\"\n").unwrap();
-        let error = format!("{:#}", Config::load(Some(file.path()), []).unwrap_err());
+        let error = format!("{:#}", Config::load(&[file.path().to_owned()], []).unwrap_err());
         assert!(error.contains("broker"), "{error}");
+    }
+
+    #[test]
+    fn of_two_files_the_later_one_wins() {
+        let (shop, stage) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
+        std::fs::write(shop.path(), "[install]\nprefix = \"shop.\"\nreplication = 3\n").unwrap();
+        std::fs::write(stage.path(), "[install]\nprefix = \"stage.\"\n").unwrap();
+        let config = Config::load(&[shop.path().to_owned(), stage.path().to_owned()], []).unwrap();
+        assert_eq!((config.install.prefix.as_str(), config.install.replication), ("stage.", 3));
     }
 }

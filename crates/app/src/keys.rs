@@ -1,18 +1,26 @@
 //! The doors' key ring, kept equal to the control journal and the definitions in force.
 
+use std::sync::Arc;
+
 use waypost_codec::write_key::KeyHash;
-use waypost_control::Catalog;
-use waypost_engine::library::Library;
+use waypost_control::{Catalog, Journal};
+use waypost_engine::{definitions::DefinitionSet, library::Library};
 use waypost_ingest::KeyRing;
 use waypost_types::{ContentHash, WorkspaceId};
+
+/// The set that a journal names, if all its bodies are here.
+pub(crate) fn in_force(journal: &Journal, catalog: &Catalog) -> Option<Arc<DefinitionSet>> {
+    let (number, hash) = journal.set.as_ref()?;
+    let hash = ContentHash::from_slice(&hex::decode(hash).ok()?).ok()?;
+    catalog.library().set(&Library::defv_of(*number, &hash))
+}
 
 /// Puts into the ring what the catalog says now, and says whether it could.
 ///
 /// A set whose bodies are still on their way changes nothing: good keys must not be refused meanwhile.
 pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
     let journal = catalog.journal().borrow().clone();
-    let hash = journal.set.as_ref().and_then(|(n, hash)| Some((*n, ContentHash::from_slice(&hex::decode(hash).ok()?).ok()?)));
-    let Some(set) = hash.and_then(|(number, hash)| catalog.library().set(&Library::defv_of(number, &hash))) else { return false };
+    let Some(set) = in_force(&journal, catalog) else { return false };
     let keys: Vec<(KeyHash, WorkspaceId, String)> = journal
         .keys
         .iter()
@@ -27,7 +35,7 @@ pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
 
 /// Keeps the ring current until the catalog ends; says when it was first filled.
 #[cfg(feature = "stack")]
-pub(crate) async fn follow(ring: std::sync::Arc<KeyRing>, catalog: Catalog, filled: tokio::sync::watch::Sender<bool>) {
+pub(crate) async fn follow(ring: Arc<KeyRing>, catalog: Catalog, filled: tokio::sync::watch::Sender<bool>) {
     let mut arrivals = catalog.arrivals();
     loop {
         arrivals.borrow_and_update();

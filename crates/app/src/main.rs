@@ -5,9 +5,11 @@ mod config;
 mod dev;
 mod dev_registry;
 mod files;
+mod health;
 mod keys;
 #[cfg(feature = "stack")]
 mod stack;
+mod token;
 
 use std::process::ExitCode;
 
@@ -30,12 +32,14 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(cli.config.as_deref(), std::env::vars())?;
+    let config = Config::load(&cli.config, std::env::vars())?;
     match cli.command {
         Command::Dev(args) => {
             log("warn", &config)?;
             dev::run(&args)
         }
+        Command::Token(args) => token::run(&args),
+        Command::Health { ready } => health::health(&config, ready),
         Command::Config { what: ConfigCommand::Print } => {
             screen(config::DEFAULT.trim_end(), false);
             Ok(ExitCode::SUCCESS)
@@ -50,9 +54,9 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::serve(&config, &args)
         }
         #[cfg(feature = "stack")]
-        Command::Init => {
+        Command::Init(args) => {
             log(&config.log.filter, &config)?;
-            stack::init(&config)
+            stack::init(&config, &args)
         }
         #[cfg(feature = "stack")]
         Command::Doctor => {
@@ -95,16 +99,19 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             stack::engine::activate(&config, number, &cli::who(who.as_deref()))
         }
         #[cfg(feature = "stack")]
+        Command::RedisAcl(args) => stack::redis_acl(&config, &args),
+        #[cfg(feature = "stack")]
         Command::Registry { listen } => {
             log(&config.log.filter, &config)?;
             stack::registry(&listen)
         }
         #[cfg(not(feature = "stack"))]
         Command::Serve(_)
-        | Command::Init
+        | Command::Init(_)
         | Command::Doctor
         | Command::Engine { .. }
         | Command::Bench(_)
+        | Command::RedisAcl(_)
         | Command::Backup(_)
         | Command::Restore(_)
         | Command::Refold(_)

@@ -1,28 +1,34 @@
 //! Everything that runs against a real Kafka and a real Redis: `init`, `doctor`, `serve`, `registry`, and the operator's commands.
 
+mod access;
 mod admin;
 mod backup;
 mod bench;
+mod connections;
 pub(crate) mod engine;
 mod machines;
+mod metered;
+mod observed;
 mod owners;
+mod pulse;
 mod refold;
 mod repair;
 mod schemas;
 mod serve;
 mod skip;
+mod tokens;
 
 use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use waypost_codec::schemas::MemorySchemas;
 use waypost_kafka::KafkaLog;
-use waypost_redis::{Accepts, RedisStore};
+use waypost_redis::{Accepts, RedisStore, Rights};
 use waypost_runtime::{
     finding::Finding,
     host::{OsEntropy, SystemClock},
     install::{self, InitSettings, InstallError},
-    ports::{Log, Store},
+    ports::{Log, Offset},
     upkeep::Upkeep as _,
 };
 use waypost_types::{PartitionId, Role};
@@ -35,15 +41,19 @@ pub(crate) use self::{
     serve::serve,
     skip::skip,
 };
-use crate::{config::Config, dev_registry, screen};
+use crate::{
+    cli::{Init, RedisAcl},
+    config::Config,
+    dev_registry, screen,
+};
 
 /// The log that the settings name.
 fn log(config: &Config) -> anyhow::Result<Arc<dyn Log>> {
-    Ok(Arc::new(KafkaLog::new(&config.kafka.brokers, Vec::new()).context("kafka")?))
+    Ok(Arc::new(KafkaLog::new(&connections::kafka(&config.kafka)?)?))
 }
 
 fn store(config: &Config) -> anyhow::Result<RedisStore> {
-    RedisStore::connect(&config.redis.url, &config.install.prefix, &[]).context("redis.url")
+    Ok(RedisStore::connect(&connections::redis(&config.redis), &config.install.prefix, &[])?)
 }
 
 fn settings(config: &Config) -> InitSettings {
@@ -55,11 +65,11 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 }
 
 /// `waypost init`.
-pub(crate) fn init(config: &Config) -> anyhow::Result<ExitCode> {
+pub(crate) fn init(config: &Config, args: &Init) -> anyhow::Result<ExitCode> {
     block_on(async {
         let (log, store) = (log(config)?, store(config)?);
-        let store: Arc<dyn Store> = Arc::new(store);
-        let done = install::init(&*log, &*store, &mut OsEntropy, &settings(config)).await?;
+        refuse_loss(&install::lost_state(&*log, &store, &config.install.prefix).await?, args.fold_again)?;
+        let done = install::init(&*log, &store, &mut OsEntropy, &settings(config)).await?;
         if !config.registry.url.is_empty() {
             schemas::register(config).await?;
         }
@@ -75,6 +85,25 @@ pub(crate) fn init(config: &Config) -> anyhow::Result<ExitCode> {
         );
         Ok(ExitCode::SUCCESS)
     })
+}
+
+/// State that is gone is not made anew in silence: what the log has no longer would be forgotten.
+fn refuse_loss(lost: &[(PartitionId, Offset)], fold_again: bool) -> anyhow::Result<()> {
+    let Some((first, _)) = lost.first() else { return Ok(()) };
+    if !fold_again {
+        bail!(
+            "the inboxes of {} partitions ({first} is the first) hold records, but Redis has no state of them: this is a loss, and no new \
+             installation. Put a backup back (`waypost restore --from DIR --yes`). Where the inboxes still have everything from the \
+             beginning, `waypost init --fold-again` lets it be folded once more",
+            lost.len()
+        );
+    }
+    match lost.iter().find(|(_, start)| *start > 0) {
+        Some((partition, start)) => {
+            bail!("the log of {partition} begins at {start}: what came before is in backups only, so it cannot be folded again")
+        }
+        None => Ok(()),
+    }
 }
 
 /// What is not as it must be, of Kafka, Redis and the installation. `thorough` also looks into the logs.
@@ -123,6 +152,16 @@ pub(crate) fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
         screen(&format!("{} refused, {} warnings", refused, all.len() - refused), false);
         Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
+}
+
+/// `waypost redis-acl`.
+pub(crate) fn redis_acl(config: &Config, args: &RedisAcl) -> anyhow::Result<ExitCode> {
+    let rights = if args.administration { Rights::Administration } else { Rights::Services };
+    let asks_settings = config.redis.settings_asserted_by.is_empty();
+    let line = waypost_redis::set_user(&args.user, &config.install.prefix, rights, asks_settings)
+        .map_err(|why| anyhow::anyhow!("--user: {why}"))?;
+    screen(&line, false);
+    Ok(ExitCode::SUCCESS)
 }
 
 /// `waypost registry`.

@@ -178,7 +178,7 @@ pub struct Source {
     pub kind: String,
     /// Whether it may grant consent; a browser never may.
     pub may_grant: bool,
-    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser all but custom ones.
+    /// Identifier classes it may assert, as `email` or `custom:crm`; empty: all, of a browser `device` and `anonymous`.
     pub may_assert: Vec<String>,
 }
 

@@ -1,7 +1,7 @@
 //! `waypost engine activate`: every process must have the engine; then each partition changes where its log says so.
 
 use serde_json::{Value as Json, json};
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::{host::SystemClock, progress::Speaker};
 use waypost_types::{Role, Timestamp};
 
@@ -31,7 +31,7 @@ pub(super) fn a_later_engine_comes_into_force_where_every_process_has_it(site: &
     site.refused(&["engine", "activate", "3"], "has engines 1 to 2: roll out the binary that has engine 3 first");
     // a process of the release before: it owns nothing yet, but a partition may be given to it at any time
     let older = Speaker::new(site.shop.prefix(), "127.0.0.1:1").with_engines(1..=1);
-    let log = KafkaLog::new(&stack::variable("WAYPOST_TEST_KAFKA"), Vec::new()).unwrap();
+    let log = KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap();
     RUNTIME.block_on(async { older.say(&log, &SystemClock, Role::Sender, Vec::new()) });
     site.refused(
         &["engine", "activate", "2"],

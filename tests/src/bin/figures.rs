@@ -12,7 +12,7 @@ use std::{
 };
 
 use waypost_codec::public::Decision;
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::{
     host::SystemClock,
     ports::{Clock as _, Log},
@@ -68,7 +68,7 @@ fn setting(name: &str) -> String {
 #[tokio::main]
 async fn main() {
     let (address, key) = (setting("WAYPOST_INGEST_LISTEN"), setting("WRITE_KEY"));
-    let log: Arc<dyn Log> = Arc::new(KafkaLog::new(&setting("WAYPOST_KAFKA_BROKERS"), Vec::new()).expect("brokers"));
+    let log: Arc<dyn Log> = Arc::new(KafkaLog::new(&Connection::new(setting("WAYPOST_KAFKA_BROKERS"))).expect("brokers"));
     latency(&log, &address, &key).await;
     throughput(&log, &address, &key).await;
 }

@@ -9,7 +9,7 @@ use std::{
 
 use anyhow::Context as _;
 use tokio::{sync::Mutex, task::JoinSet, time::Instant};
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_redis::Keys;
 use waypost_runtime::{
     host::SystemClock,
@@ -105,7 +105,7 @@ pub async fn run(settings: Settings) -> anyhow::Result<Outcome> {
     let (key, _) = fleet.open().await?;
     diary.note("the installation is up");
 
-    let log = Arc::new(KafkaLog::new(&kafka.addresses(), Vec::new())?);
+    let log = Arc::new(KafkaLog::new(&Connection::new(kafka.addresses()))?);
     let install = install::load_install(&*log, "").await?;
     let keys = Keys::new("", &install.tags);
     redis.lock().await.watch(holdings::partitions().map(|partition| keys.meta(partition)).collect());

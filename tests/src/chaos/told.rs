@@ -8,7 +8,7 @@ use std::{
 
 use bytes::Bytes;
 use waypost_codec::public::{Decision, Message};
-use waypost_kafka::KafkaLog;
+use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::ports::{Delivery, Log as _};
 
 const PARTITIONS: u32 = 8;
@@ -50,7 +50,7 @@ impl Topic {
             tokio::spawn(async move {
                 let mut next = 0;
                 loop {
-                    let Ok(log) = KafkaLog::new(&brokers, Vec::new()) else { return };
+                    let Ok(log) = KafkaLog::new(&Connection::new(brokers.as_str())) else { return };
                     if let Ok(mut tail) = log.tail(name, partition, next).await {
                         while let Ok(delivery) = tail.next().await {
                             if let Some(delivery) = delivery {

@@ -3,8 +3,11 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use waypost_ingest::{EventsDoor, LogDeadLetters, serve_events_door};
+use waypost_control::access::Gate;
+use waypost_ingest::{Connections, EventsDoor, LogDeadLetters, serve_events_door};
 use waypost_runtime::{host::SystemClock, ports::Clock as _};
+use waypost_telemetry::metrics::DoorMetrics;
+use waypost_types::trace::NoTraces;
 
 use super::{
     page,
@@ -26,9 +29,9 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
 
     let door = tokio_listener(&runtime, &args.listen)?;
     let http = world.door.clone().merge(page::router(world.mail.clone())).merge(dev_registry::router(world.schemas.clone()));
-    runtime.spawn(async move { axum::serve(door, http).await });
+    runtime.spawn(waypost_ingest::serve(door, http, Connections::default(), std::future::pending()));
     let api = tokio_listener(&runtime, &args.control)?;
-    let router = runtime.block_on(world.control.router())?;
+    let router = runtime.block_on(world.control.router(Gate::open()))?;
     runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
     events_door(&world);
     let (stop, stopped) = std::sync::mpsc::channel();
@@ -82,6 +85,8 @@ fn events_door(world: &World) {
         dead_letters: Arc::new(LogDeadLetters::new(world.port.clone(), "wp1.dead".to_owned(), world.record.public_partitions)),
         clock: Arc::new(SystemClock),
         install: world.record.hash_key(),
+        traces: Arc::new(NoTraces),
+        metrics: DoorMetrics::default(),
     };
     let log = world.port.clone();
     world.runtime.spawn(async move { serve_events_door(log, "waypost.events.v1", "waypost.events-door", door).await });

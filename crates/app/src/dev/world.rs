@@ -17,9 +17,9 @@ use waypost_codec::{
     schemas::MemorySchemas,
     unsubscribe::TokenKey,
 };
-use waypost_control::{Catalog, Changes, Control, Following};
+use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_identity::IdentityProcessor;
-use waypost_ingest::{Ingest, IngestConfig, KeyRing, LogDeadLetters};
+use waypost_ingest::{Ingest, IngestConfig, KeyRing, LogDeadLetters, Origins};
 use waypost_memory::{Embedded, LogPort, MemoryLog, MemoryStore, Parts, Seeded, VirtualClock};
 use waypost_orchestrator::OrchestratorProcessor;
 use waypost_proto::control::{
@@ -220,7 +220,8 @@ impl World {
         let ring = Arc::new(KeyRing::new());
         let dead = LogDeadLetters::new(Arc::clone(&port), "wp1.dead".to_owned(), record.public_partitions);
         let door = waypost_ingest::router(Ingest::new(
-            IngestConfig::new(record.hash_key(), token_key),
+            // A page under development comes from a server of its own.
+            IngestConfig { origins: Origins::Any, ..IngestConfig::new(record.hash_key(), token_key) },
             ring.clone(),
             Arc::new(MemoryDoor { log: log.clone(), layout }),
             Arc::new(dead),
@@ -251,18 +252,19 @@ impl World {
         let parent = "workspaces/default".to_owned();
         let request = pb::ApplyDefinitionsRequest { parent, manifests, attachments, validate_only: false, etag: String::new() };
         let control = self.control.clone();
-        let applied = self.runtime.block_on(control.apply_definitions(tonic::Request::new(request))).map_err(|s| explain(&s))?.into_inner();
+        let applied =
+            self.runtime.block_on(control.apply_definitions(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?.into_inner();
         for change in &applied.changes {
             match change.kind.as_str() {
                 "Journey" => {
                     let name = format!("workspaces/default/journeys/{}", change.name);
                     let request = pb::PublishJourneyRequest { name, etag: String::new() };
-                    self.runtime.block_on(control.publish_journey(tonic::Request::new(request))).map_err(|s| explain(&s))?;
+                    self.runtime.block_on(control.publish_journey(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?;
                 }
                 "Source" => {
                     let name = format!("workspaces/default/sources/{}", change.name);
                     let request = pb::RotateKeyRequest { name };
-                    let key = self.runtime.block_on(control.rotate_key(tonic::Request::new(request))).map_err(|s| explain(&s))?;
+                    let key = self.runtime.block_on(control.rotate_key(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?;
                     self.keys.insert(change.name.clone(), key.into_inner().write_key);
                 }
                 _ => {}

@@ -1,33 +1,151 @@
-//! The admin listener: alive, ready, what each partition is doing, and what came of this process's calls.
+//! The admin listener: alive, ready, metrics, what each partition is doing, and what came of this process's calls.
 
-use std::sync::Arc;
+mod health;
+mod scrape;
 
-use axum::{Router, extract::State, http::StatusCode, response::IntoResponse, routing::get};
-use waypost_runtime::{host::SystemClock, machine::Progress, ports::Clock as _, progress::Directory};
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{Path, RawQuery, State},
+    http::{StatusCode, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use futures::future::join_all;
+use tokio::sync::watch;
+use waypost_control::Catalog;
+use waypost_runtime::{driver::Handle, machine::Progress, ports::Clock, progress::Directory};
 use waypost_sender::Calls;
+use waypost_telemetry::metrics::{CONTENT_TYPE, Metrics};
 use waypost_types::Timestamp;
 
-/// `/livez`, `/readyz`, `/partitions`, `/outcomes`; the last is empty without a sender.
-pub(super) fn router(directory: Arc<Directory>, calls: Option<Arc<Calls>>) -> Router {
-    let outcomes = Router::new().route("/outcomes", get(outcomes)).with_state(calls);
+use super::{
+    metered::{Answer, Answers},
+    pulse::Pulse,
+};
+use crate::keys;
+use health::{Facts, RoleFacts};
+
+/// What the listener looks at.
+pub(super) struct Admin {
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) directory: Arc<Directory>,
+    pub(super) catalog: Catalog,
+    pub(super) pulse: Arc<Pulse>,
+    pub(super) answers: Arc<Answers>,
+    /// Keyed roles of this process.
+    pub(super) handles: Vec<Handle>,
+    /// The sender's, if it runs here.
+    pub(super) calls: Option<Arc<Calls>>,
+    /// Whether the door knows the write keys, if there is one here.
+    pub(super) keys: Option<watch::Receiver<bool>>,
+    /// Everything that is to listen does.
+    pub(super) is_serving: AtomicBool,
+    pub(super) is_draining: AtomicBool,
+}
+
+/// `/livez`, `/readyz`, `/metrics`, `/partitions`, `/outcomes`; the last is empty without a sender.
+pub(super) fn router(admin: Arc<Admin>) -> Router {
     Router::new()
-        .route("/livez", get(|| async { "ok\n" }))
-        .route("/readyz", get(|| async { "ok\n" }))
+        .route("/livez", get(livez))
+        .route("/readyz", get(readyz))
+        .route("/readyz/{check}", get(one_check))
+        .route("/metrics", get(metrics))
         .route("/partitions", get(partitions))
-        .with_state(directory)
-        .merge(outcomes)
+        .route("/outcomes", get(outcomes))
+        .with_state(admin)
+}
+
+// === impl Admin ===
+
+impl Admin {
+    async fn facts(&self) -> Facts {
+        let figures = join_all(self.handles.iter().map(scrape::figures)).await;
+        let roles = self.handles.iter().zip(figures).map(|(handle, figures)| {
+            let halted = figures.partitions.iter().filter(|partition| partition.halted).count();
+            RoleFacts { role: handle.role(), is_member: figures.is_member, has_joined: figures.has_joined, halted }
+        });
+        let journal = self.catalog.journal().borrow().clone();
+        let is_here = keys::in_force(&journal, &self.catalog).is_some();
+        Facts {
+            now: self.clock.now(),
+            is_serving: self.is_serving.load(Ordering::Acquire),
+            is_draining: self.is_draining.load(Ordering::Acquire),
+            roles: roles.collect(),
+            definitions: journal.set.map(|(number, _)| (number, is_here)),
+            keys: self.keys.as_ref().map(|known| *known.borrow()),
+            brokers: self.pulse.brokers(),
+            // A process without keyed roles asks the store nothing but at its start.
+            store: self.answers.last().filter(|_| !self.handles.is_empty()),
+        }
+    }
+}
+
+fn text(is_good: bool, text: impl Into<String>) -> Response {
+    let status = if is_good { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+    (status, text.into()).into_response()
+}
+
+/// Asks nobody outside of the process.
+async fn livez(State(admin): State<Arc<Admin>>) -> Response {
+    match health::stuck(admin.pulse.slowest(), admin.clock.now()) {
+        None => text(true, "ok\n"),
+        Some(role) => text(false, format!("the thread of {role} has shown nothing for minutes\n")),
+    }
+}
+
+/// `?verbose` names everything that was looked at.
+async fn readyz(State(admin): State<Arc<Admin>>, RawQuery(query): RawQuery) -> Response {
+    let checks = admin.facts().await.checks();
+    let is_ready = health::is_ready(&checks);
+    if query.is_some_and(|query| query.split('&').any(|word| word == "verbose" || word.starts_with("verbose="))) {
+        return text(is_ready, health::verbose(&checks));
+    }
+    let missing: Vec<&str> = checks.iter().filter(|check| check.state == health::State::Bad).map(|check| check.name).collect();
+    text(is_ready, if is_ready { "ok\n".to_owned() } else { format!("not ready: {}\n", missing.join(", ")) })
+}
+
+async fn one_check(State(admin): State<Arc<Admin>>, Path(name): Path<String>) -> Response {
+    let checks = admin.facts().await.checks();
+    if let Some(check) = checks.iter().find(|check| check.name == name) {
+        return text(check.state == health::State::Good, check.line());
+    }
+    let names: Vec<&str> = checks.iter().map(|check| check.name).collect();
+    (StatusCode::NOT_FOUND, format!("no such check; there are {}\n", names.join(", "))).into_response()
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let figures = join_all(admin.handles.iter().map(scrape::figures)).await;
+    let roles: Vec<_> = admin.handles.iter().map(Handle::role).zip(figures).collect();
+    scrape::roles(&admin.metrics, &roles, &admin.pulse, &admin.catalog, admin.clock.now());
+    if let Some(calls) = &admin.calls {
+        scrape::sends(&admin.metrics, calls);
+    }
+    admin.metrics.process.look();
+    if let Some(brokers) = admin.pulse.brokers().up {
+        admin.metrics.process.brokers(brokers);
+    }
+    if let Some(answer) = admin.answers.last().filter(|_| !admin.handles.is_empty()) {
+        admin.metrics.process.store(answer == Answer::Good);
+    }
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.encode()).into_response()
 }
 
 /// A line a channel and outcome, with how many calls came to it since this process started.
-async fn outcomes(State(calls): State<Option<Arc<Calls>>>) -> String {
-    let outcomes = calls.map(|calls| calls.outcomes()).unwrap_or_default();
+async fn outcomes(State(admin): State<Arc<Admin>>) -> String {
+    let outcomes = admin.calls.as_ref().map(|calls| calls.outcomes()).unwrap_or_default();
     let lines = outcomes.iter().map(|((channel, outcome), count)| format!("{channel} {} {count}\n", outcome.as_str_name()));
     lines.collect::<Vec<_>>().concat()
 }
 
-async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoResponse {
-    let now = SystemClock.now();
-    let lines = directory.owners(now).into_iter().map(|owner| {
+async fn partitions(State(admin): State<Arc<Admin>>) -> String {
+    let now = admin.clock.now();
+    let lines = admin.directory.owners(now).into_iter().map(|owner| {
         let p = &owner.progress;
         let active = if p.leading { "leading" } else { "replaying" };
         let state = p.halted.as_deref().map_or_else(|| active.to_owned(), |why| format!("halted: {why}"));
@@ -41,8 +159,7 @@ async fn partitions(State(directory): State<Arc<Directory>>) -> impl IntoRespons
             channels(p, now)
         )
     });
-    let text: String = lines.collect();
-    (StatusCode::OK, text)
+    lines.collect()
 }
 
 /// What is wrong with what the partition receives.

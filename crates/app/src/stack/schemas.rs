@@ -17,14 +17,16 @@ pub(super) fn registry(config: &Config) -> anyhow::Result<Arc<dyn Schemas>> {
         tracing::warn!("no schema registry is set: schemas have fixed ids, for development only");
         return Ok(Arc::new(MemorySchemas::with_committed()));
     }
-    let auth = if config.registry.username.is_empty() {
+    let settings = &config.registry;
+    let auth = if !settings.token_file.is_empty() {
+        Auth::Bearer(settings.token_file.clone().into())
+    } else if settings.username.is_empty() {
         Auth::None
     } else {
-        let path = &config.registry.password_file;
-        let password = std::fs::read_to_string(path).with_context(|| format!("registry.password_file {path}"))?;
-        Auth::Basic(config.registry.username.clone(), password.trim_end().to_owned())
+        Auth::Basic(settings.username.clone(), settings.password_file.clone().into())
     };
-    Ok(Arc::new(Registry::new(&config.registry.url, auth).context("registry.url")?))
+    let ca_file = Some(&settings.ca_file).filter(|file| !file.is_empty()).map(Into::into);
+    Ok(Arc::new(Registry::new(&settings.url, auth, ca_file).context("registry.url")?))
 }
 
 /// Registers the committed schemas, in their order, at the level others may rely on.

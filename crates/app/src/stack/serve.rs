@@ -3,7 +3,10 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     process::ExitCode,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use anyhow::{Context as _, anyhow, bail, ensure};
@@ -12,7 +15,7 @@ use tokio::task::JoinSet;
 use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
 use waypost_engine::dispatch::LONGEST_CALL;
-use waypost_ingest::{EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, serve_events_door};
+use waypost_ingest::{Connections, EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, Origins, TrustedProxies, serve_events_door};
 use waypost_providers::{
     catcher::Catcher,
     http::{Http, HttpSettings},
@@ -29,9 +32,22 @@ use waypost_runtime::{
     progress::{Directory, Speaker},
 };
 use waypost_sender::{Calls, Links, Provider};
-use waypost_types::{PartitionId, Role, Span};
+use waypost_telemetry::{OtlpTraces, TraceSettings, metrics::Metrics};
+use waypost_types::{
+    PartitionId, Role, Span,
+    trace::{NoTraces, Traces},
+};
 
-use super::{admin, findings, log, machines, owners, schemas, store};
+use super::{
+    access,
+    access::OwnerToken,
+    admin::{self, Admin},
+    findings, log, machines,
+    metered::{Answers, Metered},
+    observed, owners,
+    pulse::Pulse,
+    schemas, store,
+};
 use crate::{cli::Serve, config::Config, keys};
 
 /// A machine gives back what it has a little before its driver gives up waiting for it.
@@ -70,6 +86,9 @@ struct Process {
     directory: Arc<Directory>,
     registry: Arc<dyn waypost_codec::schemas::Schemas>,
     links: Links,
+    traces: Arc<dyn Traces>,
+    metrics: Arc<Metrics>,
+    answers: Arc<Answers>,
     _following: waypost_control::Following,
 }
 
@@ -103,9 +122,14 @@ impl Process {
         let record = install::load_install(&*log, &config.install.prefix).await?;
         let (catalog, following) = Catalog::follow(&log, &config.install.prefix).await.context("reading definitions")?;
         let key = link_key(config, &record)?;
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), *machines::engines().end()));
+        let store = Metered::new(Arc::new(store), Arc::new(SystemClock), metrics.roles.clone());
         Ok(Self {
+            answers: store.answers(),
+            metrics,
             directory: Directory::follow(Arc::clone(&log), &config.install.prefix),
             registry: schemas::registry(config)?,
+            traces: traces(config)?,
             links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), key },
             store: Arc::new(store),
             clock: Arc::new(SystemClock),
@@ -139,6 +163,7 @@ impl Process {
                 schemas: Arc::new(schemas::Ids::new(Arc::clone(&self.registry), config.install.prefix.clone())),
                 directory: Arc::clone(&self.directory),
                 speaker: Arc::clone(&speaker),
+                traces: Arc::clone(&self.traces),
             };
             let settings = Settings {
                 prefix: config.install.prefix.clone(),
@@ -153,33 +178,49 @@ impl Process {
         let mut doors: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (stop_all, stop) = tokio::sync::watch::channel(false);
-        let answering = owners::Answering(LocalOwners::new(handles.values().cloned()));
-        loops.spawn(async move {
-            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            tonic::transport::Server::builder()
-                .add_service(answering.service())
-                .serve_with_incoming(incoming)
-                .await
-                .context("private reads")
-        });
+        let answering = owners::Answering::new(LocalOwners::new(handles.values().cloned()), OwnerToken::of(&self.record));
+        loops.spawn(answering.serve(listener, access::owner_tls(&config.owner)?));
         loops.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
         loops.spawn(tell_skips(self.catalog.clone(), handles.values().cloned().collect()));
+        let keys = tokio::sync::watch::channel(false);
+        let (log, store, clock) = (Arc::clone(&self.log), Arc::clone(&self.store), Arc::clone(&self.clock));
+        let all: Vec<Handle> = handles.values().cloned().collect();
+        let pulse = Arc::new(Pulse::new(log, store, clock, &config.install.prefix, all.clone()));
+        let admin = Arc::new(Admin {
+            metrics: Arc::clone(&self.metrics),
+            clock: Arc::clone(&self.clock),
+            directory: Arc::clone(&self.directory),
+            catalog: self.catalog.clone(),
+            pulse: Arc::clone(&pulse),
+            answers: Arc::clone(&self.answers),
+            handles: all,
+            calls,
+            keys: roles.contains(&Role::Ingest).then(|| keys.1.clone()),
+            is_serving: AtomicBool::new(false),
+            is_draining: AtomicBool::new(false),
+        });
         if !config.admin.listen.is_empty() {
             let listener = tokio::net::TcpListener::bind(&config.admin.listen)
                 .await
                 .with_context(|| format!("admin.listen {}", config.admin.listen))?;
-            let router = admin::router(Arc::clone(&self.directory), calls);
+            tracing::info!(address = %listener.local_addr()?, "admin open");
+            let router = admin::router(Arc::clone(&admin));
             loops.spawn(async move { axum::serve(listener, router).await.context("admin") });
+            let beating = Arc::clone(&pulse);
+            loops.spawn(async move { beating.beat().await.context("looking after the roles' threads") });
+            loops.spawn(async move { pulse.ask().await.context("asking log and store") });
         }
         if roles.contains(&Role::Ingest) {
-            self.ingest(config, &mut doors, &mut loops, &stop).await?;
+            self.ingest(config, &mut doors, &mut loops, &stop, keys).await?;
         }
         if roles.contains(&Role::Control) {
             self.control(config, &mut doors, stop.clone()).await?;
         }
         let names: Vec<_> = roles.iter().map(|r| r.as_str()).collect();
         tracing::info!(roles = names.join(","), "serving");
+        admin.is_serving.store(true, Ordering::Release);
         let ended = watch(&mut doors, &mut loops, &mut drivers).await;
+        admin.is_draining.store(true, Ordering::Release);
         // Doors first: requests that were begun are answered, no new ones are taken.
         stop_all.send_replace(true);
         for handle in handles.values() {
@@ -228,7 +269,8 @@ impl Process {
     /// The calls of all the sender's partitions here.
     fn calls(&self, config: &Config) -> anyhow::Result<Arc<Calls>> {
         let library = Arc::clone(self.catalog.library());
-        Ok(Arc::new(Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock))))
+        let calls = Calls::new(library, providers(config)?, self.links.clone(), Arc::clone(&self.clock));
+        Ok(Arc::new(calls.telling(Arc::clone(&self.traces))))
     }
 
     async fn ingest(
@@ -237,10 +279,10 @@ impl Process {
         doors: &mut JoinSet<anyhow::Result<()>>,
         loops: &mut JoinSet<anyhow::Result<()>>,
         stop: &Stop,
+        (filled, first): (tokio::sync::watch::Sender<bool>, tokio::sync::watch::Receiver<bool>),
     ) -> anyhow::Result<()> {
         let prefix = &config.install.prefix;
         let ring = Arc::new(KeyRing::new());
-        let (filled, first) = tokio::sync::watch::channel(false);
         let (following, catalog) = (Arc::clone(&ring), self.catalog.clone());
         loops.spawn(async move {
             keys::follow(following, catalog, filled).await;
@@ -249,25 +291,40 @@ impl Process {
         let door = Arc::new(LogDoor::new(Arc::clone(&self.log), prefix.clone(), self.record.layout()));
         let dead =
             Arc::new(LogDeadLetters::new(Arc::clone(&self.log), format!("{prefix}{}", install::DEAD), self.record.public_partitions));
-        let ingest = Ingest::new(
-            IngestConfig::new(self.record.hash_key(), self.links.key),
-            ring.clone(),
-            door.clone(),
-            dead.clone(),
-            Arc::clone(&self.clock),
-        );
+        let proxies = TrustedProxies::parse(&config.ingest.trusted_proxies).context("ingest.trusted_proxies")?;
+        let settings = IngestConfig {
+            key_rate: config.ingest.key_rate,
+            address_rate: config.ingest.address_rate,
+            proxies: proxies.clone(),
+            origins: Origins::parse(&config.ingest.cors_origins).context("ingest.cors_origins")?,
+            traces: Arc::clone(&self.traces),
+            metrics: self.metrics.door.clone(),
+            ..IngestConfig::new(self.record.hash_key(), self.links.key)
+        };
+        let ingest = Ingest::new(settings, ring.clone(), door.clone(), dead.clone(), Arc::clone(&self.clock));
         let listener = tokio::net::TcpListener::bind(&config.ingest.listen)
             .await
             .with_context(|| format!("ingest.listen {}", config.ingest.listen))?;
         tracing::info!(address = %listener.local_addr()?, "door open");
         let stopping = stop.clone();
+        let connections = Connections { proxies, ..Connections::default() };
         doors.spawn(async move {
-            axum::serve(listener, waypost_ingest::router(ingest)).with_graceful_shutdown(turned(stopping)).await.context("the HTTP door")
+            waypost_ingest::serve(listener, waypost_ingest::router(ingest), connections, turned(stopping)).await;
+            Ok(())
         });
 
         let (log, topic, group) = (Arc::clone(&self.log), format!("{prefix}waypost.events.v1"), format!("{prefix}waypost.events-door"));
         let (clock, install) = (Arc::clone(&self.clock), self.record.hash_key());
-        let events = EventsDoor { schemas: Arc::clone(&self.registry), keys: ring, door, dead_letters: dead, clock, install };
+        let events = EventsDoor {
+            schemas: Arc::clone(&self.registry),
+            keys: ring,
+            door,
+            dead_letters: dead,
+            clock,
+            install,
+            traces: Arc::clone(&self.traces),
+            metrics: self.metrics.door.clone(),
+        };
         loops.spawn(async move {
             // Before the sources are known every event would be a stranger's.
             turned(first).await;
@@ -286,7 +343,7 @@ impl Process {
         let control = Control::new(
             changes,
             self.catalog.clone(),
-            Arc::new(owners::Asking::new(Arc::clone(&self.directory))),
+            Arc::new(owners::Asking::new(Arc::clone(&self.directory), OwnerToken::of(&self.record), &config.owner)?),
             Arc::clone(&self.clock),
             layout,
             self.record.hash_key(),
@@ -297,11 +354,18 @@ impl Process {
         let listener = tokio::net::TcpListener::bind(&config.control.listen)
             .await
             .with_context(|| format!("control.listen {}", config.control.listen))?;
-        let router = control.router().await?;
-        tracing::info!(address = %listener.local_addr()?, "control API open");
+        let gate = access::gate(config)?.with_observer(observed::calls(self.metrics.control.clone()));
+        let router = control.router(gate).await?;
+        let tls = access::control_tls(config)?;
+        tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), "control API open");
         doors.spawn(async move {
-            let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-            router.serve_with_incoming_shutdown(incoming, turned(stop)).await.context("the control API")
+            let served = if let Some(tls) = tls {
+                router.serve_with_incoming_shutdown(tls.incoming(listener), turned(stop)).await
+            } else {
+                let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
+                router.serve_with_incoming_shutdown(incoming, turned(stop)).await
+            };
+            served.context("the control API")
         });
         Ok(())
     }
@@ -397,6 +461,27 @@ async fn tell_skips(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Result<()
             bail!("the catalog ended");
         }
     }
+}
+
+/// Where traces go.
+fn traces(config: &Config) -> anyhow::Result<Arc<dyn Traces>> {
+    let telemetry = &config.telemetry;
+    if telemetry.otlp_endpoint.is_empty() {
+        return Ok(Arc::new(NoTraces));
+    }
+    let mut attributes = Vec::new();
+    for one in telemetry.attributes.split(',').map(str::trim).filter(|one| !one.is_empty()) {
+        let (name, value) = one.split_once('=').with_context(|| format!("telemetry.attributes: `{one}` is not NAME=VALUE"))?;
+        attributes.push((name.trim().to_owned(), value.trim().to_owned()));
+    }
+    let settings = TraceSettings {
+        endpoint: telemetry.otlp_endpoint.clone(),
+        sample: telemetry.sample,
+        service: telemetry.service.clone(),
+        instance: format!("{:016x}", OsEntropy.next()),
+        attributes,
+    };
+    Ok(OtlpTraces::begin(&settings, Box::new(|| OsEntropy.next())).context("telemetry.otlp_endpoint")?)
 }
 
 /// Providers by name.

@@ -18,7 +18,7 @@ use waypost_runtime::{
 };
 use waypost_types::{ContentHash, EntityId, PartitionId, Role, WorkspaceId};
 
-use super::super::{log, owners::Asking};
+use super::super::{access::OwnerToken, log, owners::Asking};
 use crate::config::Config;
 
 /// Who folds what a bench sends; nothing of it reaches the sender.
@@ -49,7 +49,7 @@ impl Site {
         let directory = Directory::follow(Arc::clone(&log), &prefix);
         Ok(Self {
             door: LogDoor::new(Arc::clone(&log), prefix.clone(), record.layout()),
-            owners: Asking::new(Arc::clone(&directory)),
+            owners: Asking::new(Arc::clone(&directory), OwnerToken::of(&record), &config.owner)?,
             audit: Audit::new(Arc::clone(&log), Arc::new(SystemClock), &prefix),
             directory,
             record,

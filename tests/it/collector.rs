@@ -1,0 +1,62 @@
+//! A collector of traces inside the test process: OTLP over gRPC, kept in memory.
+
+use std::sync::{LazyLock, Mutex, PoisonError};
+
+use opentelemetry_proto::tonic::{
+    collector::trace::v1::{
+        ExportTraceServiceRequest, ExportTraceServiceResponse,
+        trace_service_server::{TraceService, TraceServiceServer},
+    },
+    common::v1::{KeyValue, any_value},
+    trace::v1::Span,
+};
+use tonic::{Request, Response, Status, transport::Server};
+use waypost_tests::process::free_port;
+
+use crate::public::RUNTIME;
+
+static SPANS: Mutex<Vec<Span>> = Mutex::new(Vec::new());
+static ADDRESS: LazyLock<String> = LazyLock::new(|| {
+    let address = format!("127.0.0.1:{}", free_port());
+    let serving = Server::builder().add_service(TraceServiceServer::new(Collector)).serve(address.parse().unwrap());
+    drop(RUNTIME.spawn(async move { serving.await.expect("the collector serves") }));
+    format!("http://{address}")
+});
+
+#[derive(Debug)]
+struct Collector;
+
+#[tonic::async_trait]
+impl TraceService for Collector {
+    async fn export(&self, request: Request<ExportTraceServiceRequest>) -> Result<Response<ExportTraceServiceResponse>, Status> {
+        let spans = request.into_inner().resource_spans.into_iter().flat_map(|r| r.scope_spans).flat_map(|s| s.spans);
+        SPANS.lock().unwrap_or_else(PoisonError::into_inner).extend(spans);
+        Ok(Response::new(ExportTraceServiceResponse::default()))
+    }
+}
+
+/// Where it listens, `http://127.0.0.1:port`.
+pub(crate) fn address() -> &'static str {
+    &ADDRESS
+}
+
+/// Every span of a trace that has come so far.
+pub(crate) fn of(trace: &[u8]) -> Vec<Span> {
+    let spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
+    spans.iter().filter(|span| span.trace_id == trace).cloned().collect()
+}
+
+/// How many spans have come of all traces.
+pub(crate) fn len() -> usize {
+    SPANS.lock().unwrap_or_else(PoisonError::into_inner).len()
+}
+
+/// What a span says under a name.
+pub(crate) fn attribute(span: &Span, name: &str) -> String {
+    let found = span.attributes.iter().find(|KeyValue { key, .. }| key == name);
+    match found.and_then(|found| found.value.as_ref()?.value.as_ref()) {
+        Some(any_value::Value::StringValue(text)) => text.clone(),
+        Some(any_value::Value::IntValue(number)) => number.to_string(),
+        other => format!("{other:?}"),
+    }
+}
