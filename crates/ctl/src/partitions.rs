@@ -111,15 +111,13 @@ fn screen(before: &pb::ListPartitionsResponse, now: &pb::ListPartitionsResponse)
         ]
     });
     let head = ["ROLE", "PROCESSES", "LED", "HALTED", "FRAMES/S", "WAITING", "BEHIND", "UNCOMMITTED"];
-    let mut text = format!("{}\n\n{}", output::time(now.at), output::table(&head, rows));
+    let mut paragraphs = vec![output::time(now.at), String::new(), output::table(&head, rows)];
     let troubled: Vec<_> = now.partitions.iter().map(|p| (short(p), trouble(p))).filter(|(_, trouble)| !trouble.is_empty()).collect();
-    for (name, trouble) in troubled.iter().take(TROUBLES) {
-        text += &format!("\n{name}: {trouble}");
-    }
+    paragraphs.extend(troubled.iter().take(TROUBLES).map(|(name, trouble)| format!("{name}: {trouble}")));
     if troubled.len() > TROUBLES {
-        text += &format!("\n… and {} more: waypostctl partitions --troubled", troubled.len() - TROUBLES);
+        paragraphs.push(format!("… and {} more: waypostctl partitions --troubled", troubled.len() - TROUBLES));
     }
-    text
+    paragraphs.join("\n")
 }
 
 /// Lines of trouble on a screen.

@@ -137,7 +137,7 @@ impl Authority {
     }
 
     #[cfg(not(feature = "tls"))]
-    #[expect(clippy::unused_async, clippy::unused_self, reason = "as where an issuer may be asked")]
+    #[expect(clippy::unused_async, reason = "as where an issuer may be asked")]
     async fn of_issuer(&self, _: &str, _: &Granted) -> Result<Caller, Refusal> {
         Err(unknown("nobody has this token"))
     }
