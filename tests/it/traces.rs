@@ -19,7 +19,7 @@ fn a_trace_goes_from_the_request_to_the_call_of_the_provider() {
     let shop = &visit.shop;
     let address = shop.person("traced");
     sign_up(shop, "traced", &shop.backend, format!("00-{TRACE:032x}-00f067aa0ba902b7-01"));
-    shop.mail(&address, "greet traced");
+    shop.mail(&address, "greet Ann");
 
     // The receipt is the last that comes of a call.
     let inbox = |name: &str| format!("process {}{name}", shop.prefix());
