@@ -6,6 +6,7 @@
 
 mod draft;
 mod parts;
+mod prune;
 mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -13,7 +14,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use bytes::Bytes;
 use waypost_types::{ContentHash, Span, Timestamp, WorkspaceId};
 
-pub use self::set::{DefinitionEntry, SetManifest, State, WorkspaceEntry};
+pub use self::{
+    prune::plan_prune,
+    set::{DefinitionEntry, SetManifest, State, WorkspaceEntry},
+};
 pub(crate) use self::{
     parts::{label, pinned},
     set::hash_of,
@@ -61,6 +65,8 @@ pub struct PlanItem {
     pub change: Change,
     /// Changed lines of the canonical form, as YAML; empty where nothing changed.
     pub diff: String,
+    /// Of what was to be pruned and stays: why; else empty.
+    pub because: String,
 }
 
 /// Whether anything happened.
@@ -72,6 +78,10 @@ pub enum Change {
     Changed,
     /// It is as it was.
     Unchanged,
+    /// It is no more.
+    Deleted,
+    /// It was to be pruned, and stays.
+    Kept,
 }
 
 /// Plans what applying `manifests` makes of the current set.
@@ -191,31 +201,34 @@ pub fn plan_archive(current: &SetManifest, workspace: WorkspaceId, journey: &str
     Ok(finish(current, next, item.into_iter().collect(), Vec::new()))
 }
 
-/// Plans taking a definition away; refused while a live journey reads it, or is it.
+/// Plans taking a definition away; refused while a live journey reads it, or is it, or its runs may not be over.
 pub fn plan_delete(
     current: &SetManifest,
     bodies: &dyn Bodies,
     workspace: WorkspaceId,
     kind: Kind,
     name: &str,
+    now: Timestamp,
 ) -> Result<Plan, Vec<Problem>> {
     let file = format!("{kind}/{name}");
     let refuse = |code, message: String| Problem { code, file: file.clone(), message, ..Problem::nowhere() };
     let Some(newest) = current.named(workspace, kind, name).max_by_key(|e| e.version) else {
         return Err(vec![refuse(codes::UNKNOWN_REFERENCE, format!("there is no {kind} `{name}`"))]);
     };
-    let live = current.named(workspace, kind, name).any(|e| e.state.is_live());
-    if kind == Kind::Journey && live {
-        return Err(vec![refuse(codes::IN_USE, "the journey is live, or its runs are not over".to_owned())]);
-    }
     let mut next = current.clone();
+    if kind == Kind::Journey {
+        retire(&mut next, bodies, workspace, name, now);
+        if next.named(workspace, kind, name).any(|e| e.state.is_live()) {
+            return Err(vec![refuse(codes::IN_USE, "the journey is live, or its runs are not over".to_owned())]);
+        }
+    }
     next.definitions.retain(|e| !e.is(workspace, kind, name));
     let wrong = parts::check(&next, bodies, workspace, &[]);
     if !wrong.is_empty() {
         return Err(wrong.into_iter().map(|p| refuse(codes::IN_USE, format!("{}: {}", p.file, p.message))).collect());
     }
     let old = bodies.body(&newest.hash).map(|b| to_yaml(&b)).unwrap_or_default();
-    let item = PlanItem { state: State::Archived, ..PlanItem::of(newest, Change::Changed, diff(&old, "")) };
+    let item = PlanItem { state: State::Archived, ..PlanItem::of(newest, Change::Deleted, diff(&old, "")) };
     Ok(finish(current, next, vec![item], Vec::new()))
 }
 
@@ -292,7 +305,7 @@ fn settle_templates(next: &mut SetManifest, workspace: WorkspaceId) {
 
 impl PlanItem {
     fn of(entry: &DefinitionEntry, change: Change, diff: String) -> Self {
-        Self { kind: entry.kind, name: entry.name.clone(), version: entry.version, state: entry.state, change, diff }
+        Self { kind: entry.kind, name: entry.name.clone(), version: entry.version, state: entry.state, change, diff, because: String::new() }
     }
 }
 
@@ -314,6 +327,8 @@ impl Change {
             Self::Created => "CREATED",
             Self::Changed => "CHANGED",
             Self::Unchanged => "UNCHANGED",
+            Self::Deleted => "DELETED",
+            Self::Kept => "KEPT",
         }
     }
 }

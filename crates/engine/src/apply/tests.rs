@@ -69,8 +69,19 @@ impl Desk {
     }
 
     fn delete(&mut self, kind: Kind, name: &str) -> Result<Vec<PlanItem>, String> {
-        let plan = plan_delete(&self.set, &self.bodies, SHOP, kind, name).map_err(shown)?;
+        let plan = plan_delete(&self.set, &self.bodies, SHOP, kind, name, NOW).map_err(shown)?;
         Ok(self.take(plan))
+    }
+
+    fn prune(&mut self, yaml: &str, now: Timestamp) -> Result<Vec<PlanItem>, String> {
+        let manifests = parse_files(&[("f.yaml".to_owned(), yaml.to_owned())], &|_| None).map_err(shown)?;
+        let plan = plan_prune(&self.set, &self.bodies, SHOP, &manifests, now).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn archive(&mut self) {
+        let plan = plan_archive(&self.set, SHOP, "hello", NOW).unwrap();
+        self.take(plan);
     }
 
     /// `1 ACTIVE, 2 DRAFT`.
@@ -242,4 +253,91 @@ fn sets_come_back_from_their_bytes_and_etags_follow_content() {
     desk.apply(&edited("title: News", "title: All news")).unwrap();
     assert_ne!(etag(&desk, Kind::Topic, "news"), topic);
     assert_eq!(etag(&desk, Kind::Journey, "hello"), journey);
+}
+
+/// Every document but the journey's, and the templates' if those are to go too.
+fn without_journey() -> String {
+    FILES.split("---\napiVersion: waypost.dev/v1\nkind: Journey").next().unwrap().to_owned()
+}
+
+const OTHER: &str = "---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: other}
+spec:
+  title: Other
+  describe: Says nothing yet
+  owner: care@shop.example
+  topic: news
+  entries: [{id: joined, on_event: {name: Signed Up}}]
+  steps: [{id: greet, send: {channel: email, template: hi}}]
+";
+
+#[test]
+fn pruning_takes_what_is_not_given_of_the_kinds_that_are() {
+    let mut desk = Desk::live();
+    let more = "{apiVersion: waypost.dev/v1, kind: Segment, metadata: {name: idle}, spec: {where: profile.order_count == 0}}
+--- {apiVersion: waypost.dev/v1, kind: Topic, metadata: {name: spare}, spec: {title: Spare}}
+";
+    desk.apply(more).unwrap();
+    desk.apply(&OTHER[4..]).unwrap();
+    // a kind of which nothing is given is not touched
+    let (segments, rest) = (FILES.lines().nth(3).unwrap(), |kind| desk.set.of_kind(SHOP, kind).count());
+    let (topics, journeys) = (rest(Kind::Topic), rest(Kind::Journey));
+    let items = desk.prune(&segments[4..], NOW).unwrap();
+    let told: Vec<_> = items.iter().map(|i| (i.name.as_str(), i.change)).collect();
+    assert_eq!(told, [("buyers", Change::Unchanged), ("idle", Change::Deleted)]);
+    assert!(items[1].diff.starts_with("-apiVersion"), "{}", items[1].diff);
+    assert_eq!((desk.set.of_kind(SHOP, Kind::Topic).count(), desk.set.of_kind(SHOP, Kind::Journey).count()), (topics, journeys));
+    // the whole folder: a draft and a topic fall in one change
+    let before = desk.set.number;
+    let items = desk.prune(FILES, NOW).unwrap();
+    let gone: Vec<_> = items.iter().filter(|i| i.change == Change::Deleted).map(|i| i.name.as_str()).collect();
+    assert_eq!((gone, desk.set.number), (vec!["other", "spare"], before + 1));
+    let again = desk.prune(FILES, NOW).unwrap();
+    assert!(again.iter().all(|i| i.change == Change::Unchanged), "{again:?}");
+    assert_eq!(desk.set.number, before + 1);
+}
+
+#[test]
+fn pruning_ends_no_live_journey_and_breaks_no_run() {
+    let mut desk = Desk::live();
+    let before = desk.set.clone();
+    let refused = desk.prune(&format!("{}{OTHER}", without_journey()), NOW).unwrap_err();
+    assert!(refused.contains("IN_USE") && refused.contains("Journey/hello") && refused.contains("archive it first"), "{refused}");
+    assert_eq!(desk.set, before, "nothing was applied either");
+    desk.archive();
+    // its runs go on: it stays, and with it the segment that they read
+    let folder = format!("{}{OTHER}", without_journey()).replace("name: buyers", "name: payers");
+    let items = desk.prune(&folder, NOW).unwrap();
+    let kept: Vec<_> = items.iter().filter(|i| i.change == Change::Kept).map(|i| (i.name.as_str(), i.because.as_str())).collect();
+    assert_eq!(kept, [("hello", "its runs may not be over"), ("buyers", "Journey/hello@1 reads it")]);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED");
+    // eleven days on they are over: both fall
+    let items = desk.prune(&folder, NOW.plus(Span::from_days(11))).unwrap();
+    let gone: Vec<_> = items.iter().filter(|i| i.change == Change::Deleted).map(|i| i.name.as_str()).collect();
+    assert_eq!(gone, ["hello", "buyers"]);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "");
+}
+
+#[test]
+fn pruning_keeps_what_is_read_by_what_is_given() {
+    let mut desk = Desk::live();
+    let spare = "{apiVersion: waypost.dev/v1, kind: Segment, metadata: {name: idle}, spec: {where: profile.order_count == 0}}\n";
+    let folder = format!("{spare}---{}", FILES.split("name: buyers").nth(1).unwrap().split_once("---").unwrap().1);
+    let items = desk.prune(&folder, NOW).unwrap();
+    let kept: Vec<_> = items.iter().filter(|i| i.change == Change::Kept).map(|i| i.name.as_str()).collect();
+    assert_eq!(kept, ["buyers"], "{items:?}");
+    assert!(items.iter().find(|i| i.name == "buyers").unwrap().because.ends_with("reads it"));
+}
+
+#[test]
+fn an_archived_journey_is_deleted_when_its_runs_are_over() {
+    let mut desk = Desk::live();
+    desk.archive();
+    assert!(desk.delete(Kind::Journey, "hello").unwrap_err().contains("its runs are not over"));
+    let plan = plan_delete(&desk.set, &desk.bodies, SHOP, Kind::Journey, "hello", NOW.plus(Span::from_days(11))).unwrap();
+    assert_eq!(plan.items[0].change, Change::Deleted);
+    desk.take(plan);
+    desk.delete(Kind::Template, "hi").unwrap();
 }
