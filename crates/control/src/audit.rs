@@ -24,6 +24,12 @@ pub enum Act {
     /// Manifests were applied.
     #[serde(rename = "definitions.apply")]
     Apply,
+    /// A definition was deleted.
+    #[serde(rename = "definitions.delete")]
+    Delete,
+    /// An earlier version was put in force again.
+    #[serde(rename = "definitions.rollback")]
+    Rollback,
     /// A journey's draft was put in force.
     #[serde(rename = "journey.publish")]
     Publish,
@@ -45,6 +51,9 @@ pub enum Act {
     /// A dead letter was put back.
     #[serde(rename = "deadletter.redrive")]
     Redrive,
+    /// A dead letter was marked as done with.
+    #[serde(rename = "deadletter.discard")]
+    Discard,
     /// A record was proposed to be skipped.
     #[serde(rename = "skip.propose")]
     SkipPropose,

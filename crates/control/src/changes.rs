@@ -82,6 +82,22 @@ impl Changes {
         manifest.ok_or_else(|| ChangeError::Unavailable(format!("definition set {number} has not arrived here yet; try again")))
     }
 
+    /// A set that was or is in force; the one before all is empty.
+    ///
+    /// # Errors
+    /// [`Refusal::NotFound`] for a number that no set has; [`ChangeError::Unavailable`] while it is on its way here.
+    pub(crate) fn set(&self, number: u64) -> Result<SetManifest, Refusal> {
+        if number == 0 {
+            let current = self.current()?;
+            return Ok(SetManifest { number, definitions: Vec::new(), ..current });
+        }
+        let hash = self.catalog.journal().borrow().sets.get(&number).cloned();
+        let hash = hash.ok_or_else(|| Refusal::NotFound(format!("there is no set {number}")))?;
+        let body = hash_of(&hash).and_then(|h| self.catalog.library().body(&h));
+        let unavailable = || ChangeError::Unavailable(format!("definition set {number} has not arrived here yet; try again"));
+        Ok(body.and_then(|b| SetManifest::from_bytes(&b)).ok_or_else(unavailable)?)
+    }
+
     /// Plans under the lock, against what is in force, writes the line that speaks of it, and carries the plan out.
     ///
     /// It is carried out to its end even if whoever asked goes away. Where nothing changes, the activation is

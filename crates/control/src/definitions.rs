@@ -11,7 +11,7 @@ use waypost_proto::control::{self as pb, definition_service_server::DefinitionSe
 use waypost_types::WorkspaceId;
 
 use crate::{
-    access::admit,
+    access::{Caller, admit},
     audit::{Act, Line},
     names,
     server::{Control, workspace_in},
@@ -29,18 +29,27 @@ impl DefinitionService for Control {
     ) -> Result<Response<pb::ApplyDefinitionsResponse>, Status> {
         let (caller, request) = admit(request)?;
         let manifests = parse(&request.manifests, &request.attachments)?;
+        let now = self.clock.now();
         let plan = |current: &SetManifest, library: &Library| -> Result<Plan, Refusal> {
             if !request.etag.is_empty() && request.etag != current.etag() {
                 return Err(Refusal::Etag);
             }
             let workspace = workspace_in(current, names::workspace(&request.parent)?)?;
-            Ok(apply::plan_apply(current, library, workspace, &manifests)?)
+            Ok(if request.prune {
+                apply::plan_prune(current, library, workspace, &manifests, now)?
+            } else {
+                apply::plan_apply(current, library, workspace, &manifests)?
+            })
         };
         let done = if request.validate_only {
             plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?
         } else {
             let line = |current: &SetManifest, plan: &Plan| {
-                Line::of(&caller, Act::Apply, &request.parent).changes(current.etag(), plan.next.etag())
+                let line = Line::of(&caller, Act::Apply, &request.parent).changes(current.etag(), plan.next.etag());
+                match plan.items.iter().filter(|item| item.change == Change::Deleted).count() {
+                    0 => line,
+                    pruned => line.note(format!("pruned {pruned}")),
+                }
             };
             self.changes.change(&self.audit, plan, line).await?
         };
@@ -96,6 +105,54 @@ impl DefinitionService for Control {
         let plan = apply::plan_apply(&current, &**self.catalog.library(), workspace, &manifests).map_err(Refusal::from)?;
         Ok(Response::new(pb::DiffDefinitionsResponse { changes: plan.items.iter().map(|item| change(item, true)).collect() }))
     }
+
+    async fn delete_definition(
+        &self,
+        request: Request<pb::DeleteDefinitionRequest>,
+    ) -> Result<Response<pb::DeleteDefinitionResponse>, Status> {
+        let (caller, request) = admit(request)?;
+        let (workspace, kind, name) = names::definition(&request.name)?;
+        let now = self.clock.now();
+        let plan = |current: &SetManifest, library: &Library| -> Result<Plan, Refusal> {
+            let id = workspace_in(current, workspace)?;
+            let kind = known(current, id, workspace, kind, name, &request.etag)?;
+            apply::plan_delete(current, library, id, kind, name, now).map_err(Refusal::InUse)
+        };
+        let done = self.changed(&caller, Act::Delete, &request.name, request.validate_only, plan).await?;
+        let change = done.items.first().map(|item| change(item, true));
+        Ok(Response::new(pb::DeleteDefinitionResponse { change, set: done.next.number, etag: done.next.etag() }))
+    }
+}
+
+// === impl Control ===
+
+impl Control {
+    /// Carries a plan out, with its line in the audit topic; or only makes it.
+    pub(crate) async fn changed(
+        &self,
+        caller: &Caller,
+        act: Act,
+        subject: &str,
+        only_check: bool,
+        plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, Refusal> + Send,
+    ) -> Result<Plan, Refusal> {
+        if only_check {
+            return plan(&self.changes.current()?, self.catalog.library());
+        }
+        let line = |current: &SetManifest, plan: &Plan| Line::of(caller, act, subject).changes(current.etag(), plan.next.etag());
+        self.changes.change(&self.audit, plan, line).await
+    }
+}
+
+/// The kind behind its word, if there is a definition of that name whose etag, where one is asked for, is still that.
+pub(crate) fn known(set: &SetManifest, id: WorkspaceId, workspace: &str, kind: &str, name: &str, etag: &str) -> Result<Kind, Refusal> {
+    let nothing = || Refusal::NotFound(format!("there is no {kind} `{name}` in workspace `{workspace}`"));
+    let found = kind_of(kind).ok_or_else(nothing)?;
+    let etags: Vec<_> = set.named(id, found, name).map(|e| e.etag.as_str()).collect();
+    if etags.is_empty() {
+        return Err(nothing());
+    }
+    if etag.is_empty() || etags.contains(&etag) { Ok(found) } else { Err(Refusal::Etag) }
 }
 
 fn parse(manifests: &[pb::File], attachments: &[pb::File]) -> Result<Vec<Manifest>, Refusal> {
@@ -112,7 +169,7 @@ fn page_start(token: &str, etag: &str) -> Result<usize, Refusal> {
     start.ok_or_else(|| Refusal::Invalid("INVALID_PAGE_TOKEN", "the page token is not of this list as it is now: list again".to_owned()))
 }
 
-fn kind_of(word: &str) -> Option<Kind> {
+pub(crate) fn kind_of(word: &str) -> Option<Kind> {
     Kind::ALL.into_iter().find(|k| k.as_str().eq_ignore_ascii_case(word))
 }
 
@@ -132,19 +189,25 @@ pub(crate) fn state(state: State) -> pb::DefinitionState {
     }
 }
 
-fn change(item: &PlanItem, with_diff: bool) -> pb::Change {
-    let what = match item.change {
-        Change::Created => pb::change::What::Created,
-        Change::Changed => pb::change::What::Changed,
-        Change::Unchanged => pb::change::What::Unchanged,
-    };
+pub(crate) fn change(item: &PlanItem, with_diff: bool) -> pb::Change {
     pb::Change {
         kind: item.kind.to_string(),
         name: item.name.clone(),
         version: item.version,
-        what: what.into(),
+        what: what(item.change).into(),
         state: state(item.state).into(),
         diff: if with_diff { item.diff.clone() } else { String::new() },
+        reason: item.because.clone(),
+    }
+}
+
+pub(crate) fn what(change: Change) -> pb::change::What {
+    match change {
+        Change::Created => pb::change::What::Created,
+        Change::Changed => pb::change::What::Changed,
+        Change::Unchanged => pb::change::What::Unchanged,
+        Change::Deleted => pb::change::What::Deleted,
+        Change::Kept => pb::change::What::Kept,
     }
 }
 

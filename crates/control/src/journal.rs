@@ -91,6 +91,8 @@ pub(crate) struct Line {
 pub struct Journal {
     /// The set in force: number and content hash of its manifest.
     pub set: Option<(u64, String)>,
+    /// All sets that ever were in force, the present one too.
+    pub sets: BTreeMap<u64, String>,
     /// Write keys: hash of the key → workspace and source.
     pub keys: BTreeMap<String, (WorkspaceId, String)>,
     /// Records proposed to be skipped, and those that are.
@@ -154,6 +156,7 @@ impl Journal {
                 if self.set.as_ref().is_some_and(|(current, _)| set <= *current) {
                     return Folded::Void;
                 }
+                self.sets.insert(set, hash.clone());
                 self.set = Some((set, hash));
             }
             Entry::Key { workspace, source, hash } => {
@@ -208,6 +211,7 @@ mod tests {
         assert_eq!(journal.fold(3, &first), Folded::Valid);
         assert_eq!(journal.fold(4, &second), Folded::Void);
         assert_eq!(journal.set, Some((1, "a".into())));
+        assert_eq!(journal.sets, BTreeMap::from([(1, "a".to_owned())]));
         assert_eq!((journal.last, journal.next), (Some(3), 5));
     }
 

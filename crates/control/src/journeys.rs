@@ -1,4 +1,4 @@
-//! `JourneyService`: publish, archive.
+//! `JourneyService`: publish, archive, plan.
 
 use tonic::{Request, Response, Status};
 use waypost_engine::{
@@ -12,7 +12,7 @@ use waypost_types::WorkspaceId;
 use crate::{
     access::{Caller, admit},
     audit::{Act, Line},
-    definitions::definition,
+    definitions::{change, definition, known},
     names,
     server::{Control, workspace_in},
     status::Refusal,
@@ -40,6 +40,22 @@ impl JourneyService for Control {
             })
             .await?;
         Ok(Response::new(answer))
+    }
+
+    async fn plan_journey(&self, request: Request<pb::PlanJourneyRequest>) -> Result<Response<pb::PlanJourneyResponse>, Status> {
+        let (_, request) = admit(request)?;
+        let (workspace, journey) = names::child(&request.name, "journeys")?;
+        let set = self.changes.current().map_err(Refusal::from)?;
+        let id = workspace_in(&set, workspace)?;
+        known(&set, id, workspace, Kind::Journey.as_str(), journey, "")?;
+        let seen = apply::outlook(&set, &**self.catalog.library(), id, journey, self.clock.now()).map_err(Refusal::from)?;
+        Ok(Response::new(pb::PlanJourneyResponse {
+            change: Some(change(&seen.journey, true)),
+            active: seen.active.unwrap_or_default(),
+            templates: seen.templates.iter().map(|item| change(item, true)).collect(),
+            pinned: seen.pinned.iter().map(|(version, until)| pb::PinnedVersion { version: *version, until: until.millis() }).collect(),
+            etag: set.etag(),
+        }))
     }
 }
 

@@ -44,8 +44,9 @@ impl DeadLetterService for Control {
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => return Err(Refusal::Invalid("INVALID_PAGE_SIZE", "page_size may not be negative".to_owned()).into()),
         };
-        let letters = self.letters_for(&caller, &request.reason, &request.source).await?;
+        let mut letters = self.letters_for(&caller, &request.reason, &request.source).await?;
         let redrives = self.redrives().await?;
+        letters.retain(|letter| request.discarded || redrives.discard(&subject(letter)).is_none());
         let total = letters.len() as u64;
         let letters = letters.iter().take(size).map(|letter| told(letter, &redrives)).collect();
         Ok(Response::new(pb::ListDeadLettersResponse { letters, total }))
@@ -93,12 +94,22 @@ impl DeadLetterService for Control {
         }
         Ok(Response::new(pb::RedriveDeadLettersResponse { letters: answer }))
     }
+
+    async fn discard_dead_letters(
+        &self,
+        request: Request<pb::DiscardDeadLettersRequest>,
+    ) -> Result<Response<pb::DiscardDeadLettersResponse>, Status> {
+        let (caller, request) = admit(request)?;
+        let ids = self.discard(&caller, &request).await?;
+        Ok(Response::new(pb::DiscardDeadLettersResponse { ids }))
+    }
 }
 
-/// Redrives by letter, in the order of the audit topic.
+/// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
 #[derive(Default)]
-struct Redrives {
+pub(crate) struct Redrives {
     lines: BTreeMap<String, Vec<(Offset, Line)>>,
+    discards: BTreeMap<String, Line>,
     /// Up to where the topic was read.
     next: Offset,
 }
@@ -142,7 +153,7 @@ impl Control {
         Ok(Some(set.workspaces.iter().filter(|w| caller.covers(&w.name)).map(|w| w.id).collect()))
     }
 
-    async fn letters_for(&self, caller: &Caller, reason: &str, source: &str) -> Result<Vec<Letter>, Refusal> {
+    pub(crate) async fn letters_for(&self, caller: &Caller, reason: &str, source: &str) -> Result<Vec<Letter>, Refusal> {
         let seen = self.seen_by(caller)?;
         let mut letters = self.letters.all(reason, source).await?;
         letters.retain(|letter| seen.as_ref().is_none_or(|seen| seen.contains(&letter.workspace)));
@@ -150,7 +161,7 @@ impl Control {
     }
 
     /// One letter; where it is another workspace's, the answer is that of one that does not exist.
-    async fn letter(&self, caller: &Caller, id: &str) -> Result<Letter, Refusal> {
+    pub(crate) async fn letter(&self, caller: &Caller, id: &str) -> Result<Letter, Refusal> {
         let seen = self.seen_by(caller)?;
         let id: LetterId =
             id.parse().map_err(|()| Refusal::Invalid("INVALID_ID", format!("`{id}` is no letter's id; they look like 3-1042")))?;
@@ -161,7 +172,7 @@ impl Control {
             .ok_or_else(|| Refusal::NotFound(format!("there is no letter {id}, or no longer: they are kept for 30 days")))
     }
 
-    async fn redrives(&self) -> Result<Redrives, Refusal> {
+    pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
         let mut redrives = Redrives::default();
         redrives.read_on(self).await?;
         Ok(redrives)
@@ -176,11 +187,22 @@ impl Redrives {
         for (offset, line) in control.audit.lines(self.next).await? {
             self.next = offset + 1;
             // A line that says that another came to nothing is no redrive.
-            if line.act == Act::Redrive && line.outcome.is_empty() {
+            if !line.outcome.is_empty() {
+                continue;
+            }
+            if line.act == Act::Redrive {
+                self.discards.remove(&line.subject);
                 self.lines.entry(line.subject.clone()).or_default().push((offset, line));
+            } else if line.act == Act::Discard {
+                self.discards.insert(line.subject.clone(), line);
             }
         }
         Ok(())
+    }
+
+    /// The line that discarded it, unless it was put back since.
+    pub(crate) fn discard(&self, subject: &str) -> Option<&Line> {
+        self.discards.get(subject)
     }
 
     fn of(&self, subject: &str) -> &[(Offset, Line)] {
@@ -243,6 +265,9 @@ impl Redrive<'_> {
         if before > 0 && !self.again {
             return Ok(Err("it was put back before: --again does it once more".to_owned()));
         }
+        if !self.again && self.before.discard(&subject).is_some() {
+            return Ok(Err("it was discarded: --again puts it back".to_owned()));
+        }
         let goes = match back(letter, before) {
             Ok(Back::Inbox(role, record)) => Goes::Inbox(role, record),
             Ok(Back::Door) => match self.originals.of(letter).await? {
@@ -286,12 +311,13 @@ impl Goes {
     }
 }
 
-fn subject(letter: &Letter) -> String {
+pub(crate) fn subject(letter: &Letter) -> String {
     format!("deadletters/{}", letter.id)
 }
 
 fn told(letter: &Letter, redrives: &Redrives) -> pb::DeadLetter {
     let lines = redrives.of(&subject(letter));
+    let discard = redrives.discard(&subject(letter)).map(|line| pb::Discard { at: line.at, by: line.by.clone(), note: line.note.clone() });
     let redrives = lines.iter().map(|(_, line)| pb::Redrive { at: line.at, by: line.by.clone(), record: line.record.clone() }).collect();
     pb::DeadLetter {
         id: letter.id.to_string(),
@@ -304,5 +330,6 @@ fn told(letter: &Letter, redrives: &Redrives) -> pb::DeadLetter {
         bytes: letter.bytes.len() as u64,
         redrives,
         content: String::new(),
+        discard,
     }
 }

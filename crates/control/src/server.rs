@@ -9,7 +9,8 @@ use waypost_proto::control::{
     access_service_server::AccessServiceServer, audit_service_server::AuditServiceServer,
     dead_letter_service_server::DeadLetterServiceServer, definition_service_server::DefinitionServiceServer,
     journey_service_server::JourneyServiceServer, partition_service_server::PartitionServiceServer,
-    profile_service_server::ProfileServiceServer, source_service_server::SourceServiceServer,
+    profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer,
+    source_service_server::SourceServiceServer,
 };
 use waypost_runtime::{
     door::Door,
@@ -91,6 +92,7 @@ impl Control {
         health.set_serving::<AuditServiceServer<Self>>().await;
         health.set_serving::<PartitionServiceServer<Self>>().await;
         health.set_serving::<AccessServiceServer<Self>>().await;
+        health.set_serving::<RevisionServiceServer<Self>>().await;
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;
@@ -105,7 +107,8 @@ impl Control {
             .add_service(DeadLetterServiceServer::new(self.clone()))
             .add_service(AuditServiceServer::new(self.clone()))
             .add_service(PartitionServiceServer::new(self.clone()))
-            .add_service(AccessServiceServer::new(self.clone())))
+            .add_service(AccessServiceServer::new(self.clone()))
+            .add_service(RevisionServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.

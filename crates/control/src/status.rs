@@ -16,6 +16,8 @@ pub(crate) enum Refusal {
     Invalid(&'static str, String),
     /// The manifests are wrong.
     Problems(Vec<Problem>),
+    /// What reads it would break.
+    InUse(Vec<Problem>),
     /// No such thing.
     NotFound(String),
     /// An etag that is not the current one.
@@ -51,6 +53,7 @@ impl Refusal {
         match self {
             Self::Invalid(reason, _) => (Code::InvalidArgument, reason),
             Self::Problems(problems) => (Code::InvalidArgument, problems.first().map_or("INVALID_MANIFEST", |p| p.code)),
+            Self::InUse(_) => (Code::FailedPrecondition, "IN_USE"),
             Self::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
             Self::Etag => (Code::Aborted, "ETAG_MISMATCH"),
             Self::Unavailable(_) => (Code::Unavailable, "UNAVAILABLE"),
@@ -115,6 +118,7 @@ impl From<Refusal> for Status {
         let (code, reason) = refusal.code();
         let message = match &refusal {
             Refusal::Problems(problems) => format!("{} problem(s) in the manifests; nothing was changed", problems.len()),
+            Refusal::InUse(_) => "it is still in use; nothing was changed".to_owned(),
             Refusal::Invalid(_, message)
             | Refusal::Precondition(_, message)
             | Refusal::NotFound(message)
@@ -129,7 +133,7 @@ impl From<Refusal> for Status {
         };
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, DOMAIN, std::collections::HashMap::default());
-        if let Refusal::Problems(problems) = refusal {
+        if let Refusal::Problems(problems) | Refusal::InUse(problems) = refusal {
             details.set_bad_request(problems.iter().map(violation).collect::<Vec<_>>());
         }
         Self::with_error_details(code, message, details)

@@ -19,7 +19,8 @@ use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{
     self as pb, dead_letter_service_server::DeadLetterService as _, definition_service_server::DefinitionService as _,
-    journey_service_server::JourneyService as _, profile_service_server::ProfileService as _, source_service_server::SourceService as _,
+    journey_service_server::JourneyService as _, profile_service_server::ProfileService as _,
+    revision_service_server::RevisionService as _, source_service_server::SourceService as _,
 };
 use waypost_runtime::{
     door::LogDoor,
@@ -73,7 +74,7 @@ fn file(path: &str, text: &str) -> pb::File {
 
 fn apply(manifests: Vec<pb::File>) -> Request<pb::ApplyDefinitionsRequest> {
     let parent = "workspaces/default".to_owned();
-    by("somebody", pb::ApplyDefinitionsRequest { parent, manifests, attachments: Vec::new(), validate_only: false, etag: String::new() })
+    by("somebody", pb::ApplyDefinitionsRequest { parent, manifests, ..pb::ApplyDefinitionsRequest::default() })
 }
 
 const TOPIC: &str = "apiVersion: waypost.dev/v1\nkind: Topic\nmetadata: {name: news}\nspec: {title: News, class: marketing}\n";
@@ -179,6 +180,154 @@ async fn lookups_say_what_is_wrong_with_an_identifier() {
         let request = pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned() };
         assert_eq!(control.lookup_profile(by("somebody", request)).await.unwrap_err().code(), code, "{identifier}");
     }
+}
+
+fn title(title: &str) -> Vec<pb::File> {
+    vec![file("a.yaml", &TOPIC.replace("title: News", &format!("title: {title}")))]
+}
+
+const NEWS: &str = "workspaces/default/definitions/topic/news";
+
+#[tokio::test]
+async fn a_definition_is_deleted_under_its_etag_with_a_line_of_before_and_after() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    control.apply_definitions(apply(vec![file("a.yaml", TOPIC)])).await.unwrap();
+    let delete = |name: &str, etag: &str, validate_only| {
+        by("ana", pb::DeleteDefinitionRequest { name: name.to_owned(), etag: etag.to_owned(), validate_only })
+    };
+    for (name, etag, code) in [(NEWS, "stale", Code::Aborted), ("workspaces/default/definitions/topic/none", "", Code::NotFound)] {
+        assert_eq!(control.delete_definition(delete(name, etag, false)).await.unwrap_err().code(), code, "{name}");
+    }
+    let get = || by("ana", pb::GetDefinitionRequest { name: NEWS.to_owned() });
+    let etag = control.get_definition(get()).await.unwrap().into_inner().etag;
+    let checked = control.delete_definition(delete(NEWS, &etag, true)).await.unwrap().into_inner();
+    assert_eq!(checked.change.unwrap().what(), pb::change::What::Deleted);
+    assert!(control.get_definition(get()).await.is_ok(), "only checked");
+    let done = control.delete_definition(delete(NEWS, &etag, false)).await.unwrap().into_inner();
+    assert_eq!((done.set, done.etag), (2, checked.etag));
+    assert_eq!(control.get_definition(get()).await.unwrap_err().code(), Code::NotFound);
+    let lines = audit(&log);
+    assert_eq!(lines.len(), 2, "{lines:?}");
+    let said = |word: &str| lines[1].contains(word);
+    assert!(said(r#""by":"ana","act":"definitions.delete""#) && said("before") && said("after"), "{lines:?}");
+}
+
+#[tokio::test]
+async fn what_is_still_read_is_no_wrong_argument_but_in_use() {
+    let (_, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let policy = "apiVersion: waypost.dev/v1\nkind: Policy\nmetadata: {name: shop}\nspec: {custom_identifiers: [card]}\n";
+    let source = SOURCE.replace("kind: browser", "kind: server, may_assert: ['custom:card']");
+    control.apply_definitions(apply(vec![file("p.yaml", policy), file("s.yaml", &source)])).await.unwrap();
+    let name = "workspaces/default/definitions/policy/shop".to_owned();
+    let request = pb::DeleteDefinitionRequest { name, ..pb::DeleteDefinitionRequest::default() };
+    let refused = control.delete_definition(by("ana", request)).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.get_error_details().error_info().unwrap().reason, "IN_USE");
+    assert!(refused.get_error_details().bad_request().unwrap().field_violations[0].description.contains("custom:card"));
+}
+
+#[tokio::test]
+async fn pruning_is_one_change_and_says_so() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let spare = TOPIC.replace("name: news", "name: spare");
+    control.apply_definitions(apply(vec![file("a.yaml", TOPIC), file("b.yaml", &spare), file("s.yaml", SOURCE)])).await.unwrap();
+    let mut request = apply(title("All"));
+    (request.get_mut().prune, request.get_mut().validate_only) = (true, true);
+    let words = |answer: &pb::ApplyDefinitionsResponse| answer.changes.iter().map(|c| (c.name.clone(), c.what())).collect::<Vec<_>>();
+    let plan = control.apply_definitions(request).await.unwrap().into_inner();
+    let expected = [("news".to_owned(), pb::change::What::Changed), ("spare".to_owned(), pb::change::What::Deleted)];
+    assert_eq!(words(&plan), expected);
+    let mut request = apply(title("All"));
+    request.get_mut().prune = true;
+    let done = control.apply_definitions(request).await.unwrap().into_inner();
+    assert_eq!((words(&done), done.set, done.etag), (expected.to_vec(), 2, plan.etag));
+    let lines = audit(&log);
+    assert_eq!(lines.len(), 2);
+    assert!(lines[1].contains(r#""note":"pruned 1""#), "{lines:?}");
+}
+
+async fn revisions(control: &Control, parent: &str, page_size: i32, page_token: &str) -> pb::ListRevisionsResponse {
+    let request = pb::ListRevisionsRequest { parent: parent.to_owned(), page_size, page_token: page_token.to_owned() };
+    control.list_revisions(by("ana", request)).await.unwrap().into_inner()
+}
+
+#[tokio::test]
+async fn revisions_say_who_changed_what_and_an_earlier_version_comes_back_as_a_new_one() {
+    let (_, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    for manifests in [vec![file("a.yaml", TOPIC)], vec![file("s.yaml", SOURCE)], title("All"), title("All")] {
+        control.apply_definitions(apply(manifests)).await.unwrap();
+    }
+    let back = |version, validate_only| {
+        by("ben", pb::RollbackDefinitionRequest { name: NEWS.to_owned(), version, etag: String::new(), validate_only })
+    };
+    let checked = control.rollback_definition(back(1, true)).await.unwrap().into_inner();
+    assert!(checked.change.unwrap().diff.contains("-  title: All\n+  title: News"));
+    let done = control.rollback_definition(back(1, false)).await.unwrap().into_inner();
+    assert_eq!((done.set, done.change.unwrap().version, done.etag), (4, 3, checked.etag));
+    assert_eq!(control.rollback_definition(back(9, false)).await.unwrap_err().code(), Code::NotFound);
+    // the whole workspace, a page at a time
+    let first = revisions(&control, "workspaces/default", 3, "").await;
+    let rest = revisions(&control, "workspaces/default", 3, &first.next_page_token).await;
+    let all: Vec<_> = first.revisions.iter().chain(&rest.revisions).collect();
+    let told: Vec<_> = all.iter().map(|r| (r.set, r.by.as_str(), r.act.as_str(), r.changes[0].name.as_str())).collect();
+    let apply_of = |set, name| (set, "somebody", "definitions.apply", name);
+    assert_eq!(told, [(4, "ben", "definitions.rollback", "news"), apply_of(3, "news"), apply_of(2, "web"), apply_of(1, "news")]);
+    assert_eq!((all[0].changes[0].hash.as_str(), rest.next_page_token.as_str()), (all[3].changes[0].hash.as_str(), ""));
+    assert_eq!((all[1].changes[0].version_before, all[1].changes[0].version), (1, 2));
+    // one definition, and what differs between two sets
+    let of_news = revisions(&control, NEWS, 0, "").await.revisions;
+    assert_eq!(of_news.iter().map(|r| r.set).collect::<Vec<_>>(), [4, 3, 1]);
+    let differ = |from, until| by("ana", pb::DiffRevisionsRequest { name: NEWS.to_owned(), from, until });
+    assert!(control.diff_revisions(differ(1, 3)).await.unwrap().into_inner().diff.contains("+  title: All"));
+    assert_eq!(control.diff_revisions(differ(1, 0)).await.unwrap().into_inner().diff, "", "it is back");
+    assert_eq!(control.diff_revisions(differ(1, 9)).await.unwrap_err().code(), Code::NotFound);
+    let other = pb::ListRevisionsRequest { parent: NEWS.to_owned(), page_size: 0, page_token: first.next_page_token };
+    assert_eq!(control.list_revisions(by("ana", other)).await.unwrap_err().code(), Code::InvalidArgument, "another question's token");
+}
+
+#[tokio::test]
+async fn letters_that_are_done_with_are_passed_over_and_stay() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let set_aside = |reason: &'static str| {
+        let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
+        let headers = vec![header("reason", reason), header("door", "identity"), header("workspace", "1")];
+        log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
+    };
+    for reason in ["DECODE_FAILED", "DECODE_FAILED", "BAD_KEY"] {
+        set_aside(reason);
+    }
+    let discard = |expected, note: &str, validate_only| {
+        let reason = "DECODE_FAILED".to_owned();
+        let note = note.to_owned();
+        by("ana", pb::DiscardDeadLettersRequest { reason, note, expected, validate_only, ..pb::DiscardDeadLettersRequest::default() })
+    };
+    let list = |discarded| by("ana", pb::ListDeadLettersRequest { discarded, ..pb::ListDeadLettersRequest::default() });
+    let checked = control.discard_dead_letters(discard(0, "", true)).await.unwrap().into_inner().ids;
+    assert_eq!(checked, ["2-0", "2-1"]);
+    assert!(audit(&log).is_empty(), "only checked");
+    assert_eq!(control.discard_dead_letters(discard(2, "", false)).await.unwrap_err().code(), Code::InvalidArgument, "no reason given");
+    set_aside("DECODE_FAILED");
+    assert_eq!(control.discard_dead_letters(discard(2, "test data", false)).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(control.list_dead_letters(list(false)).await.unwrap().into_inner().total, 4);
+    let done = control.discard_dead_letters(discard(3, "test data", false)).await.unwrap().into_inner().ids;
+    assert_eq!(done.len(), 3);
+    let left = control.list_dead_letters(list(false)).await.unwrap().into_inner();
+    assert_eq!((left.total, left.letters[0].reason.as_str()), (1, "BAD_KEY"));
+    let all = control.list_dead_letters(list(true)).await.unwrap().into_inner();
+    let mark = all.letters.iter().find(|letter| letter.id == "2-0").unwrap().discard.clone().unwrap();
+    assert_eq!((all.total, mark.by.as_str(), mark.note.as_str()), (4, "ana", "test data"));
+    assert_eq!(log.all("wp1.dead", 2).len(), 4, "nothing is taken out");
+    let lines = audit(&log);
+    assert!(lines.len() == 3 && lines[0].contains(r#""act":"deadletter.discard","subject":"deadletters/2-0""#), "{lines:?}");
+    assert_eq!(control.discard_dead_letters(discard(0, "again", false)).await.unwrap().into_inner().ids, [""; 0]);
+    let request = pb::RedriveDeadLettersRequest { id: "2-0".to_owned(), ..pb::RedriveDeadLettersRequest::default() };
+    let refused = control.redrive_dead_letters(by("ana", request)).await.unwrap().into_inner().letters[0].refused.clone();
+    assert!(refused.contains("discarded"), "{refused}");
 }
 
 /// A request of somebody who may do everything.
@@ -383,7 +532,7 @@ async fn a_dead_letter_is_put_back_once_unless_asked_again() {
     let list = |reason: &str, source: &str| {
         let (control, reason, source) = (control.clone(), reason.to_owned(), source.to_owned());
         async move {
-            let request = pb::ListDeadLettersRequest { reason, source, page_size: 0 };
+            let request = pb::ListDeadLettersRequest { reason, source, ..pb::ListDeadLettersRequest::default() };
             control.list_dead_letters(by("somebody", request)).await.unwrap().into_inner().letters
         }
     };

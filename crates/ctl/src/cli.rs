@@ -4,6 +4,8 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::revisions::{Delete, History, Planned, Rollback};
+
 /// Administers a Waypost installation.
 #[derive(Debug, Parser)]
 #[command(name = "waypostctl", version, max_term_width = 120)]
@@ -64,8 +66,11 @@ pub(crate) enum Command {
         /// File or folder
         #[arg(short, long, required = true)]
         filename: Vec<PathBuf>,
-        /// Only check
-        #[arg(long, value_enum, default_value_t = DryRun::None)]
+        /// Also delete what is not there, of each kind that is: what is still read stays, a live journey refuses the whole
+        #[arg(long)]
+        prune: bool,
+        /// Only check, and show the plan
+        #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
         dry_run: DryRun,
     },
     /// Show what applying would change; exit code 0 same, 1 different, 2 error
@@ -91,6 +96,14 @@ pub(crate) enum Command {
         /// Journey
         journey: String,
     },
+    /// Delete a definition that nothing reads: all its versions
+    Delete(Delete),
+    /// What a publish would do now to the journey in force: the diff, its templates, the runs that stay
+    Plan(Planned),
+    /// What each change made of a definition, newest first; with --from the diff
+    History(History),
+    /// Put an earlier version's content in force again, as a new version
+    Rollback(Rollback),
     /// People
     Profile {
         #[command(subcommand)]
@@ -235,6 +248,9 @@ pub(crate) enum DeadletterCommand {
         /// So many at most
         #[arg(long, default_value_t = 100)]
         limit: u16,
+        /// Also those that were discarded
+        #[arg(long)]
+        discarded: bool,
     },
     /// One letter, with what is in it; values are masked
     Show {
@@ -246,16 +262,38 @@ pub(crate) enum DeadletterCommand {
         /// As `list` shows it
         #[arg(required_unless_present = "reason", conflicts_with = "reason")]
         id: Option<String>,
-        /// All of this reason that were not put back before
+        /// All of this reason that were not put back before, nor discarded
         #[arg(long)]
         reason: Option<String>,
-        /// Also what was put back before
+        /// Also what was put back before, or discarded
         #[arg(long)]
         again: bool,
         /// Only check
         #[arg(long, value_enum, default_value_t = DryRun::None)]
         dry_run: DryRun,
     },
+    /// Be done with one, or with all of a reason or source: lists pass over them, nothing is taken out of the topic.
+    /// First says how many; --yes does it
+    Discard(Discard),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discard {
+    /// As `list` shows it
+    #[arg(required_unless_present_any = ["reason", "source"], conflicts_with_all = ["reason", "source"])]
+    pub(crate) id: Option<String>,
+    /// All of this reason
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// All of this door (http, kafka), role, role/partition, or source of events
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Why, for whoever asks later: a line of the audit topic
+    #[arg(long, value_name = "TEXT", required_if_eq("yes", "true"))]
+    pub(crate) because: Option<String>,
+    /// Do it
+    #[arg(long)]
+    pub(crate) yes: bool,
 }
 
 #[derive(Debug, Subcommand)]

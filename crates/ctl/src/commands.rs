@@ -48,12 +48,16 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
     let session =
         Session { channel, parent: format!("workspaces/{workspace}"), workspace_given: context.workspace.is_some(), output: cli.output };
     match cli.command {
-        Command::Apply { filename, dry_run } => session.apply(&filename, dry_run).await,
+        Command::Apply { filename, prune, dry_run } => session.apply(&filename, prune, dry_run).await,
         Command::Diff { filename } => session.diff(&filename).await,
         Command::Get { kind, name: None } => session.list(kind.as_deref()).await,
         Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
         Command::Publish { journey } => session.publish(&journey).await,
         Command::Archive { journey } => session.archive(&journey).await,
+        Command::Delete(wanted) => session.delete(wanted).await,
+        Command::Plan(wanted) => session.plan(wanted).await,
+        Command::History(wanted) => session.history(wanted).await,
+        Command::Rollback(wanted) => session.rollback(wanted).await,
         Command::Profile { what } => match what {
             ProfileCommand::Show { identifier } => session.profile(identifier).await,
             ProfileCommand::Erase(person) => session.erase(person).await,
@@ -61,9 +65,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
             ProfileCommand::Expire(person) => session.expire(person).await,
         },
         Command::Deadletter { what } => match what {
-            DeadletterCommand::List { reason, source, limit } => session.letters(reason, source, limit).await,
+            DeadletterCommand::List { reason, source, limit, discarded } => session.letters(reason, source, limit, discarded).await,
             DeadletterCommand::Show { id } => session.letter(id).await,
             DeadletterCommand::Redrive { id, reason, again, dry_run } => session.redrive(id, reason, again, dry_run).await,
+            DeadletterCommand::Discard(wanted) => session.discard(wanted).await,
         },
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
@@ -98,7 +103,7 @@ impl Session {
         DefinitionServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
 
-    async fn apply(&self, paths: &[PathBuf], dry_run: DryRun) -> anyhow::Result<Done> {
+    async fn apply(&self, paths: &[PathBuf], prune: bool, dry_run: DryRun) -> anyhow::Result<Done> {
         let found = files::find(paths)?;
         let request = pb::ApplyDefinitionsRequest {
             parent: self.parent.clone(),
@@ -106,6 +111,7 @@ impl Session {
             attachments: found.attachments,
             validate_only: dry_run == DryRun::Server,
             etag: String::new(),
+            prune,
         };
         let answer = self.definitions().apply_definitions(request).await?.into_inner();
         let json =
@@ -114,12 +120,9 @@ impl Session {
         Ok(self.show(
             &json,
             || {
-                answer
-                    .changes
-                    .iter()
-                    .map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c)))
-                    .collect::<Vec<_>>()
-                    .join("\n")
+                let lines = answer.changes.iter().map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c)));
+                let summary = (prune || dry_run == DryRun::Server).then(|| counted(&answer.changes));
+                lines.chain(summary).collect::<Vec<_>>().join("\n")
             },
             || answer.changes.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),
         ))
@@ -236,8 +239,23 @@ impl Session {
     }
 }
 
-fn described(change: &pb::Change) -> String {
-    format!("{} (version {}, {})", output::what(change.what), change.version, output::state(change.state))
+pub(crate) fn described(change: &pb::Change) -> String {
+    match change.what() {
+        pb::change::What::Deleted => output::what(change.what).to_owned(),
+        pb::change::What::Kept => format!("{}: {}", output::what(change.what), change.reason),
+        pb::change::What::Unspecified | pb::change::What::Created | pb::change::What::Changed | pb::change::What::Unchanged => {
+            format!("{} (version {}, {})", output::what(change.what), change.version, output::state(change.state))
+        }
+    }
+}
+
+/// `2 created, 1 deleted, 7 unchanged`.
+fn counted(changes: &[pb::Change]) -> String {
+    use pb::change::What as W;
+    let count = |what: W| changes.iter().filter(|c| c.what() == what).count();
+    let words = [W::Created, W::Changed, W::Deleted, W::Kept, W::Unchanged].map(|what| (count(what), output::what(what.into())));
+    let told: Vec<_> = words.into_iter().filter(|(count, _)| *count > 0).map(|(count, word)| format!("{count} {word}")).collect();
+    told.join(", ")
 }
 
 fn profile_text(profile: &pb::Profile) -> String {

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use waypost_proto::control::{self as pb, dead_letter_service_client::DeadLetterServiceClient};
 
 use crate::{
-    cli::DryRun,
+    cli::{Discard, DryRun},
     commands::{Done, Session},
     output,
 };
@@ -12,11 +12,18 @@ use crate::{
 // === impl Session ===
 
 impl Session {
-    pub(crate) async fn letters(&self, reason: Option<String>, source: Option<String>, limit: u16) -> anyhow::Result<Done> {
+    pub(crate) async fn letters(
+        &self,
+        reason: Option<String>,
+        source: Option<String>,
+        limit: u16,
+        discarded: bool,
+    ) -> anyhow::Result<Done> {
         let request = pb::ListDeadLettersRequest {
             reason: reason.unwrap_or_default(),
             source: source.unwrap_or_default(),
             page_size: i32::from(limit.max(1)),
+            discarded,
         };
         let answer = DeadLetterServiceClient::new(self.channel.clone()).list_dead_letters(request).await?.into_inner();
         let json = json!({"total": answer.total, "letters": answer.letters.iter().map(letter).collect::<Vec<_>>()});
@@ -25,6 +32,7 @@ impl Session {
             || {
                 let rows = answer.letters.iter().map(|l| {
                     let redriven = if l.redrives.is_empty() { String::new() } else { format!("{} times", l.redrives.len()) };
+                    let redriven = if l.discard.is_some() { "discarded".to_owned() } else { redriven };
                     vec![l.id.clone(), output::time(l.at), l.reason.clone(), l.door.clone(), l.origin.clone(), redriven]
                 });
                 let table = output::table(&["ID", "AT", "REASON", "DOOR", "ORIGIN", "REDRIVEN"], rows);
@@ -42,7 +50,8 @@ impl Session {
                 let head =
                     format!("{}  {}  {}  door {}  origin {}", found.id, output::time(found.at), found.reason, found.door, found.origin);
                 let past = found.redrives.iter().map(|r| format!("redriven {} by {}", output::time(r.at), r.by));
-                let lines = [head, found.detail.clone()].into_iter().chain(past).chain([String::new(), found.content.clone()]);
+                let done = found.discard.as_ref().map(|d| format!("discarded {} by {}: {}", output::time(d.at), d.by, d.note));
+                let lines = [head, found.detail.clone()].into_iter().chain(past).chain(done).chain([String::new(), found.content.clone()]);
                 lines.collect::<Vec<_>>().join("\n")
             },
             || vec![found.id.clone()],
@@ -70,10 +79,32 @@ impl Session {
             || answer.letters.iter().filter(|l| l.refused.is_empty()).map(|l| l.id.clone()).collect(),
         ))
     }
+
+    /// In two steps: what fits is counted, and only that many are discarded.
+    pub(crate) async fn discard(&self, wanted: Discard) -> anyhow::Result<Done> {
+        let mut request = pb::DiscardDeadLettersRequest {
+            id: wanted.id.unwrap_or_default(),
+            reason: wanted.reason.unwrap_or_default(),
+            source: wanted.source.unwrap_or_default(),
+            note: wanted.because.unwrap_or_default(),
+            validate_only: true,
+            expected: 0,
+        };
+        let mut client = DeadLetterServiceClient::new(self.channel.clone());
+        let mut ids = client.discard_dead_letters(request.clone()).await?.into_inner().ids;
+        if wanted.yes && !ids.is_empty() {
+            request.validate_only = false;
+            request.expected = ids.len() as u64;
+            ids = client.discard_dead_letters(request).await?.into_inner().ids;
+        }
+        let told = if wanted.yes { "discarded".to_owned() } else { "to discard; --yes --because TEXT does it".to_owned() };
+        Ok(self.show(&json!({"letters": ids, "discarded": wanted.yes}), || format!("{} {told}", ids.len()), || ids.clone()))
+    }
 }
 
 fn letter(letter: &pb::DeadLetter) -> Value {
     let redrives: Vec<_> = letter.redrives.iter().map(|r| json!({"at": output::time(r.at), "by": r.by, "record": r.record})).collect();
+    let discard = letter.discard.as_ref().map(|d| json!({"at": output::time(d.at), "by": d.by, "note": d.note}));
     json!({"id": letter.id, "reason": letter.reason, "door": letter.door, "origin": letter.origin, "detail": letter.detail,
-        "workspace": letter.workspace, "at": output::time(letter.at), "bytes": letter.bytes, "redrives": redrives, "content": letter.content})
+        "workspace": letter.workspace, "at": output::time(letter.at), "bytes": letter.bytes, "redrives": redrives, "discard": discard, "content": letter.content})
 }

@@ -10,6 +10,7 @@ mod letters;
 mod output;
 mod partitions;
 mod people;
+mod revisions;
 
 use std::{io::Write as _, process::ExitCode};
 
@@ -18,7 +19,7 @@ use clap::Parser as _;
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
     let cli = cli::Cli::parse();
-    let is_diff = matches!(cli.command, cli::Command::Diff { .. });
+    let is_diff = matches!(cli.command, cli::Command::Diff { .. } | cli::Command::History(_));
     match commands::run(cli).await {
         Ok(done) => {
             if !done.stdout.is_empty() {

@@ -56,13 +56,15 @@ pub(crate) fn what(what: i32) -> &'static str {
         W::Created => "created",
         W::Changed => "changed",
         W::Unchanged => "unchanged",
+        W::Deleted => "deleted",
+        W::Kept => "kept",
     }
 }
 
 /// A change.
 pub(crate) fn change(change: &pb::Change) -> Value {
     json!({"kind": change.kind, "name": change.name, "version": change.version, "change": what(change.what),
-        "state": state(change.state), "diff": change.diff})
+        "state": state(change.state), "diff": change.diff, "reason": change.reason})
 }
 
 /// A definition; its manifest as JSON, not as text.

@@ -5,8 +5,11 @@
 //! older version stays pinned until its oldest possible run is over.
 
 mod draft;
+mod outlook;
 mod parts;
 mod prune;
+mod revision;
+mod rollback;
 mod set;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -15,7 +18,10 @@ use bytes::Bytes;
 use waypost_types::{ContentHash, Span, Timestamp, WorkspaceId};
 
 pub use self::{
+    outlook::{Outlook, outlook},
     prune::plan_prune,
+    revision::{Revised, revised},
+    rollback::plan_rollback,
     set::{DefinitionEntry, SetManifest, State, WorkspaceEntry},
 };
 pub(crate) use self::{
@@ -141,16 +147,7 @@ pub fn plan_publish(
         return Ok(finish(current, next, vec![item], Vec::new()));
     }
     retire(&mut next, bodies, workspace, journey, now);
-    let live = next.named(workspace, Kind::Journey, journey).filter(|e| e.state.is_live()).count();
-    if live >= VERSIONS_MAX {
-        let message = format!("{VERSIONS_MAX} versions may still have runs; the oldest ends with its max_age");
-        return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
-    }
-    let journeys = next.of_kind(workspace, Kind::Journey).filter(|e| e.state == State::Active).count();
-    if active.is_none() && journeys >= JOURNEYS_MAX {
-        let message = format!("a workspace has at most {JOURNEYS_MAX} live journeys");
-        return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
-    }
+    room(&next, workspace, &manifest, active.is_some())?;
     let old = active.and_then(|a| bodies.body(&a.hash));
     let version = draft.map_or_else(|| next.newest(workspace, Kind::Journey, journey) + 1, |d| d.version);
     let hash = from.hash;
@@ -266,16 +263,36 @@ fn nothing(current: &SetManifest, workspace: WorkspaceId, journey: &str) -> Prob
     Problem { code: codes::UNKNOWN_REFERENCE, file: format!("journeys/{journey}"), message, suggestion, ..Problem::nowhere() }
 }
 
+/// Whether one more version of a journey may come into force.
+fn room(next: &SetManifest, workspace: WorkspaceId, manifest: &Manifest, is_active: bool) -> Result<(), Vec<Problem>> {
+    let live = next.named(workspace, Kind::Journey, &manifest.name).filter(|e| e.state.is_live()).count();
+    if live >= VERSIONS_MAX {
+        let message = format!("{VERSIONS_MAX} versions may still have runs; the oldest ends with its max_age");
+        return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
+    }
+    let journeys = next.of_kind(workspace, Kind::Journey).filter(|e| e.state == State::Active).count();
+    if !is_active && journeys >= JOURNEYS_MAX {
+        let message = format!("a workspace has at most {JOURNEYS_MAX} live journeys");
+        return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
+    }
+    Ok(())
+}
+
 /// Lets go of pinned versions whose last possible run is over.
 fn retire(next: &mut SetManifest, bodies: &dyn Bodies, workspace: WorkspaceId, journey: &str, now: Timestamp) {
     for entry in next.named_mut(workspace, Kind::Journey, journey) {
-        let (State::Pinned, Some(since)) = (entry.state, entry.superseded_at) else { continue };
-        let Ok(manifest) = parts::stored(bodies, entry, "") else { continue };
-        let longest = manifest.span("spec.max_age", Span::from_days(90)).max(manifest.span("spec.goal.within", Span::from_days(7)));
-        if now >= Timestamp::from_millis(since).plus(longest).plus(GRACE) {
+        if ends(bodies, entry).is_some_and(|over| now >= over) {
             entry.state = State::Archived;
         }
     }
+}
+
+/// When the last possible run of a pinned version is over; none where it is not pinned, or cannot be read.
+fn ends(bodies: &dyn Bodies, entry: &DefinitionEntry) -> Option<Timestamp> {
+    let since = entry.superseded_at.filter(|_| entry.state == State::Pinned)?;
+    let manifest = parts::stored(bodies, entry, "").ok()?;
+    let longest = manifest.span("spec.max_age", Span::from_days(90)).max(manifest.span("spec.goal.within", Span::from_days(7)));
+    Some(Timestamp::from_millis(since).plus(longest).plus(GRACE))
 }
 
 /// Of each template the newest published form is in force; older ones stay while a live journey names them.
@@ -305,7 +322,15 @@ fn settle_templates(next: &mut SetManifest, workspace: WorkspaceId) {
 
 impl PlanItem {
     fn of(entry: &DefinitionEntry, change: Change, diff: String) -> Self {
-        Self { kind: entry.kind, name: entry.name.clone(), version: entry.version, state: entry.state, change, diff, because: String::new() }
+        Self {
+            kind: entry.kind,
+            name: entry.name.clone(),
+            version: entry.version,
+            state: entry.state,
+            change,
+            diff,
+            because: String::new(),
+        }
     }
 }
 

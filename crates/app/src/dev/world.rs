@@ -250,7 +250,7 @@ impl World {
     pub(crate) fn define(&mut self, folder: &Path) -> anyhow::Result<()> {
         let (manifests, attachments) = files::read(folder)?;
         let parent = "workspaces/default".to_owned();
-        let request = pb::ApplyDefinitionsRequest { parent, manifests, attachments, validate_only: false, etag: String::new() };
+        let request = pb::ApplyDefinitionsRequest { parent, manifests, attachments, ..pb::ApplyDefinitionsRequest::default() };
         let control = self.control.clone();
         let applied =
             self.runtime.block_on(control.apply_definitions(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?.into_inner();

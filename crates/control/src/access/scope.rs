@@ -34,9 +34,26 @@ named!(
     EraseProfileRequest,
     DetachIdentifierRequest,
     ExpireProfileRequest,
+    ListRevisionsRequest,
 );
-named!(name: GetDefinitionRequest, PublishJourneyRequest, ArchiveJourneyRequest, RotateKeyRequest);
-own!(ListDeadLettersRequest, GetDeadLetterRequest, RedriveDeadLettersRequest, WhoAmIRequest, ListPartitionsRequest);
+named!(
+    name: GetDefinitionRequest,
+    DeleteDefinitionRequest,
+    PublishJourneyRequest,
+    ArchiveJourneyRequest,
+    PlanJourneyRequest,
+    DiffRevisionsRequest,
+    RollbackDefinitionRequest,
+    RotateKeyRequest,
+);
+own!(
+    ListDeadLettersRequest,
+    GetDeadLetterRequest,
+    RedriveDeadLettersRequest,
+    DiscardDeadLettersRequest,
+    WhoAmIRequest,
+    ListPartitionsRequest,
+);
 
 impl Scoped for pb::ListAuditEntriesRequest {
     fn scope(&self) -> Scope<'_> {

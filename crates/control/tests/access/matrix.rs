@@ -13,6 +13,7 @@ use super::town::{Entity, Town, call, text, with};
 /// Methods whose requests name no workspace: their answers hold only what is of the caller's own.
 const OWN: &[&str] = &[
     "/waypost.control.v1.AccessService/WhoAmI",
+    "/waypost.control.v1.DeadLetterService/DiscardDeadLetters",
     "/waypost.control.v1.DeadLetterService/GetDeadLetter",
     "/waypost.control.v1.DeadLetterService/ListDeadLetters",
     "/waypost.control.v1.DeadLetterService/RedriveDeadLetters",

@@ -48,12 +48,11 @@ pub fn plan_prune(
     for one in &gone {
         let (kind, name) = one;
         let Some(newest) = all.named(workspace, *kind, name).max_by_key(|e| e.version) else { continue };
-        items.push(match kept.iter().find(|(other, _)| *other == one) {
-            Some((_, because)) => PlanItem { because: because.clone(), ..PlanItem::of(newest, Change::Kept, String::new()) },
-            None => {
-                let old = bodies.body(&newest.hash).map(|b| to_yaml(&b)).unwrap_or_default();
-                PlanItem { state: State::Archived, ..PlanItem::of(newest, Change::Deleted, diff(&old, "")) }
-            }
+        items.push(if let Some((_, because)) = kept.iter().find(|(other, _)| *other == one) {
+            PlanItem { because: because.clone(), ..PlanItem::of(newest, Change::Kept, String::new()) }
+        } else {
+            let old = bodies.body(&newest.hash).map(|b| to_yaml(&b)).unwrap_or_default();
+            PlanItem { state: State::Archived, ..PlanItem::of(newest, Change::Deleted, diff(&old, "")) }
         });
     }
     Ok(finish(current, next, items, manifests.iter().map(|m| (m.hash, m.body.clone())).collect()))

@@ -341,3 +341,129 @@ fn an_archived_journey_is_deleted_when_its_runs_are_over() {
     desk.take(plan);
     desk.delete(Kind::Template, "hi").unwrap();
 }
+
+/// `Journey/hello 1 ACTIVE > 2 DRAFT` for each that differs.
+fn told(before: &SetManifest, after: &SetManifest) -> Vec<String> {
+    let one = |e: Option<DefinitionEntry>| e.map_or_else(|| "-".to_owned(), |e| format!("{} {}", e.version, e.state.as_str()));
+    revised(before, after, SHOP).into_iter().map(|r| format!("{}/{} {} > {}", r.kind, r.name, one(r.before), one(r.after))).collect()
+}
+
+#[test]
+fn a_revision_says_what_a_set_made_of_each_definition() {
+    let mut desk = Desk::new();
+    let mut last = desk.set.clone();
+    let mut since = |desk: &Desk| {
+        let said = told(&last, &desk.set);
+        last = desk.set.clone();
+        said
+    };
+    desk.apply(FILES).unwrap();
+    assert_eq!(since(&desk).len(), 6);
+    desk.publish(NOW).unwrap();
+    assert_eq!(since(&desk), ["Template/hi 1 DRAFT > 1 ACTIVE", "Journey/hello 1 DRAFT > 1 ACTIVE"]);
+    desk.apply(&edited("title: Hello", "title: Good day")).unwrap();
+    assert_eq!(since(&desk), ["Journey/hello 1 ACTIVE > 2 DRAFT"]);
+    desk.apply(FILES).unwrap();
+    assert_eq!(since(&desk), ["Journey/hello 2 DRAFT > 1 ACTIVE"], "the draft fell");
+    desk.apply(&edited("subject: Hello", "subject: Good day")).unwrap();
+    since(&desk);
+    desk.publish(NOW).unwrap();
+    assert_eq!(since(&desk), ["Template/hi 1 ACTIVE > 2 ACTIVE", "Journey/hello 1 ACTIVE > 2 ACTIVE"]);
+    desk.archive();
+    assert_eq!(since(&desk), ["Journey/hello 2 ACTIVE > 2 PINNED"]);
+    desk.apply(OTHER.trim_start_matches('-')).unwrap();
+    since(&desk);
+    desk.delete(Kind::Journey, "other").unwrap();
+    assert_eq!(since(&desk), ["Journey/other 1 DRAFT > -"]);
+    assert_eq!(since(&desk), [""; 0]);
+}
+
+impl Desk {
+    fn entry(&self, kind: Kind, name: &str, version: u32) -> DefinitionEntry {
+        self.set.named(SHOP, kind, name).find(|e| e.version == version).unwrap().clone()
+    }
+
+    fn roll_back(&mut self, from: &DefinitionEntry, now: Timestamp) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_rollback(&self.set, &self.bodies, SHOP, from, now).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+}
+
+#[test]
+fn a_journey_goes_back_as_a_new_version_with_the_templates_it_had() {
+    let mut desk = Desk::live();
+    let first = desk.entry(Kind::Journey, "hello", 1);
+    assert_eq!(desk.roll_back(&first, NOW).unwrap()[0].change, Change::Unchanged);
+    desk.apply(&edited("subject: Hello", "subject: Good day").replace("title: Hello\n", "title: Good day\n")).unwrap();
+    desk.publish(NOW).unwrap();
+    // somebody has begun with the next one
+    desk.apply(&edited("title: Hello\n", "title: Good night\n")).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE, 3 DRAFT");
+    let draft = desk.entry(Kind::Journey, "hello", 3).hash;
+    let items = desk.roll_back(&first, NOW).unwrap();
+    assert_eq!((items[0].version, items[0].state, items[0].change), (4, State::Active, Change::Changed));
+    assert!(items[0].diff.contains("-  title: Good day\n+  title: Hello\n"), "{}", items[0].diff);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 PINNED, 4 ACTIVE, 5 DRAFT");
+    let now = desk.entry(Kind::Journey, "hello", 4);
+    assert_eq!((now.hash, &now.templates), (first.hash, &first.templates), "the mail is that of then, too");
+    assert_eq!(desk.entry(Kind::Journey, "hello", 5).hash, draft);
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 PINNED, 4 PINNED, 5 ACTIVE");
+}
+
+#[test]
+fn going_back_is_checked_as_a_publish_is() {
+    let mut desk = Desk::live();
+    let first = desk.entry(Kind::Journey, "hello", 1);
+    desk.apply(&edited("  exit_on: [{id: bought, segment: buyers}]\n", "")).unwrap();
+    desk.publish(NOW).unwrap();
+    let later = NOW.plus(Span::from_days(30));
+    // its runs are over, and the segment it read is gone
+    let plan = plan_archive(&desk.set, SHOP, "hello", NOW).unwrap();
+    desk.take(plan);
+    desk.apply(OTHER.trim_start_matches('-')).unwrap();
+    let mut next = desk.set.clone();
+    retire(&mut next, &desk.bodies, SHOP, "hello", later);
+    desk.set = next;
+    desk.delete(Kind::Segment, "buyers").unwrap();
+    let refused = desk.roll_back(&first, later).unwrap_err();
+    assert!(refused.contains("UNKNOWN_REFERENCE") && refused.contains("buyers"), "{refused}");
+    // and of a template that is gone it says so
+    desk.delete(Kind::Journey, "other").unwrap();
+    desk.delete(Kind::Template, "hi").unwrap();
+    let refused = desk.roll_back(&first, later).unwrap_err();
+    assert!(refused.contains("template `hi` that was deleted"), "{refused}");
+}
+
+#[test]
+fn of_other_kinds_the_body_is_applied_again() {
+    let mut desk = Desk::live();
+    let (topic, template) = (desk.entry(Kind::Topic, "news", 1), desk.entry(Kind::Template, "hi", 1));
+    desk.apply(&edited("title: News", "title: All news").replace("subject: Hello", "subject: Good day")).unwrap();
+    desk.publish(NOW).unwrap();
+    let items = desk.roll_back(&topic, NOW).unwrap();
+    assert_eq!((items[0].version, items[0].state), (3, State::Active));
+    assert_eq!(desk.entry(Kind::Topic, "news", 3).hash, topic.hash);
+    let items = desk.roll_back(&template, NOW).unwrap();
+    assert_eq!((items[0].version, items[0].state), (3, State::Draft));
+}
+
+#[test]
+fn an_outlook_says_what_a_publish_would_do() {
+    let mut desk = Desk::live();
+    let look = |desk: &Desk| outlook(&desk.set, &desk.bodies, SHOP, "hello", NOW).map_err(shown);
+    let nothing = look(&desk).unwrap();
+    assert_eq!((nothing.journey.change, nothing.active, nothing.templates, nothing.pinned), (Change::Unchanged, Some(1), vec![], vec![]));
+    desk.apply(&edited("subject: Hello", "subject: Good day").replace("title: Hello\n", "title: Good day\n")).unwrap();
+    let before = desk.set.clone();
+    let seen = look(&desk).unwrap();
+    assert!(seen.journey.diff.contains("+  title: Good day"), "{}", seen.journey.diff);
+    assert_eq!((seen.journey.version, seen.journey.change, seen.active), (2, Change::Changed, Some(1)));
+    assert_eq!((seen.templates.len(), seen.templates[0].version), (1, 2));
+    assert!(seen.templates[0].diff.contains("Good day"), "{}", seen.templates[0].diff);
+    assert_eq!(seen.pinned, [(1, NOW.plus(Span::from_days(11)))]);
+    assert_eq!(desk.set, before);
+    desk.archive();
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE");
+}

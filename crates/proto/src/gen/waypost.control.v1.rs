@@ -42,6 +42,10 @@ pub struct ApplyDefinitionsRequest {
     /// Of the set it was planned against; ABORTED if another came between. Empty: whatever is current.
     #[prost(string, tag = "5")]
     pub etag: ::prost::alloc::string::String,
+    /// Also deletes what is not among the manifests, of each kind that is among them at least once. What is still read stays, and
+    /// says why. A live journey that is not among them refuses the whole: archive it first.
+    #[prost(bool, tag = "6")]
+    pub prune: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ApplyDefinitionsResponse {
@@ -68,6 +72,9 @@ pub struct Change {
     /// Unified diff of the canonical forms; of DiffDefinitions only.
     #[prost(string, tag = "6")]
     pub diff: ::prost::alloc::string::String,
+    /// Of WHAT_KEPT: why it could not be pruned.
+    #[prost(string, tag = "7")]
+    pub reason: ::prost::alloc::string::String,
 }
 /// Nested message and enum types in `Change`.
 pub mod change {
@@ -88,6 +95,8 @@ pub mod change {
         Created = 1,
         Changed = 2,
         Unchanged = 3,
+        Deleted = 4,
+        Kept = 5,
     }
     impl What {
         /// String value of the enum field names used in the ProtoBuf definition.
@@ -100,6 +109,8 @@ pub mod change {
                 Self::Created => "WHAT_CREATED",
                 Self::Changed => "WHAT_CHANGED",
                 Self::Unchanged => "WHAT_UNCHANGED",
+                Self::Deleted => "WHAT_DELETED",
+                Self::Kept => "WHAT_KEPT",
             }
         }
         /// Creates an enum from field names used in the ProtoBuf definition.
@@ -109,6 +120,8 @@ pub mod change {
                 "WHAT_CREATED" => Some(Self::Created),
                 "WHAT_CHANGED" => Some(Self::Changed),
                 "WHAT_UNCHANGED" => Some(Self::Unchanged),
+                "WHAT_DELETED" => Some(Self::Deleted),
+                "WHAT_KEPT" => Some(Self::Kept),
                 _ => None,
             }
         }
@@ -152,6 +165,27 @@ pub struct DiffDefinitionsResponse {
     pub changes: ::prost::alloc::vec::Vec<Change>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteDefinitionRequest {
+    /// workspaces/{workspace}/definitions/{kind}/{name}
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Of the definition as it was read; ABORTED if it has changed since. Empty: whatever it is.
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DeleteDefinitionResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+    /// Number of the set in force afterwards.
+    #[prost(uint64, tag = "2")]
+    pub set: u64,
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishJourneyRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
@@ -164,6 +198,37 @@ pub struct ArchiveJourneyRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PlanJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct PlanJourneyResponse {
+    /// What becomes of the journey, with the diff of what is in force and what would be.
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+    /// The version in force; 0: none.
+    #[prost(uint32, tag = "2")]
+    pub active: u32,
+    /// Templates whose form would be another than the one in force for this journey, with diffs.
+    #[prost(message, repeated, tag = "3")]
+    pub templates: ::prost::alloc::vec::Vec<Change>,
+    /// Older versions that still may have runs afterwards.
+    #[prost(message, repeated, tag = "4")]
+    pub pinned: ::prost::alloc::vec::Vec<PinnedVersion>,
+    /// Of the set it was planned against.
+    #[prost(string, tag = "5")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PinnedVersion {
+    #[prost(uint32, tag = "1")]
+    pub version: u32,
+    /// When the last possible run on it is over, ms.
+    #[prost(int64, tag = "2")]
+    pub until: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LookupProfileRequest {
@@ -393,6 +458,18 @@ pub struct DeadLetter {
     /// Of GetDeadLetter only.
     #[prost(string, tag = "10")]
     pub content: ::prost::alloc::string::String,
+    /// Set where it was discarded.
+    #[prost(message, optional, tag = "11")]
+    pub discard: ::core::option::Option<Discard>,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct Discard {
+    #[prost(int64, tag = "1")]
+    pub at: i64,
+    #[prost(string, tag = "2")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "3")]
+    pub note: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Redrive {
@@ -414,6 +491,9 @@ pub struct ListDeadLettersRequest {
     /// 0: 100.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
+    /// Also those that were discarded.
+    #[prost(bool, tag = "4")]
+    pub discarded: bool,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeadLettersResponse {
@@ -456,6 +536,31 @@ pub struct Redriven {
     /// Why it was not put back.
     #[prost(string, tag = "3")]
     pub refused: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscardDeadLettersRequest {
+    /// One letter, or all that fit `reason` and `source`, of which one must be named.
+    #[prost(string, tag = "1")]
+    pub id: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub reason: ::prost::alloc::string::String,
+    /// As in ListDeadLettersRequest.
+    #[prost(string, tag = "3")]
+    pub source: ::prost::alloc::string::String,
+    /// Why, for people and the audit topic; no personal data. Needed unless it is only checked.
+    #[prost(string, tag = "4")]
+    pub note: ::prost::alloc::string::String,
+    #[prost(bool, tag = "5")]
+    pub validate_only: bool,
+    /// Of several: how many a check has counted; FAILED_PRECONDITION if there are others by now. Needed unless it is only checked.
+    #[prost(uint64, tag = "6")]
+    pub expected: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiscardDeadLettersResponse {
+    /// Ids of those that were discarded now, or would be, oldest first.
+    #[prost(string, repeated, tag = "1")]
+    pub ids: ::prost::alloc::vec::Vec<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ListAuditEntriesRequest {
@@ -793,6 +898,37 @@ pub mod definition_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Takes a definition away, all its versions. FAILED_PRECONDITION while something in force reads it, or while it is a journey that
+        /// is live or whose runs are not over.
+        pub async fn delete_definition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DeleteDefinitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteDefinitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.DefinitionService/DeleteDefinition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.DefinitionService",
+                        "DeleteDefinition",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -835,6 +971,15 @@ pub mod definition_service_server {
             request: tonic::Request<super::DiffDefinitionsRequest>,
         ) -> std::result::Result<
             tonic::Response<super::DiffDefinitionsResponse>,
+            tonic::Status,
+        >;
+        /// Takes a definition away, all its versions. FAILED_PRECONDITION while something in force reads it, or while it is a journey that
+        /// is live or whose runs are not over.
+        async fn delete_definition(
+            &self,
+            request: tonic::Request<super::DeleteDefinitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DeleteDefinitionResponse>,
             tonic::Status,
         >;
     }
@@ -1099,6 +1244,52 @@ pub mod definition_service_server {
                     };
                     Box::pin(fut)
                 }
+                "/waypost.control.v1.DefinitionService/DeleteDefinition" => {
+                    #[allow(non_camel_case_types)]
+                    struct DeleteDefinitionSvc<T: DefinitionService>(pub Arc<T>);
+                    impl<
+                        T: DefinitionService,
+                    > tonic::server::UnaryService<super::DeleteDefinitionRequest>
+                    for DeleteDefinitionSvc<T> {
+                        type Response = super::DeleteDefinitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DeleteDefinitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DefinitionService>::delete_definition(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DeleteDefinitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
                 _ => {
                     Box::pin(async move {
                         let mut response = http::Response::new(
@@ -1285,6 +1476,33 @@ pub mod journey_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// What a publish would do now to what is in force; changes nothing.
+        pub async fn plan_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PlanJourneyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanJourneyResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/PlanJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "PlanJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1310,6 +1528,14 @@ pub mod journey_service_server {
             &self,
             request: tonic::Request<super::ArchiveJourneyRequest>,
         ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// What a publish would do now to what is in force; changes nothing.
+        async fn plan_journey(
+            &self,
+            request: tonic::Request<super::PlanJourneyRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::PlanJourneyResponse>,
+            tonic::Status,
+        >;
     }
     /// What happens to journeys.
     #[derive(Debug)]
@@ -1465,6 +1691,51 @@ pub mod journey_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ArchiveJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/PlanJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct PlanJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::PlanJourneyRequest>
+                    for PlanJourneySvc<T> {
+                        type Response = super::PlanJourneyResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PlanJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::plan_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PlanJourneySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -2326,6 +2597,36 @@ pub mod dead_letter_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Marks letters as done with: lists pass over them, and nothing is taken out of the topic.
+        pub async fn discard_dead_letters(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiscardDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscardDeadLettersResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.DeadLetterService/DiscardDeadLetters",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.DeadLetterService",
+                        "DiscardDeadLetters",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2360,6 +2661,14 @@ pub mod dead_letter_service_server {
             request: tonic::Request<super::RedriveDeadLettersRequest>,
         ) -> std::result::Result<
             tonic::Response<super::RedriveDeadLettersResponse>,
+            tonic::Status,
+        >;
+        /// Marks letters as done with: lists pass over them, and nothing is taken out of the topic.
+        async fn discard_dead_letters(
+            &self,
+            request: tonic::Request<super::DiscardDeadLettersRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiscardDeadLettersResponse>,
             tonic::Status,
         >;
     }
@@ -2566,6 +2875,55 @@ pub mod dead_letter_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = RedriveDeadLettersSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.DeadLetterService/DiscardDeadLetters" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiscardDeadLettersSvc<T: DeadLetterService>(pub Arc<T>);
+                    impl<
+                        T: DeadLetterService,
+                    > tonic::server::UnaryService<super::DiscardDeadLettersRequest>
+                    for DiscardDeadLettersSvc<T> {
+                        type Response = super::DiscardDeadLettersResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiscardDeadLettersRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DeadLetterService>::discard_dead_letters(
+                                        &inner,
+                                        request,
+                                    )
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiscardDeadLettersSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -3929,6 +4287,589 @@ pub mod partition_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "waypost.control.v1.PartitionService";
     impl<T> tonic::server::NamedService for PartitionServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ListRevisionsRequest {
+    /// workspaces/{workspace}, or workspaces/{workspace}/definitions/{kind}/{name} for those that changed this one.
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// 0: 50; at most 500.
+    #[prost(int32, tag = "2")]
+    pub page_size: i32,
+    #[prost(string, tag = "3")]
+    pub page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct ListRevisionsResponse {
+    #[prost(message, repeated, tag = "1")]
+    pub revisions: ::prost::alloc::vec::Vec<Revision>,
+    /// Empty: there are no older ones.
+    #[prost(string, tag = "2")]
+    pub next_page_token: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Revision {
+    /// Number of the set.
+    #[prost(uint64, tag = "1")]
+    pub set: u64,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+    /// As the audit topic has it; empty where its line is older than the topic keeps.
+    #[prost(int64, tag = "3")]
+    pub at: i64,
+    #[prost(string, tag = "4")]
+    pub by: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub act: ::prost::alloc::string::String,
+    #[prost(message, repeated, tag = "6")]
+    pub changes: ::prost::alloc::vec::Vec<RevisionChange>,
+}
+/// What a set made of one definition: of its newest version.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RevisionChange {
+    #[prost(string, tag = "1")]
+    pub kind: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(enumeration = "change::What", tag = "3")]
+    pub what: i32,
+    /// 0, nothing and empty: it was not there.
+    #[prost(uint32, tag = "4")]
+    pub version_before: u32,
+    #[prost(enumeration = "DefinitionState", tag = "5")]
+    pub state_before: i32,
+    #[prost(string, tag = "6")]
+    pub hash_before: ::prost::alloc::string::String,
+    /// 0, nothing and empty: it was deleted.
+    #[prost(uint32, tag = "7")]
+    pub version: u32,
+    #[prost(enumeration = "DefinitionState", tag = "8")]
+    pub state: i32,
+    #[prost(string, tag = "9")]
+    pub hash: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiffRevisionsRequest {
+    /// workspaces/{workspace}/definitions/{kind}/{name}
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// Numbers of sets; `until` 0: the set in force.
+    #[prost(uint64, tag = "2")]
+    pub from: u64,
+    #[prost(uint64, tag = "3")]
+    pub until: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DiffRevisionsResponse {
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<RevisionChange>,
+    /// Unified diff of the canonical forms; empty where they are the same.
+    #[prost(string, tag = "2")]
+    pub diff: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackDefinitionRequest {
+    /// workspaces/{workspace}/definitions/{kind}/{name}
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    /// As ListRevisions shows it.
+    #[prost(uint32, tag = "2")]
+    pub version: u32,
+    /// Of the definition as it was read; ABORTED if it has changed since. Empty: whatever it is.
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "4")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RollbackDefinitionResponse {
+    /// With its diff.
+    #[prost(message, optional, tag = "1")]
+    pub change: ::core::option::Option<Change>,
+    /// Number of the set in force afterwards.
+    #[prost(uint64, tag = "2")]
+    pub set: u64,
+    #[prost(string, tag = "3")]
+    pub etag: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod revision_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// Each change of the definitions makes a numbered set; none is ever rewritten. A revision is what one set changed.
+    #[derive(Debug, Clone)]
+    pub struct RevisionServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl RevisionServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> RevisionServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> RevisionServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            RevisionServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// What each set changed, newest first.
+        pub async fn list_revisions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ListRevisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRevisionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.RevisionService/ListRevisions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.RevisionService",
+                        "ListRevisions",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// What stood in one set and what stood in another, as a diff.
+        pub async fn diff_revisions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::DiffRevisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiffRevisionsResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.RevisionService/DiffRevisions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.RevisionService",
+                        "DiffRevisions",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Puts an earlier version in force again as a new version, after the checks of a publish. A journey comes back with the
+        /// templates that it had; a template becomes a draft, for journeys name the template they were published with.
+        pub async fn rollback_definition(
+            &mut self,
+            request: impl tonic::IntoRequest<super::RollbackDefinitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackDefinitionResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.RevisionService/RollbackDefinition",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.RevisionService",
+                        "RollbackDefinition",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod revision_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with RevisionServiceServer.
+    #[async_trait]
+    pub trait RevisionService: std::marker::Send + std::marker::Sync + 'static {
+        /// What each set changed, newest first.
+        async fn list_revisions(
+            &self,
+            request: tonic::Request<super::ListRevisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ListRevisionsResponse>,
+            tonic::Status,
+        >;
+        /// What stood in one set and what stood in another, as a diff.
+        async fn diff_revisions(
+            &self,
+            request: tonic::Request<super::DiffRevisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::DiffRevisionsResponse>,
+            tonic::Status,
+        >;
+        /// Puts an earlier version in force again as a new version, after the checks of a publish. A journey comes back with the
+        /// templates that it had; a template becomes a draft, for journeys name the template they were published with.
+        async fn rollback_definition(
+            &self,
+            request: tonic::Request<super::RollbackDefinitionRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::RollbackDefinitionResponse>,
+            tonic::Status,
+        >;
+    }
+    /// Each change of the definitions makes a numbered set; none is ever rewritten. A revision is what one set changed.
+    #[derive(Debug)]
+    pub struct RevisionServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> RevisionServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for RevisionServiceServer<T>
+    where
+        T: RevisionService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/waypost.control.v1.RevisionService/ListRevisions" => {
+                    #[allow(non_camel_case_types)]
+                    struct ListRevisionsSvc<T: RevisionService>(pub Arc<T>);
+                    impl<
+                        T: RevisionService,
+                    > tonic::server::UnaryService<super::ListRevisionsRequest>
+                    for ListRevisionsSvc<T> {
+                        type Response = super::ListRevisionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ListRevisionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RevisionService>::list_revisions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ListRevisionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.RevisionService/DiffRevisions" => {
+                    #[allow(non_camel_case_types)]
+                    struct DiffRevisionsSvc<T: RevisionService>(pub Arc<T>);
+                    impl<
+                        T: RevisionService,
+                    > tonic::server::UnaryService<super::DiffRevisionsRequest>
+                    for DiffRevisionsSvc<T> {
+                        type Response = super::DiffRevisionsResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::DiffRevisionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RevisionService>::diff_revisions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = DiffRevisionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.RevisionService/RollbackDefinition" => {
+                    #[allow(non_camel_case_types)]
+                    struct RollbackDefinitionSvc<T: RevisionService>(pub Arc<T>);
+                    impl<
+                        T: RevisionService,
+                    > tonic::server::UnaryService<super::RollbackDefinitionRequest>
+                    for RollbackDefinitionSvc<T> {
+                        type Response = super::RollbackDefinitionResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::RollbackDefinitionRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as RevisionService>::rollback_definition(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = RollbackDefinitionSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for RevisionServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "waypost.control.v1.RevisionService";
+    impl<T> tonic::server::NamedService for RevisionServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }
