@@ -101,6 +101,7 @@ impl Shop {
             set("TELEMETRY_OTLP_ENDPOINT", &collector::address()),
             // only what a caller asks for
             set("TELEMETRY_SAMPLE", &0),
+            set("TELEMETRY_OTLP_METRICS_S", &1),
             set("LOG_FILTER", &std::env::var("WAYPOST_LOG_FILTER").unwrap_or_else(|_| "info".to_owned())),
         ];
         environment.extend(further);
