@@ -9,7 +9,8 @@ use waypost_codec::{
 use waypost_types::{ProfileId, RunId, Timestamp, Value};
 
 use super::{
-    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, gates, goal, ids, is_live, sends, steps, timers,
+    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, gates, goal, ids, is_live, sends, steps,
+    timers,
     trail::{self, Entry as Recorded, What},
     turn::{Sight, Turn, check},
     version_of,

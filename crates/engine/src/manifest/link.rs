@@ -13,7 +13,8 @@ use super::{
 use crate::{
     condition::{Program, Scope},
     definitions::{
-        Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, Standing, StepKind, Template, Workspace,
+        Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, Standing, StepKind, Template,
+        Workspace,
     },
     membership,
     template::{check, uses_postal_address, uses_unsubscribe},
