@@ -56,6 +56,9 @@ pub(crate) fn merge(turn: &mut Turn<'_>, run: &mut Run, note: &str) {
 /// all profiles: each one comes to it with its next record or timer.
 pub(crate) fn kill(turn: &mut Turn<'_>, runs: &mut [Run]) {
     let ws = turn.ws;
+    if !ws.journeys.any_killed() {
+        return;
+    }
     for run in runs.iter_mut().filter(|run| is_live(run)) {
         if let Some(journey) = version_of(ws, run).filter(|journey| journey.standing == Standing::Killed) {
             end(turn, run, journey, KILLED, Vec::new(), "");
