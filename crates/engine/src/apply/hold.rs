@@ -29,7 +29,7 @@ pub fn plan_kill(current: &SetManifest, workspace: WorkspaceId, journey: &str, n
         if entry.state.is_live() && entry.state != State::Killed {
             entry.state = State::Killed;
             // A version that nobody has entered for a while is forgotten as soon as before.
-            entry.superseded_at.get_or_insert(now.millis());
+            entry.superseded_at.get_or_insert_with(|| now.millis());
             change = Change::Changed;
         }
     }
