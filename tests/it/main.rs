@@ -13,6 +13,7 @@ mod definitions;
 mod dev;
 mod doors;
 mod erasing;
+mod holding;
 mod http;
 mod letters;
 mod metrics;

@@ -91,6 +91,21 @@ pub(crate) enum Command {
         /// Journey
         journey: String,
     },
+    /// Hold a journey up: nobody enters and messages wait; clocks, exits and goals go on
+    Pause {
+        /// Journey
+        journey: String,
+    },
+    /// Let a paused journey go on; messages that waited go over the next 15 minutes, if they are still valid
+    Resume {
+        /// Journey
+        journey: String,
+    },
+    /// End a journey and its runs for good: each ends at its next event or timer, and no more messages go out
+    Kill {
+        /// Journey
+        journey: String,
+    },
     /// People
     Profile {
         #[command(subcommand)]

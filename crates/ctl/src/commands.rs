@@ -54,6 +54,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
         Command::Publish { journey } => session.publish(&journey).await,
         Command::Archive { journey } => session.archive(&journey).await,
+        Command::Pause { journey } => session.pause(&journey).await,
+        Command::Resume { journey } => session.resume(&journey).await,
+        Command::Kill { journey } => session.kill(&journey).await,
         Command::Profile { what } => match what {
             ProfileCommand::Show { identifier } => session.profile(identifier).await,
             ProfileCommand::Erase(person) => session.erase(person).await,
@@ -196,15 +199,38 @@ impl Session {
     }
 
     async fn publish(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::PublishJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let request = pb::PublishJourneyRequest { name: self.journey(journey), etag: String::new() };
         let definition = JourneyServiceClient::new(self.channel.clone()).publish_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "published"))
     }
 
     async fn archive(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::ArchiveJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let request = pb::ArchiveJourneyRequest { name: self.journey(journey), etag: String::new() };
         let definition = JourneyServiceClient::new(self.channel.clone()).archive_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "archived"))
+    }
+
+    async fn pause(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::PauseJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).pause_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "paused"))
+    }
+
+    async fn resume(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::ResumeJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).resume_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "resumed"))
+    }
+
+    async fn kill(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::KillJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).kill_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "killed"))
+    }
+
+    /// `cart` and `journeys/cart` are the same.
+    fn journey(&self, name: &str) -> String {
+        format!("{}/journeys/{}", self.parent, name.strip_prefix("journeys/").unwrap_or(name))
     }
 
     fn brief(&self, definition: &pb::Definition, done: &str) -> Done {

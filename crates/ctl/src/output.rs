@@ -45,6 +45,8 @@ pub(crate) fn state(state: i32) -> &'static str {
         S::Active => "active",
         S::Pinned => "pinned",
         S::Archived => "archived",
+        S::Paused => "paused",
+        S::Killed => "killed",
     }
 }
 

@@ -36,6 +36,7 @@ named!(
     ExpireProfileRequest,
 );
 named!(name: GetDefinitionRequest, PublishJourneyRequest, ArchiveJourneyRequest, RotateKeyRequest);
+named!(name: PauseJourneyRequest, ResumeJourneyRequest, KillJourneyRequest);
 own!(ListDeadLettersRequest, GetDeadLetterRequest, RedriveDeadLettersRequest, WhoAmIRequest, ListPartitionsRequest);
 
 impl Scoped for pb::ListAuditEntriesRequest {

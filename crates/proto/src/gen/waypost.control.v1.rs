@@ -166,6 +166,27 @@ pub struct ArchiveJourneyRequest {
     pub etag: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KillJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LookupProfileRequest {
     #[prost(string, tag = "1")]
     pub parent: ::prost::alloc::string::String,
@@ -557,6 +578,10 @@ pub enum DefinitionState {
     /// An older version that still may have runs.
     Pinned = 3,
     Archived = 4,
+    /// In force, but nobody enters and messages wait.
+    Paused = 5,
+    /// Nobody enters, and whoever is in it leaves.
+    Killed = 6,
 }
 impl DefinitionState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -570,6 +595,8 @@ impl DefinitionState {
             Self::Active => "DEFINITION_STATE_ACTIVE",
             Self::Pinned => "DEFINITION_STATE_PINNED",
             Self::Archived => "DEFINITION_STATE_ARCHIVED",
+            Self::Paused => "DEFINITION_STATE_PAUSED",
+            Self::Killed => "DEFINITION_STATE_KILLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -580,6 +607,8 @@ impl DefinitionState {
             "DEFINITION_STATE_ACTIVE" => Some(Self::Active),
             "DEFINITION_STATE_PINNED" => Some(Self::Pinned),
             "DEFINITION_STATE_ARCHIVED" => Some(Self::Archived),
+            "DEFINITION_STATE_PAUSED" => Some(Self::Paused),
+            "DEFINITION_STATE_KILLED" => Some(Self::Killed),
             _ => None,
         }
     }
@@ -1258,7 +1287,7 @@ pub mod journey_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// No more entries; runs finish.
+        /// No more entries; runs finish. FAILED_PRECONDITION while the journey is paused.
         pub async fn archive_journey(
             &mut self,
             request: impl tonic::IntoRequest<super::ArchiveJourneyRequest>,
@@ -1285,6 +1314,80 @@ pub mod journey_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// No entries, and no version's messages go out; clocks, exits and goals go on. What is paused already stays so.
+        /// FAILED_PRECONDITION where no version is in force.
+        pub async fn pause_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/PauseJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "PauseJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Entries again; messages that waited go over the next 15 minutes, if they are still valid.
+        pub async fn resume_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/ResumeJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "ResumeJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// No entries, every run ends with KILLED at its next event or timer, and messages that no provider was called for are stopped.
+        /// There is no way back; a version that is published later is a new beginning.
+        pub async fn kill_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KillJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/KillJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "KillJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1305,10 +1408,27 @@ pub mod journey_service_server {
             &self,
             request: tonic::Request<super::PublishJourneyRequest>,
         ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
-        /// No more entries; runs finish.
+        /// No more entries; runs finish. FAILED_PRECONDITION while the journey is paused.
         async fn archive_journey(
             &self,
             request: tonic::Request<super::ArchiveJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// No entries, and no version's messages go out; clocks, exits and goals go on. What is paused already stays so.
+        /// FAILED_PRECONDITION where no version is in force.
+        async fn pause_journey(
+            &self,
+            request: tonic::Request<super::PauseJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// Entries again; messages that waited go over the next 15 minutes, if they are still valid.
+        async fn resume_journey(
+            &self,
+            request: tonic::Request<super::ResumeJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// No entries, every run ends with KILLED at its next event or timer, and messages that no provider was called for are stopped.
+        /// There is no way back; a version that is published later is a new beginning.
+        async fn kill_journey(
+            &self,
+            request: tonic::Request<super::KillJourneyRequest>,
         ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
     }
     /// What happens to journeys.
@@ -1465,6 +1585,141 @@ pub mod journey_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ArchiveJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/PauseJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::PauseJourneyRequest>
+                    for PauseJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::pause_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/ResumeJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::ResumeJourneyRequest>
+                    for ResumeJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::resume_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/KillJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct KillJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::KillJourneyRequest>
+                    for KillJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KillJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::kill_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KillJourneySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
