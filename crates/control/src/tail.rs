@@ -69,7 +69,9 @@ impl Tails {
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| Refusal::Exhausted("too many tails at once; try again when another has ended"))?;
         let parts = open(&*log, &topic, &wanted).await?;
-        let (rows, receiver) = mpsc::channel(ROOM);
+        // One place is kept for how it ends: that never waits for the reader.
+        let (rows, receiver) = mpsc::channel(ROOM + 1);
+        let last = rows.clone().try_reserve_owned().map_err(|_| Refusal::Internal)?;
         let (left, spent) = match wanted.limit {
             Some(limit) if limit <= ROWS_MAX => (limit, None),
             _ => (ROWS_MAX, Some(Refusal::Exhausted("one tail gives 100000 rows: go on from the last one's time"))),
@@ -84,8 +86,7 @@ impl Tails {
                 ended = tokio::time::timeout(lasting, run::<R>(parts, &wanted, &mut sink)) => ended.unwrap_or(Err(Refusal::Deadline)),
             };
             if let Err(refusal) = ended {
-                // A reader that has gone hears nothing.
-                rows.send(Err(refusal.into())).await.unwrap_or_default();
+                last.send(Err(refusal.into()));
             }
             drop(room);
         });
