@@ -4,7 +4,7 @@
 
 use std::{fs, path::Path};
 
-use clap::{Arg, ArgAction, Command, CommandFactory as _};
+use clap::{Arg, ArgAction, Command, CommandFactory as _, builder::PossibleValue};
 
 use crate::{advice, cli::Cli};
 
@@ -50,9 +50,10 @@ fn commands(command: &Command, before: &str, page: &mut Vec<String>) {
         }
         return;
     }
-    let positionals = command.get_positionals().map(|arg| format!(" {arg}")).collect::<String>();
-    let about = command.get_long_about().or(command.get_about()).map(ToString::to_string).unwrap_or_default();
-    page.push(format!("### `{name}{positionals}`\n\n{about}.\n", about = about.trim_end_matches('.')));
+    let positionals = command.get_positionals().map(ToString::to_string);
+    let usage = [name.clone()].into_iter().chain(positionals).collect::<Vec<_>>().join(" ");
+    let about = command.get_long_about().or_else(|| command.get_about()).map(ToString::to_string).unwrap_or_default();
+    page.push(format!("### `{usage}`\n\n{about}.\n", about = about.trim_end_matches('.')));
     let own: Vec<_> = command.get_arguments().filter(|arg| is_own(arg)).collect();
     if !own.is_empty() {
         page.push(table(own.into_iter()));
@@ -71,7 +72,7 @@ fn table<'a>(arguments: impl Iterator<Item = &'a Arg>) -> String {
         let help = arg.get_help().map(ToString::to_string).unwrap_or_default().replace('|', "\\|");
         let values = arg.get_possible_values();
         let takes = matches!(arg.get_action(), ArgAction::Set | ArgAction::Append);
-        let values: Vec<_> = values.iter().filter(|_| takes).map(|value| value.get_name()).collect();
+        let values: Vec<_> = values.iter().filter(|_| takes).map(PossibleValue::get_name).collect();
         let values = if values.is_empty() { String::new() } else { format!("; one of {}", values.join(", ")) };
         let default: Vec<_> = arg.get_default_values().iter().map(|value| value.to_string_lossy()).collect();
         let default = if default.is_empty() || !takes { String::new() } else { format!("; without it {}", default.join(", ")) };

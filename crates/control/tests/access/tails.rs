@@ -8,9 +8,7 @@ use waypost_codec::{
     avro,
     public::{Decision, Message},
 };
-use waypost_proto::control::{
-    self as pb, decision_service_client::DecisionServiceClient, message_service_client::MessageServiceClient,
-};
+use waypost_proto::control::{self as pb, decision_service_client::DecisionServiceClient, message_service_client::MessageServiceClient};
 use waypost_runtime::ports::Append;
 use waypost_types::Timestamp;
 
