@@ -10,6 +10,7 @@ mod backups;
 mod benches;
 mod collector;
 mod definitions;
+mod desk;
 mod dev;
 mod doors;
 mod erasing;

@@ -26,6 +26,7 @@ mod reread;
 mod server;
 mod sources;
 mod status;
+mod tail;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod traces;

@@ -4,9 +4,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::{advice, tails::TailArgs};
+
 /// Administers a Waypost installation.
 #[derive(Debug, Parser)]
-#[command(name = "waypostctl", version, max_term_width = 120)]
+#[command(name = "waypostctl", version, max_term_width = 120, after_help = advice::EXIT_CODES)]
 pub(crate) struct Cli {
     /// Use this context instead of the current one: flags win over variables, and these over the context
     #[arg(long, global = true, env = "WAYPOST_CONTEXT", value_name = "NAME")]
@@ -45,6 +47,8 @@ pub(crate) enum Output {
     Table,
     /// For machines
     Json,
+    /// The same, easier to read
+    Yaml,
     /// Resource names only
     Name,
 }
@@ -80,6 +84,18 @@ pub(crate) enum Command {
         kind: Option<String>,
         /// Name
         name: Option<String>,
+    },
+    /// What a definition is: versions, what is in force, what its draft changes; of a journey its entries, steps and templates
+    Describe {
+        /// `journey/cart-recovery`
+        #[arg(value_name = "KIND/NAME")]
+        definition: String,
+    },
+    /// Change a definition in $VISUAL or $EDITOR; what is saved is checked, compared and applied
+    Edit {
+        /// `journey/cart-recovery`
+        #[arg(value_name = "KIND/NAME")]
+        definition: String,
     },
     /// Put a journey's draft in force, with its templates
     Publish {
@@ -118,6 +134,16 @@ pub(crate) enum Command {
         /// Journey; all of them without it
         journey: Option<String>,
     },
+    /// What is decided about people
+    Decisions {
+        #[command(subcommand)]
+        what: DecisionsCommand,
+    },
+    /// What becomes of messages
+    Messages {
+        #[command(subcommand)]
+        what: MessagesCommand,
+    },
     /// Inputs that were set aside: why, and putting them back
     Deadletter {
         #[command(subcommand)]
@@ -137,7 +163,7 @@ pub(crate) enum Command {
         #[arg(long)]
         troubled: bool,
     },
-    /// Where the pipeline stands, a line a role, drawn again and again until ^C
+    /// Where the pipeline stands, a line a role, drawn again and again until q or ^C
     Top {
         /// Seconds between two looks
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -152,6 +178,11 @@ pub(crate) enum Command {
     Audit {
         #[command(subcommand)]
         what: AuditCommand,
+    },
+    /// A script that completes commands and flags, for standard output; each shell says where it wants it
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
     },
     /// Servers by name, in `~/.config/waypost/config.toml` (`WAYPOST_CONTEXTS` names another file)
     Context {
@@ -235,6 +266,18 @@ pub(crate) struct Person {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DecisionsCommand {
+    /// Rows of the decisions topic as they are written, each once; without --follow of the last ten minutes
+    Tail(TailArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MessagesCommand {
+    /// Rows of the messages topic as they are written, each once; without --follow of the last ten minutes
+    Tail(TailArgs),
 }
 
 #[derive(Debug, Subcommand)]

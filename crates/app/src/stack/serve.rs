@@ -365,12 +365,16 @@ impl Process {
         let router = control.router(gate).await?;
         let tls = access::control_tls(config)?;
         tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), "control API open");
+        let stopped = async move {
+            turned(stop).await;
+            control.close();
+        };
         doors.spawn(async move {
             let served = if let Some(tls) = tls {
-                router.serve_with_incoming_shutdown(tls.incoming(listener), turned(stop)).await
+                router.serve_with_incoming_shutdown(tls.incoming(listener), stopped).await
             } else {
                 let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-                router.serve_with_incoming_shutdown(incoming, turned(stop)).await
+                router.serve_with_incoming_shutdown(incoming, stopped).await
             };
             served.context("the control API")
         });

@@ -34,6 +34,8 @@ named!(
     EraseProfileRequest,
     DetachIdentifierRequest,
     ExpireProfileRequest,
+    TailDecisionsRequest,
+    TailMessagesRequest,
 );
 named!(name: GetDefinitionRequest, PublishJourneyRequest, ArchiveJourneyRequest, RotateKeyRequest);
 named!(name: PauseJourneyRequest, ResumeJourneyRequest, KillJourneyRequest);
