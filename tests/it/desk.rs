@@ -1,11 +1,14 @@
 //! `waypostctl` at somebody's desk: a definition described and edited, decisions and messages watched.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Output,
 };
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use serde_json::{Value as Json, json};
 
@@ -164,4 +167,29 @@ fn decisions_and_messages_are_watched_without_kafka() {
     assert!(ended.success(), "{}", said(&heard));
     let row = &rows(std::str::from_utf8(&heard.stdout).unwrap())[0];
     assert!(row["key"] != "k-watched-1" && row["journey"] == "cart-recovery", "{row}");
+}
+
+#[test]
+fn the_top_of_a_terminal_goes_at_a_key_and_leaves_it_as_it_was() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let mut ours: File = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap().into();
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).unwrap();
+    let theirs = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = || File::options().read(true).write(true).open(&theirs).unwrap();
+    let mut top = shop.on_terminal(&["top", "--every", "1"], &theirs);
+    let mut seen = String::new();
+    let mut bytes = [0; 4096];
+    let mut look = |ours: &mut File, until: &str| {
+        while !seen.contains(until) {
+            let count = ours.read(&mut bytes).unwrap();
+            seen += &String::from_utf8_lossy(&bytes[..count]);
+            assert!(seen.len() < 100_000, "no `{until}` in: {seen}");
+        }
+    };
+    look(&mut ours, "FRAMES/S");
+    ours.write_all(b"q").unwrap();
+    assert!(shop.until("the end of top", || top.try_wait().unwrap()).success());
+    look(&mut ours, "\u{1b}[?1049l");
+    assert!(seen.starts_with("\u{1b}[?1049h") && seen.contains("q ends it"), "{seen:?}");
 }
