@@ -41,18 +41,6 @@ impl Desk<'_> {
         self.shop.ask_with(&["edit", "topic/desk"], &[("VISUAL", &editor), ("TMPDIR", &folder), ("CTL", &ctl), ("FOLDER", &folder)])
     }
 
-    /// What was kept, after a refusal; gone afterwards.
-    fn kept(&self, refused: &Output, why: &str) -> String {
-        let told = said(refused);
-        assert_eq!(refused.status.code(), Some(1), "{told}");
-        assert!(told.contains(why), "no `{why}` in: {told}");
-        let path = told.split_once("your text is kept in ").and_then(|(_, rest)| rest.split_once(": ")).expect(&told).0;
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-        let text = fs::read_to_string(path).unwrap();
-        fs::remove_file(path).unwrap();
-        text
-    }
-
     /// Files that edits have left behind.
     fn left(&self) -> usize {
         let is_left = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("waypost-"));
@@ -62,6 +50,18 @@ impl Desk<'_> {
     fn title(&self) -> String {
         self.shop.tell_json(&["get", "topic", "desk"])["manifest"]["spec"]["title"].as_str().unwrap().to_owned()
     }
+}
+
+/// What was kept, after a refusal; gone afterwards.
+fn kept(refused: &Output, why: &str) -> String {
+    let told = said(refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains(why), "no `{why}` in: {told}");
+    let path = told.split_once("your text is kept in ").and_then(|(_, rest)| rest.split_once(": ")).expect(&told).0;
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(path).unwrap();
+    fs::remove_file(path).unwrap();
+    text
 }
 
 fn topic(title: &str) -> String {
@@ -90,14 +90,14 @@ fn a_definition_is_edited_and_what_is_refused_is_kept() {
     assert_eq!((desk.title().as_str(), desk.left()), ("Second", 0));
 
     let wrong = desk.edit("sed -i 's/marketing/gossip/' \"$1\"");
-    assert!(desk.kept(&wrong, "1 problem; nothing was changed").contains("class: gossip"));
+    assert!(kept(&wrong, "1 problem; nothing was changed").contains("class: gossip"));
     let other = desk.edit("sed -i 's/name: desk/name: shelf/' \"$1\"");
-    desk.kept(&other, "edit keeps kind and name");
+    kept(&other, "edit keeps kind and name");
 
     // somebody else is faster
     desk.file("theirs.yaml", &topic("Theirs"));
     let late = desk.edit("\"$CTL\" apply -f \"$FOLDER/theirs.yaml\" > \"$FOLDER/said\"\nsed -i 's/Second/Mine/' \"$1\"");
-    assert!(desk.kept(&late, "somebody else has changed it").contains("title: Mine"));
+    assert!(kept(&late, "somebody else has changed it").contains("title: Mine"));
     assert_eq!(desk.title(), "Theirs");
 
     let failed = desk.edit("exit 3");
