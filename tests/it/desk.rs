@@ -1,11 +1,14 @@
 //! `waypostctl` at somebody's desk: a definition described and edited, decisions and messages watched.
 
 use std::{
-    fs,
+    fs::{self, File},
+    io::{Read as _, Write as _},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::Output,
 };
+
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use serde_json::{Value as Json, json};
 
@@ -38,18 +41,6 @@ impl Desk<'_> {
         self.shop.ask_with(&["edit", "topic/desk"], &[("VISUAL", &editor), ("TMPDIR", &folder), ("CTL", &ctl), ("FOLDER", &folder)])
     }
 
-    /// What was kept, after a refusal; gone afterwards.
-    fn kept(&self, refused: &Output, why: &str) -> String {
-        let told = said(refused);
-        assert_eq!(refused.status.code(), Some(1), "{told}");
-        assert!(told.contains(why), "no `{why}` in: {told}");
-        let path = told.split_once("your text is kept in ").and_then(|(_, rest)| rest.split_once(": ")).expect(&told).0;
-        assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
-        let text = fs::read_to_string(path).unwrap();
-        fs::remove_file(path).unwrap();
-        text
-    }
-
     /// Files that edits have left behind.
     fn left(&self) -> usize {
         let is_left = |path: &Path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("waypost-"));
@@ -59,6 +50,18 @@ impl Desk<'_> {
     fn title(&self) -> String {
         self.shop.tell_json(&["get", "topic", "desk"])["manifest"]["spec"]["title"].as_str().unwrap().to_owned()
     }
+}
+
+/// What was kept, after a refusal; gone afterwards.
+fn kept(refused: &Output, why: &str) -> String {
+    let told = said(refused);
+    assert_eq!(refused.status.code(), Some(1), "{told}");
+    assert!(told.contains(why), "no `{why}` in: {told}");
+    let path = told.split_once("your text is kept in ").and_then(|(_, rest)| rest.split_once(": ")).expect(&told).0;
+    assert_eq!(fs::metadata(path).unwrap().permissions().mode() & 0o777, 0o600);
+    let text = fs::read_to_string(path).unwrap();
+    fs::remove_file(path).unwrap();
+    text
 }
 
 fn topic(title: &str) -> String {
@@ -87,14 +90,14 @@ fn a_definition_is_edited_and_what_is_refused_is_kept() {
     assert_eq!((desk.title().as_str(), desk.left()), ("Second", 0));
 
     let wrong = desk.edit("sed -i 's/marketing/gossip/' \"$1\"");
-    assert!(desk.kept(&wrong, "1 problem; nothing was changed").contains("class: gossip"));
+    assert!(kept(&wrong, "1 problem; nothing was changed").contains("class: gossip"));
     let other = desk.edit("sed -i 's/name: desk/name: shelf/' \"$1\"");
-    desk.kept(&other, "edit keeps kind and name");
+    kept(&other, "edit keeps kind and name");
 
     // somebody else is faster
     desk.file("theirs.yaml", &topic("Theirs"));
     let late = desk.edit("\"$CTL\" apply -f \"$FOLDER/theirs.yaml\" > \"$FOLDER/said\"\nsed -i 's/Second/Mine/' \"$1\"");
-    assert!(desk.kept(&late, "somebody else has changed it").contains("title: Mine"));
+    assert!(kept(&late, "somebody else has changed it").contains("title: Mine"));
     assert_eq!(desk.title(), "Theirs");
 
     let failed = desk.edit("exit 3");
@@ -164,4 +167,29 @@ fn decisions_and_messages_are_watched_without_kafka() {
     assert!(ended.success(), "{}", said(&heard));
     let row = &rows(std::str::from_utf8(&heard.stdout).unwrap())[0];
     assert!(row["key"] != "k-watched-1" && row["journey"] == "cart-recovery", "{row}");
+}
+
+#[test]
+fn the_top_of_a_terminal_goes_at_a_key_and_leaves_it_as_it_was() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let mut ours: File = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap().into();
+    grantpt(&ours).and_then(|()| unlockpt(&ours)).unwrap();
+    let theirs = ptsname(&ours, Vec::new()).unwrap().into_string().unwrap();
+    let theirs = || File::options().read(true).write(true).open(&theirs).unwrap();
+    let mut top = shop.on_terminal(&["top", "--every", "1"], &theirs);
+    let mut seen = String::new();
+    let mut bytes = [0; 4096];
+    let mut look = |ours: &mut File, until: &str| {
+        while !seen.contains(until) {
+            let count = ours.read(&mut bytes).unwrap();
+            seen += &String::from_utf8_lossy(&bytes[..count]);
+            assert!(seen.len() < 100_000, "no `{until}` in: {seen}");
+        }
+    };
+    look(&mut ours, "FRAMES/S");
+    ours.write_all(b"q").unwrap();
+    assert!(shop.until("the end of top", || top.try_wait().unwrap()).success());
+    look(&mut ours, "\u{1b}[?1049l");
+    assert!(seen.starts_with("\u{1b}[?1049h") && seen.contains("q ends it"), "{seen:?}");
 }

@@ -278,6 +278,11 @@ impl Shop {
         self.ctl(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
     }
 
+    /// Starts `waypostctl` where `terminal` opens a terminal.
+    pub(crate) fn on_terminal(&self, arguments: &[&str], terminal: &dyn Fn() -> fs::File) -> Child {
+        self.ctl(arguments).stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn().unwrap()
+    }
+
     fn ctl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(stack::variable("WAYPOSTCTL_BIN"));
         command.env("WAYPOST_SERVER", format!("http://127.0.0.1:{}", self.control)).args(arguments);
