@@ -94,5 +94,6 @@ sbom: ## what is linked into the binaries, as CycloneDX under target/sbom; insta
 fmt: ## format
 	$(CARGO) fmt --all
 
-codegen: ## write the generated protobuf code, and the reference of the API, anew
+codegen: ## write the generated protobuf code, and the references of the API and of waypostctl, anew
 	WAYPOST_CODEGEN=write $(CARGO) test --quiet -p waypost-proto --test codegen --test reference
+	WAYPOST_CODEGEN=write $(CARGO) test --quiet -p waypostctl reference

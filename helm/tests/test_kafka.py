@@ -150,7 +150,7 @@ def test_who_reads_and_writes_what():
         ),
         "sender": ({"wp1.send"}, {"wp1.send", "wp1.identity", "wp1.segment", "waypost.messages.v1", "wp1.dead"}),
         "control": (
-            {"wp1.audit", "wp1.dead", "waypost.events.v1"},
+            {"wp1.audit", "wp1.dead", "waypost.events.v1", "waypost.decisions.v1", "waypost.messages.v1"},
             {"wp1.definitions", "wp1.control", "wp1.audit", "wp1.identity", "wp1.segment", "wp1.send", "waypost.events.v1"},
         ),
         "jobs": (set(inboxes().values()), {"wp1.control"}),

@@ -8,7 +8,7 @@ use std::{
     fs,
     net::TcpStream,
     path::PathBuf,
-    process::{self, Command, ExitStatus, Output},
+    process::{self, Child, Command, ExitStatus, Output, Stdio},
     sync::{
         Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -101,6 +101,7 @@ impl Shop {
             set("TELEMETRY_OTLP_ENDPOINT", &collector::address()),
             // only what a caller asks for
             set("TELEMETRY_SAMPLE", &0),
+            set("TELEMETRY_OTLP_METRICS_S", &1),
             set("LOG_FILTER", &std::env::var("WAYPOST_LOG_FILTER").unwrap_or_else(|_| "info".to_owned())),
         ];
         environment.extend(further);
@@ -264,8 +265,28 @@ impl Shop {
 
     /// Runs `waypostctl`.
     pub(crate) fn ask(&self, arguments: &[&str]) -> Output {
-        let server = format!("http://127.0.0.1:{}", self.control);
-        Command::new(stack::variable("WAYPOSTCTL_BIN")).args(["--server", &server]).args(arguments).output().unwrap()
+        self.ctl(arguments).output().unwrap()
+    }
+
+    /// Runs `waypostctl` with these variables.
+    pub(crate) fn ask_with(&self, arguments: &[&str], variables: &[(&str, &str)]) -> Output {
+        self.ctl(arguments).envs(variables.iter().copied()).output().unwrap()
+    }
+
+    /// Starts `waypostctl`; what it says is kept for whoever waits for it.
+    pub(crate) fn ask_on(&self, arguments: &[&str]) -> Child {
+        self.ctl(arguments).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+    }
+
+    /// Starts `waypostctl` where `terminal` opens a terminal.
+    pub(crate) fn on_terminal(&self, arguments: &[&str], terminal: &dyn Fn() -> fs::File) -> Child {
+        self.ctl(arguments).stdin(terminal()).stdout(terminal()).stderr(terminal()).spawn().unwrap()
+    }
+
+    fn ctl(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(stack::variable("WAYPOSTCTL_BIN"));
+        command.env("WAYPOST_SERVER", format!("http://127.0.0.1:{}", self.control)).args(arguments);
+        command
     }
 
     /// Runs `waypostctl`, which must succeed; its standard output.

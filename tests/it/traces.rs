@@ -1,5 +1,8 @@
-//! One trace from the request to the call of the provider, across all hops.
+//! One trace from the request to the call of the provider, across all hops; and metrics by the same way.
 
+use std::collections::BTreeSet;
+
+use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
 use serde_json::json;
 
 use crate::{collector, http::Request, public::header, shop::Shop, stack::visit};
@@ -75,4 +78,29 @@ fn what_is_not_sampled_is_not_told_and_a_page_does_not_decide() {
     shop.until("the later trace", || (collector::of(&later.to_be_bytes()).len() >= 4).then_some(()));
     assert!(collector::of(&unsampled.to_be_bytes()).is_empty() && collector::of(&page.to_be_bytes()).is_empty());
     assert!(collector::len() > 0);
+}
+
+#[test]
+fn metrics_go_to_the_collector_too() {
+    let visit = visit();
+    let shop = &visit.shop;
+    sign_up(shop, "counted", &shop.backend, format!("00-{:032x}-00f067aa0ba902b7-00", TRACE + 4));
+    let received = shop.until("events of a server's key at the collector", || {
+        let sums = collector::metrics("waypost_events_received_total").into_iter().map(|metric| match metric.data {
+            Some(Data::Sum(sum)) => sum,
+            other => panic!("counters are sums: {other:?}"),
+        });
+        let mut points = sums.flat_map(|sum| sum.data_points);
+        points.find(|point| point.attributes.iter().any(|said| said.key == "source_kind") && point.value != Some(Value::AsDouble(0.0)))
+    });
+    assert!(received.start_time_unix_nano > 0 && received.start_time_unix_nano <= received.time_unix_nano);
+    shop.until("each role's folds at the collector", || {
+        let points = collector::metrics("waypost_event_processing_duration_seconds").into_iter().map(|metric| match metric.data {
+            Some(Data::Histogram(histogram)) => histogram.data_points,
+            other => panic!("histograms are such: {other:?}"),
+        });
+        let roles: BTreeSet<String> =
+            points.flatten().filter(|point| point.count > 0).map(|point| format!("{:?}", point.attributes)).collect();
+        (roles.len() >= 4).then_some(())
+    });
 }

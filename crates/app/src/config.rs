@@ -65,7 +65,7 @@ section!(/** `[mail]` */ Mail {
     http_allow: String,
 });
 section!(/** `[secrets]` */ Secrets { link_key_file: String, dir: String });
-section!(/** `[telemetry]` */ Telemetry { otlp_endpoint: String, sample: f64, service: String, attributes: String });
+section!(/** `[telemetry]` */ Telemetry { otlp_endpoint: String, sample: f64, otlp_metrics_s: i64, service: String, attributes: String });
 section!(/** `[log]` */ Log { filter: String, format: String });
 
 // === impl Config ===

@@ -11,6 +11,7 @@ mod metered;
 mod observed;
 mod owners;
 mod pulse;
+mod pushing;
 mod refold;
 mod repair;
 mod schemas;

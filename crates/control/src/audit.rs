@@ -36,6 +36,15 @@ pub enum Act {
     /// A journey was archived.
     #[serde(rename = "journey.archive")]
     Archive,
+    /// A journey was paused.
+    #[serde(rename = "journey.pause")]
+    Pause,
+    /// A paused journey went on.
+    #[serde(rename = "journey.resume")]
+    Resume,
+    /// A journey was killed, with its runs.
+    #[serde(rename = "journey.kill")]
+    Kill,
     /// A write key was made.
     #[serde(rename = "source.rotate-key")]
     RotateKey,

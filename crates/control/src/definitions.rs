@@ -186,6 +186,8 @@ pub(crate) fn state(state: State) -> pb::DefinitionState {
         State::Active => pb::DefinitionState::Active,
         State::Pinned => pb::DefinitionState::Pinned,
         State::Archived => pb::DefinitionState::Archived,
+        State::Paused => pb::DefinitionState::Paused,
+        State::Killed => pb::DefinitionState::Killed,
     }
 }
 

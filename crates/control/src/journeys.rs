@@ -1,10 +1,10 @@
-//! `JourneyService`: publish, archive, plan.
+//! `JourneyService`: publish, archive, pause, resume, kill, plan.
 
 use tonic::{Request, Response, Status};
 use waypost_engine::{
     apply::{self, Plan, SetManifest},
     library::Library,
-    manifest::{Kind, Problem},
+    manifest::{Kind, Problem, codes},
 };
 use waypost_proto::control::{self as pb, journey_service_server::JourneyService};
 use waypost_types::WorkspaceId;
@@ -57,6 +57,36 @@ impl JourneyService for Control {
             etag: set.etag(),
         }))
     }
+
+    async fn pause_journey(&self, request: Request<pb::PauseJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
+        let (caller, request) = admit(request)?;
+        let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_pause(set, workspace, journey);
+        let answer = self.change_journey(&caller, Act::Pause, &request.name, &request.etag, plan).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn resume_journey(&self, request: Request<pb::ResumeJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
+        let (caller, request) = admit(request)?;
+        let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_resume(set, workspace, journey);
+        let answer = self.change_journey(&caller, Act::Resume, &request.name, &request.etag, plan).await?;
+        Ok(Response::new(answer))
+    }
+
+    async fn kill_journey(&self, request: Request<pb::KillJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
+        let (caller, request) = admit(request)?;
+        let now = self.clock.now();
+        let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_kill(set, workspace, journey, now);
+        let answer = self.change_journey(&caller, Act::Kill, &request.name, &request.etag, plan).await?;
+        Ok(Response::new(answer))
+    }
+}
+
+/// What is wrong with a plan: with what was asked for, or with how things stand.
+fn refused(problems: Vec<Problem>) -> Refusal {
+    match problems.as_slice() {
+        [Problem { code: code @ codes::STATE_CONFLICT, file, message, .. }] => Refusal::Precondition(code, format!("{file}: {message}")),
+        _ => problems.into(),
+    }
 }
 
 // === impl Control ===
@@ -81,7 +111,7 @@ impl Control {
             if !etag.is_empty() && !etags.iter().any(|e| e == etag) {
                 return Err(Refusal::Etag);
             }
-            Ok(plan(set, library, id, journey)?)
+            plan(set, library, id, journey).map_err(refused)
         };
         let line = |current: &SetManifest, plan: &Plan| Line::of(caller, act, name).changes(current.etag(), plan.next.etag());
         let done = self.changes.change(&self.audit, checked, line).await?;

@@ -28,6 +28,7 @@ mod revisions;
 mod server;
 mod sources;
 mod status;
+mod tail;
 #[cfg(feature = "tls")]
 pub mod tls;
 mod traces;

@@ -7,8 +7,9 @@ use tower::layer::util::{Identity, Stack};
 use waypost_engine::{apply::SetManifest, definitions::DefinitionSet, library::Library};
 use waypost_proto::control::{
     access_service_server::AccessServiceServer, audit_service_server::AuditServiceServer,
-    dead_letter_service_server::DeadLetterServiceServer, definition_service_server::DefinitionServiceServer,
-    journey_service_server::JourneyServiceServer, partition_service_server::PartitionServiceServer,
+    dead_letter_service_server::DeadLetterServiceServer, decision_service_server::DecisionServiceServer,
+    definition_service_server::DefinitionServiceServer, journey_service_server::JourneyServiceServer,
+    message_service_server::MessageServiceServer, partition_service_server::PartitionServiceServer,
     profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer,
     source_service_server::SourceServiceServer,
 };
@@ -18,7 +19,7 @@ use waypost_runtime::{
 };
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
-use crate::{access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, status::Refusal};
+use crate::{access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, status::Refusal, tail::Tails};
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.
 const REQUEST_MAX: usize = 16 << 20;
@@ -49,6 +50,7 @@ pub struct Control {
     pub(crate) audit: Audit,
     pub(crate) letters: Letters,
     pub(crate) door: Arc<dyn Door>,
+    pub(crate) tails: Tails,
 }
 
 // === impl Control ===
@@ -75,7 +77,7 @@ impl Control {
     ) -> Self {
         let audit = Audit::new(changes.log(), Arc::clone(&clock), changes.prefix());
         let letters = Letters::new(changes.log(), changes.prefix());
-        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door }
+        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door, tails: Tails::default() }
     }
 
     /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.
@@ -93,6 +95,8 @@ impl Control {
         health.set_serving::<PartitionServiceServer<Self>>().await;
         health.set_serving::<AccessServiceServer<Self>>().await;
         health.set_serving::<RevisionServiceServer<Self>>().await;
+        health.set_serving::<DecisionServiceServer<Self>>().await;
+        health.set_serving::<MessageServiceServer<Self>>().await;
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;
@@ -108,7 +112,9 @@ impl Control {
             .add_service(AuditServiceServer::new(self.clone()))
             .add_service(PartitionServiceServer::new(self.clone()))
             .add_service(AccessServiceServer::new(self.clone()))
-            .add_service(RevisionServiceServer::new(self.clone())))
+            .add_service(RevisionServiceServer::new(self.clone()))
+            .add_service(DecisionServiceServer::new(self.clone()))
+            .add_service(MessageServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.

@@ -151,6 +151,61 @@ async fn stale_etags_abort_and_unknown_names_are_not_found() {
     assert_eq!(control.publish_journey(publish("journeys/none")).await.unwrap_err().code(), Code::InvalidArgument);
 }
 
+const JOURNEY: &str = "apiVersion: waypost.dev/v1
+kind: Topic
+metadata: {name: news}
+spec: {title: News}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: nap}
+spec:
+  title: Nap
+  describe: Does nothing for an hour.
+  owner: ops@shop.example
+  topic: news
+  entries: [{id: in, on_event: {name: Ping}}]
+  steps: [{id: rest, delay: {for: 1h}}]
+";
+
+#[tokio::test]
+async fn a_journey_is_paused_resumed_and_killed_and_what_makes_no_sense_is_refused() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let name = "workspaces/default/journeys/nap".to_owned();
+    let pause = |etag: &str| by("ana", pb::PauseJourneyRequest { name: name.clone(), etag: etag.to_owned() });
+    let resume = || by("ana", pb::ResumeJourneyRequest { name: name.clone(), etag: String::new() });
+    let kill = || by("ana", pb::KillJourneyRequest { name: name.clone(), etag: String::new() });
+    let archive = || by("ana", pb::ArchiveJourneyRequest { name: name.clone(), etag: String::new() });
+    assert_eq!(control.pause_journey(pause("")).await.unwrap_err().code(), Code::NotFound);
+    control.apply_definitions(apply(vec![file("j.yaml", JOURNEY)])).await.unwrap();
+    let refused = control.pause_journey(pause("")).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition);
+    assert_eq!(refused.get_error_details().error_info().map(|info| info.reason.clone()), Some("STATE_CONFLICT".to_owned()));
+    assert!(refused.message().contains("publish it first"), "{}", refused.message());
+
+    let publish = by("ana", pb::PublishJourneyRequest { name: name.clone(), etag: String::new() });
+    let active = control.publish_journey(publish).await.unwrap().into_inner();
+    assert_eq!(control.pause_journey(pause("stale")).await.unwrap_err().code(), Code::Aborted);
+    let paused = control.pause_journey(pause(&active.etag)).await.unwrap().into_inner();
+    assert_eq!((paused.state(), paused.version), (pb::DefinitionState::Paused, 1));
+    assert_ne!(paused.etag, active.etag);
+    let got = by("ana", pb::GetDefinitionRequest { name: "workspaces/default/definitions/Journey/nap".to_owned() });
+    assert_eq!(control.get_definition(got).await.unwrap().into_inner(), paused);
+    assert_eq!(control.archive_journey(archive()).await.unwrap_err().code(), Code::FailedPrecondition);
+    assert_eq!(control.resume_journey(resume()).await.unwrap().into_inner(), active, "as it was");
+    let killed = control.kill_journey(kill()).await.unwrap().into_inner();
+    assert_eq!((killed.state(), killed.version), (pb::DefinitionState::Killed, 1));
+    assert_eq!(control.resume_journey(resume()).await.unwrap_err().code(), Code::FailedPrecondition);
+
+    let lines = audit(&log);
+    let acts: Vec<&str> =
+        ["journey.pause", "journey.resume", "journey.kill"].into_iter().filter(|act| lines.iter().any(|l| l.contains(act))).collect();
+    assert_eq!(acts.len(), 3, "{lines:?}");
+    let paused: serde_json::Value = serde_json::from_str(lines.iter().find(|l| l.contains("journey.pause")).unwrap()).unwrap();
+    assert!(paused["before"] != paused["after"] && paused["before"].is_string(), "{paused}");
+}
+
 #[tokio::test]
 async fn a_write_key_needs_its_source_and_is_stored_as_a_hash() {
     let (log, port, clock) = log();

@@ -73,13 +73,13 @@ fn entry(e: &pb::AuditEntry) -> Value {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a person says how long ago, by this computer's clock")]
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX))
 }
 
 /// An instant, or so long before now; ms.
-fn instant(text: &str, now: Timestamp) -> anyhow::Result<i64> {
+pub(crate) fn instant(text: &str, now: Timestamp) -> anyhow::Result<i64> {
     if let Ok(span) = text.parse::<Span>() {
         return Ok(now.minus(span).millis());
     }

@@ -4,11 +4,15 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::revisions::{Delete, History, Planned, Rollback};
+use crate::{
+    advice,
+    revisions::{Delete, History, Planned, Rollback},
+    tails::TailArgs,
+};
 
 /// Administers a Waypost installation.
 #[derive(Debug, Parser)]
-#[command(name = "waypostctl", version, max_term_width = 120)]
+#[command(name = "waypostctl", version, max_term_width = 120, after_help = advice::EXIT_CODES)]
 pub(crate) struct Cli {
     /// Use this context instead of the current one: flags win over variables, and these over the context
     #[arg(long, global = true, env = "WAYPOST_CONTEXT", value_name = "NAME")]
@@ -47,6 +51,8 @@ pub(crate) enum Output {
     Table,
     /// For machines
     Json,
+    /// The same, easier to read
+    Yaml,
     /// Resource names only
     Name,
 }
@@ -86,6 +92,18 @@ pub(crate) enum Command {
         /// Name
         name: Option<String>,
     },
+    /// What a definition is: versions, what is in force, what its draft changes; of a journey its entries, steps and templates
+    Describe {
+        /// `journey/cart-recovery`
+        #[arg(value_name = "KIND/NAME")]
+        definition: String,
+    },
+    /// Change a definition in $VISUAL or $EDITOR; what is saved is checked, compared and applied
+    Edit {
+        /// `journey/cart-recovery`
+        #[arg(value_name = "KIND/NAME")]
+        definition: String,
+    },
     /// Put a journey's draft in force, with its templates
     Publish {
         /// Journey
@@ -104,6 +122,21 @@ pub(crate) enum Command {
     History(History),
     /// Put an earlier version's content in force again, as a new version
     Rollback(Rollback),
+    /// Hold a journey up: nobody enters and messages wait; clocks, exits and goals go on
+    Pause {
+        /// Journey
+        journey: String,
+    },
+    /// Let a paused journey go on; messages that waited go over the next 15 minutes, if they are still valid
+    Resume {
+        /// Journey
+        journey: String,
+    },
+    /// End a journey and its runs for good: each ends at its next event or timer, and no more messages go out
+    Kill {
+        /// Journey
+        journey: String,
+    },
     /// People
     Profile {
         #[command(subcommand)]
@@ -115,6 +148,16 @@ pub(crate) enum Command {
         identifier: String,
         /// Journey; all of them without it
         journey: Option<String>,
+    },
+    /// What is decided about people
+    Decisions {
+        #[command(subcommand)]
+        what: DecisionsCommand,
+    },
+    /// What becomes of messages
+    Messages {
+        #[command(subcommand)]
+        what: MessagesCommand,
     },
     /// Inputs that were set aside: why, and putting them back
     Deadletter {
@@ -135,7 +178,7 @@ pub(crate) enum Command {
         #[arg(long)]
         troubled: bool,
     },
-    /// Where the pipeline stands, a line a role, drawn again and again until ^C
+    /// Where the pipeline stands, a line a role, drawn again and again until q or ^C
     Top {
         /// Seconds between two looks
         #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u16).range(1..=3600))]
@@ -150,6 +193,11 @@ pub(crate) enum Command {
     Audit {
         #[command(subcommand)]
         what: AuditCommand,
+    },
+    /// A script that completes commands and flags, for standard output; each shell says where it wants it
+    Completions {
+        /// Shell
+        shell: clap_complete::Shell,
     },
     /// Servers by name, in `~/.config/waypost/config.toml` (`WAYPOST_CONTEXTS` names another file)
     Context {
@@ -233,6 +281,18 @@ pub(crate) struct Person {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum DecisionsCommand {
+    /// Rows of the decisions topic as they are written, each once; without --follow of the last ten minutes
+    Tail(TailArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum MessagesCommand {
+    /// Rows of the messages topic as they are written, each once; without --follow of the last ten minutes
+    Tail(TailArgs),
 }
 
 #[derive(Debug, Subcommand)]

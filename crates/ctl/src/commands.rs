@@ -9,9 +9,12 @@ use waypost_proto::control::{
 };
 
 use crate::{
-    cli::{AuditCommand, Cli, Command, DeadletterCommand, DryRun, Output, ProfileCommand, SourceCommand},
+    cli::{
+        AuditCommand, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, MessagesCommand, Output, ProfileCommand, SourceCommand,
+    },
+    completions,
     connection::{self, Asking},
-    contexts, files, output,
+    contexts, files, output, progress, terminal,
 };
 
 /// What a command has to say.
@@ -28,7 +31,7 @@ pub(crate) struct Session {
     pub(crate) parent: String,
     /// Whether somebody said which workspace is meant.
     pub(crate) workspace_given: bool,
-    output: Output,
+    pub(crate) output: Output,
 }
 
 /// Where no workspace is named.
@@ -42,6 +45,9 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
     if let Command::Context { what } = &cli.command {
         return contexts::run(&cli, what);
     }
+    if let Command::Completions { shell } = cli.command {
+        return Ok(completions::of(shell));
+    }
     let context = contexts::resolve(&cli)?;
     let channel = connection::connect(&context, cli.who).await?;
     let workspace = context.workspace.as_deref().unwrap_or(DEFAULT_WORKSPACE);
@@ -52,12 +58,17 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Diff { filename } => session.diff(&filename).await,
         Command::Get { kind, name: None } => session.list(kind.as_deref()).await,
         Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
+        Command::Describe { definition } => session.describe(&definition).await,
+        Command::Edit { definition } => session.edit(&definition).await,
         Command::Publish { journey } => session.publish(&journey).await,
         Command::Archive { journey } => session.archive(&journey).await,
         Command::Delete(wanted) => session.delete(wanted).await,
         Command::Plan(wanted) => session.plan(wanted).await,
         Command::History(wanted) => session.history(wanted).await,
         Command::Rollback(wanted) => session.rollback(wanted).await,
+        Command::Pause { journey } => session.pause(&journey).await,
+        Command::Resume { journey } => session.resume(&journey).await,
+        Command::Kill { journey } => session.kill(&journey).await,
         Command::Profile { what } => match what {
             ProfileCommand::Show { identifier } => session.profile(identifier).await,
             ProfileCommand::Erase(person) => session.erase(person).await,
@@ -70,14 +81,16 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
             DeadletterCommand::Redrive { id, reason, again, dry_run } => session.redrive(id, reason, again, dry_run).await,
             DeadletterCommand::Discard(wanted) => session.discard(wanted).await,
         },
+        Command::Decisions { what: DecisionsCommand::Tail(wanted) } => session.decisions(wanted).await,
+        Command::Messages { what: MessagesCommand::Tail(wanted) } => session.messages(wanted).await,
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
         Command::Partitions { role, troubled } => session.partitions(role, troubled).await,
-        Command::Top { every, once } => session.top(Duration::from_secs(every.into()), once, output::draw).await,
+        Command::Top { every, once } => session.top(Duration::from_secs(every.into()), once, terminal::open).await,
         Command::Whoami => session.whoami().await,
         Command::Audit { what: AuditCommand::List(wanted) } => session.audit(wanted).await,
         // Done above: no server is asked.
-        Command::Context { .. } => Ok(Done::default()),
+        Command::Context { .. } | Command::Completions { .. } => Ok(Done::default()),
     }
 }
 
@@ -86,6 +99,7 @@ pub(crate) fn shown(output: Output, json: &Value, table: impl FnOnce() -> String
     let stdout = match output {
         Output::Table => table(),
         Output::Json => serde_json::to_string_pretty(json).unwrap_or_default(),
+        Output::Yaml => output::yaml(json),
         Output::Name => names().join("\n"),
     };
     Done { stdout, differs: false }
@@ -98,7 +112,7 @@ impl Session {
         shown(self.output, json, table, names)
     }
 
-    fn definitions(&self) -> DefinitionServiceClient<Asking> {
+    pub(crate) fn definitions(&self) -> DefinitionServiceClient<Asking> {
         // Manifests with their bodies outgrow tonic's default of 4 MiB only in very large shops; the server's limit decides.
         DefinitionServiceClient::new(self.channel.clone()).max_decoding_message_size(64 << 20)
     }
@@ -113,7 +127,8 @@ impl Session {
             etag: String::new(),
             prune,
         };
-        let answer = self.definitions().apply_definitions(request).await?.into_inner();
+        let doing = format!("applying {} files", request.manifests.len() + request.attachments.len());
+        let answer = progress::during(&doing, self.definitions().apply_definitions(request)).await?.into_inner();
         let json =
             json!({"set": answer.set, "etag": answer.etag, "changes": answer.changes.iter().map(output::change).collect::<Vec<_>>()});
         let note = if dry_run == DryRun::Server { " (server dry run)" } else { "" };
@@ -199,15 +214,38 @@ impl Session {
     }
 
     async fn publish(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::PublishJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let request = pb::PublishJourneyRequest { name: self.journey(journey), etag: String::new() };
         let definition = JourneyServiceClient::new(self.channel.clone()).publish_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "published"))
     }
 
     async fn archive(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::ArchiveJourneyRequest { name: format!("{}/journeys/{journey}", self.parent), etag: String::new() };
+        let request = pb::ArchiveJourneyRequest { name: self.journey(journey), etag: String::new() };
         let definition = JourneyServiceClient::new(self.channel.clone()).archive_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "archived"))
+    }
+
+    async fn pause(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::PauseJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).pause_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "paused"))
+    }
+
+    async fn resume(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::ResumeJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).resume_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "resumed"))
+    }
+
+    async fn kill(&self, journey: &str) -> anyhow::Result<Done> {
+        let request = pb::KillJourneyRequest { name: self.journey(journey), etag: String::new() };
+        let definition = JourneyServiceClient::new(self.channel.clone()).kill_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "killed"))
+    }
+
+    /// `cart` and `journeys/cart` are the same.
+    fn journey(&self, name: &str) -> String {
+        format!("{}/journeys/{}", self.parent, name.strip_prefix("journeys/").unwrap_or(name))
     }
 
     fn brief(&self, definition: &pb::Definition, done: &str) -> Done {

@@ -6,7 +6,7 @@ use waypost_proto::control::{self as pb, dead_letter_service_client::DeadLetterS
 use crate::{
     cli::{Discard, DryRun},
     commands::{Done, Session},
-    output,
+    output, progress,
 };
 
 // === impl Session ===
@@ -63,7 +63,8 @@ impl Session {
         let one = id.is_some();
         let request =
             pb::RedriveDeadLettersRequest { id: id.unwrap_or_default(), reason: reason.unwrap_or_default(), again, validate_only };
-        let answer = DeadLetterServiceClient::new(self.channel.clone()).redrive_dead_letters(request).await?.into_inner();
+        let mut client = DeadLetterServiceClient::new(self.channel.clone());
+        let answer = progress::during("putting letters back", client.redrive_dead_letters(request)).await?.into_inner();
         if let Some(refused) = answer.letters.iter().find(|l| one && !l.refused.is_empty()) {
             anyhow::bail!("{}: {}", refused.id, refused.refused);
         }

@@ -1,16 +1,26 @@
-//! `waypostctl`: the control API from a shell. Tables for people, `-o json` for machines.
+//! `waypostctl`: the control API from a shell. Tables for people, `-o json` and `-o yaml` for machines.
 
+mod advice;
 mod audits;
 mod cli;
 mod commands;
+mod completions;
 mod connection;
 mod contexts;
+mod describe;
+mod edit;
 mod files;
+mod journey;
 mod letters;
 mod output;
 mod partitions;
 mod people;
+mod progress;
+#[cfg(test)]
+mod reference;
 mod revisions;
+mod tails;
+mod terminal;
 
 use std::{io::Write as _, process::ExitCode};
 

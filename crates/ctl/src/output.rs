@@ -1,11 +1,12 @@
-//! Answers as tables, JSON or names; errors as sentences.
-
-use std::io::Write as _;
+//! Answers as tables, JSON, YAML or names; errors as sentences.
 
 use comfy_table::{Table, presets};
 use serde_json::{Value, json};
 use tonic_types::StatusExt as _;
+use waypost_engine::manifest::to_yaml;
 use waypost_proto::control as pb;
+
+use crate::advice;
 
 /// A table without borders, as kubectl's.
 pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>) -> String {
@@ -18,17 +19,9 @@ pub(crate) fn table(header: &[&str], rows: impl IntoIterator<Item = Vec<String>>
     table.to_string().lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
 }
 
-/// Puts a screen in the place of the one before: home, the text with each line cleared behind it, and everything below.
-pub(crate) fn draw(screen: &str) {
-    let mut text = "\u{1b}[H".to_owned();
-    for line in screen.lines() {
-        text += line;
-        text += "\u{1b}[K\n";
-    }
-    text += "\u{1b}[J";
-    let mut out = std::io::stdout();
-    // A terminal that has gone ends this by a signal.
-    out.write_all(text.as_bytes()).and_then(|()| out.flush()).unwrap_or_default();
+/// YAML, as manifests are printed.
+pub(crate) fn yaml(json: &Value) -> String {
+    to_yaml(json.to_string().as_bytes())
 }
 
 /// An instant as people read it; empty for none.
@@ -45,6 +38,8 @@ pub(crate) fn state(state: i32) -> &'static str {
         S::Active => "active",
         S::Pinned => "pinned",
         S::Archived => "archived",
+        S::Paused => "paused",
+        S::Killed => "killed",
     }
 }
 
@@ -116,7 +111,8 @@ pub(crate) fn error(error: &anyhow::Error) -> String {
     let Some(status) = error.downcast_ref::<tonic::Status>() else { return format!("error: {error:#}") };
     let violations = status.get_details_bad_request().map(|b| b.field_violations).unwrap_or_default();
     if violations.is_empty() {
-        return format!("error: {} ({:?})", status.message(), status.code());
+        let advice = advice::for_code(status.code()).map_or_else(String::new, |advice| format!("\n{advice}"));
+        return format!("error: {} ({:?}){advice}", status.message(), status.code());
     }
     let lines: Vec<_> = violations.iter().map(|v| format!("{}: {}", v.field, v.description)).collect();
     let count = lines.len();

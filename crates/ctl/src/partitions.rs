@@ -1,13 +1,19 @@
 //! Where the pipeline stands: each partition, or a screen that is drawn again and again.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    time::Duration,
+};
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 use waypost_proto::control::{self as pb, partition_service_client::PartitionServiceClient};
 
 use crate::{
+    cli::Output,
     commands::{Done, Session},
     output,
+    terminal::Screen,
 };
 
 // === impl Session ===
@@ -36,82 +42,112 @@ impl Session {
         ))
     }
 
-    /// A line a role, drawn again every `every`, until it is interrupted; or once.
+    /// A line a role, drawn again every `every`, until somebody ends it; or once.
     ///
     /// # Errors
     /// The first time that the server does not answer; later it is shown instead, and asked again.
-    pub(crate) async fn top(&self, every: Duration, once: bool, mut draw: impl FnMut(&str)) -> anyhow::Result<Done> {
+    pub(crate) async fn top<S: Screen>(&self, every: Duration, once: bool, open: impl FnOnce() -> S) -> anyhow::Result<Done> {
         let mut before = self.ask("", false).await?;
-        loop {
+        if once {
             tokio::time::sleep(every).await;
+            let now = self.ask("", false).await?;
+            let roles = roles(&before, &now);
+            let json = json!({"at": output::time(now.at), "roles": roles.iter().map(RoleLine::json).collect::<Vec<_>>()});
+            return Ok(self.show(&json, || screen(&roles, &now), || roles.iter().map(|line| line.role.clone()).collect()));
+        }
+        ensure!(self.output == Output::Table, "a screen that is drawn again is for people: say --once for another form");
+        let mut out = open();
+        out.draw("looking …");
+        while out.rest(every).await {
             match self.ask("", false).await {
                 Ok(now) => {
-                    let text = screen(&before, &now);
-                    if once {
-                        return Ok(Done { stdout: text, ..Done::default() });
-                    }
-                    draw(&text);
+                    out.draw(&screen(&roles(&before, &now), &now));
                     before = now;
                 }
-                Err(error) if once => return Err(error),
-                Err(error) => draw(&format!("no answer: {error:#}\n\nasked again every {} s, ^C ends it", every.as_secs_f32())),
+                Err(error) => out.draw(&format!("no answer: {error:#}\n\nasked again every {} s", every.as_secs_f32())),
             }
         }
+        Ok(Done::default())
     }
 }
 
 #[derive(Default)]
 struct RoleLine {
+    role: String,
     partitions: usize,
     led: usize,
     halted: usize,
-    owners: std::collections::BTreeSet<String>,
+    owners: BTreeSet<String>,
     waiting: u64,
     folded: u64,
+    /// Folded in a second.
+    rate: u64,
     uncommitted: u64,
     /// Of the slowest, ms.
     behind: i64,
 }
 
-/// What is shown of two looks, the later one's figures and what came between.
-fn screen(before: &pb::ListPartitionsResponse, now: &pb::ListPartitionsResponse) -> String {
+// === impl RoleLine ===
+
+impl RoleLine {
+    fn add(&mut self, p: &pb::Partition, before: Option<u64>, now: i64) {
+        self.partitions += 1;
+        self.led += usize::from(p.state() == pb::PartitionState::Leading);
+        self.halted += usize::from(p.state() == pb::PartitionState::Halted);
+        if !p.owner.is_empty() {
+            self.owners.insert(p.owner.clone());
+        }
+        self.waiting += p.end.saturating_sub(p.next);
+        self.uncommitted += p.next.saturating_sub(p.committed);
+        self.folded += before.map_or(0, |next| p.next.saturating_sub(next));
+        if p.end > p.next {
+            self.behind = self.behind.max(now - p.through);
+        }
+    }
+
+    fn cells(&self) -> Vec<String> {
+        vec![
+            self.role.clone(),
+            self.owners.len().to_string(),
+            format!("{}/{}", self.led, self.partitions),
+            self.halted.to_string(),
+            self.rate.to_string(),
+            self.waiting.to_string(),
+            if self.behind == 0 { "–".to_owned() } else { format!("{}.{} s", self.behind / 1_000, self.behind % 1_000 / 100) },
+            self.uncommitted.to_string(),
+        ]
+    }
+
+    fn json(&self) -> Value {
+        json!({"role": self.role, "processes": self.owners.len(), "partitions": self.partitions, "led": self.led, "halted": self.halted,
+            "framesPerSecond": self.rate, "waiting": self.waiting, "behindMs": self.behind, "uncommitted": self.uncommitted})
+    }
+}
+
+/// A line a role of two looks, the later one's figures and what came between.
+fn roles(before: &pb::ListPartitionsResponse, now: &pb::ListPartitionsResponse) -> Vec<RoleLine> {
     let folded: BTreeMap<&str, u64> = before.partitions.iter().map(|p| (p.name.as_str(), p.next)).collect();
-    let mut order = Vec::new();
-    let mut lines: BTreeMap<&str, RoleLine> = BTreeMap::new();
+    let mut lines: Vec<RoleLine> = Vec::new();
     for p in &now.partitions {
         let role = short(p).split('/').next().unwrap_or_default();
-        if !order.contains(&role) {
-            order.push(role);
+        if lines.last().is_none_or(|line| line.role != role) {
+            lines.push(RoleLine { role: role.to_owned(), ..RoleLine::default() });
         }
-        let line = lines.entry(role).or_default();
-        line.partitions += 1;
-        line.led += usize::from(p.state() == pb::PartitionState::Leading);
-        line.halted += usize::from(p.state() == pb::PartitionState::Halted);
-        if !p.owner.is_empty() {
-            line.owners.insert(p.owner.clone());
-        }
-        line.waiting += p.end.saturating_sub(p.next);
-        line.uncommitted += p.next.saturating_sub(p.committed);
-        line.folded += folded.get(p.name.as_str()).map_or(0, |next| p.next.saturating_sub(*next));
-        if p.end > p.next {
-            line.behind = line.behind.max(now.at - p.through);
+        if let Some(line) = lines.last_mut() {
+            line.add(p, folded.get(p.name.as_str()).copied(), now.at);
         }
     }
     let took = u64::try_from((now.at - before.at).max(1)).unwrap_or(1);
-    let rows = order.iter().filter_map(|role| Some((role, lines.get(role)?))).map(|(role, line)| {
-        vec![
-            (*role).to_owned(),
-            line.owners.len().to_string(),
-            format!("{}/{}", line.led, line.partitions),
-            line.halted.to_string(),
-            (line.folded * 1_000 / took).to_string(),
-            line.waiting.to_string(),
-            if line.behind == 0 { "–".to_owned() } else { format!("{}.{} s", line.behind / 1_000, line.behind % 1_000 / 100) },
-            line.uncommitted.to_string(),
-        ]
-    });
+    for line in &mut lines {
+        line.rate = line.folded * 1_000 / took;
+    }
+    lines
+}
+
+/// What is shown of it.
+fn screen(roles: &[RoleLine], now: &pb::ListPartitionsResponse) -> String {
     let head = ["ROLE", "PROCESSES", "LED", "HALTED", "FRAMES/S", "WAITING", "BEHIND", "UNCOMMITTED"];
-    let mut paragraphs = vec![output::time(now.at), String::new(), output::table(&head, rows)];
+    let mut paragraphs = vec![output::time(now.at), String::new(), output::table(&head, roles.iter().map(RoleLine::cells))];
     let troubled: Vec<_> = now.partitions.iter().map(|p| (short(p), trouble(p))).filter(|(_, trouble)| !trouble.is_empty()).collect();
     paragraphs.extend(troubled.iter().take(TROUBLES).map(|(name, trouble)| format!("{name}: {trouble}")));
     if troubled.len() > TROUBLES {
@@ -185,10 +221,13 @@ mod tests {
 
     #[test]
     fn a_screen_says_how_fast_how_far_behind_and_what_is_wrong() {
-        let text = screen(&answer(10_000, 20, ""), &answer(12_000, 220, "digest of bucket 3"));
+        let now = answer(12_000, 220, "digest of bucket 3");
+        let roles = roles(&answer(10_000, 20, ""), &now);
+        let text = screen(&roles, &now);
         let line = text.lines().find(|line| line.contains("identity ")).unwrap();
         let words: Vec<_> = line.split(|c: char| c.is_whitespace() || c == '│' || c == '|').filter(|w| !w.is_empty()).collect();
         assert_eq!(words, ["identity", "1", "1/2", "1", "100", "5", "1.5", "s", "210"], "{text}");
         assert!(text.contains("identity/1: digest of bucket 3"), "{text}");
+        assert_eq!((roles[0].json()["framesPerSecond"].as_u64(), roles[0].json()["behindMs"].as_i64()), (Some(100), Some(1_500)));
     }
 }

@@ -5,6 +5,7 @@
 //! older version stays pinned until its oldest possible run is over.
 
 mod draft;
+mod hold;
 mod outlook;
 mod parts;
 mod prune;
@@ -18,6 +19,7 @@ use bytes::Bytes;
 use waypost_types::{ContentHash, Span, Timestamp, WorkspaceId};
 
 pub use self::{
+    hold::{plan_kill, plan_pause, plan_resume},
     outlook::{Outlook, outlook},
     prune::plan_prune,
     revision::{Revised, revised},
@@ -25,7 +27,7 @@ pub use self::{
     set::{DefinitionEntry, SetManifest, State, WorkspaceEntry},
 };
 pub(crate) use self::{
-    parts::{label, pinned},
+    parts::{label, part, pinned},
     set::hash_of,
 };
 use crate::manifest::{Kind, Manifest, Problem, codes, diff, nearest, to_yaml};
@@ -135,7 +137,7 @@ pub fn plan_publish(
     let mut next = current.clone();
     let versions: Vec<&DefinitionEntry> = current.named(workspace, Kind::Journey, journey).collect();
     let draft = versions.iter().find(|e| e.state == State::Draft);
-    let active = versions.iter().find(|e| e.state == State::Active);
+    let active = versions.iter().find(|e| e.state.is_in_force());
     let Some(from) = draft.or(active) else {
         return Err(vec![nothing(current, workspace, journey)]);
     };
@@ -151,14 +153,16 @@ pub fn plan_publish(
     let old = active.and_then(|a| bodies.body(&a.hash));
     let version = draft.map_or_else(|| next.newest(workspace, Kind::Journey, journey) + 1, |d| d.version);
     let hash = from.hash;
+    // What is paused stays paused, in whichever version.
+    let state = active.map_or(State::Active, |a| a.state);
     for entry in next.named_mut(workspace, Kind::Journey, journey) {
-        if entry.state == State::Active {
+        if entry.state.is_in_force() {
             entry.state = State::Pinned;
             entry.superseded_at = Some(now.millis());
         }
     }
     next.definitions.retain(|e| !(e.is(workspace, Kind::Journey, journey) && e.state == State::Draft));
-    let mut entry = DefinitionEntry::new(workspace, Kind::Journey, journey, version, hash, State::Active);
+    let mut entry = DefinitionEntry::new(workspace, Kind::Journey, journey, version, hash, state);
     entry.templates = set::names_of(&templates);
     next.definitions.push(entry.clone());
     for used in templates.values() {
@@ -179,8 +183,11 @@ pub fn plan_publish(
     Ok(finish(current, next, vec![item], Vec::new()))
 }
 
-/// Plans that a journey takes no more entries; its runs finish.
+/// Plans that a journey takes no more entries; its runs finish. Refused while it is paused: what waits would go.
 pub fn plan_archive(current: &SetManifest, workspace: WorkspaceId, journey: &str, now: Timestamp) -> Result<Plan, Vec<Problem>> {
+    if current.named(workspace, Kind::Journey, journey).any(|e| e.state == State::Paused) {
+        return Err(vec![hold::refused(journey, "it is paused, and archived its runs would finish: resume it first, or kill it")]);
+    }
     let mut next = current.clone();
     let mut item = None;
     for entry in next.named_mut(workspace, Kind::Journey, journey) {
@@ -270,7 +277,7 @@ fn room(next: &SetManifest, workspace: WorkspaceId, manifest: &Manifest, is_acti
         let message = format!("{VERSIONS_MAX} versions may still have runs; the oldest ends with its max_age");
         return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
     }
-    let journeys = next.of_kind(workspace, Kind::Journey).filter(|e| e.state == State::Active).count();
+    let journeys = next.of_kind(workspace, Kind::Journey).filter(|e| e.state.is_in_force()).count();
     if !is_active && journeys >= JOURNEYS_MAX {
         let message = format!("a workspace has at most {JOURNEYS_MAX} live journeys");
         return Err(vec![manifest.problem(codes::LIMIT_EXCEEDED, "metadata.name", message)]);
@@ -287,9 +294,9 @@ fn retire(next: &mut SetManifest, bodies: &dyn Bodies, workspace: WorkspaceId, j
     }
 }
 
-/// When the last possible run of a pinned version is over; none where it is not pinned, or cannot be read.
+/// When the last possible run of a pinned or killed version is over; none where it is neither, or cannot be read.
 fn ends(bodies: &dyn Bodies, entry: &DefinitionEntry) -> Option<Timestamp> {
-    let since = entry.superseded_at.filter(|_| entry.state == State::Pinned)?;
+    let since = entry.superseded_at.filter(|_| matches!(entry.state, State::Pinned | State::Killed))?;
     let manifest = parts::stored(bodies, entry, "").ok()?;
     let longest = manifest.span("spec.max_age", Span::from_days(90)).max(manifest.span("spec.goal.within", Span::from_days(7)));
     Some(Timestamp::from_millis(since).plus(longest).plus(GRACE))

@@ -265,6 +265,20 @@ pub struct Journey {
     pub looks_at_states: bool,
     /// Content hash of the body.
     pub hash: ContentHash,
+    /// Whether its runs go on.
+    pub standing: Standing,
+}
+
+/// Whether the runs of a journey's version go on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Standing {
+    /// They do.
+    #[default]
+    Running,
+    /// Nobody enters and sends wait; everything else goes on.
+    Paused,
+    /// They end.
+    Killed,
 }
 
 /// A condition with an id.

@@ -317,6 +317,7 @@ fn turn(
     if woken {
         asleep::wake(&mut turn, &mut runs, &facts);
     }
+    exits::kill(&mut turn, &mut runs);
     decide(&mut turn, &mut runs);
     if !turn.is_passing {
         sends::decide(&mut turn, &mut runs);

@@ -9,7 +9,7 @@ use bytes::Bytes;
 use waypost_types::{ContentHash, WorkspaceId};
 
 use crate::{
-    apply::{self, Bodies, DefinitionEntry, SetManifest, State},
+    apply::{self, Bodies, DefinitionEntry, SetManifest},
     definitions::DefinitionSet,
     manifest::{Kind, Manifest, Problem, link},
 };
@@ -142,13 +142,7 @@ pub fn compile(set: &SetManifest, hash: ContentHash, bodies: &dyn Bodies) -> She
         for entry in live.iter().filter(|e| e.workspace == id.number()) {
             let body = bodies.body(&entry.hash).unwrap_or_default();
             match Manifest::from_body(&body, &apply::label(entry)) {
-                Ok(manifest) => parts.push(link::Part {
-                    manifest,
-                    version: entry.version,
-                    active: entry.state == State::Active,
-                    fresh: false,
-                    templates: apply::pinned(entry),
-                }),
+                Ok(manifest) => parts.push(apply::part(set, entry, manifest, false, apply::pinned(entry))),
                 Err(wrong) => problems.extend(wrong),
             }
         }

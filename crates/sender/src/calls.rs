@@ -19,7 +19,7 @@ use waypost_codec::{
     value,
 };
 use waypost_engine::{
-    definitions::{Channel, DefinitionSet},
+    definitions::{Channel, DefinitionSet, Standing},
     dispatch::NOT_BEGUN,
     library::Library,
     template,
@@ -80,6 +80,9 @@ type Way = (WorkspaceId, String);
 const FOLLOWERS: usize = 4;
 // Messages kept between their proposal and their call, so that most are rendered once.
 const KEPT: usize = 256;
+
+/// Gate 1 again, for what was queued when its journey was killed.
+const JOURNEY_KILLED: &str = "JOURNEY_KILLED";
 
 enum Rendered {
     Message(Box<OutgoingEmail>),
@@ -284,6 +287,9 @@ impl Calls {
 
     async fn send(&self, workspace: WorkspaceId, body: &job::Body, dispatch: &Dispatch, attempt: u32) -> ProviderOutcome {
         let (defv, wanted) = (body.defv.as_str(), &body.render_hash);
+        if self.is_killed(workspace, defv, dispatch) {
+            return ProviderOutcome::other(Outcome::Transient, JOURNEY_KILLED);
+        }
         let message = match self.kept(wanted).map_or_else(|| self.render(workspace, defv, dispatch), |m| Rendered::Message(Box::new(m))) {
             Rendered::Message(message) if hash(&message) == *wanted => message,
             // Definitions or links changed since: another attempt says what it will send now.
@@ -359,6 +365,13 @@ impl Calls {
         Some((channel.clone(), Arc::clone(self.provider(channel).ok()?)))
     }
 
+    /// Whether the journey was killed since this was decided: its next attempt says so, and ends it.
+    fn is_killed(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch) -> bool {
+        let Some(set) = self.shelf.set(defv) else { return false };
+        let journey = set.workspaces.get(&workspace).and_then(|here| here.journeys.get(&dispatch.journey));
+        journey.and_then(|j| j.versions.get(&dispatch.journey_version)).is_some_and(|version| version.standing == Standing::Killed)
+    }
+
     fn tally(&self) -> MutexGuard<'_, Tally> {
         self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -374,6 +387,9 @@ impl Calls {
     }
 
     fn render(&self, workspace: WorkspaceId, defv: &str, dispatch: &Dispatch) -> Rendered {
+        if self.is_killed(workspace, defv, dispatch) {
+            return Rendered::Refused(JOURNEY_KILLED);
+        }
         let Some(set) = self.shelf.set(defv) else { return Rendered::NotYet };
         let Some(here) = set.workspaces.get(&workspace) else { return Rendered::NotYet };
         let Some(channel) = here.channels.get(&dispatch.provider) else { return Rendered::Refused("PROVIDER_UNAVAILABLE") };

@@ -17,7 +17,12 @@ use waypost_codec::{
     unsubscribe::{self, TokenKey},
     value,
 };
-use waypost_engine::definitions::{Channel, DefinitionSet, EmailBody, Policy, Template, Workspace};
+use waypost_engine::{
+    apply::{Plan, SetManifest, plan_apply, plan_kill, plan_publish},
+    definitions::{Channel, DefinitionSet, EmailBody, Policy, Template, Workspace},
+    library::Library,
+    manifest::parse_files,
+};
 use waypost_runtime::{
     ports::Clock,
     processor::{Entity as _, Fireable, Fold, Job, Output, Processor as _, Proposal},
@@ -37,7 +42,11 @@ struct Fixed(Arc<DefinitionSet>);
 
 impl Shelf for Fixed {
     fn set(&self, defv: &str) -> Option<Arc<DefinitionSet>> {
-        (defv == "1:x").then(|| self.0.clone())
+        match defv {
+            "1:x" => Some(self.0.clone()),
+            "1:killed" => Some(Arc::new(killed())),
+            _ => None,
+        }
     }
 }
 
@@ -111,6 +120,38 @@ fn definitions() -> DefinitionSet {
         sources: BTreeMap::new(),
     };
     DefinitionSet::new(1, hash, BTreeMap::from([(WORKSPACE, Arc::new(workspace))]))
+}
+
+/// The same, in which the first version of the journey `cart` was killed.
+fn killed() -> DefinitionSet {
+    const CART: &str = "apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: cart}
+spec:
+  title: Cart
+  describe: Does nothing for an hour.
+  owner: ops@shop.example
+  class: transactional
+  entries: [{id: in, on_event: {name: Ping}}]
+  steps: [{id: rest, delay: {for: 1h}}]
+";
+    let manifests = parse_files(&[("cart.yaml".to_owned(), CART.to_owned())], &|_| None).unwrap();
+    let library = Library::default();
+    let keep = |plan: Plan| {
+        for (_, body) in plan.bodies {
+            library.insert(body);
+        }
+        plan.next
+    };
+    let set = keep(plan_apply(&SetManifest::empty(WORKSPACE, "main"), &library, WORKSPACE, &manifests).unwrap());
+    let set = keep(plan_publish(&set, &library, WORKSPACE, "cart", T0).unwrap());
+    let set = keep(plan_kill(&set, WORKSPACE, "cart", T0).unwrap());
+    library.insert(set.to_bytes());
+    let compiled = library.set(&Library::defv(&set)).unwrap();
+    let journeys = compiled.workspaces[&WORKSPACE].journeys.clone();
+    let base = definitions();
+    let workspace = Workspace { journeys, ..Workspace::clone(&base.workspaces[&WORKSPACE]) };
+    DefinitionSet::new(2, base.hash, BTreeMap::from([(WORKSPACE, Arc::new(workspace))]))
 }
 
 fn dispatch() -> Dispatch {
@@ -285,6 +326,40 @@ fn stops_before_the_attempt_send_nothing() {
         assert_eq!(bench.receipts(), [(Outcome::Stopped, reason.to_owned())]);
         assert!(bench.mailbox.0.lock().unwrap().is_empty());
     }
+}
+
+#[test]
+fn what_is_queued_when_its_journey_is_killed_is_stopped_and_other_versions_go_on() {
+    let first = Dispatch { journey_version: 1, ..dispatch() };
+    let mut bench = Bench::new();
+    bench.processor.define("1:killed");
+    let jobs = bench.fold(kind::DISPATCH, first.encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.receipts(), [(Outcome::Stopped, "JOURNEY_KILLED".to_owned())]);
+
+    // Killed behind the proposal: no provider is called, and the next attempt ends it.
+    let mut bench = Bench::new();
+    let jobs = bench.fold(kind::DISPATCH, first.encode_to_vec());
+    let proposals = bench.work(jobs);
+    bench.processor.define("1:killed");
+    let call = proposals.into_iter().flat_map(|p| bench.fold(p.kind, p.body.to_vec())).collect();
+    bench.settle(call);
+    assert_eq!(bench.phase(), DispatchPhase::Retry);
+    let id = entity::dispatch_id(WORKSPACE, &[1; 16]);
+    bench.now = bench.entities[&id].as_ref().and_then(|e| e.wakeups().plain).unwrap();
+    let mut fold = Fold::new(bench.now, Position { offset: 9, index: 0 }, &mut bench.entities);
+    let limit = Fireable { plain: bench.now, absent: bench.now, proven: bench.now, before: None };
+    assert_eq!(bench.processor.fire(&mut fold, &id, limit), Ok(true));
+    let jobs = fold.jobs().to_vec();
+    bench.settle(jobs);
+    assert_eq!(bench.receipts(), [(Outcome::Stopped, "JOURNEY_KILLED".to_owned())]);
+    assert!(bench.mailbox.0.lock().unwrap().is_empty());
+
+    let mut bench = Bench::new();
+    bench.processor.define("1:killed");
+    let jobs = bench.fold(kind::DISPATCH, Dispatch { journey_version: 2, ..dispatch() }.encode_to_vec());
+    bench.settle(jobs);
+    assert_eq!(bench.receipts(), [(Outcome::Accepted, String::new())]);
 }
 
 #[test]

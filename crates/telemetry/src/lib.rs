@@ -11,7 +11,7 @@ use std::panic::{PanicHookInfo, set_hook};
 use tracing_subscriber::{EnvFilter, fmt};
 
 #[cfg(feature = "otlp")]
-pub use otlp::{OtlpError, OtlpTraces, TraceSettings};
+pub use otlp::{Collector, OtlpError, OtlpMetrics, OtlpTraces};
 
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,31 +8,34 @@ mod family;
 mod histogram;
 mod labels;
 mod process;
+mod reading;
 mod register;
 mod requests;
 mod role;
 mod sends;
+
+use std::fmt;
 
 use prometheus_client::{encoding::text, registry::Registry};
 
 pub use door::{DoorMetrics, SourceKind};
 pub use family::MOST_SERIES;
 pub use process::ProcessMetrics;
+pub use reading::{Point, PointValue, Reading};
 pub use register::{Described, Kind};
 pub use requests::ControlMetrics;
 pub use role::{CommitResult, Counted, PartitionState, RoleMetrics, RoleState};
 pub use sends::{SendMetrics, WayState};
 
-use self::register::Register;
+use self::register::{Readers, Register};
 
 /// What `/metrics` is, for its `content-type`.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
 
 /// All metrics of a process.
-#[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    described: Vec<Described>,
+    readers: Readers,
     /// The doors.
     pub door: DoorMetrics,
     /// The keyed roles.
@@ -56,8 +59,8 @@ impl Metrics {
         let door = DoorMetrics::new(&mut register, roles.dead_letters.clone());
         let sends = SendMetrics::new(&mut register);
         let control = ControlMetrics::new(&mut register);
-        let (registry, described) = register.end();
-        Self { registry, described, door, roles, sends, control, process }
+        let (registry, readers) = register.end();
+        Self { registry, readers, door, roles, sends, control, process }
     }
 
     /// As Prometheus reads them.
@@ -69,8 +72,19 @@ impl Metrics {
     }
 
     /// What each is.
-    pub fn described(&self) -> &[Described] {
-        &self.described
+    pub fn described(&self) -> impl Iterator<Item = &Described> {
+        self.readers.iter().map(|(described, _)| described)
+    }
+
+    /// What each says now.
+    pub fn read(&self) -> Vec<Reading> {
+        self.readers.iter().map(|(described, read)| Reading { described: *described, points: read() }).collect()
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Metrics").field("registry", &self.registry).finish_non_exhaustive()
     }
 }
 

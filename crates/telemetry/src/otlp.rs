@@ -1,5 +1,7 @@
 //! Traces over OTLP: which requests are kept, and what is told of them on its way to a collector.
 
+mod metrics;
+
 use std::{
     borrow::Cow,
     fmt,
@@ -10,6 +12,7 @@ use std::{
     time::{Duration, SystemTime},
 };
 
+pub use self::metrics::OtlpMetrics;
 use opentelemetry::{
     InstrumentationScope, KeyValue,
     trace::{SpanContext, SpanId, SpanKind as Kind, Status, TraceFlags, TraceId, TraceState},
@@ -34,13 +37,11 @@ const EVERY: Duration = Duration::from_secs(1);
 /// How long a collector may take.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// How traces are taken and where they go.
-#[derive(Clone, Debug, PartialEq)]
-pub struct TraceSettings {
-    /// The collector: `http://host:4317`.
+/// Where traces and metrics go, and from whom they come.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Collector {
+    /// Its address: `http://host:4317`.
     pub endpoint: String,
-    /// Share of requests that are kept, 0 to 1.
-    pub sample: f64,
     /// `service.name`.
     pub service: String,
     /// Which process of it this is: `service.instance.id`.
@@ -49,9 +50,9 @@ pub struct TraceSettings {
     pub attributes: Vec<(String, String)>,
 }
 
-/// Why traces cannot be sent.
+/// Why nothing can be sent to a collector.
 #[derive(Debug, thiserror::Error)]
-#[error("no traces can be sent to `{endpoint}`: {why}")]
+#[error("nothing can be sent to the collector at `{endpoint}`: {why}")]
 pub struct OtlpError {
     endpoint: String,
     why: String,
@@ -66,26 +67,35 @@ pub struct OtlpTraces {
     scope: InstrumentationScope,
 }
 
+// === impl Collector ===
+
+impl Collector {
+    /// What is said of this process, its name excepted.
+    fn attributes(&self) -> impl Iterator<Item = (&str, &str)> {
+        let own = [("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", self.instance.as_str())];
+        own.into_iter().chain(self.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+}
+
 // === impl OtlpTraces ===
 
 impl OtlpTraces {
-    /// Begins; the task that sends ends with the runtime, or once all of these are gone. `random` draws ids and decides who is kept.
+    /// Begins; the task that sends ends with the runtime, or once all of these are gone. `sample` is the share of requests that are
+    /// kept, 0 to 1; `random` draws ids and decides who is.
     ///
     /// # Errors
     /// An address that is none.
-    pub fn begin(settings: &TraceSettings, random: Box<dyn Fn() -> u64 + Send + Sync>) -> Result<Arc<Self>, OtlpError> {
-        let wrong = |why: String| OtlpError { endpoint: settings.endpoint.clone(), why };
-        let exporter = Otlp::builder().with_tonic().with_endpoint(&settings.endpoint).with_timeout(PATIENCE).build();
+    pub fn begin(collector: &Collector, sample: f64, random: Box<dyn Fn() -> u64 + Send + Sync>) -> Result<Arc<Self>, OtlpError> {
+        let wrong = |why: String| OtlpError { endpoint: collector.endpoint.clone(), why };
+        let exporter = Otlp::builder().with_tonic().with_endpoint(&collector.endpoint).with_timeout(PATIENCE).build();
         let mut exporter = exporter.map_err(|error| wrong(error.to_string()))?;
-        let own = [("service.version", env!("CARGO_PKG_VERSION")), ("service.instance.id", settings.instance.as_str())];
-        let attributes = settings.attributes.iter().map(|(name, value)| (name.as_str(), value.as_str()));
-        let attributes = own.into_iter().chain(attributes).map(|(name, value)| KeyValue::new(name.to_owned(), value.to_owned()));
-        exporter.set_resource(&Resource::builder_empty().with_service_name(settings.service.clone()).with_attributes(attributes).build());
+        let attributes = collector.attributes().map(|(name, value)| KeyValue::new(name.to_owned(), value.to_owned()));
+        exporter.set_resource(&Resource::builder_empty().with_service_name(collector.service.clone()).with_attributes(attributes).build());
         let (told, waiting) = mpsc::channel(WAITING);
         let dropped = Arc::new(AtomicU64::new(0));
         drop(tokio::spawn(send(exporter, waiting, Arc::clone(&dropped))));
         let scope = InstrumentationScope::builder("waypost").with_version(env!("CARGO_PKG_VERSION")).build();
-        Ok(Arc::new(Self { keep_below: threshold(settings.sample), random, told, dropped, scope }))
+        Ok(Arc::new(Self { keep_below: threshold(sample), random, told, dropped, scope }))
     }
 
     /// Spans that found no room, or no collector.

@@ -69,7 +69,7 @@ sender:
   write: [wp1.send, wp1.identity, wp1.segment, waypost.messages.v1, wp1.dead]
   groups: [waypost.1.sender]
 control:
-  read: [wp1.audit, wp1.dead, waypost.events.v1]
+  read: [wp1.audit, wp1.dead, waypost.events.v1, waypost.decisions.v1, waypost.messages.v1]
   write: [wp1.definitions, wp1.control, wp1.audit, wp1.identity, wp1.segment, wp1.send, waypost.events.v1]
 jobs:
   read: [wp1.identity, wp1.segment, wp1.journey, wp1.send]

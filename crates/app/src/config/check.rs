@@ -38,6 +38,9 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     control(&config.control)?;
     let sample = config.telemetry.sample;
     ensure!((0.0..=1.0).contains(&sample), "telemetry.sample is {sample}; it must be from 0 to 1");
+    let every = config.telemetry.otlp_metrics_s;
+    ensure!(every >= 0, "telemetry.otlp_metrics_s is {every}; it must be 0 or more");
+    ensure!(every == 0 || !config.telemetry.otlp_endpoint.is_empty(), "telemetry.otlp_metrics_s needs telemetry.otlp_endpoint: where to");
     remote("owner", &config.owner.listen)?;
     both("owner", ("tls_cert_file", &config.owner.tls_cert_file), ("tls_key_file", &config.owner.tls_key_file))?;
     one_of("mail.smtp_tls", &config.mail.smtp_tls, &["none", "starttls", "tls"])?;
@@ -196,6 +199,7 @@ mod tests {
             (&[("REGISTRY_CA_FILE", "ca")], "registry.ca_file"),
             (&[("REDIS_SENTINELS", "s:26379")], "redis.master"),
             (&[("TELEMETRY_SAMPLE", "1.5")], "from 0 to 1"),
+            (&[("TELEMETRY_OTLP_METRICS_S", "60")], "needs telemetry.otlp_endpoint"),
             (&[("INGEST_CORS_ORIGINS", "https://shop.example/")], "ingest.cors_origins: `https://shop.example/` is no origin"),
             (&[("INGEST_TRUSTED_PROXIES", "10.0.0.0/8, 0.0.0.0/0")], "ingest.trusted_proxies: `0.0.0.0/0` is no network"),
             (&[("INGEST_KEY_RATE", "-1")], "key_rate"),

@@ -64,6 +64,24 @@ pub(super) fn router(admin: Arc<Admin>) -> Router {
 // === impl Admin ===
 
 impl Admin {
+    /// The metrics, brought to what everything here says now.
+    pub(super) async fn metrics(&self) -> &Metrics {
+        let figures = join_all(self.handles.iter().map(scrape::figures)).await;
+        let roles: Vec<_> = self.handles.iter().map(Handle::role).zip(figures).collect();
+        scrape::roles(&self.metrics, &roles, &self.pulse, &self.catalog, self.clock.now());
+        if let Some(calls) = &self.calls {
+            scrape::sends(&self.metrics, calls);
+        }
+        self.metrics.process.look();
+        if let Some(brokers) = self.pulse.brokers().up {
+            self.metrics.process.brokers(brokers);
+        }
+        if let Some(answer) = self.answers.last().filter(|_| !self.handles.is_empty()) {
+            self.metrics.process.store(answer == Answer::Good);
+        }
+        &self.metrics
+    }
+
     async fn facts(&self) -> Facts {
         let figures = join_all(self.handles.iter().map(scrape::figures)).await;
         let roles = self.handles.iter().zip(figures).map(|(handle, figures)| {
@@ -120,20 +138,7 @@ async fn one_check(State(admin): State<Arc<Admin>>, Path(name): Path<String>) ->
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let figures = join_all(admin.handles.iter().map(scrape::figures)).await;
-    let roles: Vec<_> = admin.handles.iter().map(Handle::role).zip(figures).collect();
-    scrape::roles(&admin.metrics, &roles, &admin.pulse, &admin.catalog, admin.clock.now());
-    if let Some(calls) = &admin.calls {
-        scrape::sends(&admin.metrics, calls);
-    }
-    admin.metrics.process.look();
-    if let Some(brokers) = admin.pulse.brokers().up {
-        admin.metrics.process.brokers(brokers);
-    }
-    if let Some(answer) = admin.answers.last().filter(|_| !admin.handles.is_empty()) {
-        admin.metrics.process.store(answer == Answer::Good);
-    }
-    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics.encode()).into_response()
+    ([(header::CONTENT_TYPE, CONTENT_TYPE)], admin.metrics().await.encode()).into_response()
 }
 
 /// A line a channel and outcome, with how many calls came to it since this process started.

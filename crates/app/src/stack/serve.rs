@@ -32,7 +32,7 @@ use waypost_runtime::{
     progress::{Directory, Speaker},
 };
 use waypost_sender::{Calls, Links, Provider};
-use waypost_telemetry::{OtlpTraces, TraceSettings, metrics::Metrics};
+use waypost_telemetry::{Collector, OtlpTraces, metrics::Metrics};
 use waypost_types::{
     PartitionId, Role, Span,
     trace::{NoTraces, Traces},
@@ -46,7 +46,7 @@ use super::{
     metered::{Answers, Metered},
     observed, owners,
     pulse::Pulse,
-    schemas, store,
+    pushing, schemas, store,
 };
 use crate::{cli::Serve, config::Config, keys};
 
@@ -86,6 +86,7 @@ struct Process {
     directory: Arc<Directory>,
     registry: Arc<dyn waypost_codec::schemas::Schemas>,
     links: Links,
+    collector: Option<Collector>,
     traces: Arc<dyn Traces>,
     metrics: Arc<Metrics>,
     answers: Arc<Answers>,
@@ -124,12 +125,14 @@ impl Process {
         let key = link_key(config, &record)?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), *machines::engines().end()));
         let store = Metered::new(Arc::new(store), Arc::new(SystemClock), metrics.roles.clone());
+        let collector = collector(config)?;
         Ok(Self {
             answers: store.answers(),
             metrics,
             directory: Directory::follow(Arc::clone(&log), &config.install.prefix),
             registry: schemas::registry(config)?,
-            traces: traces(config)?,
+            traces: traces(collector.as_ref(), config.telemetry.sample)?,
+            collector,
             links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), key },
             store: Arc::new(store),
             clock: Arc::new(SystemClock),
@@ -199,6 +202,10 @@ impl Process {
             is_serving: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
         });
+        let every = Span::from_secs(config.telemetry.otlp_metrics_s);
+        if let Some(collector) = self.collector.as_ref().filter(|_| every > Span::ZERO) {
+            loops.spawn(pushing::push(Arc::clone(&admin), collector, every).context("telemetry.otlp_endpoint")?);
+        }
         if !config.admin.listen.is_empty() {
             let listener = tokio::net::TcpListener::bind(&config.admin.listen)
                 .await
@@ -358,12 +365,16 @@ impl Process {
         let router = control.router(gate).await?;
         let tls = access::control_tls(config)?;
         tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), "control API open");
+        let stopped = async move {
+            turned(stop).await;
+            control.close();
+        };
         doors.spawn(async move {
             let served = if let Some(tls) = tls {
-                router.serve_with_incoming_shutdown(tls.incoming(listener), turned(stop)).await
+                router.serve_with_incoming_shutdown(tls.incoming(listener), stopped).await
             } else {
                 let incoming = tokio_stream::wrappers::TcpListenerStream::new(listener);
-                router.serve_with_incoming_shutdown(incoming, turned(stop)).await
+                router.serve_with_incoming_shutdown(incoming, stopped).await
             };
             served.context("the control API")
         });
@@ -463,25 +474,25 @@ async fn tell_skips(catalog: Catalog, handles: Vec<Handle>) -> anyhow::Result<()
     }
 }
 
-/// Where traces go.
-fn traces(config: &Config) -> anyhow::Result<Arc<dyn Traces>> {
+/// Where traces and metrics go, if anywhere.
+fn collector(config: &Config) -> anyhow::Result<Option<Collector>> {
     let telemetry = &config.telemetry;
     if telemetry.otlp_endpoint.is_empty() {
-        return Ok(Arc::new(NoTraces));
+        return Ok(None);
     }
     let mut attributes = Vec::new();
     for one in telemetry.attributes.split(',').map(str::trim).filter(|one| !one.is_empty()) {
         let (name, value) = one.split_once('=').with_context(|| format!("telemetry.attributes: `{one}` is not NAME=VALUE"))?;
         attributes.push((name.trim().to_owned(), value.trim().to_owned()));
     }
-    let settings = TraceSettings {
-        endpoint: telemetry.otlp_endpoint.clone(),
-        sample: telemetry.sample,
-        service: telemetry.service.clone(),
-        instance: format!("{:016x}", OsEntropy.next()),
-        attributes,
-    };
-    Ok(OtlpTraces::begin(&settings, Box::new(|| OsEntropy.next())).context("telemetry.otlp_endpoint")?)
+    let (endpoint, service) = (telemetry.otlp_endpoint.clone(), telemetry.service.clone());
+    Ok(Some(Collector { endpoint, service, instance: format!("{:016x}", OsEntropy.next()), attributes }))
+}
+
+/// How traces go there.
+fn traces(collector: Option<&Collector>, sample: f64) -> anyhow::Result<Arc<dyn Traces>> {
+    let Some(collector) = collector else { return Ok(Arc::new(NoTraces)) };
+    Ok(OtlpTraces::begin(collector, sample, Box::new(|| OsEntropy.next())).context("telemetry.otlp_endpoint")?)
 }
 
 /// Providers by name.

@@ -12,7 +12,7 @@ pub enum Role {
     Viewer,
     /// Writes definitions: drafts, and what is in force when applied.
     Editor,
-    /// Also puts journeys in force and archives them.
+    /// Also puts journeys in force, holds them up, archives and kills them.
     Publisher,
     /// Keeps the installation running.
     Operator,
@@ -29,8 +29,10 @@ pub enum Permission {
     ReadDefinitions,
     /// Apply definitions.
     WriteDefinitions,
-    /// Put journeys in force and archive them.
+    /// Put journeys in force, archive and kill them.
     Publish,
+    /// Pause journeys, and let them go on.
+    Hold,
     /// Read a person's profile and trail.
     ReadPeople,
     /// Erase, detach or let expire a person.
@@ -69,8 +71,10 @@ impl Role {
         match self {
             Self::Viewer => matches!(permission, P::ReadDefinitions),
             Self::Editor => matches!(permission, P::ReadDefinitions | P::WriteDefinitions),
-            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish),
-            Self::Operator => matches!(permission, P::ReadDefinitions | P::DeadLetters | P::Keys | P::Audit | P::Operate),
+            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold),
+            Self::Operator => {
+                matches!(permission, P::ReadDefinitions | P::Hold | P::DeadLetters | P::Keys | P::Audit | P::Operate)
+            }
             Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadPeople | P::Privacy),
             Self::Admin => true,
         }
@@ -96,10 +100,11 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
+        Self::Hold,
         Self::ReadPeople,
         Self::Privacy,
         Self::DeadLetters,
@@ -114,6 +119,7 @@ impl Permission {
             Self::ReadDefinitions => "read-definitions",
             Self::WriteDefinitions => "write-definitions",
             Self::Publish => "publish",
+            Self::Hold => "hold",
             Self::ReadPeople => "read-people",
             Self::Privacy => "privacy",
             Self::DeadLetters => "dead-letters",

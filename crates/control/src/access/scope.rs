@@ -35,12 +35,17 @@ named!(
     DetachIdentifierRequest,
     ExpireProfileRequest,
     ListRevisionsRequest,
+    TailDecisionsRequest,
+    TailMessagesRequest,
 );
 named!(
     name: GetDefinitionRequest,
     DeleteDefinitionRequest,
     PublishJourneyRequest,
     ArchiveJourneyRequest,
+    PauseJourneyRequest,
+    ResumeJourneyRequest,
+    KillJourneyRequest,
     PlanJourneyRequest,
     DiffRevisionsRequest,
     RollbackDefinitionRequest,

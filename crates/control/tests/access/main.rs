@@ -7,4 +7,5 @@ mod limits;
 mod matrix;
 mod oidc;
 mod protected;
+mod tails;
 mod town;

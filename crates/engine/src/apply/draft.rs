@@ -8,8 +8,8 @@ use crate::manifest::{Manifest, diff, to_yaml};
 /// Puts `manifest` into `next` and says what that changed.
 pub(super) fn put(next: &mut SetManifest, bodies: &dyn Bodies, workspace: WorkspaceId, manifest: &Manifest) -> PlanItem {
     let (kind, name) = (manifest.kind, manifest.name.as_str());
-    let of = |state| next.named(workspace, kind, name).find(|e| e.state == state).cloned();
-    let (draft, active) = (of(State::Draft), of(State::Active));
+    let of = |is: fn(State) -> bool| next.named(workspace, kind, name).find(|e| is(e.state)).cloned();
+    let (draft, active) = (of(|state| state == State::Draft), of(State::is_in_force));
     let before = draft.as_ref().or(active.as_ref()).cloned();
     if let Some(entry) = before.as_ref().filter(|e| e.hash == manifest.hash) {
         return PlanItem::of(entry, Change::Unchanged, String::new());

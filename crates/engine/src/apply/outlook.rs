@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use waypost_types::{Timestamp, WorkspaceId};
 
-use super::{Bodies, Change, DefinitionEntry, PlanItem, SetManifest, State, ends, plan_publish, set};
+use super::{Bodies, Change, DefinitionEntry, PlanItem, SetManifest, ends, plan_publish, set};
 use crate::manifest::{Kind, Problem, diff, to_yaml};
 
 /// What would come of it.
@@ -29,7 +29,7 @@ pub fn outlook(
     now: Timestamp,
 ) -> Result<Outlook, Vec<Problem>> {
     let plan = plan_publish(current, bodies, workspace, journey, now)?;
-    let active = |set: &SetManifest| set.named(workspace, Kind::Journey, journey).find(|e| e.state == State::Active).cloned();
+    let active = |set: &SetManifest| set.named(workspace, Kind::Journey, journey).find(|e| e.state.is_in_force()).cloned();
     let (before, after) = (active(current), active(&plan.next));
     let none = BTreeMap::new();
     let old = before.as_ref().map_or(&none, |e| &e.templates);
@@ -41,7 +41,7 @@ pub fn outlook(
         let change = if before.is_some() { Change::Changed } else { Change::Created };
         Some(PlanItem::of(entry, change, diff(&before.map(text).unwrap_or_default(), &text(hash))))
     });
-    let pinned = plan.next.named(workspace, Kind::Journey, journey).filter(|e| e.state == State::Pinned);
+    let pinned = plan.next.named(workspace, Kind::Journey, journey).filter(|e| e.state.is_live() && !e.state.is_in_force());
     Ok(Outlook {
         active: before.as_ref().map(|e| e.version),
         templates: templates.collect(),

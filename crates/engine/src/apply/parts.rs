@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_types::{ContentHash, WorkspaceId};
 
-use super::{Bodies, DefinitionEntry, SetManifest, State, set};
+use super::{Bodies, DefinitionEntry, SetManifest, set};
 use crate::manifest::{Kind, Manifest, Problem, codes, link};
 
 /// The manifest of a stored body.
@@ -51,7 +51,7 @@ pub(super) fn check(next: &SetManifest, bodies: &dyn Bodies, workspace: Workspac
             Ok(manifest) => {
                 // A live version keeps the templates it was published with; a draft takes what there is now.
                 let templates = if entry.state.is_live() { pinned(entry) } else { templates(next, workspace, &manifest) };
-                parts.push(link::Part { manifest, version: entry.version, active: entry.state == State::Active, fresh, templates });
+                parts.push(part(next, entry, manifest, fresh, templates));
             }
             Err(wrong) => problems.extend(wrong),
         }
@@ -75,13 +75,25 @@ pub(super) fn check_published(
         match stored(bodies, entry, &label(entry)) {
             Ok(manifest) => {
                 let templates = pinned(entry);
-                parts.push(link::Part { manifest, version: entry.version, active: entry.state == State::Active, fresh, templates });
+                parts.push(part(next, entry, manifest, fresh, templates));
             }
             Err(wrong) => problems.extend(wrong),
         }
     }
     problems.extend(assemble(next, workspace, &parts, &[]));
     problems
+}
+
+/// A stored definition as it takes part in its set.
+pub(crate) fn part(
+    set: &SetManifest,
+    entry: &DefinitionEntry,
+    manifest: Manifest,
+    fresh: bool,
+    templates: BTreeMap<String, ContentHash>,
+) -> link::Part {
+    let (active, standing) = (entry.state.is_in_force(), set.standing(entry));
+    link::Part { manifest, version: entry.version, active, standing, fresh, templates }
 }
 
 fn assemble(next: &SetManifest, workspace: WorkspaceId, parts: &[link::Part], manifests: &[Manifest]) -> Vec<Problem> {

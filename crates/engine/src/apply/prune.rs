@@ -24,7 +24,7 @@ pub fn plan_prune(
     let Plan { mut next, mut items, .. } = plan_apply(current, bodies, workspace, manifests)?;
     let gone = missing(&next, workspace, manifests);
     let journeys = || gone.iter().filter(|(kind, _)| *kind == Kind::Journey);
-    let problems: Vec<Problem> = journeys().filter(|(_, name)| is(&next, workspace, name, State::Active)).map(live).collect();
+    let problems: Vec<Problem> = journeys().filter(|(_, name)| is(&next, workspace, name, State::is_in_force)).map(live).collect();
     if !problems.is_empty() {
         return Err(problems);
     }
@@ -32,7 +32,7 @@ pub fn plan_prune(
         retire(&mut next, bodies, workspace, name, now);
     }
     let (running, mut left): (Vec<_>, Vec<_>) =
-        gone.iter().partition(|(kind, name)| *kind == Kind::Journey && is(&next, workspace, name, State::Pinned));
+        gone.iter().partition(|(kind, name)| *kind == Kind::Journey && is(&next, workspace, name, State::is_live));
     let mut kept: Vec<(&Name, String)> = running.into_iter().map(|one| (one, "its runs may not be over".to_owned())).collect();
     let all = next.clone();
     let wrong = |tried: &SetManifest| parts::check(tried, bodies, workspace, manifests);
@@ -71,8 +71,8 @@ fn missing(set: &SetManifest, workspace: WorkspaceId, manifests: &[Manifest]) ->
     names
 }
 
-fn is(set: &SetManifest, workspace: WorkspaceId, journey: &str, state: State) -> bool {
-    set.named(workspace, Kind::Journey, journey).any(|e| e.state == state)
+fn is(set: &SetManifest, workspace: WorkspaceId, journey: &str, state: fn(State) -> bool) -> bool {
+    set.named(workspace, Kind::Journey, journey).any(|e| state(e.state))
 }
 
 fn live((kind, name): &Name) -> Problem {

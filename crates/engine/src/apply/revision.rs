@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use waypost_types::WorkspaceId;
 
-use super::{Change, DefinitionEntry, SetManifest, State};
+use super::{Change, DefinitionEntry, SetManifest};
 use crate::manifest::Kind;
 
 /// What became of one definition.
@@ -35,8 +35,8 @@ fn one(before: &SetManifest, after: &SetManifest, workspace: WorkspaceId, kind: 
     let had: Vec<&DefinitionEntry> = before.named(workspace, kind, &name).collect();
     let has: Vec<&DefinitionEntry> = after.named(workspace, kind, &name).collect();
     let fresh = has.iter().copied().filter(|e| !had.iter().any(|o| o.version == e.version && o.etag == e.etag));
-    let (was, is) = if let Some(is) = fresh.max_by_key(|e| (e.state == State::Active, e.version)) {
-        let active = had.iter().filter(|_| is.state == State::Active).find(|e| e.state == State::Active);
+    let (was, is) = if let Some(is) = fresh.max_by_key(|e| (e.state.is_in_force(), e.version)) {
+        let active = had.iter().filter(|_| is.state.is_in_force()).find(|e| e.state.is_in_force());
         let same = had.iter().find(|e| e.version == is.version);
         (active.or(same).copied().or_else(|| newest(&had)), Some(is))
     } else {

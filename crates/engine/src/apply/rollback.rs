@@ -23,7 +23,7 @@ pub fn plan_rollback(
         return plan_apply(current, bodies, workspace, &[manifest]);
     }
     let journey = from.name.as_str();
-    let active = current.named(workspace, Kind::Journey, journey).find(|e| e.state == State::Active);
+    let active = current.named(workspace, Kind::Journey, journey).find(|e| e.state.is_in_force());
     if let Some(active) = active.filter(|a| a.hash == from.hash && a.templates == from.templates) {
         return Ok(finish(current, current.clone(), vec![PlanItem::of(active, Change::Unchanged, String::new())], Vec::new()));
     }
@@ -31,18 +31,20 @@ pub fn plan_rollback(
     retire(&mut next, bodies, workspace, journey, now);
     room(&next, workspace, &manifest, active.is_some())?;
     let version = next.newest(workspace, Kind::Journey, journey) + 1;
+    // What is paused stays paused, in whichever version.
+    let state = active.map_or(State::Active, |a| a.state);
     for entry in next.named_mut(workspace, Kind::Journey, journey) {
         match entry.state {
-            State::Active => {
+            State::Active | State::Paused => {
                 entry.state = State::Pinned;
                 entry.superseded_at = Some(now.millis());
             }
             // It stays what comes next.
             State::Draft => entry.version = version + 1,
-            State::Pinned | State::Archived => {}
+            State::Pinned | State::Killed | State::Archived => {}
         }
     }
-    let mut entry = DefinitionEntry::new(workspace, Kind::Journey, journey, version, from.hash, State::Active);
+    let mut entry = DefinitionEntry::new(workspace, Kind::Journey, journey, version, from.hash, state);
     entry.templates.clone_from(&from.templates);
     next.definitions.push(entry.clone());
     let gone = from.templates.iter().filter(|(_, hash)| !bring_back(&mut next, workspace, hash));

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use waypost_types::{ContentHash, WorkspaceId};
 
-use crate::manifest::Kind;
+use crate::{definitions::Standing, manifest::Kind};
 
 /// Everything that is defined at one number.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -48,7 +48,7 @@ pub struct DefinitionEntry {
     /// Of published journeys: each template as the journey names it, and the hash of the body it means.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub templates: BTreeMap<String, String>,
-    /// Of pinned journeys: since when nobody enters, ms since the epoch.
+    /// Of pinned and killed journeys: since when nobody enters, ms since the epoch.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub superseded_at: Option<i64>,
 }
@@ -61,8 +61,15 @@ pub enum State {
     Draft,
     /// In force.
     Active,
+    /// In force, and held: nobody enters, and the sends of every version of the journey wait.
+    ///
+    /// This and [`State::Killed`] are states and no flag beside them, so that a binary that does not know
+    /// them cannot read the set and waits, instead of going on as if nobody had said anything.
+    Paused,
     /// Nobody enters; runs may still be on it.
     Pinned,
+    /// Nobody enters, and runs that are still on it end.
+    Killed,
     /// Nothing reads it any more.
     Archived,
 }
@@ -145,9 +152,9 @@ impl SetManifest {
     /// The version to show for a name: in force, else the draft, else the newest there was.
     pub fn shown(&self, workspace: WorkspaceId, kind: Kind, name: &str) -> Option<&DefinitionEntry> {
         let rank = |e: &&DefinitionEntry| match e.state {
-            State::Active => (3, e.version),
+            State::Active | State::Paused => (3, e.version),
             State::Draft => (2, e.version),
-            State::Pinned | State::Archived => (1, e.version),
+            State::Pinned | State::Killed | State::Archived => (1, e.version),
         };
         self.of_kind(workspace, kind).filter(|e| e.name == name).max_by_key(rank)
     }
@@ -156,6 +163,18 @@ impl SetManifest {
     pub fn state(&self, workspace: WorkspaceId, kind: Kind, name: &str) -> Option<State> {
         let shown = self.shown(workspace, kind, name)?;
         Some(if shown.state == State::Pinned { State::Archived } else { shown.state })
+    }
+
+    /// Whether the runs of this version of a journey go on.
+    pub(crate) fn standing(&self, entry: &DefinitionEntry) -> Standing {
+        let paused = |other: &DefinitionEntry| {
+            other.state == State::Paused && (other.workspace, other.kind, &other.name) == (entry.workspace, entry.kind, &entry.name)
+        };
+        match entry.state {
+            State::Killed => Standing::Killed,
+            _ if self.definitions.iter().any(paused) => Standing::Paused,
+            State::Draft | State::Active | State::Paused | State::Pinned | State::Archived => Standing::Running,
+        }
     }
 
     pub(super) fn named_mut<'a>(
@@ -207,7 +226,12 @@ impl DefinitionEntry {
 impl State {
     /// Whether folds see it.
     pub const fn is_live(self) -> bool {
-        matches!(self, Self::Active | Self::Pinned)
+        matches!(self, Self::Active | Self::Paused | Self::Pinned | Self::Killed)
+    }
+
+    /// Whether it is the version that entries use, or would use if it were not paused.
+    pub const fn is_in_force(self) -> bool {
+        matches!(self, Self::Active | Self::Paused)
     }
 
     /// Its word.
@@ -215,7 +239,9 @@ impl State {
         match self {
             Self::Draft => "DRAFT",
             Self::Active => "ACTIVE",
+            Self::Paused => "PAUSED",
             Self::Pinned => "PINNED",
+            Self::Killed => "KILLED",
             Self::Archived => "ARCHIVED",
         }
     }

@@ -1,7 +1,11 @@
 //! What applying, publishing, archiving and deleting make of a set.
 
 use super::*;
-use crate::manifest::parse_files;
+use crate::{
+    definitions::Standing,
+    library::{Shelf, compile},
+    manifest::parse_files,
+};
 
 const SHOP: WorkspaceId = WorkspaceId::new(1);
 const NOW: Timestamp = Timestamp::from_millis(1_800_000_000_000);
@@ -68,6 +72,42 @@ impl Desk {
         Ok(self.take(plan))
     }
 
+    fn pause(&mut self) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_pause(&self.set, SHOP, "hello").map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn resume(&mut self) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_resume(&self.set, SHOP, "hello").map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn archive(&mut self) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_archive(&self.set, SHOP, "hello", NOW).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    fn kill(&mut self) -> Result<Vec<PlanItem>, String> {
+        let plan = plan_kill(&self.set, SHOP, "hello", NOW).map_err(shown)?;
+        Ok(self.take(plan))
+    }
+
+    /// With a second version in force.
+    fn live_twice() -> Self {
+        let mut desk = Self::live();
+        desk.apply(&edited("title: Hello", "title: Good day")).unwrap();
+        desk.publish(NOW).unwrap();
+        desk
+    }
+
+    /// How the runs of each version that may have some go on, as it is compiled.
+    fn standings(&self) -> Vec<(u32, Standing)> {
+        let hash = ContentHash::of(&self.set.to_bytes());
+        let Shelf::Ready(set) = compile(&self.set, hash, &self.bodies) else { panic!("it compiles") };
+        let journeys = &set.workspaces[&SHOP].journeys;
+        journeys.get("hello").iter().flat_map(|j| j.versions.values()).map(|v| (v.version, v.standing)).collect()
+    }
+
     fn delete(&mut self, kind: Kind, name: &str) -> Result<Vec<PlanItem>, String> {
         let plan = plan_delete(&self.set, &self.bodies, SHOP, kind, name, NOW).map_err(shown)?;
         Ok(self.take(plan))
@@ -77,11 +117,6 @@ impl Desk {
         let manifests = parse_files(&[("f.yaml".to_owned(), yaml.to_owned())], &|_| None).map_err(shown)?;
         let plan = plan_prune(&self.set, &self.bodies, SHOP, &manifests, now).map_err(shown)?;
         Ok(self.take(plan))
-    }
-
-    fn archive(&mut self) {
-        let plan = plan_archive(&self.set, SHOP, "hello", NOW).unwrap();
-        self.take(plan);
     }
 
     /// `1 ACTIVE, 2 DRAFT`.
@@ -306,7 +341,7 @@ fn pruning_ends_no_live_journey_and_breaks_no_run() {
     let refused = desk.prune(&format!("{}{OTHER}", without_journey()), NOW).unwrap_err();
     assert!(refused.contains("IN_USE") && refused.contains("Journey/hello") && refused.contains("archive it first"), "{refused}");
     assert_eq!(desk.set, before, "nothing was applied either");
-    desk.archive();
+    desk.archive().unwrap();
     // its runs go on: it stays, and with it the segment that they read
     let folder = format!("{}{OTHER}", without_journey()).replace("name: buyers", "name: payers");
     let items = desk.prune(&folder, NOW).unwrap();
@@ -334,7 +369,7 @@ fn pruning_keeps_what_is_read_by_what_is_given() {
 #[test]
 fn an_archived_journey_is_deleted_when_its_runs_are_over() {
     let mut desk = Desk::live();
-    desk.archive();
+    desk.archive().unwrap();
     assert!(desk.delete(Kind::Journey, "hello").unwrap_err().contains("its runs are not over"));
     let plan = plan_delete(&desk.set, &desk.bodies, SHOP, Kind::Journey, "hello", NOW.plus(Span::from_days(11))).unwrap();
     assert_eq!(plan.items[0].change, Change::Deleted);
@@ -369,7 +404,7 @@ fn a_revision_says_what_a_set_made_of_each_definition() {
     since(&desk);
     desk.publish(NOW).unwrap();
     assert_eq!(since(&desk), ["Template/hi 1 ACTIVE > 2 ACTIVE", "Journey/hello 1 ACTIVE > 2 ACTIVE"]);
-    desk.archive();
+    desk.archive().unwrap();
     assert_eq!(since(&desk), ["Journey/hello 2 ACTIVE > 2 PINNED"]);
     desk.apply(OTHER.trim_start_matches('-')).unwrap();
     since(&desk);
@@ -463,7 +498,106 @@ fn an_outlook_says_what_a_publish_would_do() {
     assert!(seen.templates[0].diff.contains("Good day"), "{}", seen.templates[0].diff);
     assert_eq!(seen.pinned, [(1, NOW.plus(Span::from_days(11)))]);
     assert_eq!(desk.set, before);
-    desk.archive();
+    desk.archive().unwrap();
     desk.publish(NOW).unwrap();
     assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE");
+}
+
+#[test]
+fn a_paused_journey_is_paused_in_all_its_versions_until_it_is_resumed() {
+    let mut desk = Desk::live_twice();
+    let before = desk.set.clone();
+    let etag = |desk: &Desk| desk.set.shown(SHOP, Kind::Journey, "hello").unwrap().etag.clone();
+    let active = etag(&desk);
+    let items = desk.pause().unwrap();
+    assert_eq!((items[0].change, items[0].state, items[0].version), (Change::Changed, State::Paused, 2));
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 PAUSED");
+    assert_eq!(desk.set.state(SHOP, Kind::Journey, "hello"), Some(State::Paused));
+    assert_eq!(desk.standings(), [(1, Standing::Paused), (2, Standing::Paused)]);
+    assert_ne!(etag(&desk), active);
+    assert_eq!(SetManifest::from_bytes(&desk.set.to_bytes()), Some(desk.set.clone()));
+
+    assert_eq!(desk.pause().unwrap()[0].change, Change::Unchanged);
+    assert_eq!(desk.set.number, before.number + 1);
+    let refused = desk.archive().unwrap_err();
+    assert!(refused.contains("STATE_CONFLICT") && refused.contains("resume it first, or kill it"), "{refused}");
+    assert!(desk.delete(Kind::Journey, "hello").unwrap_err().contains("IN_USE"));
+    assert!(desk.delete(Kind::Template, "hi").unwrap_err().contains("IN_USE"));
+
+    assert_eq!(desk.resume().unwrap()[0].state, State::Active);
+    assert_eq!((&desk.set.definitions, desk.set.number), (&before.definitions, before.number + 2), "as if nothing had been");
+    assert_eq!(desk.resume().unwrap()[0].change, Change::Unchanged);
+    assert_eq!(desk.standings(), [(1, Standing::Running), (2, Standing::Running)]);
+}
+
+#[test]
+fn what_is_published_of_a_paused_journey_is_paused() {
+    let mut desk = Desk::live();
+    desk.pause().unwrap();
+    assert_eq!(desk.apply(FILES).unwrap()[5].change, Change::Unchanged, "what is paused is in force");
+    desk.apply(&edited("title: Hello", "title: Good day")).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PAUSED, 2 DRAFT");
+    assert_eq!(desk.publish(NOW).unwrap()[0].state, State::Paused);
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 PAUSED");
+    desk.resume().unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 ACTIVE");
+}
+
+#[test]
+fn a_killed_journey_lives_anew_for_new_entries_alone() {
+    let mut desk = Desk::live_twice();
+    desk.pause().unwrap();
+    let items = desk.kill().unwrap();
+    assert_eq!((items[0].change, items[0].state), (Change::Changed, State::Killed));
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 KILLED, 2 KILLED");
+    assert_eq!(desk.set.state(SHOP, Kind::Journey, "hello"), Some(State::Killed));
+    assert_eq!(desk.kill().unwrap()[0].change, Change::Unchanged);
+    for refused in [desk.pause(), desk.resume()] {
+        assert!(refused.unwrap_err().contains("STATE_CONFLICT"));
+    }
+    desk.apply(FILES).unwrap();
+    desk.publish(NOW).unwrap();
+    assert_eq!(desk.standings(), [(1, Standing::Killed), (2, Standing::Killed), (3, Standing::Running)]);
+    desk.pause().unwrap();
+    assert_eq!(desk.standings(), [(1, Standing::Killed), (2, Standing::Killed), (3, Standing::Paused)]);
+
+    // As with any version, nothing of it is kept when its last possible run is over.
+    desk.apply(&edited("title: Hello", "title: Good night")).unwrap();
+    desk.publish(NOW.plus(Span::from_days(11))).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 ARCHIVED, 2 ARCHIVED, 3 PINNED, 4 PAUSED");
+}
+
+#[test]
+fn what_is_not_in_force_is_neither_paused_nor_resumed() {
+    let mut desk = Desk::new();
+    assert!(desk.pause().unwrap_err().contains("UNKNOWN_REFERENCE"));
+    assert!(desk.kill().unwrap_err().contains("UNKNOWN_REFERENCE"));
+    desk.apply(FILES).unwrap();
+    for refused in [desk.pause(), desk.resume(), desk.kill()] {
+        assert!(refused.unwrap_err().contains("STATE_CONFLICT"));
+    }
+    desk.publish(NOW).unwrap();
+    desk.archive().unwrap();
+    for refused in [desk.pause(), desk.resume()] {
+        let refused = refused.unwrap_err();
+        assert!(refused.contains("STATE_CONFLICT") && refused.contains("archived"), "{refused}");
+    }
+    assert_eq!(desk.kill().unwrap()[0].state, State::Killed, "its runs need not finish");
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 KILLED");
+    assert_eq!(desk.archive().unwrap()[0].change, Change::Unchanged);
+}
+
+#[test]
+fn a_paused_journey_that_goes_back_stays_paused_and_is_not_pruned() {
+    let mut desk = Desk::live_twice();
+    desk.pause().unwrap();
+    let first = desk.entry(Kind::Journey, "hello", 1);
+    desk.roll_back(&first, NOW).unwrap();
+    assert_eq!(desk.states(Kind::Journey, "hello"), "1 PINNED, 2 PINNED, 3 PAUSED");
+    let refused = desk.prune(&format!("{}{OTHER}", without_journey()), NOW).unwrap_err();
+    assert!(refused.contains("IN_USE"), "{refused}");
+    desk.kill().unwrap();
+    let items = desk.prune(&format!("{}{OTHER}", without_journey()), NOW).unwrap();
+    let hello = items.iter().find(|item| item.name == "hello").unwrap();
+    assert_eq!(hello.change, Change::Kept, "its runs may not have come to their end: {hello:?}");
 }

@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Journey, Match, StepKind};
+use super::{Journey, Match, Standing, StepKind};
 
 /// The versions of one journey that may have runs.
 #[derive(Clone, Debug, Default)]
@@ -26,6 +26,7 @@ pub struct JourneyVersions {
 pub struct Journeys {
     by_name: BTreeMap<String, JourneyVersions>,
     by_event: BTreeMap<String, Concern>,
+    any_killed: bool,
 }
 
 /// What an event of one name concerns.
@@ -53,6 +54,11 @@ impl Journeys {
     pub fn concern(&self, event: &str) -> Option<&Concern> {
         self.by_event.get(event)
     }
+
+    /// Whether some version was killed.
+    pub fn any_killed(&self) -> bool {
+        self.any_killed
+    }
 }
 
 impl From<BTreeMap<String, JourneyVersions>> for Journeys {
@@ -73,7 +79,8 @@ impl From<BTreeMap<String, JourneyVersions>> for Journeys {
         for concern in by_event.values_mut() {
             concern.entered.sort_by(|a, b| (Reverse(a.priority), &a.name).cmp(&(Reverse(b.priority), &b.name)));
         }
-        Self { by_name, by_event }
+        let any_killed = by_name.values().flat_map(|j| j.versions.values()).any(|version| version.standing == Standing::Killed);
+        Self { by_name, by_event, any_killed }
     }
 }
 

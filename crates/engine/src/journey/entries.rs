@@ -9,14 +9,15 @@ use waypost_codec::{
 use waypost_types::{ProfileId, RunId, Timestamp, Value};
 
 use super::{
-    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, goal, ids, is_live, sends, steps, timers,
+    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, gates, goal, ids, is_live, sends, steps,
+    timers,
     trail::{self, Entry as Recorded, What},
     turn::{Sight, Turn, check},
     version_of,
 };
 use crate::{
     condition::{Facts as _, Root, Truth},
-    definitions::{Entry, Journey, Match, StepKind, WhileLive},
+    definitions::{Entry, Journey, Match, Standing, StepKind, WhileLive},
 };
 
 /// A run that may come to be.
@@ -121,6 +122,9 @@ fn key(turn: &Turn<'_>, candidate: &Candidate<'_>, event: &Event) -> Result<Stri
 /// What is asked of a new run.
 fn allowed(turn: &Turn<'_>, runs: &[Run], candidate: &Candidate<'_>, event: &Event) -> Result<(), Refusal> {
     let journey = candidate.journey;
+    if journey.standing == Standing::Paused {
+        return Err(Refusal::of(gates::PAUSED));
+    }
     let sight = Sight { run: &candidate.run, entry: event, event: Some(event) };
     if let Some(path) = missing(turn, journey, sight) {
         return Err(Refusal::seen("FIELD_MISSING", check("requires".to_owned(), Truth::No, vec![format!("{path} is missing")], None)));

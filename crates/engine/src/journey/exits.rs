@@ -11,11 +11,17 @@ use super::{
     MAX_ENDED, MAX_ENDED_BYTES, MAX_PAST, is_live, recall, timers,
     trail::{self, Entry, What},
     turn::{Sight, Turn},
+    version_of,
 };
-use crate::definitions::Journey;
+use crate::definitions::{Journey, Standing};
 
 /// Exit of the run that gave way when two of one key met.
 pub(crate) const MERGED: &str = "MERGED";
+
+/// Exit of a run whose journey was killed.
+const KILLED: &str = "KILLED";
+/// Why its sends are stopped.
+pub(crate) const JOURNEY_KILLED: &str = "JOURNEY_KILLED";
 
 /// Whether an event counts for exit rules and goal: it happened at or after the run's entry, and is not
 /// the entry itself. That it came late, or is history, does not matter here.
@@ -44,6 +50,20 @@ pub(crate) fn end(turn: &mut Turn<'_>, run: &mut Run, journey: &Journey, reason:
 /// Ends a run because another half of the person knows better; its goal is not looked for.
 pub(crate) fn merge(turn: &mut Turn<'_>, run: &mut Run, note: &str) {
     close(turn, run, MERGED, Vec::new(), note);
+}
+
+/// Ends the runs whose journey was killed; nothing that came with the record is looked at any more. There is no walk over
+/// all profiles: each one comes to it with its next record or timer.
+pub(crate) fn kill(turn: &mut Turn<'_>, runs: &mut [Run]) {
+    let ws = turn.ws;
+    if !ws.journeys.any_killed() {
+        return;
+    }
+    for run in runs.iter_mut().filter(|run| is_live(run)) {
+        if let Some(journey) = version_of(ws, run).filter(|journey| journey.standing == Standing::Killed) {
+            end(turn, run, journey, KILLED, Vec::new(), "");
+        }
+    }
 }
 
 /// Ends every run of a person who is to be forgotten.

@@ -14,18 +14,24 @@ use waypost_codec::{
 use waypost_types::{Span, Timestamp};
 
 use super::{
-    bounced, is_live, sends,
+    bounced, exits, is_live, sends,
     turn::{Sight, Turn, check},
 };
 use crate::{
     address,
     condition::{Facts as _, Root, Truth},
     consent::{self, Question},
-    definitions::{Class, Fresh, Journey, Send},
+    definitions::{Class, Fresh, Journey, Send, Standing},
     localtime::{Window, Zone},
     person,
     template::{self, VariablesError},
 };
+
+/// Its journey is paused.
+pub(crate) const PAUSED: &str = "JOURNEY_PAUSED";
+/// How often a send of a paused journey looks whether that is over. Nobody wakes it: a profile is not told of a
+/// resume, and nothing walks over all profiles. So this is also over how long sends go out after a resume.
+pub(crate) const LOOK: Span = Span::from_secs(900);
 
 /// A send that wants to go out.
 #[derive(Clone, Copy, Debug)]
@@ -79,6 +85,7 @@ pub(crate) fn pass(turn: &Turn<'_>, request: &Request<'_>) -> (Verdict, Vec<Chec
 
 fn through(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> Result<Passed, Objection> {
     run_is_live(request, checks)?;
+    journey_goes_on(turn, request, checks)?;
     deliverable(turn, request, checks)?;
     consented(turn, request, checks)?;
     let passed = reachable(turn, request, checks)?;
@@ -93,6 +100,30 @@ fn through(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> R
 fn run_is_live(request: &Request<'_>, checks: &mut Vec<Check>) -> Word {
     say(checks, "1 RUN", is_live(request.run), vec![format!("step {}", request.run.step)], None);
     if is_live(request.run) { Ok(()) } else { Err(Objection::Stop("RUN_ENDED")) }
+}
+
+/// Gate 1, of the journey.
+fn journey_goes_on(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> Word {
+    let mut no = |word: &str, until| say(checks, "1 JOURNEY", false, vec![format!("{} {word}", request.journey.name)], until);
+    match request.journey.standing {
+        Standing::Running => Ok(()),
+        Standing::Paused => {
+            let look = next_look(turn.now(), request.run);
+            no("is paused", Some(look));
+            Err(Objection::Defer(PAUSED, look))
+        }
+        Standing::Killed => {
+            no("was killed", None);
+            Err(Objection::Stop(exits::JOURNEY_KILLED))
+        }
+    }
+}
+
+/// When a send of a paused journey looks again: each run at its own minutes, the same ones every time, so that what
+/// has gathered goes out evenly over [`LOOK`] when the journey is resumed.
+fn next_look(now: Timestamp, run: &Run) -> Timestamp {
+    let since = now.minus(spread(run)).millis().rem_euclid(LOOK.millis());
+    now.plus(LOOK).minus(Span::from_millis(since))
 }
 
 /// Gate 2. An erased profile folds nothing, so what comes here is not erased.
@@ -230,7 +261,7 @@ fn window(turn: &Turn<'_>, request: &Request<'_>, checks: &mut Vec<Check>) -> Wo
 
 /// At most 15 min, by the run: not everybody at the same instant.
 fn spread(run: &Run) -> Span {
-    let hash = xxhash_rust::xxh3::xxh3_64(&run.id) % 900_000;
+    let hash = xxhash_rust::xxh3::xxh3_64(&run.id) % LOOK.millis().unsigned_abs();
     Span::from_millis(i64::try_from(hash).unwrap_or(0))
 }
 

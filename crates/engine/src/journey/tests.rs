@@ -4,6 +4,7 @@ mod concern;
 mod draining;
 mod gates;
 mod harness;
+mod holding;
 mod merging;
 mod properties;
 mod stories;

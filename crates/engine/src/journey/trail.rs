@@ -1,6 +1,8 @@
 //! The decision trail: what was decided, when, on what, and why; kept with the profile for explain, and
 //! put out on `waypost.decisions.v1`.
 
+use std::{cmp::Ordering, collections::VecDeque};
+
 use prost::Message as _;
 use serde::Serialize;
 use waypost_codec::{
@@ -10,7 +12,7 @@ use waypost_codec::{
 };
 use waypost_types::{RunId, SendId, Timestamp};
 
-use super::{Effect, MAX_TRAIL, MAX_TRAIL_BYTES, turn::Turn};
+use super::{Effect, MAX_TRAIL, MAX_TRAIL_BYTES, gates, turn::Turn};
 
 /// Checks kept of one decision; more would push other decisions out of the trail.
 const MAX_CHECKS: usize = 16;
@@ -133,16 +135,18 @@ impl Entry {
 
 /// Records a decision in the trail and puts it out.
 ///
-/// Two kinds would fill the trail with repetitions and are folded together in it: the touches that
-/// re-arm a run one after another, and refusals of one kind and key. Of what an entry's filter lets
-/// pass by the first is put out and the rest only counted (PRODUCT §7.2).
+/// Three kinds would fill the trail with repetitions and are folded together in it: the touches that
+/// re-arm a run one after another, refusals of one kind and key, and the looks of a send whose journey is
+/// paused. Of what an entry's filter lets pass by (PRODUCT §7.2), and of these looks, the first is put out
+/// and the rest only counted.
 pub(crate) fn record(turn: &mut Turn<'_>, what: What, entry: Entry) {
     let mut trail = stored(turn, what, entry);
     let mut bytes = turn.trail_bytes.unwrap_or_else(|| bytes_of(turn.trail));
     let repeated = take_repeated(turn.trail, &trail);
     bytes -= repeated.as_ref().map_or(0, prost::Message::encoded_len);
     let repeats = repeated.map(|old| times(&old).saturating_add(1));
-    if repeats.is_none() || trail.reason != "ENTRY_FILTER" {
+    let only_counted = repeats.is_some() && (trail.reason == "ENTRY_FILTER" || what == What::Deferred);
+    if !only_counted {
         let decision = decision(turn, &trail);
         turn.effects.push(Effect::Decision(Box::new(decision)));
     }
@@ -193,7 +197,7 @@ fn take_repeated(trail: &mut Vec<Trail>, new: &Trail) -> Option<Trail> {
     let same = |old: &Trail| old.what == new.what && old.journey == new.journey && old.reason == new.reason && old.step == new.step;
     let at = if new.what == What::Refused.as_str() {
         trail.iter().rposition(|old| same(old) && old.key == new.key)
-    } else if new.what == What::Rearmed.as_str() {
+    } else if new.what == What::Rearmed.as_str() || (new.what == What::Deferred.as_str() && new.reason == gates::PAUSED) {
         trail.iter().rposition(|old| old.run == new.run).filter(|at| trail.get(*at).is_some_and(same))
     } else {
         None
@@ -221,14 +225,37 @@ fn bytes_of(trail: &[Trail]) -> usize {
     trail.iter().map(prost::Message::encoded_len).sum()
 }
 
-/// At a merge: both halves' trails as one.
+/// At a merge: both halves' trails as one. Each half keeps its own order, since one fold may decide several things.
 pub(crate) fn unite(a: &[Trail], b: &[Trail]) -> Vec<Trail> {
-    let mut all: Vec<Trail> = a.iter().chain(b).cloned().collect();
-    all.sort_by_cached_key(|t| (t.at, t.encode_to_vec()));
-    all.dedup();
+    let (mut a, mut b): (VecDeque<&Trail>, VecDeque<&Trail>) = (a.iter().collect(), b.iter().collect());
+    let mut all: Vec<Trail> = Vec::new();
+    loop {
+        for half in [&mut a, &mut b] {
+            while half.front().is_some_and(|t| all.contains(t)) {
+                half.pop_front();
+            }
+        }
+        let from_a = match (a.front(), b.front()) {
+            (None, None) => break,
+            (Some(x), Some(y)) => match (b.contains(x), a.contains(y)) {
+                // What both have stands behind what either has before it.
+                (true, false) => false,
+                (false, true) => true,
+                (true, true) | (false, false) => earlier(x, y).is_le(),
+            },
+            (here, _) => here.is_some(),
+        };
+        all.extend(if from_a { a.pop_front() } else { b.pop_front() }.cloned());
+    }
     let bytes = bytes_of(&all);
     limit(&mut all, bytes);
     all
+}
+
+/// In log order, as far as two halves have one; by their bytes where they have none.
+fn earlier(x: &Trail, y: &Trail) -> Ordering {
+    let place = |t: &Trail| (t.at, t.offset, t.index);
+    place(x).cmp(&place(y)).then_with(|| x.encode_to_vec().cmp(&y.encode_to_vec()))
 }
 
 fn decision(turn: &Turn<'_>, trail: &Trail) -> Decision {
@@ -309,5 +336,27 @@ mod tests {
         let (a, b) = ([entry(1, 0), entry(3, 0)], [entry(1, 0), entry(2, 0)]);
         assert_eq!(unite(&a, &b), unite(&b, &a));
         assert_eq!(unite(&a, &b).len(), 3);
+    }
+
+    #[test]
+    fn decisions_of_one_log_time_keep_their_order_in_a_union() {
+        let said = |at: i64, offset: u64, run: u8, what: &str| Trail {
+            at,
+            offset,
+            run: bytes::Bytes::copy_from_slice(&[run; 16]),
+            what: what.to_owned(),
+            ..Trail::default()
+        };
+        let words = |trail: &[Trail]| trail.iter().map(|t| format!("{} {}", t.run[0], t.what)).collect::<Vec<_>>().join(", ");
+        // Two folds at one instant, and one fold of several decisions.
+        let a = [said(5, 1, 1, "ENTERED"), said(5, 2, 1, "EXITED"), said(7, 3, 1, "STOPPED"), said(7, 3, 1, "BRANCHED")];
+        let b = [said(5, 2, 2, "WAITING"), said(7, 3, 2, "SENT"), said(7, 3, 2, "GOAL")];
+        let both = unite(&a, &b);
+        assert_eq!(both, unite(&b, &a), "from either side");
+        assert_eq!(words(&both), "1 ENTERED, 1 EXITED, 2 WAITING, 1 STOPPED, 1 BRANCHED, 2 SENT, 2 GOAL");
+        assert_eq!(unite(&both, &b), both, "again");
+        // One half has lost the beginning of what both know, and has gone on since.
+        let since: Vec<Trail> = both[3..].iter().cloned().chain([said(8, 1, 2, "SENT")]).collect();
+        assert_eq!(words(&unite(&since, &both)), format!("{}, 2 SENT", words(&both)));
     }
 }

@@ -12,7 +12,7 @@ use super::{
 };
 use crate::{
     condition::Type,
-    definitions::{Class, Entry, ExitRule, Goal, Guard, Journey, Match, WhileLive},
+    definitions::{Class, Entry, ExitRule, Goal, Guard, Journey, Match, Standing, WhileLive},
 };
 
 /// Longest delay, deadline and age: a yearly cycle with slack.
@@ -85,6 +85,7 @@ pub(super) fn read(r: &mut Reader<'_>, spec: &Item<'_>, name: &str) -> Option<Jo
         entry_paths: BTreeSet::new(),
         looks_at_states: false,
         hash: ContentHash::new([0; 16]),
+        standing: Standing::default(),
     })
 }
 

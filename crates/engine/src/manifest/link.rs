@@ -13,7 +13,8 @@ use super::{
 use crate::{
     condition::{Program, Scope},
     definitions::{
-        Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, StepKind, Template, Workspace,
+        Channel, Class, Delay, Fresh, Journey, JourneyVersions, Journeys, Match, Policy, Segment, Send, Standing, StepKind, Template,
+        Workspace,
     },
     membership,
     template::{check, uses_postal_address, uses_unsubscribe},
@@ -29,6 +30,8 @@ pub(crate) struct Part {
     pub(crate) version: u32,
     /// Entries use it; of journeys only.
     pub(crate) active: bool,
+    /// Whether its runs go on; of journeys only.
+    pub(crate) standing: Standing,
     /// Whether its content is new, so that it is checked as at its author's desk.
     pub(crate) fresh: bool,
     /// Of journeys: template, as written, to the body it means.
@@ -77,7 +80,7 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
                 w.templates.insert(part.manifest.hash, Arc::new(template));
             }
             Some(Document::Journey(journey)) => {
-                found.push((index, Journey { version: part.version, hash: part.manifest.hash, ..*journey }));
+                found.push((index, Journey { version: part.version, hash: part.manifest.hash, standing: part.standing, ..*journey }));
             }
             Some(Document::Policy(_)) | None => {}
         }

@@ -30,7 +30,7 @@ pub struct Problem {
     pub suggestion: Option<String>,
 }
 
-/// The codes, as PRODUCT §7 lists them, and three for what cannot be read at all.
+/// The codes, as PRODUCT §7 lists them, three for what cannot be read at all, and one for what is done to a journey at the wrong time.
 pub mod codes {
     /// Not YAML, or a part of YAML that manifests do without (anchors, tags).
     pub const BAD_YAML: &str = "BAD_YAML";
@@ -70,6 +70,8 @@ pub mod codes {
     pub const FIELD_NOT_ALLOWED_HERE: &str = "FIELD_NOT_ALLOWED_HERE";
     /// A live journey reads it, or a source.
     pub const IN_USE: &str = "IN_USE";
+    /// Not as the journey stands: paused, archived, killed, never published.
+    pub const STATE_CONFLICT: &str = "STATE_CONFLICT";
     /// Too many, too long, too large.
     pub const LIMIT_EXCEEDED: &str = "LIMIT_EXCEEDED";
     /// Described in the product, not built yet.

@@ -231,6 +231,27 @@ pub struct PinnedVersion {
     pub until: i64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct PauseJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ResumeJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct KillJourneyRequest {
+    #[prost(string, tag = "1")]
+    pub name: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub etag: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LookupProfileRequest {
     #[prost(string, tag = "1")]
     pub parent: ::prost::alloc::string::String,
@@ -662,6 +683,10 @@ pub enum DefinitionState {
     /// An older version that still may have runs.
     Pinned = 3,
     Archived = 4,
+    /// In force, but nobody enters and messages wait.
+    Paused = 5,
+    /// Nobody enters, and whoever is in it leaves.
+    Killed = 6,
 }
 impl DefinitionState {
     /// String value of the enum field names used in the ProtoBuf definition.
@@ -675,6 +700,8 @@ impl DefinitionState {
             Self::Active => "DEFINITION_STATE_ACTIVE",
             Self::Pinned => "DEFINITION_STATE_PINNED",
             Self::Archived => "DEFINITION_STATE_ARCHIVED",
+            Self::Paused => "DEFINITION_STATE_PAUSED",
+            Self::Killed => "DEFINITION_STATE_KILLED",
         }
     }
     /// Creates an enum from field names used in the ProtoBuf definition.
@@ -685,6 +712,8 @@ impl DefinitionState {
             "DEFINITION_STATE_ACTIVE" => Some(Self::Active),
             "DEFINITION_STATE_PINNED" => Some(Self::Pinned),
             "DEFINITION_STATE_ARCHIVED" => Some(Self::Archived),
+            "DEFINITION_STATE_PAUSED" => Some(Self::Paused),
+            "DEFINITION_STATE_KILLED" => Some(Self::Killed),
             _ => None,
         }
     }
@@ -1449,7 +1478,7 @@ pub mod journey_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// No more entries; runs finish.
+        /// No more entries; runs finish. FAILED_PRECONDITION while the journey is paused.
         pub async fn archive_journey(
             &mut self,
             request: impl tonic::IntoRequest<super::ArchiveJourneyRequest>,
@@ -1503,6 +1532,80 @@ pub mod journey_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// No entries, and no version's messages go out; clocks, exits and goals go on. What is paused already stays so.
+        /// FAILED_PRECONDITION where no version is in force.
+        pub async fn pause_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::PauseJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/PauseJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "PauseJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// Entries again; messages that waited go over the next 15 minutes, if they are still valid.
+        pub async fn resume_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ResumeJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/ResumeJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "ResumeJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
+        /// No entries, every run ends with KILLED at its next event or timer, and messages that no provider was called for are stopped.
+        /// There is no way back; a version that is published later is a new beginning.
+        pub async fn kill_journey(
+            &mut self,
+            request: impl tonic::IntoRequest<super::KillJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.JourneyService/KillJourney",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.JourneyService", "KillJourney"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -1523,7 +1626,7 @@ pub mod journey_service_server {
             &self,
             request: tonic::Request<super::PublishJourneyRequest>,
         ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
-        /// No more entries; runs finish.
+        /// No more entries; runs finish. FAILED_PRECONDITION while the journey is paused.
         async fn archive_journey(
             &self,
             request: tonic::Request<super::ArchiveJourneyRequest>,
@@ -1536,6 +1639,23 @@ pub mod journey_service_server {
             tonic::Response<super::PlanJourneyResponse>,
             tonic::Status,
         >;
+        /// No entries, and no version's messages go out; clocks, exits and goals go on. What is paused already stays so.
+        /// FAILED_PRECONDITION where no version is in force.
+        async fn pause_journey(
+            &self,
+            request: tonic::Request<super::PauseJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// Entries again; messages that waited go over the next 15 minutes, if they are still valid.
+        async fn resume_journey(
+            &self,
+            request: tonic::Request<super::ResumeJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
+        /// No entries, every run ends with KILLED at its next event or timer, and messages that no provider was called for are stopped.
+        /// There is no way back; a version that is published later is a new beginning.
+        async fn kill_journey(
+            &self,
+            request: tonic::Request<super::KillJourneyRequest>,
+        ) -> std::result::Result<tonic::Response<super::Definition>, tonic::Status>;
     }
     /// What happens to journeys.
     #[derive(Debug)]
@@ -1736,6 +1856,141 @@ pub mod journey_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = PlanJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/PauseJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct PauseJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::PauseJourneyRequest>
+                    for PauseJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::PauseJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::pause_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = PauseJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/ResumeJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct ResumeJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::ResumeJourneyRequest>
+                    for ResumeJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ResumeJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::resume_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ResumeJourneySvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.JourneyService/KillJourney" => {
+                    #[allow(non_camel_case_types)]
+                    struct KillJourneySvc<T: JourneyService>(pub Arc<T>);
+                    impl<
+                        T: JourneyService,
+                    > tonic::server::UnaryService<super::KillJourneyRequest>
+                    for KillJourneySvc<T> {
+                        type Response = super::Definition;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::KillJourneyRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as JourneyService>::kill_journey(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = KillJourneySvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
@@ -4870,6 +5125,750 @@ pub mod revision_service_server {
     /// Generated gRPC service name
     pub const SERVICE_NAME: &str = "waypost.control.v1.RevisionService";
     impl<T> tonic::server::NamedService for RevisionServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailDecisionsRequest {
+    /// workspaces/{workspace}
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Only of this journey; empty: of all.
+    #[prost(string, tag = "2")]
+    pub journey: ::prost::alloc::string::String,
+    /// Only of this profile, by its id; empty: of all.
+    #[prost(string, tag = "3")]
+    pub profile: ::prost::alloc::string::String,
+    /// Only what was written at this instant, ms, or later; 0: all that the topic has kept. Absent: only what comes from now on.
+    #[prost(int64, optional, tag = "4")]
+    pub since: ::core::option::Option<i64>,
+    /// Go on behind the present end.
+    #[prost(bool, tag = "5")]
+    pub follow: bool,
+    /// End after so many rows; 0: give as many as one call may have.
+    #[prost(int32, tag = "6")]
+    pub limit: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct DecisionRow {
+    #[prost(string, tag = "1")]
+    pub profile: ::prost::alloc::string::String,
+    /// Log time, ms.
+    #[prost(int64, tag = "2")]
+    pub at: i64,
+    #[prost(string, tag = "3")]
+    pub journey: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "4")]
+    pub version: u32,
+    /// Empty for a refusal.
+    #[prost(string, tag = "5")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub key: ::prost::alloc::string::String,
+    /// ENTERED REFUSED REARMED EXITED GOAL WAITING BRANCHED SENT STOPPED RECALLED RECEIPT MERGED
+    #[prost(string, tag = "7")]
+    pub what: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub step: ::prost::alloc::string::String,
+    /// Reason code, exit reason, outcome.
+    #[prost(string, tag = "9")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub send: ::prost::alloc::string::String,
+    /// Name of an event, or timer.
+    #[prost(string, tag = "11")]
+    pub cause: ::prost::alloc::string::String,
+    /// JSON: checks with operands.
+    #[prost(string, tag = "12")]
+    pub detail: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct TailMessagesRequest {
+    /// workspaces/{workspace}
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// Only of this journey; empty: of all.
+    #[prost(string, tag = "2")]
+    pub journey: ::prost::alloc::string::String,
+    /// Only of this profile, by its id; empty: of all.
+    #[prost(string, tag = "3")]
+    pub profile: ::prost::alloc::string::String,
+    /// Only what was written at this instant, ms, or later; 0: all that the topic has kept. Absent: only what comes from now on.
+    #[prost(int64, optional, tag = "4")]
+    pub since: ::core::option::Option<i64>,
+    /// Go on behind the present end.
+    #[prost(bool, tag = "5")]
+    pub follow: bool,
+    /// End after so many rows; 0: give as many as one call may have.
+    #[prost(int32, tag = "6")]
+    pub limit: i32,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct MessageRow {
+    #[prost(string, tag = "1")]
+    pub profile: ::prost::alloc::string::String,
+    /// Log time, ms.
+    #[prost(int64, tag = "2")]
+    pub at: i64,
+    /// Message Accepted, Message Failed and so on.
+    #[prost(string, tag = "3")]
+    pub name: ::prost::alloc::string::String,
+    /// Segment's name for it, where it has one.
+    #[prost(string, tag = "4")]
+    pub spec_name: ::prost::alloc::string::String,
+    #[prost(string, tag = "5")]
+    pub send: ::prost::alloc::string::String,
+    #[prost(string, tag = "6")]
+    pub dispatch: ::prost::alloc::string::String,
+    #[prost(string, tag = "7")]
+    pub run: ::prost::alloc::string::String,
+    #[prost(string, tag = "8")]
+    pub journey: ::prost::alloc::string::String,
+    #[prost(string, tag = "9")]
+    pub step: ::prost::alloc::string::String,
+    #[prost(string, tag = "10")]
+    pub channel: ::prost::alloc::string::String,
+    /// Channel definition.
+    #[prost(string, tag = "11")]
+    pub provider: ::prost::alloc::string::String,
+    #[prost(uint32, tag = "12")]
+    pub attempt: u32,
+    /// Reason code, where there is one.
+    #[prost(string, tag = "13")]
+    pub reason: ::prost::alloc::string::String,
+    #[prost(string, tag = "14")]
+    pub provider_id: ::prost::alloc::string::String,
+    /// JSON.
+    #[prost(string, tag = "15")]
+    pub detail: ::prost::alloc::string::String,
+}
+/// Generated client implementations.
+pub mod decision_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What is decided about people in journeys.
+    #[derive(Debug, Clone)]
+    pub struct DecisionServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl DecisionServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> DecisionServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> DecisionServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            DecisionServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Rows of `waypost.decisions.v1`, each once: those that are there in the order of their times, then, if asked to follow, each as it
+        /// comes. Ends after an hour at the latest. Reads beside all consumer groups.
+        pub async fn tail_decisions(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailDecisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::DecisionRow>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.DecisionService/TailDecisions",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.DecisionService",
+                        "TailDecisions",
+                    ),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod decision_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with DecisionServiceServer.
+    #[async_trait]
+    pub trait DecisionService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the TailDecisions method.
+        type TailDecisionsStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::DecisionRow, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Rows of `waypost.decisions.v1`, each once: those that are there in the order of their times, then, if asked to follow, each as it
+        /// comes. Ends after an hour at the latest. Reads beside all consumer groups.
+        async fn tail_decisions(
+            &self,
+            request: tonic::Request<super::TailDecisionsRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TailDecisionsStream>,
+            tonic::Status,
+        >;
+    }
+    /// What is decided about people in journeys.
+    #[derive(Debug)]
+    pub struct DecisionServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> DecisionServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for DecisionServiceServer<T>
+    where
+        T: DecisionService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/waypost.control.v1.DecisionService/TailDecisions" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailDecisionsSvc<T: DecisionService>(pub Arc<T>);
+                    impl<
+                        T: DecisionService,
+                    > tonic::server::ServerStreamingService<super::TailDecisionsRequest>
+                    for TailDecisionsSvc<T> {
+                        type Response = super::DecisionRow;
+                        type ResponseStream = T::TailDecisionsStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailDecisionsRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as DecisionService>::tail_decisions(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailDecisionsSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for DecisionServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "waypost.control.v1.DecisionService";
+    impl<T> tonic::server::NamedService for DecisionServiceServer<T> {
+        const NAME: &'static str = SERVICE_NAME;
+    }
+}
+/// Generated client implementations.
+pub mod message_service_client {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    use tonic::codegen::http::Uri;
+    /// What becomes of messages.
+    #[derive(Debug, Clone)]
+    pub struct MessageServiceClient<T> {
+        inner: tonic::client::Grpc<T>,
+    }
+    impl MessageServiceClient<tonic::transport::Channel> {
+        /// Attempt to create a new client by connecting to a given endpoint.
+        pub async fn connect<D>(dst: D) -> Result<Self, tonic::transport::Error>
+        where
+            D: TryInto<tonic::transport::Endpoint>,
+            D::Error: Into<StdError>,
+        {
+            let conn = tonic::transport::Endpoint::new(dst)?.connect().await?;
+            Ok(Self::new(conn))
+        }
+    }
+    impl<T> MessageServiceClient<T>
+    where
+        T: tonic::client::GrpcService<tonic::body::Body>,
+        T::Error: Into<StdError>,
+        T::ResponseBody: Body<Data = Bytes> + std::marker::Send + 'static,
+        <T::ResponseBody as Body>::Error: Into<StdError> + std::marker::Send,
+    {
+        pub fn new(inner: T) -> Self {
+            let inner = tonic::client::Grpc::new(inner);
+            Self { inner }
+        }
+        pub fn with_origin(inner: T, origin: Uri) -> Self {
+            let inner = tonic::client::Grpc::with_origin(inner, origin);
+            Self { inner }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> MessageServiceClient<InterceptedService<T, F>>
+        where
+            F: tonic::service::Interceptor,
+            T::ResponseBody: Default,
+            T: tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+                Response = http::Response<
+                    <T as tonic::client::GrpcService<tonic::body::Body>>::ResponseBody,
+                >,
+            >,
+            <T as tonic::codegen::Service<
+                http::Request<tonic::body::Body>,
+            >>::Error: Into<StdError> + std::marker::Send + std::marker::Sync,
+        {
+            MessageServiceClient::new(InterceptedService::new(inner, interceptor))
+        }
+        /// Compress requests with the given encoding.
+        ///
+        /// This requires the server to support it otherwise it might respond with an
+        /// error.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.send_compressed(encoding);
+            self
+        }
+        /// Enable decompressing responses.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.inner = self.inner.accept_compressed(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_decoding_message_size(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.inner = self.inner.max_encoding_message_size(limit);
+            self
+        }
+        /// Rows of `waypost.messages.v1`, as TailDecisions gives decisions.
+        pub async fn tail_messages(
+            &mut self,
+            request: impl tonic::IntoRequest<super::TailMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<tonic::codec::Streaming<super::MessageRow>>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.MessageService/TailMessages",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.MessageService", "TailMessages"),
+                );
+            self.inner.server_streaming(req, path, codec).await
+        }
+    }
+}
+/// Generated server implementations.
+pub mod message_service_server {
+    #![allow(
+        unused_variables,
+        dead_code,
+        missing_docs,
+        clippy::wildcard_imports,
+        clippy::let_unit_value,
+    )]
+    use tonic::codegen::*;
+    /// Generated trait containing gRPC methods that should be implemented for use with MessageServiceServer.
+    #[async_trait]
+    pub trait MessageService: std::marker::Send + std::marker::Sync + 'static {
+        /// Server streaming response type for the TailMessages method.
+        type TailMessagesStream: tonic::codegen::tokio_stream::Stream<
+                Item = std::result::Result<super::MessageRow, tonic::Status>,
+            >
+            + std::marker::Send
+            + 'static;
+        /// Rows of `waypost.messages.v1`, as TailDecisions gives decisions.
+        async fn tail_messages(
+            &self,
+            request: tonic::Request<super::TailMessagesRequest>,
+        ) -> std::result::Result<
+            tonic::Response<Self::TailMessagesStream>,
+            tonic::Status,
+        >;
+    }
+    /// What becomes of messages.
+    #[derive(Debug)]
+    pub struct MessageServiceServer<T> {
+        inner: Arc<T>,
+        accept_compression_encodings: EnabledCompressionEncodings,
+        send_compression_encodings: EnabledCompressionEncodings,
+        max_decoding_message_size: Option<usize>,
+        max_encoding_message_size: Option<usize>,
+    }
+    impl<T> MessageServiceServer<T> {
+        pub fn new(inner: T) -> Self {
+            Self::from_arc(Arc::new(inner))
+        }
+        pub fn from_arc(inner: Arc<T>) -> Self {
+            Self {
+                inner,
+                accept_compression_encodings: Default::default(),
+                send_compression_encodings: Default::default(),
+                max_decoding_message_size: None,
+                max_encoding_message_size: None,
+            }
+        }
+        pub fn with_interceptor<F>(
+            inner: T,
+            interceptor: F,
+        ) -> InterceptedService<Self, F>
+        where
+            F: tonic::service::Interceptor,
+        {
+            InterceptedService::new(Self::new(inner), interceptor)
+        }
+        /// Enable decompressing requests with the given encoding.
+        #[must_use]
+        pub fn accept_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.accept_compression_encodings.enable(encoding);
+            self
+        }
+        /// Compress responses with the given encoding, if the client supports it.
+        #[must_use]
+        pub fn send_compressed(mut self, encoding: CompressionEncoding) -> Self {
+            self.send_compression_encodings.enable(encoding);
+            self
+        }
+        /// Limits the maximum size of a decoded message.
+        ///
+        /// Default: `4MB`
+        #[must_use]
+        pub fn max_decoding_message_size(mut self, limit: usize) -> Self {
+            self.max_decoding_message_size = Some(limit);
+            self
+        }
+        /// Limits the maximum size of an encoded message.
+        ///
+        /// Default: `usize::MAX`
+        #[must_use]
+        pub fn max_encoding_message_size(mut self, limit: usize) -> Self {
+            self.max_encoding_message_size = Some(limit);
+            self
+        }
+    }
+    impl<T, B> tonic::codegen::Service<http::Request<B>> for MessageServiceServer<T>
+    where
+        T: MessageService,
+        B: Body + std::marker::Send + 'static,
+        B::Error: Into<StdError> + std::marker::Send + 'static,
+    {
+        type Response = http::Response<tonic::body::Body>;
+        type Error = std::convert::Infallible;
+        type Future = BoxFuture<Self::Response, Self::Error>;
+        fn poll_ready(
+            &mut self,
+            _cx: &mut Context<'_>,
+        ) -> Poll<std::result::Result<(), Self::Error>> {
+            Poll::Ready(Ok(()))
+        }
+        fn call(&mut self, req: http::Request<B>) -> Self::Future {
+            match req.uri().path() {
+                "/waypost.control.v1.MessageService/TailMessages" => {
+                    #[allow(non_camel_case_types)]
+                    struct TailMessagesSvc<T: MessageService>(pub Arc<T>);
+                    impl<
+                        T: MessageService,
+                    > tonic::server::ServerStreamingService<super::TailMessagesRequest>
+                    for TailMessagesSvc<T> {
+                        type Response = super::MessageRow;
+                        type ResponseStream = T::TailMessagesStream;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::ResponseStream>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::TailMessagesRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as MessageService>::tail_messages(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = TailMessagesSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.server_streaming(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                _ => {
+                    Box::pin(async move {
+                        let mut response = http::Response::new(
+                            tonic::body::Body::default(),
+                        );
+                        let headers = response.headers_mut();
+                        headers
+                            .insert(
+                                tonic::Status::GRPC_STATUS,
+                                (tonic::Code::Unimplemented as i32).into(),
+                            );
+                        headers
+                            .insert(
+                                http::header::CONTENT_TYPE,
+                                tonic::metadata::GRPC_CONTENT_TYPE,
+                            );
+                        Ok(response)
+                    })
+                }
+            }
+        }
+    }
+    impl<T> Clone for MessageServiceServer<T> {
+        fn clone(&self) -> Self {
+            let inner = self.inner.clone();
+            Self {
+                inner,
+                accept_compression_encodings: self.accept_compression_encodings,
+                send_compression_encodings: self.send_compression_encodings,
+                max_decoding_message_size: self.max_decoding_message_size,
+                max_encoding_message_size: self.max_encoding_message_size,
+            }
+        }
+    }
+    /// Generated gRPC service name
+    pub const SERVICE_NAME: &str = "waypost.control.v1.MessageService";
+    impl<T> tonic::server::NamedService for MessageServiceServer<T> {
         const NAME: &'static str = SERVICE_NAME;
     }
 }

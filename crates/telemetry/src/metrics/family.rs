@@ -14,7 +14,7 @@ use prometheus_client::{
     metrics::{MetricType, TypedMetric, counter::Counter, gauge::Gauge},
 };
 
-use super::labels::Labels;
+use super::{labels::Labels, reading::ReadOne};
 
 /// Lines of one family in one process. A label set for which there is no room is not shown, and counted as dropped.
 pub const MOST_SERIES: usize = 2_000;
@@ -23,7 +23,7 @@ pub const MOST_SERIES: usize = 2_000;
 pub(crate) type Level = Gauge<f64, AtomicU64>;
 
 /// What stands behind a label set.
-pub(crate) trait Series: EncodeMetric + TypedMetric + Clone + fmt::Debug + Send + Sync + 'static {
+pub(crate) trait Series: EncodeMetric + ReadOne + TypedMetric + Clone + fmt::Debug + Send + Sync + 'static {
     /// How many lines it takes.
     const LINES: usize;
 
@@ -95,6 +95,11 @@ impl<L: Labels, M: Series> Bounded<L, M> {
         metric
     }
 
+    /// Of each label set, in order.
+    pub(crate) fn map<T>(&self, mut of: impl FnMut(&L, &M) -> T) -> Vec<T> {
+        lock(&self.series).iter().map(|(labels, metric)| of(labels, metric)).collect()
+    }
+
     /// Forgets those labels that are not wanted any more.
     pub(crate) fn keep(&self, mut wanted: impl FnMut(&L) -> bool) {
         lock(&self.series).retain(|labels, _| wanted(labels));
@@ -136,6 +141,11 @@ impl<M: Series> Single<M> {
     /// The metric, from now on shown.
     pub(crate) fn shown(&self) -> M {
         lock(&self.series).get_or_insert_with(|| M::new(&[])).clone()
+    }
+
+    /// The metric, where it is shown.
+    pub(crate) fn known(&self) -> Option<M> {
+        lock(&self.series).clone()
     }
 }
 

@@ -44,6 +44,12 @@ impl Histogram {
         self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Upper ends, how many in each bucket and beyond, and all seconds together.
+    pub(crate) fn taken(&self) -> (&'static [f64], Vec<u64>, f64) {
+        let seen = self.seen();
+        (self.bounds, seen.counts.clone(), seen.sum)
+    }
+
     fn bucket(&self, seconds: f64) -> usize {
         self.bounds.partition_point(|bound| *bound < seconds)
     }

@@ -11,6 +11,15 @@ const LONGEST: usize = 100;
 pub(crate) trait Labels: EncodeLabelSet + Clone + Ord + std::fmt::Debug + Send + Sync + 'static {
     /// In their order.
     const NAMES: &'static [&'static str];
+
+    /// Their values, in the same order.
+    fn values(&self) -> Vec<String>;
+}
+
+/// A label's value as text.
+pub(crate) trait Word {
+    /// As it is shown.
+    fn word(&self) -> String;
 }
 
 /// The name of a definition, or a reason code, as a label's value. Whatever else it may hold, it holds no quotes, spaces,
@@ -32,6 +41,12 @@ impl Name {
     }
 }
 
+impl Word for Name {
+    fn word(&self) -> String {
+        self.0.clone()
+    }
+}
+
 impl EncodeLabelValue for Name {
     fn encode(&self, encoder: &mut LabelValueEncoder<'_>) -> std::fmt::Result {
         encoder.write_str(&self.0)
@@ -46,6 +61,20 @@ impl EncodeLabelValue for Number {
     }
 }
 
+impl Word for Number {
+    fn word(&self) -> String {
+        self.0.to_string()
+    }
+}
+
+// === impl Word ===
+
+impl Word for &'static str {
+    fn word(&self) -> String {
+        (*self).to_owned()
+    }
+}
+
 /// Label sets by their fields; a field that is a keyword is written `r#type`.
 macro_rules! labels {
     ($($(#[$doc:meta])* $name:ident { $($field:ident: $kind:ty),+ })+) => { $(
@@ -55,6 +84,10 @@ macro_rules! labels {
 
         impl $crate::metrics::labels::Labels for $name {
             const NAMES: &'static [&'static str] = &[$($crate::metrics::labels::bare(stringify!($field))),+];
+
+            fn values(&self) -> Vec<String> {
+                vec![$($crate::metrics::labels::Word::word(&self.$field)),+]
+            }
         }
     )+ };
 }

@@ -10,6 +10,7 @@ use super::{
     family::{Bounded, Level, Series, Single},
     histogram::Histogram,
     labels::{Labels, labels},
+    reading::{Point, Read},
 };
 
 labels! {
@@ -41,11 +42,13 @@ pub struct Described {
     pub help: &'static str,
 }
 
+/// Whatever is in the registry, readable.
+pub(crate) type Readers = Vec<(Described, Box<dyn Fn() -> Vec<Point> + Send + Sync>)>;
+
 /// A registry that is being filled.
-#[derive(Debug)]
 pub(crate) struct Register {
     registry: Registry,
-    described: Vec<Described>,
+    readers: Readers,
     dropped: Bounded<Family, Counter>,
 }
 
@@ -67,7 +70,7 @@ impl Kind {
 impl Default for Register {
     fn default() -> Self {
         let dropped = Bounded::new(&[], Counter::default());
-        let mut register = Self { registry: Registry::default(), described: Vec::new(), dropped };
+        let mut register = Self { registry: Registry::default(), readers: Vec::new(), dropped };
         let help = "Values of a family that were not shown because it has 2,000 series already; `tallies`: decisions that a role had no \
                     room to count by their words; exact";
         register.add("waypost_metrics_dropped_total", Kind::Counter, Family::NAMES, help, register.dropped.clone());
@@ -82,9 +85,10 @@ impl Register {
         kind: Kind,
         labels: &'static [&'static str],
         help: &'static str,
-        metric: impl EncodeMetric + std::fmt::Debug + Send + Sync + 'static,
+        metric: impl EncodeMetric + Read + Clone + std::fmt::Debug + Send + Sync + 'static,
     ) {
-        self.described.push(Described { name, kind, labels, help });
+        let reader = metric.clone();
+        self.readers.push((Described { name, kind, labels, help }, Box::new(move || reader.read())));
         // The text's writer puts both ends on again.
         let bare = name.strip_suffix("_total").unwrap_or(name);
         let with_unit = [("_seconds", Unit::Seconds), ("_bytes", Unit::Bytes)]
@@ -131,7 +135,7 @@ impl Register {
     }
 
     /// One without labels.
-    pub(crate) fn single<M: EncodeMetric + TypedMetric + Clone + std::fmt::Debug + Send + Sync + 'static>(
+    pub(crate) fn single<M: EncodeMetric + TypedMetric + Read + Clone + std::fmt::Debug + Send + Sync + 'static>(
         &mut self,
         name: &'static str,
         kind: Kind,
@@ -148,7 +152,7 @@ impl Register {
         single
     }
 
-    pub(crate) fn end(self) -> (Registry, Vec<Described>) {
-        (self.registry, self.described)
+    pub(crate) fn end(self) -> (Registry, Readers) {
+        (self.registry, self.readers)
     }
 }

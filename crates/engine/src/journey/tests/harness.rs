@@ -25,7 +25,7 @@ use waypost_types::{Position, ProfileId, Span, Timestamp, WorkspaceId};
 
 use crate::{
     apply::{SetManifest, plan_apply, plan_publish},
-    definitions::Workspace,
+    definitions::{Standing, Workspace},
     journey::{Context, Effect, Input, Limit, concerns, erase, fire, fold, import},
     library::Library,
     manifest::parse_files,
@@ -388,6 +388,15 @@ impl World {
     /// These definitions come into force.
     pub(super) fn under(&mut self, ws: &Arc<Workspace>) {
         self.ws = ws.clone();
+    }
+
+    /// All versions of all journeys stand like this from now on.
+    pub(super) fn stands(&mut self, standing: Standing) {
+        let mut journeys = BTreeMap::clone(&self.ws.journeys);
+        for version in journeys.values_mut().flat_map(|versions| versions.versions.values_mut()) {
+            Arc::make_mut(version).standing = standing;
+        }
+        self.ws = Arc::new(Workspace { journeys: journeys.into(), ..Workspace::clone(&self.ws) });
     }
 
     /// The person is to be forgotten.

@@ -10,7 +10,7 @@ use super::{
 };
 use crate::definitions::Workspace;
 
-fn halves(ws: &Arc<Workspace>, known: &str, device: &str) -> (World, World) {
+pub(super) fn halves(ws: &Arc<Workspace>, known: &str, device: &str) -> (World, World) {
     (World::of(ws, 1).with(known), World::of(ws, 2).with(device))
 }
 

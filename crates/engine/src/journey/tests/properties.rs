@@ -66,6 +66,7 @@ impl Dice {
             profile.draining.push(self.id());
             profile.bounced.push(Bounced { address_key: self.id(), at: self.time() });
         }
+        profile.trail.sort_by_key(|t| t.at);
         // Stored states are unions already.
         unite(&profile, &JourneyProfile::default())
     }
@@ -137,6 +138,7 @@ fn beyond_the_limits_the_logs_of_a_profile_keep_their_newest() {
                 profile.past.push(PastRun { journey: format!("{name}-{n}"), exited_at: at, ..PastRun::default() });
                 profile.trail.push(Trail { at, run: id, ..Trail::default() });
             }
+            profile.trail.sort_by_key(|t| t.at);
             unite(&profile, &JourneyProfile::default())
         };
         let (a, b) = (half(1), half(2));
