@@ -178,11 +178,7 @@ impl Backup {
             return Some(format!("it is of {}, not of {partition}", self.partition));
         }
         if own != install {
-            let Install { id, layout, format } = own;
-            return Some(format!(
-                "it is of installation {id}, layout {layout}, format {format}; this one is {}, layout {}, format {}",
-                install.id, install.layout, install.format
-            ));
+            return Some(format!("it is of {own}; this one is {install}"));
         }
         if off < start {
             return Some(format!(

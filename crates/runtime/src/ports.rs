@@ -7,7 +7,7 @@ use std::fmt;
 
 use async_trait::async_trait;
 use bytes::Bytes;
-use waypost_types::{EntityId, PartitionId, Timestamp};
+use waypost_types::{ContentHash, EntityId, PartitionId, Timestamp};
 
 use crate::{digest::Part, progress::Owner};
 
@@ -18,10 +18,10 @@ pub type Offset = u64;
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Token(pub [u8; 16]);
 
-/// What an installation is; stored at `init` and compared at every claim.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// What an installation is; stored at `init` and compared at every claim. Shown by a fingerprint of its id, which is a secret.
+#[derive(Clone, PartialEq, Eq)]
 pub struct Install {
-    /// Install id, 32 hex digits.
+    /// Install id, 32 hex digits; the key of all identifier hashes.
     pub id: String,
     /// Layout number.
     pub layout: u16,
@@ -497,6 +497,19 @@ pub trait Clock: Send + Sync + 'static {
 pub trait Entropy: Send + 'static {
     /// 64 fresh bits.
     fn next(&mut self) -> u64;
+}
+
+impl fmt::Display for Install {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let fingerprint = ContentHash::of(self.id.as_bytes()).to_string();
+        write!(f, "installation {} (a fingerprint), layout {}, format {}", &fingerprint[..12], self.layout, self.format)
+    }
+}
+
+impl fmt::Debug for Install {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
 }
 
 impl fmt::Debug for Token {

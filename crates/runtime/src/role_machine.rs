@@ -323,7 +323,7 @@ impl<P: Processor> fmt::Debug for RoleMachine<P> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RoleMachine")
             .field("role", &P::ROLE)
-            .field("install", &self.install.id)
+            .field("install", &self.install)
             .field("workers", &self.workers)
             .field("publisher", &self.publisher)
             .field("counters", &self.counters)

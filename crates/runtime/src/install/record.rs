@@ -1,5 +1,7 @@
 //! The install record: one JSON line on `wp1.control`, the first one holds.
 
+use std::fmt;
+
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use waypost_types::Layout;
@@ -8,7 +10,7 @@ use super::{CONTROL, InitSettings, InstallError};
 use crate::ports::{Entropy, Install, Log};
 
 /// What an installation is for all its life.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct InstallRecord {
     kind: Kind,
     /// 32 hex digits; its text is also the key of all identifier hashes.
@@ -82,6 +84,13 @@ impl InstallRecord {
     }
 }
 
+// The id is a secret.
+impl fmt::Debug for InstallRecord {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InstallRecord").field("install", &self.install()).field("partitions", &self.partitions).finish_non_exhaustive()
+    }
+}
+
 /// The installation under `prefix`.
 ///
 /// # Errors
@@ -103,4 +112,21 @@ pub async fn load_install(log: &dyn Log, prefix: &str) -> Result<InstallRecord, 
         }
     }
     Err(absent())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_id_is_shown_to_nobody() {
+        let id = "5eaf00d15eaf00d15eaf00d15eaf00d1";
+        let of = |id: &str| Install { id: id.to_owned(), layout: 1, format: 1 };
+        let shown = of(id).to_string();
+        assert!(!shown.contains(&id[..8]) && shown.ends_with(", layout 1, format 1"), "{shown}");
+        assert_ne!(shown, of(&"0".repeat(32)).to_string(), "two installations can be told apart");
+        let record = format!(r#"{{"kind": "install", "id": "{id}", "layout": 1, "format": 1, "partitions": 4, "public_partitions": 4}}"#);
+        let record = InstallRecord::from_bytes(record.as_bytes()).unwrap();
+        assert!(!format!("{record:?} {:?}", record.install()).contains(&id[..8]));
+    }
 }

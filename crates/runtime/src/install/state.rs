@@ -18,7 +18,7 @@ const LAST_MOMENT: Span = Span::from_days(1);
 /// partition has no state.
 pub fn judge_state(heads: &BTreeMap<PartitionId, Option<Head>>, install: &Install, engines: &RangeInclusive<u32>) -> Vec<Finding> {
     let mut findings = Vec::new();
-    let wanted = told(install);
+    let wanted = install.to_string();
     let strange = "restore it from a backup (`waypost restore`), or point redis.url at the installation's own Redis";
     for (partition, head) in heads {
         let check = |what: &str| format!("redis {what} of {partition}");
@@ -27,7 +27,7 @@ pub fn judge_state(heads: &BTreeMap<PartitionId, Option<Head>>, install: &Instal
             continue;
         };
         if head.install != *install {
-            findings.push(Finding::refuse(check("state"), told(&head.install), wanted.clone(), strange));
+            findings.push(Finding::refuse(check("state"), head.install.to_string(), wanted.clone(), strange));
         }
         // 0: nothing has been folded yet
         if head.meta.eng != 0 && !engines.contains(&head.meta.eng) {
@@ -41,10 +41,6 @@ pub fn judge_state(heads: &BTreeMap<PartitionId, Option<Head>>, install: &Instal
         }
     }
     findings
-}
-
-fn told(install: &Install) -> String {
-    format!("installation {} layout {} format {}", install.id, install.layout, install.format)
 }
 
 /// How far each partition could be rewound before its log would be missing (`rewind_headroom`). Only logs that have been

@@ -136,10 +136,7 @@ impl<P: Processor> Worker<P> {
             Ok(ClaimReply::Ok(claimed)) => self.ask_deaths(turn, claimed),
             Ok(ClaimReply::Uninit) => self.halt(turn, "the store has no state of this partition; only `waypost init` creates it"),
             Ok(ClaimReply::Mismatch(there)) => {
-                self.halt(
-                    turn,
-                    format!("the store belongs to installation {}, layout {}, format {}", there.id, there.layout, there.format),
-                );
+                self.halt(turn, format!("the store belongs to {there}"));
             }
             Ok(ClaimReply::Corrupt(key)) => self.halt(turn, format!("key {key} of the store has the wrong type")),
             // Frozen by an operation, or no answer: the same claim again, it has not been used for anything yet.
