@@ -23,6 +23,8 @@ securityContext:
 {{/* The user stands here and not in the file, because each role may have its own. */}}
 {{- define "waypost.env" -}}
 {{- $kafka := include "waypost.kafka" . | fromYaml -}}
+- name: WAYPOST_CONFIG # for commands that somebody runs in the pod
+  value: /etc/waypost/waypost.toml
 {{- if ne .component "jobs" }}
 - name: POD_IP
   valueFrom:
