@@ -139,6 +139,8 @@ fn decisions_and_messages_are_watched_without_kafka() {
     let who = json!({"userId": "watched"});
     shop.touch(&who, "k-watched-1");
     shop.track(&who, "Signed Up", json!({}));
+    // Nobody's decisions can be watched before somebody is known by that name.
+    shop.until("the profile", || shop.ask(&["profile", "show", "user_id:watched"]).status.success().then_some(()));
     let found = shop.until("the entry in the tail", || {
         let rows = rows(&tail("decisions", &["--since", "1h"]));
         rows.iter().any(|row| row["key"] == "k-watched-1" && row["what"] == "ENTERED").then_some(rows)
