@@ -241,6 +241,7 @@ transaction.state.log.replication.factor=1
 transaction.state.log.min.isr=1
 transaction.state.log.num.partitions=4
 log.cleaner.dedupe.buffer.size=4194304
+num.recovery.threads.per.data.dir=8
 broker.heartbeat.interval.ms=500
 broker.session.timeout.ms=3000
 P
@@ -276,7 +277,7 @@ P
   pid=$!
   echo "$pid" >"$DIR/kafka/pid"
   # behind a crash it looks through every log it has, which on a disk that others use takes minutes
-  wait_for Kafka 400 "$pid" "$log" listens "$kp"
+  wait_for Kafka 900 "$pid" "$log" listens "$kp"
   if secure; then wait_for "Kafka with TLS" 60 "$pid" "$log" listens "$(port_of kafka-sasl-ssl)"; fi
 }
 

@@ -9,7 +9,7 @@ use std::{
 use apache_avro::{Schema, reader::datum::GenericDatumReader, types::Value as Avro, writer::datum::GenericDatumWriter};
 use bytes::Bytes;
 use serde_json::{Map, Value as Json, json};
-use tokio::runtime::Runtime;
+use tokio::{runtime::Runtime, task::AbortHandle};
 use waypost_kafka::{Connection, KafkaLog};
 use waypost_runtime::ports::{Append, Delivery, Log as _};
 
@@ -30,9 +30,10 @@ pub(crate) struct Registry {
     known: Mutex<BTreeMap<u32, Arc<Schema>>>,
 }
 
-/// Everything that comes to a topic.
+/// Everything that comes to a topic, until this is dropped.
 pub(crate) struct Reader {
     rows: Arc<Mutex<Vec<Delivery>>>,
+    reading: Vec<AbortHandle>,
 }
 
 /// Writes to a topic, a record at a time.
@@ -152,9 +153,9 @@ impl Reader {
     /// Reads `topic` from its start, in the background, through restarts of the broker.
     pub(crate) fn of(topic: &str) -> Self {
         let rows: Arc<Mutex<Vec<Delivery>>> = Arc::default();
-        for partition in 0..PARTITIONS {
+        let read = |partition| {
             let (rows, topic) = (Arc::clone(&rows), topic.to_owned());
-            RUNTIME.spawn(async move {
+            let task = RUNTIME.spawn(async move {
                 let log = KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap();
                 let mut next = 0;
                 loop {
@@ -169,8 +170,10 @@ impl Reader {
                     tokio::time::sleep(Duration::from_millis(300)).await;
                 }
             });
-        }
-        Self { rows }
+            task.abort_handle()
+        };
+        let reading = (0..PARTITIONS).map(read).collect();
+        Self { rows, reading }
     }
 
     /// As it lies in the topic.
@@ -193,6 +196,12 @@ impl Reader {
             }
         }
         once
+    }
+}
+
+impl Drop for Reader {
+    fn drop(&mut self) {
+        self.reading.iter().for_each(AbortHandle::abort);
     }
 }
 

@@ -45,9 +45,25 @@ pub(crate) fn visit() -> Visit {
 
 /// A fresh shop while nothing else runs.
 pub(crate) fn alone(name: &str) -> Alone {
+    let storm = storm();
+    Alone { shop: Shop::open(name), _storm: storm }
+}
+
+/// A fresh shop while nothing else runs, on a Kafka that holds nothing of others: after a crash it looks through every log it
+/// has, and those of all shops before take minutes.
+pub(crate) fn alone_on_empty_kafka(name: &str) -> Alone {
+    let storm = storm();
+    shut_down("kafka");
+    fs::remove_dir_all(root().join(variable("STACK_DIR")).join("kafka/data")).unwrap();
+    raise();
+    Alone { shop: Shop::open(name), _storm: storm }
+}
+
+/// Nobody else is there from now on, and the shared shop is closed.
+fn storm() -> RwLockWriteGuard<'static, ()> {
     let storm = SERVERS.write().unwrap_or_else(PoisonError::into_inner);
     *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
-    Alone { shop: Shop::open(name), _storm: storm }
+    storm
 }
 
 /// A fresh shop with further variables, beside the others; nobody kills anything meanwhile.
