@@ -75,7 +75,7 @@ pub(crate) async fn findings(
             }
         }
         held.extend(shard.name().map(|name| (name, own.len())));
-        for finding in of_one(&shard, keys, &own, accepts).await? {
+        for finding in of_one(&shard, keys, &own, accepts).await.map_err(|error| shard.named(error))? {
             let check = shard.name().map_or_else(|| finding.check.clone(), |name| format!("{} at {name}", finding.check));
             findings.push(Finding { check, ..finding });
         }

@@ -90,6 +90,15 @@ impl Shard {
         self.place.as_ref().map(|(host, port)| format!("{host}:{port}"))
     }
 
+    /// An error of a node of a cluster says which one it was.
+    pub(crate) fn named(&self, error: StoreError) -> StoreError {
+        let Some(name) = self.name() else { return error };
+        match error {
+            StoreError::Refused(why) => StoreError::Refused(format!("{name}: {why}")),
+            StoreError::Unknown(why) => StoreError::Unknown(format!("{name}: {why}")),
+        }
+    }
+
     fn host(&self) -> &str {
         self.place.as_ref().map_or("", |(host, _)| host)
     }
@@ -134,7 +143,7 @@ impl Shards {
             let redirect = if let StoreError::Refused(why) = &error { slots::moved(why, shard.host()) } else { None };
             let Some((moved, place)) = redirect else {
                 shard.is_doubtful.store(true, Ordering::Relaxed);
-                return Err(on_its_way(error));
+                return Err(shard.named(on_its_way(error)));
             };
             debug!(slot = moved.0, ?place, "a slot has moved");
             cluster.known().map.learn(moved, place);
@@ -242,7 +251,8 @@ impl Cluster {
                 }
                 Ok(Err(error)) => {
                     debug!(node = ?place, %error, "it does not say where slots are");
-                    why = format!("{}:{}: {error}", place.0, place.1);
+                    let (StoreError::Refused(text) | StoreError::Unknown(text)) = node.named(error);
+                    why = text;
                 }
                 Err(_) => {
                     debug!(node = ?place, "it does not answer in time");

@@ -1,6 +1,7 @@
 //! A Redis Cluster keeps the promises of a store, also while slots move and masters come and go.
 
 #![expect(clippy::unwrap_used, reason = "a test")]
+#![expect(clippy::disallowed_methods, reason = "where certificates lie stands in the environment")]
 
 #[path = "user/fixture.rs"]
 #[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
@@ -10,7 +11,7 @@ mod fixture;
 #[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
 mod nodes;
 
-use std::sync::Arc;
+use std::{env, path::PathBuf, sync::Arc};
 
 use bytes::Bytes;
 use fixture::{OnRedis, commits_race_with_claims};
@@ -245,6 +246,32 @@ async fn a_replica_that_lost_the_tail_is_found_out() {
     let Ok(ClaimReply::Ok(claimed)) = store.claim(PARTITION, Token([8; 16]), &install()).await else { panic!("no claim") };
     assert_eq!((claimed.off, claimed.meta.lastrec.as_str()), (1, "0:1:2"));
     assert_eq!(store.commit(PARTITION, &commit(1, &[1, 2])).await, Ok(CommitReply::Fenced), "who owned it before is told");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nodes_are_reached_over_tls() {
+    if env::var("WAYPOST_TEST_REDIS_TLS").is_ok_and(|url| url.is_empty()) {
+        println!("skipped: the Redis of this run speaks no TLS");
+        return;
+    }
+    let (certificates, prefix) = (PathBuf::from(server("WAYPOST_TEST_TLS")), fresh_prefix());
+    let at = |name: &str| env::current_dir().unwrap().join("../..").join(&certificates).join(name);
+    let nodes = OwnCluster::start_over(Some(at("")), &server("WAYPOST_TEST_REDIS_SERVER")).await;
+    let guest = nodes.guest("guest", &prefix, Rights::Services).await;
+    let good = Server {
+        url: "rediss://nowhere.invalid".to_owned(),
+        cluster: nodes.addresses_over_tls(),
+        ca_file: Some(at("ca.pem")),
+        certificate: Some((at("client.pem"), at("client.key"))),
+        ..guest
+    };
+    let store = RedisStore::connect(&good, &prefix, &[]).unwrap();
+    for index in (0..64).step_by(4) {
+        claimed(&store, PartitionId { role: Role::Segmenter, index }).await;
+    }
+    let stranger = Server { ca_file: Some(at("other-ca.pem")), ..good };
+    let answer = RedisStore::connect(&stranger, &prefix, &[]).unwrap().head(PARTITION).await;
+    assert!(is_refused(&answer, &["no authority of redis.ca_file"]), "{answer:?}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

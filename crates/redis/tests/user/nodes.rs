@@ -20,14 +20,20 @@ pub struct OwnCluster {
     /// Each of them.
     pub nodes: Vec<Node>,
     binary: String,
+    /// Where its certificates lie, of one that speaks TLS, also among its nodes.
+    certificates: Option<PathBuf>,
     folder: tempfile::TempDir,
 }
 
+/// Where a node listens: to clients, to nodes, and to clients over TLS, which the others are told then.
+#[derive(Clone, Copy)]
+struct Ports([u16; 3]);
+
 /// One server.
 pub struct Node {
-    /// Where it listens, on this machine.
+    /// Where it listens, on this machine, without TLS.
     pub port: u16,
-    bus: u16,
+    ports: Ports,
     folder: PathBuf,
     process: Child,
 }
@@ -40,15 +46,25 @@ impl Drop for Node {
 }
 
 impl Node {
-    fn start(binary: &str, folder: PathBuf, port: u16, bus: u16) -> Self {
+    fn start(binary: &str, certificates: Option<&PathBuf>, folder: PathBuf, ports: Ports) -> Self {
         std::fs::create_dir_all(&folder).unwrap();
+        let Ports([port, bus, tls]) = ports;
         let line = format!(
             "--port {port} --cluster-port {bus} --cluster-enabled yes --cluster-node-timeout 1500 --bind 127.0.0.1 --save  --appendonly yes \
              --appendfsync everysec --maxmemory 1gb --maxmemory-policy noeviction --repl-diskless-sync-delay 0"
         );
+        let over_tls = certificates.map(|folder| {
+            let at = folder.display();
+            format!(
+                "--tls-port {tls} --tls-cluster yes --tls-replication yes --tls-cert-file {at}/server.pem --tls-key-file {at}/server.key \
+                 --tls-ca-cert-file {at}/ca.pem"
+            )
+        });
+        let further = over_tls.iter().flat_map(|line| line.split(' '));
         let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
-        let process = Command::new(binary).args(line.split(' ')).arg("--dir").arg(&folder).stdin(Stdio::null()).stdout(log).spawn();
-        Self { port, bus, folder, process: process.unwrap() }
+        let process =
+            Command::new(binary).args(line.split(' ').chain(further)).arg("--dir").arg(&folder).stdin(Stdio::null()).stdout(log).spawn();
+        Self { port, ports, folder, process: process.unwrap() }
     }
 
     /// Asks it something.
@@ -93,7 +109,13 @@ impl Node {
 impl OwnCluster {
     /// Starts three masters that share all slots.
     pub async fn start(binary: &str) -> Self {
-        let mut cluster = Self { nodes: Vec::new(), binary: binary.to_owned(), folder: tempfile::tempdir().unwrap() };
+        Self::start_over(None, binary).await
+    }
+
+    /// The same, which speaks TLS as well, with the certificates that lie there.
+    pub async fn start_over(certificates: Option<PathBuf>, binary: &str) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cluster = Self { nodes: Vec::new(), binary: binary.to_owned(), certificates, folder };
         for index in 0..MASTERS {
             cluster.add().await;
             let (first, last) = (SLOTS * index / MASTERS, SLOTS * (index + 1) / MASTERS - 1);
@@ -110,9 +132,9 @@ impl OwnCluster {
     async fn add(&mut self) {
         let index = self.nodes.len();
         for _ in 0..3 {
-            let free = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
-            let [port, bus] = free.map(|listener| listener.local_addr().unwrap().port());
-            let node = Node::start(&self.binary, self.folder.path().join(index.to_string()), port, bus);
+            let free = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+            let ports = Ports(free.map(|listener| listener.local_addr().unwrap().port()));
+            let node = Node::start(&self.binary, self.certificates.as_ref(), self.folder.path().join(index.to_string()), ports);
             if answers(&node).await {
                 self.nodes.push(node);
                 return;
@@ -122,7 +144,8 @@ impl OwnCluster {
     }
 
     async fn meet(&self, index: usize) {
-        let Node { port, bus, .. } = self.nodes[index];
+        let Ports([port, bus, tls]) = self.nodes[index].ports;
+        let port = if self.certificates.is_some() { tls } else { port };
         self.nodes[0].ask(&format!("CLUSTER MEET 127.0.0.1 {port} {bus}")).await;
     }
 
@@ -153,8 +176,8 @@ impl OwnCluster {
 
     /// Starts a node that was killed, with what it has on disk.
     pub async fn restart(&mut self, index: usize) {
-        let Node { port, bus, ref folder, .. } = self.nodes[index];
-        self.nodes[index] = Node::start(&self.binary, folder.clone(), port, bus);
+        let Node { ports, ref folder, .. } = self.nodes[index];
+        self.nodes[index] = Node::start(&self.binary, self.certificates.as_ref(), folder.clone(), ports);
         assert!(answers(&self.nodes[index]).await);
         self.settle().await;
     }
@@ -179,6 +202,11 @@ impl OwnCluster {
     /// Nodes as settings name them.
     pub fn addresses(&self) -> Vec<String> {
         self.nodes.iter().map(Node::address).collect()
+    }
+
+    /// The same, to who speaks TLS.
+    pub fn addresses_over_tls(&self) -> Vec<String> {
+        self.nodes.iter().map(|node| format!("127.0.0.1:{}", node.ports.0[2])).collect()
     }
 
     /// The cluster, to who may do everything.
