@@ -344,6 +344,8 @@ write_env() {
     echo "export WAYPOST_REDIS=redis://127.0.0.1:$(port_of redis)/0"
     echo "export WAYPOST_TEST_KAFKA=127.0.0.1:$(port_of kafka)"
     echo "export WAYPOST_TEST_REDIS=redis://127.0.0.1:$(port_of redis)/1"
+    # for tests that start servers of their own
+    echo "export WAYPOST_TEST_REDIS_SERVER=$(redis_bin | head -1)"
     # of what is secured; an empty one says that it is not to be had here
     if secure && [ ! -f "$DIR/docker" ]; then
       echo "export WAYPOST_TEST_TLS=$DIR/tls"

@@ -4,7 +4,7 @@ import pytest
 
 import chart
 
-WITH = ["production", "strimzi", "sentinel", "oidc", "oauth"]
+WITH = ["production", "strimzi", "sentinel", "cluster", "oidc", "oauth"]
 
 
 def policies(case):
@@ -62,6 +62,7 @@ def test_only_the_sender_reaches_providers_and_nothing_private():
 def test_sentinels_lead_to_a_master_on_another_port():
     assert (6379, 26379) in ports(policies("sentinel")["identity"]["egress"])
     assert (8081,) in ports(policies("sentinel")["identity"]["egress"])
+    assert (6380,) in ports(policies("cluster")["identity"]["egress"])
 
 
 def test_issuers_are_reached_by_who_asks_them():

@@ -13,7 +13,7 @@ BINARY = chart.ROOT / "target/debug/waypost"
 # What the chart decides itself, beside files.
 OURS = {
     "kafka": {"brokers", "security", "sasl", "username", "token_url", "client_id", "scope"},
-    "redis": {"url", "username", "sentinels", "master"},
+    "redis": {"url", "username", "sentinels", "master", "cluster"},
     "registry": {"url", "username"},
     "ingest": {"listen"},
     "control": {"listen"},
@@ -135,6 +135,9 @@ def test_addresses():
     sentinel = settings("sentinel")["redis"]
     assert sentinel["sentinels"] == "sentinel-0:26379,sentinel-1:26379,sentinel-2:26379"
     assert (sentinel["master"], sentinel["url"]) == ("waypost", "redis://sentinel-0:26379/3")
+    cluster = settings("cluster")["redis"]
+    assert cluster["cluster"] == "redis-0.redis:6380,redis-1.redis:6380,redis-2.redis:6380"
+    assert cluster["url"] == "rediss://redis-0.redis:6380/0" and not {"sentinels", "master"} & set(cluster)
     assert "listen" not in settings("oauth")["control"], "nobody serves the API here"
     assert found["mail"]["catcher_dir"].startswith("/tmp/")
     for manifest in chart.deployments("minimal").values():
@@ -147,6 +150,7 @@ def test_addresses():
 def test_kafka_security():
     found = {case: (settings(case)["kafka"]["security"], settings(case)["kafka"].get("sasl", "")) for case in chart.CASES}
     assert found == {
+        "cluster": ("plaintext", ""),
         "hpa": ("plaintext", ""),
         "minimal": ("plaintext", ""),
         "oauth": ("sasl_ssl", "oauthbearer"),

@@ -8,6 +8,7 @@
 mod access;
 mod backups;
 mod benches;
+mod cluster;
 mod collector;
 mod definitions;
 mod desk;

@@ -46,7 +46,7 @@ section!(/** `[kafka]` */ Kafka {
 });
 section!(/** `[redis]` */ Redis {
     url: String, username: String, password_file: String, ca_file: String, cert_file: String, key_file: String, sentinels: String,
-    master: String, rdb_only: bool, settings_asserted_by: String,
+    master: String, cluster: String, rdb_only: bool, settings_asserted_by: String,
 });
 section!(/** `[store]` */ Store { commit_share: u32, commit_interval_max_s: i64 });
 section!(/** `[process]` */ Process { grace_s: i64 });

@@ -47,7 +47,11 @@ const SERVICES: &[&[&str]] = &[
     &["INFO"],
     &["CLUSTER", "INFO"],
     &["CLUSTER", "NODES"],
+    SLOTS,
 ];
+
+/// Which only somebody needs who is told that there is a cluster.
+const SLOTS: &[&str] = &["CLUSTER", "SLOTS"];
 
 /// Of administration besides.
 const ADMINISTRATION: &[&[&str]] = &[&["HEXISTS", KEY, "f"], &["UNLINK", KEY]];
@@ -78,9 +82,10 @@ pub fn set_user(user: &str, prefix: &str, rights: Rights, asks_settings: bool) -
 }
 
 /// Calls that a serving user has to be allowed, with `key` in them: those that begin a transaction first, the one that ends it last.
-pub(crate) fn probes(key: &str) -> Vec<(String, Cmd)> {
+pub(crate) fn probes(key: &str, is_cluster: bool) -> Vec<(String, Cmd)> {
     let place = |call: &[&str]| ["WATCH", "MULTI", "", "EXEC"].iter().position(|name| *name == call[0]).unwrap_or(2);
     let mut calls = SERVICES.to_vec();
+    calls.retain(|call| is_cluster || *call != SLOTS);
     calls.sort_by_key(|call| place(call));
     let command = |call: &[&str]| {
         let mut command = redis::cmd(call[0]);
@@ -135,6 +140,7 @@ mod tests {
             include_str!("doctor.rs"),
             include_str!("sentinel.rs"),
             include_str!("scripts.rs"),
+            include_str!("shards.rs"),
             include_str!("store.rs"),
             include_str!("upkeep.rs"),
             include_str!("scripts/claim.lua"),

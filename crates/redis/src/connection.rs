@@ -11,7 +11,7 @@ use waypost_runtime::ports::StoreError;
 
 use crate::{
     sentinel,
-    server::{Route, trouble},
+    server::{Place, Route, trouble},
 };
 
 /// A commit holds a shard for some ms (PROTOCOL §12.2); a second of silence is already a failover.
@@ -22,6 +22,8 @@ const PATIENCE: Duration = Duration::from_mins(2);
 /// A connection to one server.
 pub(crate) struct Connection {
     route: Arc<Route>,
+    /// Which node of a cluster; none: the server that the address names, or its sentinels.
+    place: Option<Place>,
     /// Whose threads read and write; a caller's own may stand still while it folds.
     runtime: Handle,
     limit: Duration,
@@ -32,18 +34,14 @@ pub(crate) struct Connection {
 // === impl Connection ===
 
 impl Connection {
-    pub(crate) fn new(route: &Arc<Route>) -> Result<Self, StoreError> {
-        Self::within(route, LIMIT)
+    /// One that lives on `runtime`.
+    pub(crate) fn new(route: &Arc<Route>, place: Option<Place>, runtime: &Handle) -> Self {
+        Self { route: Arc::clone(route), place, runtime: runtime.clone(), limit: LIMIT, current: Mutex::new((0, None)) }
     }
 
-    /// One whose answers may take longer: administration reads whole partitions.
-    pub(crate) fn patient(route: &Arc<Route>) -> Result<Self, StoreError> {
-        Self::within(route, PATIENCE)
-    }
-
-    fn within(route: &Arc<Route>, limit: Duration) -> Result<Self, StoreError> {
-        let runtime = Handle::try_current().map_err(|_| StoreError::Refused("a connection to Redis needs a runtime to live on".into()))?;
-        Ok(Self { route: Arc::clone(route), runtime, limit, current: Mutex::new((0, None)) })
+    /// The same, whose answers may take longer: administration reads whole partitions.
+    pub(crate) fn patient(route: &Arc<Route>, place: Option<Place>, runtime: &Handle) -> Self {
+        Self { limit: PATIENCE, ..Self::new(route, place, runtime) }
     }
 
     async fn get(&self) -> Result<(u64, MultiplexedConnection), StoreError> {
@@ -59,10 +57,10 @@ impl Connection {
     /// A connection of the caller's own.
     pub(crate) async fn fresh(&self) -> Result<MultiplexedConnection, StoreError> {
         let config = AsyncConnectionConfig::new().set_connection_timeout(Some(LIMIT)).set_response_timeout(Some(self.limit));
-        let route = Arc::clone(&self.route);
+        let (route, place) = (Arc::clone(&self.route), self.place.clone());
         let limit = LIMIT + sentinel::ASK * u32::try_from(route.sentinels.len()).unwrap_or(u32::MAX);
         // The task behind a connection lives where it is made.
-        let made = self.runtime.spawn(async move { connect(&route, &config).await });
+        let made = self.runtime.spawn(async move { connect(&route, place, &config).await });
         match tokio::time::timeout(limit, made).await {
             Ok(Ok(made)) => made,
             Ok(Err(_)) | Err(_) => Err(StoreError::Refused("cannot connect in time".into())),
@@ -131,11 +129,11 @@ impl fmt::Debug for Connection {
     }
 }
 
-/// To the server, or to whoever is the master now.
-async fn connect(route: &Route, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
+/// To the server, to this node of a cluster, or to whoever is the master now.
+async fn connect(route: &Route, place: Option<Place>, config: &AsyncConnectionConfig) -> Result<MultiplexedConnection, StoreError> {
     let identity = route.identity()?;
-    let place = if route.sentinels.is_empty() { None } else { Some(sentinel::master(route, &identity).await?) };
-    let is_told = place.is_some();
+    let is_told = !route.sentinels.is_empty();
+    let place = if is_told { Some(sentinel::master(route, &identity).await?) } else { place };
     let client = route.client(place, &identity)?;
     let made = client.get_multiplexed_async_connection_with_config(config).await;
     let mut connection = made.map_err(|error| trouble(&error))?;
@@ -151,6 +149,12 @@ fn answered(error: &RedisError) -> bool {
 }
 
 /// A refusal of the server's (`-OOM`, `-LOADING`, `-READONLY`, …): nothing was written, by a script with `#!lua` or a transaction.
+/// Of a transaction it is the first one's, which says more than that all of it was refused.
 pub(crate) fn refusal(error: &RedisError) -> StoreError {
-    StoreError::Refused(format!("{} {}", error.code().unwrap_or("ERR"), error.detail().unwrap_or_default()).trim_end().to_owned())
+    let first = error.clone().into_server_errors().and_then(|errors| errors.first().map(|(_, error)| error.clone()));
+    let (code, detail) = match &first {
+        Some(first) => (first.code(), first.details()),
+        None => (error.code().unwrap_or("ERR"), error.detail()),
+    };
+    StoreError::Refused(format!("{code} {}", detail.unwrap_or_default()).trim_end().to_owned())
 }

@@ -1,6 +1,6 @@
 //! Settings and facts of the server that would lose state (PROTOCOL §13.2): read here, judged by a pure function.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use redis::{
     Cmd, Value,
@@ -14,6 +14,8 @@ use crate::{
     connection::{Connection, refusal},
     keys::Keys,
     reply,
+    shards::{Shard, Shards},
+    slots::Slot,
 };
 
 /// What the operator says where the server cannot be asked, or accepts.
@@ -33,6 +35,8 @@ struct Server {
     config: Option<BTreeMap<String, String>>,
     /// Of a cluster only.
     cluster: Option<Cluster>,
+    /// Whether the settings name its nodes.
+    is_named: bool,
     /// Keys of ours that will expire, of those looked at.
     mortal: Vec<String>,
 }
@@ -48,16 +52,53 @@ const SETTINGS: [&str; 7] =
     ["maxmemory-policy", "maxmemory", "appendonly", "appendfsync", "min-replicas-to-write", "min-replicas-max-lag", "busy-reply-threshold"];
 /// Partitions of which every key is looked at for a time to live.
 const SAMPLE: usize = 16;
+/// How many times its share of partitions a master may have before somebody is told.
+const UNEVEN: usize = 2;
+/// Partitions below which nobody is told: they share slots by fours.
+const SPREAD: usize = 32;
 /// Used memory, of a hundred, above which somebody is told.
 const FULL: u64 = 80;
 
+/// Of every server.
 pub(crate) async fn findings(
-    connection: &Connection,
+    shards: &Shards,
     keys: &Keys,
     partitions: &[PartitionId],
     accepts: &Accepts,
 ) -> Result<Vec<Finding>, StoreError> {
-    let forbidden = forbidden(connection, keys).await?;
+    let (mut findings, mut held) = (Vec::new(), BTreeMap::new());
+    for shard in shards.all().await? {
+        let mut own = Vec::new();
+        for partition in partitions {
+            if Arc::ptr_eq(&shards.of(Slot::of(&keys.meta(*partition))).await?, &shard) {
+                own.push(*partition);
+            }
+        }
+        held.extend(shard.name().map(|name| (name, own.len())));
+        for finding in of_one(&shard, keys, &own, accepts).await.map_err(|error| shard.named(error))? {
+            let check = shard.name().map_or_else(|| finding.check.clone(), |name| format!("{} at {name}", finding.check));
+            findings.push(Finding { check, ..finding });
+        }
+    }
+    findings.extend(spread(&held));
+    Ok(findings)
+}
+
+/// Where names fall is chance: a master of a cluster may get more partitions than is good for all.
+fn spread(held: &BTreeMap<String, usize>) -> Option<Finding> {
+    let (all, most) = (held.values().sum::<usize>(), held.values().max()?);
+    let is_even = most * held.len() <= UNEVEN * all;
+    (!is_even && all >= SPREAD).then(|| {
+        let found: Vec<String> = held.iter().map(|(name, count)| format!("{name}: {count}")).collect();
+        let change = "move slots of the first to the last (CLUSTER KEYSLOT of a partition's key names its slot), while nothing runs";
+        Finding::refuse("redis partitions by master", found.join(", "), format!("at most {UNEVEN} times the mean"), change).warning()
+    })
+}
+
+/// Of one server, which holds these partitions.
+async fn of_one(shard: &Shard, keys: &Keys, partitions: &[PartitionId], accepts: &Accepts) -> Result<Vec<Finding>, StoreError> {
+    let (connection, is_named) = (&shard.connection, shard.name().is_some());
+    let forbidden = forbidden(connection, keys, is_named).await?;
     if !forbidden.is_empty() {
         // what else there is cannot all be asked
         return Ok(vec![Finding::refuse(
@@ -69,7 +110,10 @@ pub(crate) async fn findings(
     }
     let info = info(connection).await?;
     let cluster = if info.get("cluster_enabled").is_some_and(|on| on == "1") { Some(cluster(connection).await?) } else { None };
-    let server = Server { info, config: config(connection).await?, cluster, mortal: mortal(connection, keys, partitions).await? };
+    // of a node that is taken for a server of its own, or that gives slots away, keys cannot all be asked
+    let has_all = cluster.as_ref().is_none_or(|cluster| is_named && cluster.moving == 0);
+    let mortal = if has_all { mortal(connection, keys, partitions).await? } else { Vec::new() };
+    let server = Server { info, config: config(connection).await?, cluster, is_named, mortal };
     Ok(judge(&server, accepts))
 }
 
@@ -79,10 +123,10 @@ async fn ask(connection: &Connection, command: &Cmd) -> Result<Value, StoreError
 
 /// What the user may not do, of what it needs. The calls stand in a transaction that something wrong has spoilt: the server looks
 /// at each of them, and makes none.
-async fn forbidden(connection: &Connection, keys: &Keys) -> Result<Vec<String>, StoreError> {
+async fn forbidden(connection: &Connection, keys: &Keys, is_cluster: bool) -> Result<Vec<String>, StoreError> {
     let key = keys.meta(PartitionId { role: Role::Identity, index: 0 });
     let mut own = connection.fresh().await?;
-    let (mut names, mut probes): (Vec<String>, Vec<Cmd>) = acl::probes(&key).into_iter().unzip();
+    let (mut names, mut probes): (Vec<String>, Vec<Cmd>) = acl::probes(&key, is_cluster).into_iter().unzip();
     let (further, calls) = (names.split_off(2), probes.split_off(2));
     // GET without a key
     probes.push(redis::cmd("GET"));
@@ -201,6 +245,10 @@ fn judge(server: &Server, accepts: &Accepts) -> Vec<Finding> {
         refuse("redis role", info("role"), "master", "point redis.url at the master, not at a replica");
     }
     if let Some(cluster) = &server.cluster {
+        if !server.is_named {
+            let change = "name its nodes in redis.cluster (`host:port`, a comma between two), or use a server with cluster-enabled no";
+            refuse("redis cluster", "a node of a Redis Cluster, taken for a server of its own", "redis.cluster set", change);
+        }
         if cluster.state != "ok" {
             refuse("redis cluster_state", &cluster.state, "ok", "CLUSTER NODES shows which slots nobody serves; bring their shard back");
         }
@@ -300,6 +348,7 @@ mod tests {
                 ("busy-reply-threshold", "5000"),
             ])),
             cluster: None,
+            is_named: true,
             mortal: Vec::new(),
         }
     }
@@ -358,8 +407,26 @@ mod tests {
         assert!(of("ok", 0).is_empty());
         assert_eq!(of("fail", 0), ["redis cluster_state"]);
         assert_eq!(of("ok", 2), ["redis slots on their way"]);
+        let unnamed = |s: &mut Server| {
+            s.cluster = Some(Cluster { state: "ok".to_owned(), moving: 0 });
+            s.is_named = false;
+        };
+        assert_eq!(found(unnamed, &Accepts::default()), [("redis cluster".to_owned(), true)]);
         let nodes = "a1 10.0.0.1:6379@1 myself,master - 0 0 1 connected 0-99 [93->-b2] [77-<-b2]\nb2 10.0.0.2:6379@1 master - 0 0 2 connected [1->-a1]\n";
         assert_eq!(moving(nodes), 2);
+    }
+
+    #[test]
+    fn partitions_that_crowd_at_one_master_are_a_warning() {
+        let spread = |counts: &[usize]| {
+            let held = counts.iter().enumerate().map(|(n, count)| (format!("n{n}:1"), *count)).collect();
+            spread(&held).map(|finding| (finding.refuses(), finding.found))
+        };
+        assert_eq!(spread(&[]), None, "one server of its own");
+        assert_eq!(spread(&[64]), None);
+        assert_eq!(spread(&[40, 12, 12]), None);
+        assert_eq!(spread(&[44, 8, 12]), Some((false, "n0:1: 44, n1:1: 8, n2:1: 12".to_owned())));
+        assert_eq!(spread(&[16, 0, 0]), None, "too few to be spread");
     }
 
     #[test]

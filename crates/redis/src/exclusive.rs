@@ -16,7 +16,7 @@ use tokio::{
 };
 use waypost_runtime::ports::StoreError;
 
-use crate::{connection::Connection, server::Route};
+use crate::connection::Connection;
 
 /// Longest wait for a turn: eight calls that hang say enough of the server.
 const TURN: Duration = Duration::from_secs(2);
@@ -41,8 +41,9 @@ pub(crate) struct Lease {
 // === impl Exclusive ===
 
 impl Exclusive {
-    pub(crate) fn new(route: &Arc<Route>) -> Result<Self, StoreError> {
-        Ok(Self { connection: Connection::new(route)?, idle: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) })
+    /// Those that `connection` makes.
+    pub(crate) fn new(connection: Connection) -> Self {
+        Self { connection, idle: Mutex::default(), turns: Arc::new(Semaphore::new(AT_ONCE)) }
     }
 
     /// Waits for its turn, if need be, and for a connection.

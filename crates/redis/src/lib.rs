@@ -2,8 +2,8 @@
 //! timer set, one sequence hash and sixteen state buckets, changed by the scripts of PROTOCOL §5.1 and by commits
 //! between WATCH and EXEC only.
 //!
-//! Every key of four neighbouring partitions carries one hash tag, so the names are fit for Redis
-//! Cluster; the connection is to one server, which sentinels may name. What Redis answers is told apart as PROTOCOL §5.3 does:
+//! Every key of four neighbouring partitions carries one hash tag, so that a Redis Cluster keeps them together; each call goes to one
+//! server: the only one, the master that sentinels name, or the master of the partition's slot. What Redis answers is told apart as PROTOCOL §5.3 does:
 //! our own replies are values, "nothing was written" is `Refused`, silence is `Unknown`.
 
 mod acl;
@@ -15,6 +15,8 @@ mod reply;
 mod scripts;
 mod sentinel;
 mod server;
+mod shards;
+mod slots;
 mod store;
 mod upkeep;
 

@@ -9,7 +9,7 @@ use waypost_runtime::ports::StoreError;
 use crate::{
     connection::refusal,
     reply,
-    server::{Identity, Route, trouble},
+    server::{Identity, Place, Route, trouble},
 };
 
 /// How long one sentinel may take; the next one may know as well.
@@ -19,7 +19,7 @@ pub(crate) const ASK: Duration = Duration::from_millis(500);
 ///
 /// # Errors
 /// None of them knows it.
-pub(crate) async fn master(route: &Route, identity: &Identity) -> Result<(String, u16), StoreError> {
+pub(crate) async fn master(route: &Route, identity: &Identity) -> Result<Place, StoreError> {
     for place in &route.sentinels {
         match tokio::time::timeout(ASK, ask(route, place, identity)).await {
             Ok(Ok(Some(master))) => return Ok(master),
@@ -31,7 +31,7 @@ pub(crate) async fn master(route: &Route, identity: &Identity) -> Result<(String
     Err(StoreError::Refused(format!("no sentinel of redis.sentinels knows where `{}` (redis.master) is", route.master())))
 }
 
-async fn ask(route: &Route, place: &(String, u16), identity: &Identity) -> Result<Option<(String, u16)>, StoreError> {
+async fn ask(route: &Route, place: &Place, identity: &Identity) -> Result<Option<Place>, StoreError> {
     let connected = match connect(route.sentinel(place.clone(), identity, true)?).await {
         // many sentinels know no users
         Err(error) if error.kind() == ErrorKind::AuthenticationFailed => connect(route.sentinel(place.clone(), identity, false)?).await,

@@ -11,10 +11,14 @@ use redis::{
 };
 use waypost_runtime::ports::StoreError;
 
+/// Host and port.
+pub(crate) type Place = (String, u16);
+
 /// A server. Its files are read for each new connection, so that nothing has to start anew for what was renewed in them.
 #[derive(Clone, Default, PartialEq, Eq)]
 pub struct Server {
-    /// `redis://host:port/db`, or `rediss://` for TLS. With sentinels only its scheme and its database count.
+    /// `redis://host:port/db`, or `rediss://` for TLS. With sentinels only its scheme and its database count, with a cluster only its
+    /// scheme.
     pub url: String,
     /// A user of the server's access control lists; none: the default user.
     pub username: Option<String>,
@@ -26,6 +30,8 @@ pub struct Server {
     pub certificate: Option<(PathBuf, PathBuf)>,
     /// Who knows where the master is.
     pub sentinels: Option<Sentinels>,
+    /// Nodes of a Redis Cluster, each `host:port`, which are asked in turn where its slots are; none: it is no cluster.
+    pub cluster: Vec<String>,
 }
 
 /// Sentinels, which are asked in turn. They know the same users as the server, or none.
@@ -43,8 +49,9 @@ pub(crate) struct Route {
     server: Server,
     /// What the address says.
     info: ConnectionInfo,
-    /// Sentinels' hosts and ports.
-    pub(crate) sentinels: Vec<(String, u16)>,
+    pub(crate) sentinels: Vec<Place>,
+    /// Nodes of a cluster that are known beforehand.
+    pub(crate) cluster: Vec<Place>,
 }
 
 /// What one connection is made with.
@@ -65,7 +72,11 @@ impl Server {
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         // the address may hold a password
-        f.debug_struct("Server").field("username", &self.username).field("sentinels", &self.sentinels).finish_non_exhaustive()
+        f.debug_struct("Server")
+            .field("username", &self.username)
+            .field("sentinels", &self.sentinels)
+            .field("cluster", &self.cluster)
+            .finish_non_exhaustive()
     }
 }
 
@@ -91,16 +102,18 @@ impl Route {
         if server.username.is_some() && server.password_file.is_none() {
             return Err(refused("redis.username is set; it needs redis.password_file"));
         }
-        let mut sentinels = Vec::new();
-        for address in server.sentinels.iter().flat_map(|sentinels| &sentinels.addresses) {
-            let place = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
-            let (host, port) = place.ok_or_else(|| refused(&format!("redis.sentinels: `{address}` is no HOST:PORT")))?;
-            sentinels.push((host.trim_matches(['[', ']']).to_owned(), port));
-        }
+        let addresses = server.sentinels.as_ref().map_or(&[][..], |sentinels| &sentinels.addresses);
+        let (sentinels, cluster) = (places("redis.sentinels", addresses)?, places("redis.cluster", &server.cluster)?);
         if server.sentinels.as_ref().is_some_and(|s| s.addresses.is_empty() || s.master.is_empty()) {
             return Err(refused("redis.sentinels and redis.master go together"));
         }
-        Ok(Self { server: server.clone(), info, sentinels })
+        if !cluster.is_empty() && server.sentinels.is_some() {
+            return Err(refused("redis.cluster and redis.sentinels are both set; the nodes of a cluster know their masters themselves"));
+        }
+        if !cluster.is_empty() && info.redis_settings().db() != 0 {
+            return Err(refused("redis.url names a database, and redis.cluster is set: a Redis Cluster has none but 0"));
+        }
+        Ok(Self { server: server.clone(), info, sentinels, cluster })
     }
 
     /// What the sentinels call the master.
@@ -126,12 +139,12 @@ impl Route {
     }
 
     /// A client for the server that the address names, or for another place where the same holds.
-    pub(crate) fn client(&self, place: Option<(String, u16)>, identity: &Identity) -> Result<Client, StoreError> {
+    pub(crate) fn client(&self, place: Option<Place>, identity: &Identity) -> Result<Client, StoreError> {
         self.open(self.settings(identity), place, identity)
     }
 
     /// A client for a sentinel: it has no databases, and may know no users.
-    pub(crate) fn sentinel(&self, place: (String, u16), identity: &Identity, knows_users: bool) -> Result<Client, StoreError> {
+    pub(crate) fn sentinel(&self, place: Place, identity: &Identity, knows_users: bool) -> Result<Client, StoreError> {
         let settings = if knows_users { self.settings(identity) } else { nobody() };
         self.open(settings.set_db(0), Some(place), identity)
     }
@@ -148,7 +161,7 @@ impl Route {
         settings
     }
 
-    fn open(&self, settings: RedisConnectionInfo, place: Option<(String, u16)>, identity: &Identity) -> Result<Client, StoreError> {
+    fn open(&self, settings: RedisConnectionInfo, place: Option<Place>, identity: &Identity) -> Result<Client, StoreError> {
         let mut info = self.info.clone().set_redis_settings(settings);
         if let Some((host, port)) = place {
             let is_tls = matches!(info.addr(), ConnectionAddr::TcpTls { .. });
@@ -172,6 +185,21 @@ impl fmt::Debug for Route {
     }
 }
 
+/// Hosts and ports of a setting.
+fn places(setting: &str, addresses: &[String]) -> Result<Vec<Place>, StoreError> {
+    let place = |address: &String| {
+        let found = place(address);
+        found.ok_or_else(|| StoreError::Refused(format!("{setting}: `{address}` is no HOST:PORT")))
+    };
+    addresses.iter().map(place).collect()
+}
+
+/// `host:port`, where the host of version 6 of the internet protocol may stand in brackets.
+pub(crate) fn place(address: &str) -> Option<Place> {
+    let (host, port) = address.rsplit_once(':')?;
+    Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+}
+
 /// What a connection begins with; its client's name in `CLIENT LIST` would be one more right.
 fn nobody() -> RedisConnectionInfo {
     RedisConnectionInfo::default().set_skip_set_lib_name()
@@ -184,7 +212,7 @@ pub(crate) fn trouble(error: &RedisError) -> StoreError {
     let why = if error.kind() == ErrorKind::AuthenticationFailed {
         "the server does not know the user: check redis.username and what lies in redis.password_file".to_owned()
     } else if says("NotValidForName") || says("not valid for name") {
-        "the server's certificate is for another name than the one in redis.url (or that the sentinels give)".to_owned()
+        "the server's certificate is for another name than the one in redis.url (or that sentinels or nodes of the cluster give)".to_owned()
     } else if says("UnknownIssuer") {
         "no authority of redis.ca_file (without one: of the system) vouches for the server's certificate".to_owned()
     } else if says("invalid peer certificate") {
@@ -228,6 +256,7 @@ mod tests {
         let sentinels = |addresses: &[&str], master: &str| {
             Some(Sentinels { addresses: addresses.iter().map(|&a| a.to_owned()).collect(), master: master.to_owned() })
         };
+        let nodes = || vec!["n1:6379".to_owned(), "n2:6379".to_owned()];
         let rows = [
             (Server::at("http://canary@redis"), "redis.url is no redis://"),
             (Server::at("rediss://redis/#insecure"), "`#insecure`"),
@@ -237,6 +266,10 @@ mod tests {
             (Server { sentinels: sentinels(&["sentinel"], "shop"), ..Server::at("redis://redis") }, "`sentinel` is no HOST:PORT"),
             (Server { sentinels: sentinels(&["sentinel:1"], ""), ..Server::at("redis://redis") }, "redis.master"),
             (Server { sentinels: sentinels(&["[::1]:26379", "s:1"], "shop"), ..Server::at("rediss://redis") }, "accepted"),
+            (Server { cluster: nodes(), sentinels: sentinels(&["s:1"], "shop"), ..Server::at("redis://redis") }, "both set"),
+            (Server { cluster: vec!["node".into()], ..Server::at("redis://redis") }, "redis.cluster: `node` is no HOST:PORT"),
+            (Server { cluster: nodes(), ..Server::at("redis://redis/3") }, "names a database"),
+            (Server { cluster: nodes(), ..Server::at("redis://redis/0") }, "accepted"),
         ];
         for (server, says) in rows {
             let refusal = refusal(&server);

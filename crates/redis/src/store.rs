@@ -16,25 +16,24 @@ use waypost_runtime::{
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
 use crate::{
-    connection::{Connection, refusal},
+    connection::refusal,
     doctor::{self, Accepts},
     exclusive::Exclusive,
     keys::Keys,
     reply::{self, Executed, MetaHead},
-    scripts::Scripts,
+    scripts::{Script, Scripts},
     server::{Route, Server},
+    shards::{Shard, Shards},
+    slots::Slot,
 };
 
 /// How often a commit looks at a meta that is touched between its look and its writes, as a claim does once.
 const LOOKS: usize = 3;
 
-/// Per-partition state on one Redis server.
+/// Per-partition state on one Redis server, or on the masters of a cluster.
 #[derive(Debug)]
 pub struct RedisStore {
-    connection: Connection,
-    /// For what is large, and must hold up nobody's commit.
-    patient: Connection,
-    commits: Arc<Exclusive>,
+    shards: Shards,
     keys: Keys,
     scripts: Scripts,
 }
@@ -48,20 +47,30 @@ impl RedisStore {
     /// # Errors
     /// If the server's settings do not go together, or outside of a runtime.
     pub fn connect(server: &Server, prefix: &str, suffixes: &[String]) -> Result<Self, StoreError> {
-        let route = Arc::new(Route::to(server)?);
-        let (connection, patient, commits) = (Connection::new(&route)?, Connection::patient(&route)?, Arc::new(Exclusive::new(&route)?));
-        Ok(Self { connection, patient, commits, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
+        let shards = Shards::new(Route::to(server)?)?;
+        Ok(Self { shards, keys: Keys::new(prefix, suffixes), scripts: Scripts::new() })
     }
 
-    /// What of the server's settings would lose state, or is weaker than production wants (PROTOCOL §13.2).
+    /// What of the servers' settings would lose state, or is weaker than production wants (PROTOCOL §13.2).
     /// Keys of a sample of `partitions` are looked at.
     pub async fn doctor(&self, partitions: &[PartitionId], accepts: &Accepts) -> Result<Vec<Finding>, StoreError> {
-        doctor::findings(&self.connection, &self.keys, partitions, accepts).await
+        doctor::findings(&self.shards, &self.keys, partitions, accepts).await
     }
 
-    /// For administration; workers' calls never wait behind one of its.
-    pub(crate) fn patient(&self) -> &Connection {
-        &self.patient
+    /// Makes a call where the partition is.
+    pub(crate) async fn at<T, F>(&self, partition: PartitionId, call: impl Fn(Arc<Shard>) -> F) -> Result<T, StoreError>
+    where
+        F: Future<Output = Result<T, StoreError>>,
+    {
+        self.shards.at(Slot::of(&self.keys.meta(partition)), call).await
+    }
+
+    async fn script(&self, partition: PartitionId, script: &Script, keys: &[String], args: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
+        self.at(partition, |shard| async move { script.call(&shard.connection, keys, args).await }).await
+    }
+
+    async fn query(&self, partition: PartitionId, command: &Cmd) -> Result<Value, StoreError> {
+        self.at(partition, |shard| async move { shard.connection.query(command).await?.map_err(|e| refusal(&e)) }).await
     }
 
     pub(crate) fn scripts(&self) -> &Scripts {
@@ -78,29 +87,22 @@ impl RedisStore {
 impl Store for RedisStore {
     async fn init(&self, partition: PartitionId, install: &Install) -> Result<InitReply, StoreError> {
         let args = [install.id.clone(), install.layout.to_string(), install.format.to_string()].map(String::into_bytes);
-        reply::init(&self.scripts.init.call(&self.connection, &self.keys.all(partition), &args).await?)
+        reply::init(&self.script(partition, &self.scripts.init, &self.keys.all(partition), &args).await?)
     }
 
     async fn claim(&self, partition: PartitionId, token: Token, install: &Install) -> Result<ClaimReply, StoreError> {
         let args = [reply::token_text(token), install.id.clone(), install.layout.to_string(), install.format.to_string()];
-        reply::claim(&self.scripts.claim.call(&self.connection, &self.keys.all(partition), &args.map(String::into_bytes)).await?)
+        reply::claim(&self.script(partition, &self.scripts.claim, &self.keys.all(partition), &args.map(String::into_bytes)).await?)
     }
 
     async fn release(&self, partition: PartitionId, token: Token) -> Result<ReleaseReply, StoreError> {
         let args = [reply::token_text(token).into_bytes()];
-        reply::release(&self.scripts.release.call(&self.connection, &[self.keys.meta(partition)], &args).await?)
+        reply::release(&self.script(partition, &self.scripts.release, &[self.keys.meta(partition)], &args).await?)
     }
 
     async fn commit(&self, partition: PartitionId, commit: &Commit) -> Result<CommitReply, StoreError> {
-        let (exchange, commits) = (Exchange::new(&self.keys, partition, commit), Arc::clone(&self.commits));
-        // On the runtime of its connection, so that the writes follow the look at once, whatever the caller folds meanwhile.
-        let made = self.commits.runtime().spawn(async move { exchange.make(&commits).await }).await;
-        let answer = made.unwrap_or_else(|_| Err(StoreError::Unknown("the call was broken off".into())));
-        if answer != Ok(CommitReply::Ok) {
-            self.commits.forget();
-            self.connection.forget().await;
-        }
-        answer
+        let exchange = Arc::new(Exchange::new(&self.keys, partition, commit));
+        self.at(partition, |shard| commit_at(shard, Arc::clone(&exchange))).await
     }
 
     async fn read(&self, partition: PartitionId, read: &Read) -> Result<ReadReply, StoreError> {
@@ -129,7 +131,9 @@ impl Store for RedisStore {
             let range = pipeline.cmd("ZRANGE").arg(self.keys.timers(partition)).arg("-inf").arg(due.millis());
             range.arg("BYSCORE").arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
         }
-        let replies = self.connection.transaction(&pipeline).await?.map_err(|e| refusal(&e))?;
+        let pipeline = &pipeline;
+        let replies =
+            self.at(partition, |shard| async move { shard.connection.transaction(pipeline).await?.map_err(|e| refusal(&e)) }).await?;
         read_reply(read, &places, replies)
     }
 
@@ -142,11 +146,11 @@ impl Store for RedisStore {
             Part::Timers => pipeline.cmd("ZRANGE").arg(self.keys.timers(partition)).arg(0).arg(-1).arg("WITHSCORES"),
             Part::Sequences => pipeline.cmd("HGETALL").arg(self.keys.sequences(partition)),
         };
-        audit_reply(part, &self.patient.transaction(&pipeline).await?.map_err(|e| refusal(&e))?)
+        audit_reply(part, &self.ask(partition, &pipeline).await?)
     }
 
     async fn deaths(&self, partition: PartitionId) -> Result<Option<Deaths>, StoreError> {
-        let answer = self.connection.query(redis::cmd("GET").arg(self.keys.deaths(partition))).await?.map_err(|e| refusal(&e))?;
+        let answer = self.query(partition, redis::cmd("GET").arg(self.keys.deaths(partition))).await?;
         // What nobody can read is no reason to stop: it is a hint.
         Ok(reply::bytes(&answer).and_then(|text| reply::deaths(std::str::from_utf8(text).ok()?)))
     }
@@ -157,8 +161,19 @@ impl Store for RedisStore {
             Some(deaths) => redis::cmd("SET").arg(key).arg(reply::deaths_text(&deaths)).clone(),
             None => redis::cmd("DEL").arg(key).clone(),
         };
-        self.connection.query(&command).await?.map_err(|e| refusal(&e)).map(drop)
+        self.query(partition, &command).await.map(drop)
     }
+}
+
+async fn commit_at(shard: Arc<Shard>, exchange: Arc<Exchange>) -> Result<CommitReply, StoreError> {
+    let own = Arc::clone(&shard);
+    // On the runtime of its connection, so that the writes follow the look at once, whatever the caller folds meanwhile.
+    let made = shard.commits.runtime().spawn(async move { exchange.make(&own.commits).await }).await;
+    let answer = made.unwrap_or_else(|_| Err(StoreError::Unknown("the call was broken off".into())));
+    if answer != Ok(CommitReply::Ok) {
+        shard.forget().await;
+    }
+    answer
 }
 
 /// A commit as it is made.

@@ -11,7 +11,7 @@ use waypost_runtime::{
 };
 use waypost_types::{EntityId, PartitionId, Timestamp};
 
-use crate::{Keys, connection::refusal, reply, store::RedisStore};
+use crate::{Keys, connection::refusal, reply, scripts::Script, store::RedisStore};
 
 /// Fields, members and values written at once: none holds the server for more than some ms.
 const CHUNK: usize = 500;
@@ -28,7 +28,7 @@ impl Upkeep for RedisStore {
         pipeline.atomic();
         pipeline.cmd("HGETALL").arg(self.keys().meta(partition));
         pipeline.cmd("HGETALL").arg(self.keys().sequences(partition));
-        let mut replies = self.ask(&pipeline).await?.into_iter();
+        let mut replies = self.ask(partition, &pipeline).await?.into_iter();
         let (meta, sequences) = (pairs(replies.next())?, pairs(replies.next())?);
         head(&meta, sequences)
     }
@@ -43,7 +43,7 @@ impl Upkeep for RedisStore {
         for bucket in 0..16 {
             pipeline.cmd("HGETALL").arg(keys.bucket(partition, bucket));
         }
-        let mut replies = self.ask(&pipeline).await?.into_iter();
+        let mut replies = self.ask(partition, &pipeline).await?.into_iter();
         let (meta, sequences) = (pairs(replies.next())?, pairs(replies.next())?);
         let Some(Head { install, off, meta, sequences, .. }) = head(&meta, sequences)? else { return Ok(None) };
         let mut timers = BTreeMap::new();
@@ -59,11 +59,11 @@ impl Upkeep for RedisStore {
     }
 
     async fn freeze(&self, partition: PartitionId, operation: &str) -> Result<UpkeepReply, StoreError> {
-        held(&self.scripts().freeze.call(self.patient(), &[self.keys().meta(partition)], &[frozen(operation)]).await?)
+        held(&self.hold(partition, &self.scripts().freeze, &[frozen(operation)]).await?)
     }
 
     async fn thaw(&self, partition: PartitionId, operation: &str) -> Result<UpkeepReply, StoreError> {
-        held(&self.scripts().thaw.call(self.patient(), &[self.keys().meta(partition)], &[frozen(operation)]).await?)
+        held(&self.hold(partition, &self.scripts().thaw, &[frozen(operation)]).await?)
     }
 
     async fn replace(&self, partition: PartitionId, operation: &str, snapshot: &Snapshot) -> Result<UpkeepReply, StoreError> {
@@ -75,27 +75,34 @@ impl Upkeep for RedisStore {
         let keys = self.keys();
         let mut clear = redis::pipe();
         clear.cmd("UNLINK").arg(&keys.all(partition)[1..]);
-        self.ask(&clear).await?;
+        self.ask(partition, &clear).await?;
         for (command, key, pairs) in contents(keys, partition, snapshot) {
-            self.fill(command, &key, pairs).await?;
+            self.fill(partition, command, &key, pairs).await?;
         }
         let mut args = vec![frozen(operation)];
         for (name, value) in meta_fields(snapshot) {
             args.extend([name.as_bytes().to_vec(), value]);
         }
-        held(&self.scripts().thaw.call(self.patient(), &[keys.meta(partition)], &args).await?)
+        held(&self.hold(partition, &self.scripts().thaw, &args).await?)
     }
 }
 
 // === impl RedisStore ===
 
 impl RedisStore {
-    async fn ask(&self, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
-        self.patient().transaction(pipeline).await?.map_err(|e| refusal(&e))
+    /// As administration does: workers' calls never wait behind one of its.
+    pub(crate) async fn ask(&self, partition: PartitionId, pipeline: &Pipeline) -> Result<Vec<Value>, StoreError> {
+        self.at(partition, |shard| async move { shard.patient.transaction(pipeline).await?.map_err(|e| refusal(&e)) }).await
+    }
+
+    /// Freezes the partition or thaws it.
+    async fn hold(&self, partition: PartitionId, script: &Script, args: &[Vec<u8>]) -> Result<Vec<Value>, StoreError> {
+        let keys = &[self.keys().meta(partition)];
+        self.at(partition, |shard| async move { script.call(&shard.patient, keys, args).await }).await
     }
 
     /// Writes pairs to a key, some at a time.
-    async fn fill(&self, command: &str, key: &str, pairs: Pairs) -> Result<(), StoreError> {
+    async fn fill(&self, partition: PartitionId, command: &str, key: &str, pairs: Pairs) -> Result<(), StoreError> {
         let (mut call, mut count, mut size) = (redis::cmd(command), 0, 0);
         call.arg(key);
         let mut pairs = pairs.into_iter().peekable();
@@ -103,7 +110,8 @@ impl RedisStore {
             call.arg(&one[..]).arg(&other[..]);
             (count, size) = (count + 1, size + one.len() + other.len());
             if count == CHUNK || size >= CHUNK_BYTES || pairs.peek().is_none() {
-                self.patient().query(&call).await?.map_err(|e| refusal(&e))?;
+                let whole = &call;
+                self.at(partition, |shard| async move { shard.patient.query(whole).await?.map_err(|e| refusal(&e)) }).await?;
                 (call, count, size) = (redis::cmd(command), 0, 0);
                 call.arg(key);
             }

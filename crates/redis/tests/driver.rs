@@ -6,6 +6,10 @@
 #[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
 mod guest;
 
+#[path = "user/nodes.rs"]
+#[allow(unreachable_pub, dead_code, reason = "shared with other tests")]
+mod nodes;
+
 #[path = "../../runtime/tests/driver/story.rs"]
 mod story;
 #[path = "../../runtime/tests/machine/toy.rs"]
@@ -29,4 +33,13 @@ async fn nothing_is_lost_or_doubled_over_redis() {
     let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
     story::story(Arc::new(log), Arc::new(store), prefix).await;
     guest.see_off().await;
+}
+
+#[tokio::test]
+async fn nothing_is_lost_or_doubled_over_a_cluster() {
+    let (prefix, cluster) = (fresh_prefix(), nodes::OwnCluster::start(&server("WAYPOST_TEST_REDIS_SERVER")).await);
+    let guest = cluster.guest("guest", &prefix, Rights::Services).await;
+    let store = RedisStore::connect(&guest, &prefix, &[]).unwrap();
+    let log = LogPort::new(MemoryLog::with_time(|| SystemClock.now()));
+    story::story(Arc::new(log), Arc::new(store), prefix).await;
 }

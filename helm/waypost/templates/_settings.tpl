@@ -122,6 +122,8 @@ the mount; `only` names the components that get it, all others do without.
 {{- if eq $v.redis.mode "sentinel" }}
 {{- $_ := set $config.redis "sentinels" (join "," $v.redis.endpoints) }}
 {{- $_ := set $config.redis "master" $v.redis.master }}
+{{- else if eq $v.redis.mode "cluster" }}
+{{- $_ := set $config.redis "cluster" (join "," $v.redis.endpoints) }}
 {{- end }}
 {{- $_ := set $config "registry" (dict "url" $v.schemaRegistry.url) }}
 {{- with $v.schemaRegistry.username }}{{ $_ := set $config.registry "username" . }}{{ end }}

@@ -94,6 +94,14 @@ fn redis(redis: &Redis) -> anyhow::Result<()> {
     }
     both("redis", ("cert_file", &redis.cert_file), ("key_file", &redis.key_file))?;
     ensure!(redis.username.is_empty() || !redis.password_file.is_empty(), "redis.username is set; it needs redis.password_file");
+    if !redis.cluster.is_empty() {
+        ensure!(redis.sentinels.is_empty(), "redis.cluster and redis.sentinels are both set; keep the one that fits the servers");
+        let database = redis.url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, database)| database);
+        ensure!(
+            matches!(database, "" | "0"),
+            "redis.url names database {database}, and redis.cluster is set: a Redis Cluster has none but 0"
+        );
+    }
     both("redis", ("sentinels", &redis.sentinels), ("master", &redis.master))
 }
 
@@ -198,6 +206,8 @@ mod tests {
             (&[("REDIS_USERNAME", "u")], "redis.password_file"),
             (&[("REGISTRY_CA_FILE", "ca")], "registry.ca_file"),
             (&[("REDIS_SENTINELS", "s:26379")], "redis.master"),
+            (&[("REDIS_SENTINELS", "s:26379"), ("REDIS_MASTER", "m"), ("REDIS_CLUSTER", "n:6379")], "redis.cluster and redis.sentinels"),
+            (&[("REDIS_URL", "redis://r:6379/3"), ("REDIS_CLUSTER", "n:6379")], "none but 0"),
             (&[("TELEMETRY_SAMPLE", "1.5")], "from 0 to 1"),
             (&[("TELEMETRY_OTLP_METRICS_S", "60")], "needs telemetry.otlp_endpoint"),
             (&[("INGEST_CORS_ORIGINS", "https://shop.example/")], "ingest.cors_origins: `https://shop.example/` is no origin"),
@@ -224,6 +234,8 @@ mod tests {
             &[("KAFKA_SECURITY", "sasl_ssl"), ("KAFKA_SASL", "plain"), ("KAFKA_USERNAME", "u"), ("KAFKA_PASSWORD_FILE", "p")],
             &[("KAFKA_SECURITY", "ssl"), ("KAFKA_CERT_FILE", "c"), ("KAFKA_KEY_FILE", "k")],
             &[("REDIS_URL", "rediss://r:6379"), ("REDIS_CA_FILE", "ca"), ("REDIS_SENTINELS", "s:1"), ("REDIS_MASTER", "m")],
+            &[("REDIS_URL", "redis://r:6379/0"), ("REDIS_CLUSTER", "n1:6379,n2:6379")],
+            &[("REDIS_CLUSTER", "n1:6379")],
         ] {
             assert_eq!(refusal(settings), "accepted", "{settings:?}");
         }

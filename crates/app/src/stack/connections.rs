@@ -47,14 +47,16 @@ fn tokens(kafka: &config::Kafka) -> anyhow::Result<Arc<dyn Tokens>> {
 
 /// The server, or who knows where it is.
 pub(super) fn redis(redis: &config::Redis) -> Server {
-    let addresses = || redis.sentinels.split(',').map(str::trim).filter(|address| !address.is_empty()).map(ToOwned::to_owned).collect();
+    let addresses = |list: &str| list.split(',').map(str::trim).filter(|address| !address.is_empty()).map(ToOwned::to_owned).collect();
     Server {
         url: redis.url.clone(),
         username: Some(redis.username.clone()).filter(|name| !name.is_empty()),
         password_file: file(&redis.password_file),
         ca_file: file(&redis.ca_file),
         certificate: pair(&redis.cert_file, &redis.key_file),
-        sentinels: (!redis.sentinels.is_empty()).then(|| Sentinels { addresses: addresses(), master: redis.master.clone() }),
+        sentinels: (!redis.sentinels.is_empty())
+            .then(|| Sentinels { addresses: addresses(&redis.sentinels), master: redis.master.clone() }),
+        cluster: addresses(&redis.cluster),
     }
 }
 
