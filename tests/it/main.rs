@@ -8,6 +8,7 @@
 mod access;
 mod backups;
 mod benches;
+mod canaries;
 mod collector;
 mod definitions;
 mod desk;
@@ -31,3 +32,4 @@ mod story;
 mod tidy;
 mod traces;
 mod under_faults;
+mod upgrading;
