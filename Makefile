@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: openssl chart deploy-check examples bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it sim chaos fuzz lint sbom fmt codegen
+.PHONY: openssl chart deploy-check examples bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it upgrade-check sim chaos fuzz lint sbom fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ down: ## its end
 	deploy/local/down.sh
 
 # librdkafka's TLS is built against the system's OpenSSL; `--features waypost/vendored-openssl` brings one of its own.
-up build check deploy-check test-unit test-it chaos bench bench-full figures lint: openssl
+up build check deploy-check test-unit test-it upgrade-check chaos bench bench-full figures lint: openssl
 openssl:
 	@deploy/local/stack.sh openssl
 
@@ -41,6 +41,9 @@ chart: ## tests the Helm chart: lint, renders, schemas
 test-unit: ## the tests that need no servers
 	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
 	$(CARGO) test -p waypost-tests --lib
+
+upgrade-check: ## the upgrade and the way back with the binary of an earlier commit as the release before: OLD=<git ref>
+	deploy/local/upgrade.sh $(OLD)
 
 test-it: ## the whole-process tests only
 	deploy/local/test.sh -p waypost-tests --test it

@@ -15,7 +15,7 @@ WRITE = os.environ.get("UPDATE_GOLDEN") == "1"
 CASES = sorted(path.name.removesuffix("-values.yaml") for path in (CHART / "ci").glob("*-values.yaml"))
 VALUES = yaml.safe_load((CHART / "values.yaml").read_text())
 TEMPLATES = "\n".join(path.read_text() for path in sorted((CHART / "templates").rglob("*")) if path.is_file())
-WORKLOADS = ("Deployment", "Job", "Pod")
+WORKLOADS = ("Deployment", "CronJob", "Job", "Pod")
 
 
 def run(*arguments):
@@ -63,7 +63,13 @@ def refusal(case, *settings):
 
 def pod(manifest):
     """The pod of a workload."""
-    return manifest["spec"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["spec"]
+    return manifest["spec"] if manifest["kind"] == "Pod" else template(manifest)["spec"]
+
+
+def template(manifest):
+    """The template of a workload's pods."""
+    spec = manifest["spec"]
+    return (spec["jobTemplate"]["spec"] if manifest["kind"] == "CronJob" else spec)["template"]
 
 
 def containers(manifest):

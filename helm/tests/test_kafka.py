@@ -206,9 +206,11 @@ def test_a_role_may_have_its_own_user_without_strimzi():
     found = {}
     for manifest in chart.of_kind(chart.render("production"), *chart.WORKLOADS):
         env = {variable["name"]: variable.get("value") for variable in chart.pod(manifest)["containers"][0]["env"]}
-        found[chart.component(manifest)] = env["WAYPOST_KAFKA_USERNAME"]
+        whose = manifest["metadata"]["name"] if manifest["kind"] == "CronJob" else chart.component(manifest)
+        found[whose] = env["WAYPOST_KAFKA_USERNAME"]
     assert found.pop("segmenter") == "waypost-segmenter"
-    assert found.pop("jobs") == "waypost-admin"
+    assert found.pop("jobs") == found.pop("waypost-backup") == "waypost-admin"
+    assert found.pop("waypost-operator") == "waypost-operator"
     assert set(found.values()) == {"waypost"}
 
 

@@ -21,7 +21,7 @@ def test_pod_is_restricted(manifest):
     assert context["seccompProfile"] == {"type": "RuntimeDefault"}
     for shared in ("hostNetwork", "hostPID", "hostIPC"):
         assert shared not in pod
-    allowed = {"configMap", "projected", "secret", "emptyDir"}
+    allowed = {"configMap", "projected", "secret", "emptyDir", "persistentVolumeClaim"}
     assert all(set(volume) - {"name"} <= allowed for volume in pod["volumes"])
     for container in chart.containers(manifest):
         context = container["securityContext"]
@@ -41,7 +41,9 @@ def test_container_has_limits_and_a_folder_to_write_to(manifest):
     (tmp,) = [volume for volume in chart.pod(manifest)["volumes"] if volume["name"] == "tmp"]
     assert tmp["emptyDir"]["sizeLimit"]
     writable = [mount["mountPath"] for mount in own["volumeMounts"] if not mount.get("readOnly")]
-    assert writable == ["/tmp"]
+    backups = any(volume["name"] == "backups" for volume in chart.pod(manifest)["volumes"])
+    assert writable == ["/tmp", "/backups"] if backups else ["/tmp"]
+    assert not backups or manifest["kind"] == "CronJob", "people's data lies nowhere else"
 
 
 @every_workload
@@ -84,7 +86,7 @@ def test_selectors_never_change():
 def test_selectors_find_the_pods_and_nobody_else(case):
     pods = {}
     for manifest in chart.of_kind(chart.render(case), *chart.WORKLOADS):
-        about = manifest["metadata"] if manifest["kind"] == "Pod" else manifest["spec"]["template"]["metadata"]
+        about = manifest["metadata"] if manifest["kind"] == "Pod" else chart.template(manifest)["metadata"]
         pods[manifest["metadata"]["name"]] = about["labels"]
 
     def selected(labels):

@@ -17,7 +17,7 @@ OURS = {
     "registry": {"url", "username"},
     "ingest": {"listen"},
     "control": {"listen"},
-    "owner": {"listen", "advertise"},
+    "owner": {"listen", "advertise", "tls_name"},
     "admin": {"listen"},
     "mail": {"catcher_dir"},
     "secrets": {"dir"},
@@ -93,11 +93,11 @@ def files_of(case):
 def test_files_lie_where_the_settings_say(case):
     named = files_of(case)
     everywhere = {path for section in ("kafka", "redis", "registry") for path in named.get(section, {}).values()}
-    roles = {path for section in ("secrets",) for path in named.get(section, {}).values()}
+    roles = {path for section in ("owner", "secrets") for path in named.get(section, {}).values()}
     only = {"control": set(named.get("control", {}).values()), "sender": set(named.get("mail", {}).values())}
     for role, manifest in chart.deployments(case).items():
         assert mounted(manifest) == everywhere | roles | only.get(role, set()), role
-    for job in chart.of_kind(chart.render(case), "Job", "Pod"):
+    for job in chart.of_kind(chart.render(case), "CronJob", "Job", "Pod"):
         assert mounted(job) == everywhere, "a job needs no more than Kafka, Redis and the registry"
 
 
@@ -115,6 +115,7 @@ def test_production_uses_every_kind_of_file():
         "redis": {"ca_file", "cert_file", "key_file", "password_file"},
         "registry": {"ca_file", "password_file"},
         "control": {"tls_cert_file", "tls_key_file", "client_ca_file", "access_file"},
+        "owner": {"tls_cert_file", "tls_key_file", "ca_file"},
         "secrets": {"link_key_file"},
         "mail": {"smtp_password_file"},
     }

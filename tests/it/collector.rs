@@ -75,6 +75,13 @@ pub(crate) fn metrics(name: &str) -> Vec<Metric> {
     metrics.iter().filter(|metric| metric.name == name).cloned().collect()
 }
 
+/// All that has come so far, as text.
+pub(crate) fn everything() -> String {
+    let spans = SPANS.lock().unwrap_or_else(PoisonError::into_inner);
+    let metrics = METRICS.lock().unwrap_or_else(PoisonError::into_inner);
+    format!("{spans:?} {metrics:?}")
+}
+
 /// What a span says under a name.
 pub(crate) fn attribute(span: &Span, name: &str) -> String {
     let found = span.attributes.iter().find(|KeyValue { key, .. }| key == name);

@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// The name of the letter that holds these bytes.
-fn id_of(shop: &Shop, original: &[u8]) -> String {
+pub(crate) fn id_of(shop: &Shop, original: &[u8]) -> String {
     shop.until("the dead letter", || {
         let letters = shop.dead.raw();
         letters.iter().find(|letter| letter.payload == original).map(|letter| format!("{}-{}", letter.partition, letter.offset))

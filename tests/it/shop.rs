@@ -28,6 +28,7 @@ use crate::{
     stack::{self, PATIENCE, eventually, now},
 };
 use role::Launch;
+pub(crate) use role::{Release, old_binary};
 
 /// In the order in which they are started.
 pub(crate) const ROLES: [&str; 6] = ["identity", "segmenter", "orchestrator", "sender", "control", "ingest"];
@@ -37,7 +38,7 @@ pub(crate) struct Shop {
     prefix: String,
     launch: Launch,
     ingest: u16,
-    control: u16,
+    pub(crate) control: u16,
     running: Mutex<BTreeMap<&'static str, Process>>,
     _registry_process: Process,
     pub(crate) registry: Registry,
@@ -75,8 +76,17 @@ impl Shop {
         format!("it-{}-{name}.", process::id())
     }
 
+    /// Opens a shop that the release before set up and runs.
+    pub(crate) fn open_before(name: &str) -> Self {
+        Self::open_as(Release::Before, name, Vec::new())
+    }
+
     /// The same with further variables, which win.
     pub(crate) fn open_with(name: &str, further: Vec<(String, String)>) -> Self {
+        Self::open_as(Release::This, name, further)
+    }
+
+    fn open_as(release: Release, name: &str, further: Vec<(String, String)>) -> Self {
         let prefix = Self::prefix_of(name);
         let logs = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(&prefix);
         fs::create_dir_all(&logs).unwrap();
@@ -108,9 +118,9 @@ impl Shop {
         let launch = Launch { environment, logs };
         let registry_process = launch.start("registry", &["registry", "--listen", &format!("127.0.0.1:{registry}")]);
         eventually("the registry's port", || TcpStream::connect(("127.0.0.1", registry)).ok());
-        let init = launch.command(&["init"]).output().unwrap();
+        let init = launch.command_of(release, &["init"]).output().unwrap();
         assert!(init.status.success(), "waypost init: {}", said(&init));
-        let doctor = launch.command(&["doctor"]).output().unwrap();
+        let doctor = launch.command_of(release, &["doctor"]).output().unwrap();
         assert!(doctor.status.success(), "waypost doctor: {}", said(&doctor));
         // the brokers of tests have no authorizer, and of rules the client cannot ask
         assert!(["authorizer.class.name: found none", "not asked: "].iter().all(|says| said(&doctor).contains(says)), "{}", said(&doctor));
@@ -131,7 +141,7 @@ impl Shop {
             prefix,
         };
         for role in ROLES {
-            shop.start(role);
+            shop.start_of(release, role, role);
         }
         shop.wait_for_control();
         shop.tell(&["apply", "-f", &fixtures()]);
@@ -153,7 +163,12 @@ impl Shop {
 
     /// Starts a further process of a role under a name of its own.
     pub(crate) fn start_as(&self, name: &'static str, role: &str) {
-        let process = self.launch.start(name, &["serve", "--role", role]);
+        self.start_of(Release::This, name, role);
+    }
+
+    /// Starts a process of a release.
+    pub(crate) fn start_of(&self, release: Release, name: &'static str, role: &str) {
+        let process = self.launch.serve(release, name, role);
         let before = self.lock().insert(name, process);
         assert!(before.is_none(), "{name} runs already");
     }
@@ -214,6 +229,11 @@ impl Shop {
     /// Runs a command of `waypost` to its end, in the folder of the logs.
     pub(crate) fn run(&self, arguments: &[&str]) -> Output {
         self.launch.command(arguments).output().unwrap()
+    }
+
+    /// Runs a command of a release to its end.
+    pub(crate) fn run_of(&self, release: Release, arguments: &[&str]) -> Output {
+        self.launch.command_of(release, arguments).output().unwrap()
     }
 
     /// Until the API answers.

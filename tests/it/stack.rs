@@ -66,6 +66,13 @@ fn storm() -> RwLockWriteGuard<'static, ()> {
     storm
 }
 
+/// A fresh shop of the release before, while nothing else runs.
+pub(crate) fn alone_before(name: &str) -> Alone {
+    let storm = SERVERS.write().unwrap_or_else(PoisonError::into_inner);
+    *SHARED.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    Alone { shop: Shop::open_before(name), _storm: storm }
+}
+
 /// A fresh shop with further variables, beside the others; nobody kills anything meanwhile.
 pub(crate) fn beside(name: &str, further: Vec<(String, String)>) -> Beside {
     let calm = SERVERS.read().unwrap_or_else(PoisonError::into_inner);

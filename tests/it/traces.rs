@@ -3,9 +3,18 @@
 use std::collections::BTreeSet;
 
 use opentelemetry_proto::tonic::metrics::v1::{metric::Data, number_data_point::Value};
-use serde_json::json;
+use serde_json::{Value as Json, json};
 
-use crate::{collector, http::Request, public::header, shop::Shop, stack::visit};
+use tonic::{Code, client::Grpc, transport::Endpoint};
+use tonic_prost::ProstCodec;
+
+use crate::{
+    collector,
+    http::Request,
+    public::{RUNTIME, header},
+    shop::Shop,
+    stack::{beside, visit},
+};
 
 const TRACE: u128 = 0x4bf9_2f35_77b3_4da6_a3ce_929d_0e0e_4736;
 
@@ -103,4 +112,55 @@ fn metrics_go_to_the_collector_too() {
             points.flatten().filter(|point| point.count > 0).map(|point| format!("{:?}", point.attributes)).collect();
         (roles.len() >= 4).then_some(())
     });
+}
+
+/// Asks the control API for something that it has not, under a `traceparent`.
+fn ask_in_vain(shop: &Shop, traceparent: &str) {
+    let asked = async {
+        let channel = Endpoint::from_shared(format!("http://127.0.0.1:{}", shop.control)).unwrap().connect().await.unwrap();
+        let mut client = Grpc::new(channel);
+        client.ready().await.unwrap();
+        let mut request = tonic::Request::new(());
+        request.metadata_mut().insert("traceparent", traceparent.parse().unwrap());
+        let path = "/waypost.control.v1.NoService/NoMethod".parse().unwrap();
+        client.unary::<(), (), _>(request, path, ProstCodec::<(), ()>::default()).await.unwrap_err().code()
+    };
+    assert_eq!(RUNTIME.block_on(asked), Code::PermissionDenied);
+}
+
+#[test]
+fn a_log_line_says_of_which_trace_it_is() {
+    let set = |name: &str, value: &str| (format!("WAYPOST_LOG_{name}"), value.to_owned());
+    let lines = beside("lines", vec![set("FORMAT", "json"), set("FILTER", "info,waypost_ingest=debug,waypost_sender=debug")]);
+    let shop = &lines.shop;
+    let address = shop.person("lines");
+    let parent = |trace: u128| format!("00-{trace:032x}-00f067aa0ba902b7-01");
+    let [mailed, refused, asked] = [10, 11, 12].map(|n| TRACE + n);
+    sign_up(shop, "lines", &shop.backend, parent(mailed));
+    let nameless = json!({"userId": "lines", "messageId": "nameless"}).to_string();
+    let answer = shop.request(&Request::post("/v1/track", nameless).key(&shop.backend).header("traceparent", parent(refused)));
+    assert_eq!(answer.status, 400, "{}", answer.body);
+    ask_in_vain(shop, &parent(asked));
+    shop.mail(&address, "greet Ann");
+
+    let within = |role: &str, trace: u128, message: &str, span: &str| {
+        let line: Json = shop.until(&format!("`{message}` of {role} in its trace"), || {
+            let log = shop.log(role);
+            let lines = log.lines().map(|line| serde_json::from_str::<Json>(line).unwrap());
+            let mut of = lines.filter(|line| line["trace_id"] == format!("{trace:032x}"));
+            of.find(|line| line["fields"]["message"] == message)
+        });
+        let told = shop.until(&format!("the span `{span}`"), || collector::of(&trace.to_be_bytes()).into_iter().find(|s| s.name == span));
+        let id = u64::from_be_bytes(told.span_id.try_into().unwrap());
+        assert_eq!(line["span_id"], format!("{id:016x}"), "{line}");
+    };
+    within("sender", mailed, "provider called", "call email");
+    within("control", asked, "refused", "unknown");
+    // A request of which nothing is kept has no span of its own, but its line says of which trace it is.
+    shop.until("the door's line", || {
+        let log = shop.log("ingest");
+        log.lines().any(|line| line.contains("event rejected") && line.contains(&format!("{refused:032x}"))).then_some(())
+    });
+    let of_none = shop.log("sender").lines().filter(|line| line.contains("\"serving\"") && !line.contains("trace_id")).count();
+    assert_eq!(of_none, 1, "a line of no trace says nothing of one");
 }

@@ -133,6 +133,9 @@ pub(crate) struct Serve {
     /// Roles of this process, separated by commas: ingest identity segmenter orchestrator sender control; `all` for all of them
     #[arg(long, value_delimiter = ',', default_value = "all", value_parser = roles)]
     pub(crate) role: Vec<Roles>,
+    /// Behave as a release whose last engine is this one: for the test of upgrades
+    #[arg(long, hide = true, value_name = "ENGINE")]
+    pub(crate) engines_to: Option<u32>,
 }
 
 #[derive(Debug, Args)]
@@ -156,8 +159,14 @@ pub(crate) struct Which {
 #[derive(Debug, Args)]
 pub(crate) struct Backup {
     /// Folder for the files; files that are there are never replaced
-    #[arg(long, value_name = "DIR")]
-    pub(crate) out: PathBuf,
+    #[arg(long, value_name = "DIR", required_unless_present = "under")]
+    pub(crate) out: Option<PathBuf>,
+    /// Folder in which this backup gets one of its own, by the time in UTC: for a job that comes again and again
+    #[arg(long, value_name = "DIR", conflicts_with = "out")]
+    pub(crate) under: Option<PathBuf>,
+    /// Once this backup is whole, remove those under the same folder that are older
+    #[arg(long, value_name = "DAYS", requires = "under", value_parser = clap::value_parser!(i64).range(1..=21))]
+    pub(crate) keep_days: Option<i64>,
     #[command(flatten)]
     pub(crate) which: Which,
 }

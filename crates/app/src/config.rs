@@ -58,7 +58,9 @@ section!(/** `[control]` */ Control {
     listen: String, tls_cert_file: String, tls_key_file: String, client_ca_file: String, access_file: String, oidc_issuer: String,
     oidc_audience: String, oidc_jwks_url: String, oidc_claim: String, plaintext: bool, reflection: bool,
 });
-section!(/** `[owner]` */ Owner { listen: String, advertise: String, tls_cert_file: String, tls_key_file: String, ca_file: String });
+section!(/** `[owner]` */ Owner {
+    listen: String, advertise: String, tls_cert_file: String, tls_key_file: String, ca_file: String, tls_name: String,
+});
 section!(/** `[admin]` */ Admin { listen: String });
 section!(/** `[mail]` */ Mail {
     catcher_dir: String, smtp_host: String, smtp_port: u16, smtp_tls: String, smtp_username: String, smtp_password_file: String,

@@ -15,11 +15,13 @@ mod pushing;
 mod refold;
 mod repair;
 mod schemas;
+mod secrets;
+mod series;
 mod serve;
 mod skip;
 mod tokens;
 
-use std::{collections::BTreeMap, process::ExitCode, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, process::ExitCode, sync::Arc};
 
 use anyhow::{Context as _, bail};
 use waypost_codec::schemas::MemorySchemas;
@@ -107,8 +109,15 @@ fn refuse_loss(lost: &[(PartitionId, Offset)], fold_again: bool) -> anyhow::Resu
     }
 }
 
-/// What is not as it must be, of Kafka, Redis and the installation. `thorough` also looks into the logs.
-async fn findings(config: &Config, log: &dyn Log, store: &RedisStore, thorough: bool) -> anyhow::Result<Vec<Finding>> {
+/// What is not as it must be, of Kafka, Redis and the installation, for a process with these engines. `thorough` also looks into
+/// the logs.
+async fn findings(
+    config: &Config,
+    log: &dyn Log,
+    store: &RedisStore,
+    engines: &RangeInclusive<u32>,
+    thorough: bool,
+) -> anyhow::Result<Vec<Finding>> {
     let settings = settings(config);
     let mut all = install::doctor(log, &SystemClock, &settings).await?;
     let partitions: Vec<_> =
@@ -127,7 +136,7 @@ async fn findings(config: &Config, log: &dyn Log, store: &RedisStore, thorough: 
             for partition in partitions {
                 heads.insert(partition, store.head(partition).await?);
             }
-            all.extend(install::judge_state(&heads, &record.install(), &machines::engines()));
+            all.extend(install::judge_state(&heads, &record.install(), engines));
             if thorough {
                 all.extend(install::headroom(log, &config.install.prefix, &heads, settings.retention).await?);
             }
@@ -144,7 +153,7 @@ async fn findings(config: &Config, log: &dyn Log, store: &RedisStore, thorough: 
 pub(crate) fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
     block_on(async {
         let (log, store) = (log(config)?, store(config)?);
-        let all = findings(config, &*log, &store, true).await?;
+        let all = findings(config, &*log, &store, &machines::engines(), true).await?;
         for finding in &all {
             screen(&finding.to_string(), false);
         }

@@ -3,7 +3,7 @@
 //! `base64url(version ‖ workspace u32 BE ‖ profile 31 ‖ len channel ‖ channel ‖ len topic ‖ topic ‖ MAC 16)`;
 //! the MAC is keyed BLAKE3 over all before it. The profile id is a keyed hash with a position.
 
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use waypost_types::{ProfileId, WorkspaceId};
@@ -29,6 +29,19 @@ pub struct TokenError;
 /// The key that seals tokens; never shown.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct TokenKey([u8; 32]);
+
+/// Keys of which the first seals; a link is good under any of them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct TokenKeys {
+    /// Seals.
+    pub first: TokenKey,
+    /// Sealed what may still lie in people's mail.
+    pub others: Vec<TokenKey>,
+}
+
+/// The keys of links as they are at the moment; cheap to clone.
+#[derive(Clone)]
+pub struct LinkKeys(Arc<dyn Fn() -> Arc<TokenKeys> + Send + Sync>);
 
 const VERSION: u8 = 1;
 const MAC: usize = 16;
@@ -114,6 +127,42 @@ impl fmt::Debug for TokenKey {
     }
 }
 
+// === impl LinkKeys ===
+
+impl LinkKeys {
+    /// Asked for each link.
+    pub fn new(now: impl Fn() -> Arc<TokenKeys> + Send + Sync + 'static) -> Self {
+        Self(Arc::new(now))
+    }
+
+    /// [`seal`] under the first key.
+    pub fn seal(&self, unsubscribe: &Unsubscribe) -> String {
+        seal((self.0)().first.as_bytes(), unsubscribe)
+    }
+
+    /// [`open`] under whichever key it was sealed.
+    ///
+    /// # Errors
+    /// It was under none of them.
+    pub fn open(&self, token: &str) -> Result<Unsubscribe, TokenError> {
+        let keys = (self.0)();
+        std::iter::once(&keys.first).chain(&keys.others).find_map(|key| open(key.as_bytes(), token).ok()).ok_or(TokenError)
+    }
+}
+
+impl From<TokenKey> for LinkKeys {
+    fn from(key: TokenKey) -> Self {
+        let keys = Arc::new(TokenKeys { first: key, others: Vec::new() });
+        Self::new(move || Arc::clone(&keys))
+    }
+}
+
+impl fmt::Debug for LinkKeys {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("LinkKeys(…)")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -134,6 +183,20 @@ mod tests {
         for one in [unsubscribe(), Unsubscribe { topic: String::new(), ..unsubscribe() }] {
             assert_eq!(open(&KEY, &seal(&KEY, &one)), Ok(one));
         }
+    }
+
+    #[test]
+    fn a_link_is_good_under_the_key_that_sealed_it_for_as_long_as_it_is_there() {
+        let keys = |first: u8, others: &[u8]| {
+            let key = |of: u8| TokenKey::new([of; 32]);
+            let keys = Arc::new(TokenKeys { first: key(first), others: others.iter().copied().map(key).collect() });
+            LinkKeys::new(move || Arc::clone(&keys))
+        };
+        let sealed = keys(7, &[]).seal(&unsubscribe());
+        assert_eq!(sealed, seal(&KEY, &unsubscribe()));
+        assert_eq!(keys(8, &[9, 7]).open(&sealed), Ok(unsubscribe()));
+        assert_eq!(keys(8, &[9]).open(&sealed), Err(TokenError));
+        assert_eq!(keys(7, &[8]).open(&keys(8, &[7]).seal(&unsubscribe())), Ok(unsubscribe()));
     }
 
     #[test]

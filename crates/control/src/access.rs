@@ -11,6 +11,7 @@ mod certificate;
 mod claims;
 mod file;
 mod gate;
+mod kept;
 #[cfg(feature = "tls")]
 mod keys;
 mod role;

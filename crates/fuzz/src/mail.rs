@@ -49,7 +49,7 @@ const PARTITION: PartitionId = PartitionId { role: Role::Sender, index: 0 };
 /// For each input its own: what it began and did not finish must not stand in the way of the next.
 fn calls(catcher: &Arc<Catcher>) -> Calls {
     let providers = BTreeMap::from([("catcher".to_owned(), Arc::clone(catcher) as Arc<dyn Provider>)]);
-    let links = Links { public_url: "https://shop.example".to_owned(), key: TokenKey::new(KEY) };
+    let links = Links { public_url: "https://shop.example".to_owned(), keys: TokenKey::new(KEY).into() };
     Calls::new(Arc::clone(&PUBLISHED.0) as Arc<_>, providers, links, Arc::new(Stopped))
 }
 

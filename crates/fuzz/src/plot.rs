@@ -217,7 +217,7 @@ impl Plot {
         let clock = Arc::new(Hand(Mutex::new(NOW)));
         let catcher = Arc::new(Catcher::in_memory());
         let providers = BTreeMap::from([("catcher".to_owned(), Arc::clone(&catcher) as Arc<dyn Provider>)]);
-        let links = Links { public_url: "https://shop.example".to_owned(), key: TokenKey::new(INSTALL) };
+        let links = Links { public_url: "https://shop.example".to_owned(), keys: TokenKey::new(INSTALL).into() };
         let library = || Arc::clone(&PUBLISHED.0);
         Self {
             calls: Calls::new(library() as Arc<_>, providers, links, Arc::clone(&clock) as Arc<_>),

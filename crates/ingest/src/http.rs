@@ -24,11 +24,12 @@ use http_body_util::LengthLimitError;
 use serde::Deserialize;
 use serde_json::{Value as Json, value::RawValue};
 use tokio::sync::{Semaphore, SemaphorePermit};
-use waypost_codec::{frame::Record, unsubscribe::TokenKey, write_key::KeyHash};
+use tracing::Instrument as _;
+use waypost_codec::{frame::Record, unsubscribe::LinkKeys, write_key::KeyHash};
 use waypost_runtime::{door::Door, ports::Clock};
-use waypost_telemetry::metrics::DoorMetrics;
+use waypost_telemetry::{metrics::DoorMetrics, traced};
 use waypost_types::{
-    Role,
+    Role, Timestamp,
     trace::{NoTraces, SpanKind, Traces},
 };
 
@@ -66,8 +67,8 @@ mod unsubscribe;
 pub struct IngestConfig {
     /// Key of the identifiers' hashes.
     pub install: [u8; 32],
-    /// Key of the tokens in unsubscribe links.
-    pub token_key: TokenKey,
+    /// Keys of the tokens in unsubscribe links.
+    pub link_keys: LinkKeys,
     /// Bytes of a request's body.
     pub max_body: usize,
     /// Events in a batch.
@@ -182,10 +183,10 @@ async fn call(State(ingest): State<Ingest>, Path(call): Path<String>, client: Cl
 
 impl IngestConfig {
     /// The documented limits.
-    pub fn new(install: [u8; 32], token_key: TokenKey) -> Self {
+    pub fn new(install: [u8; 32], link_keys: impl Into<LinkKeys>) -> Self {
         Self {
             install,
-            token_key,
+            link_keys: link_keys.into(),
             max_body: 500 * KIB,
             max_events: 2_500,
             max_requests: 256,
@@ -299,6 +300,21 @@ impl Ingest {
         let name = || format!("POST /v1/{}", kind.map_or("batch", CallKind::as_str));
         // A page may not decide what is kept.
         let kept = Kept::begin(&self.inner.config.traces, asked, rights.kind == "server", SpanKind::Server, name, now);
+        let span = traced(kept.as_ref().map(Kept::place));
+        self.let_in(kind, items, shared, rights, body, kept, now).instrument(span).await
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the rest of `judge`, within its trace")]
+    async fn let_in(
+        &self,
+        kind: Option<CallKind>,
+        items: &[&str],
+        shared: &Shared,
+        rights: &Rights,
+        body: &Bytes,
+        kept: Option<Kept>,
+        now: Timestamp,
+    ) -> Result<Response, Refusal> {
         let sent = kept.as_ref().map(Kept::sent).unwrap_or_default();
         let env = Env { install: &self.inner.config.install, now };
         let mut records = Vec::with_capacity(items.len());

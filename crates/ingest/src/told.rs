@@ -35,6 +35,11 @@ impl Kept {
         Some(Self { traces: Arc::clone(traces), name: name(), kind, context, parent, from })
     }
 
+    /// Its place, for log lines.
+    pub(crate) fn place(&self) -> TraceContext {
+        self.context
+    }
+
     /// Where its records are sent from, as they carry it.
     pub(crate) fn sent(&self) -> Bytes {
         Bytes::copy_from_slice(&self.sending().to_bytes())

@@ -6,7 +6,7 @@
 use std::{
     fmt,
     future::Future,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
 
@@ -46,8 +46,8 @@ pub struct SmtpSettings {
     pub port: u16,
     /// Protection.
     pub tls: Tls,
-    /// User name and password.
-    pub credentials: Option<(String, String)>,
+    /// Who we are to the server.
+    pub credentials: Option<Login>,
     /// Name to greet with.
     pub hello: String,
     /// Further root certificates, PEM.
@@ -56,6 +56,15 @@ pub struct SmtpSettings {
     pub timeout: Duration,
     /// For the answer to the message itself; RFC 5321 asks for ten minutes.
     pub final_timeout: Duration,
+}
+
+/// A user and where its password is found; each new connection asks for it.
+#[derive(Clone)]
+pub struct Login {
+    /// The user's name.
+    pub user: String,
+    /// The password as it is now.
+    pub password: Arc<dyn Fn() -> String + Send + Sync>,
 }
 
 /// Why a server cannot be spoken to as it is set up.
@@ -115,6 +124,14 @@ impl SmtpSettings {
     }
 }
 
+// === impl Login ===
+
+impl fmt::Debug for Login {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Login").field("user", &self.user).finish_non_exhaustive()
+    }
+}
+
 // === impl Smtp ===
 
 impl Smtp {
@@ -147,8 +164,8 @@ impl Smtp {
         if let (Tls::Starttls, Some(tls)) = (settings.tls, tls) {
             self.within(connection.starttls(tls.clone(), hello)).await.map_err(|f| f.before_the_message("starttls"))?;
         }
-        if let Some((user, password)) = &settings.credentials {
-            let credentials = Credentials::new(user.clone(), password.clone());
+        if let Some(Login { user, password }) = &settings.credentials {
+            let credentials = Credentials::new(user.clone(), password());
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
             self.within(connection.auth(&mechanisms, &credentials)).await.map_err(Failure::at_auth)?;
         }

@@ -11,11 +11,12 @@ use std::{
 use bytes::Bytes;
 use futures::FutureExt as _;
 use prost::Message as _;
+use tracing::Instrument as _;
 use waypost_codec::{
     inbox::{Attempt, AttemptOutcome, Dispatch, Outcome, Promise},
     kind,
     state::DispatchState,
-    unsubscribe::{self, TokenKey, Unsubscribe},
+    unsubscribe::{LinkKeys, Unsubscribe},
     value,
 };
 use waypost_engine::{
@@ -28,6 +29,7 @@ use waypost_runtime::{
     ports::Clock,
     processor::{Job, Proposal},
 };
+use waypost_telemetry::traced;
 use waypost_types::{
     ContentHash, PartitionId, ProfileId, Timestamp, WorkspaceId,
     trace::{NoTraces, SpanKind, Told, TraceContext, Traces, Value},
@@ -53,8 +55,8 @@ pub trait Shelf: Send + Sync + 'static {
 pub struct Links {
     /// Where ingest is reached from outside, without a slash at the end.
     pub public_url: String,
-    /// Seals the references in them.
-    pub key: TokenKey,
+    /// Seal the references in them.
+    pub keys: LinkKeys,
 }
 
 /// Does the sender's jobs.
@@ -253,26 +255,37 @@ impl Calls {
         let attempt = planned(workspace, state, state.attempt, leader);
         let Some(_calling) = self.permits.call(partition, &attempt) else { return Some(not_begun(&attempt)) };
         let from = self.clock.now();
-        let outcome = if body.until != 0 && self.clock.now().millis() >= body.until {
+        let parent = TraceContext::from_bytes(trace);
+        let place = parent.map(|parent| parent.child(&[b"call", &state.attempt.to_be_bytes()]));
+        let calling = async {
+            let outcome = self.answer(workspace, body, state, dispatch).await;
+            tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.class.as_str_name(), reason = outcome.reason, "provider called");
+            outcome
+        };
+        let outcome = calling.instrument(traced(place)).await;
+        if let Some(context) = place {
+            self.tell(context, parent, &dispatch.provider, state.attempt, from, outcome.class);
+        }
+        let trace = place.map(|place| Bytes::copy_from_slice(&place.to_bytes())).unwrap_or_default();
+        Some(Proposal { trace, ..self.outcome(&attempt, outcome) })
+    }
+
+    async fn answer(&self, workspace: WorkspaceId, body: &job::Body, state: &DispatchState, dispatch: &Dispatch) -> ProviderOutcome {
+        if body.until != 0 && self.clock.now().millis() >= body.until {
             // It lay in the log until its key was forgotten.
             ProviderOutcome::other(Outcome::Transient, "KEY_FORGOTTEN")
         } else {
             self.send(workspace, body, dispatch, state.attempt).await
-        };
-        tracing::debug!(%partition, attempt = state.attempt, outcome = outcome.class.as_str_name(), reason = outcome.reason, "provider called");
-        let trace = self.tell(trace, &dispatch.provider, state.attempt, from, outcome.class).unwrap_or_default();
-        Some(Proposal { trace, ..self.outcome(&attempt, outcome) })
+        }
     }
 
-    /// Tells of a call whose trace is kept; answers with its place.
-    fn tell(&self, trace: &Bytes, channel: &str, attempt: u32, from: Timestamp, outcome: Outcome) -> Option<Bytes> {
-        let parent = TraceContext::from_bytes(trace)?;
-        let context = parent.child(&[b"call", &attempt.to_be_bytes()]);
+    /// Tells of a call whose trace is kept.
+    fn tell(&self, context: TraceContext, parent: Option<TraceContext>, channel: &str, attempt: u32, from: Timestamp, outcome: Outcome) {
         self.traces.tell(Told {
             name: format!("call {channel}"),
             kind: SpanKind::Client,
             context,
-            parent: Some(parent),
+            parent,
             from,
             until: self.clock.now(),
             attributes: vec![
@@ -282,7 +295,6 @@ impl Calls {
             ],
             failed: outcome != Outcome::Accepted,
         });
-        Some(Bytes::copy_from_slice(&context.to_bytes()))
     }
 
     async fn send(&self, workspace: WorkspaceId, body: &job::Body, dispatch: &Dispatch, attempt: u32) -> ProviderOutcome {
@@ -406,7 +418,7 @@ impl Calls {
         let Ok(profile) = ProfileId::from_slice(&dispatch.profile) else { return Rendered::Refused("CONTENT_REFUSED") };
         let Some(variables) = dispatch.variables.as_ref().and_then(value::from_proto) else { return Rendered::Refused("CONTENT_REFUSED") };
         let token = Unsubscribe { workspace, profile, channel: dispatch.channel.clone(), topic: dispatch.topic.clone() };
-        let token = unsubscribe::seal(self.links.key.as_bytes(), &token);
+        let token = self.links.keys.seal(&token);
         let unsubscribe_url = format!("{}/u/{token}", self.links.public_url.trim_end_matches('/'));
         let links = template::Links {
             unsubscribe_url: unsubscribe_url.clone(),

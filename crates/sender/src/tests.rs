@@ -191,7 +191,7 @@ impl Bench {
     fn new() -> Self {
         let mailbox = Arc::new(Mailbox::default());
         let providers = BTreeMap::from([("catcher".to_owned(), mailbox.clone() as Arc<dyn Provider>)]);
-        let links = Links { public_url: "https://in.shop.example/".to_owned(), key: TokenKey::new([7; 32]) };
+        let links = Links { public_url: "https://in.shop.example/".to_owned(), keys: TokenKey::new([7; 32]).into() };
         let calls = Calls::new(Arc::new(Fixed(Arc::new(definitions()))), providers, links, Arc::new(Stopped));
         let mut processor = SenderProcessor::new();
         processor.define("1:x");
@@ -391,7 +391,7 @@ fn definitions_that_have_not_arrived_are_waited_for() {
 #[test]
 fn a_process_without_the_provider_ends_nothing() {
     let mut bench = Bench::new();
-    let links = Links { public_url: "https://in.shop.example/".to_owned(), key: TokenKey::new([7; 32]) };
+    let links = Links { public_url: "https://in.shop.example/".to_owned(), keys: TokenKey::new([7; 32]).into() };
     let without = Calls::new(Arc::new(Fixed(Arc::new(definitions()))), BTreeMap::new(), links, Arc::new(Stopped));
     let with = std::mem::replace(&mut bench.calls, without);
     let jobs = bench.fold(kind::DISPATCH, dispatch().encode_to_vec());

@@ -2,13 +2,18 @@
 //!
 //! Facts are fields, messages are lowercase; no personal data, no secrets.
 
+mod lines;
 pub mod metrics;
 #[cfg(feature = "otlp")]
 mod otlp;
 
 use std::panic::{PanicHookInfo, set_hook};
 
+use tracing::Span;
 use tracing_subscriber::{EnvFilter, fmt};
+use waypost_types::trace::TraceContext;
+
+use self::lines::JsonLines;
 
 #[cfg(feature = "otlp")]
 pub use otlp::{Collector, OtlpError, OtlpMetrics, OtlpTraces};
@@ -47,11 +52,17 @@ pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
     let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
     match format {
         Format::Text => builder.try_init(),
-        Format::Json => builder.json().try_init(),
+        Format::Json => builder.json().map_event_format(JsonLines::new).try_init(),
     }
     .map_err(|_| TelemetryError::Twice)?;
     set_hook(Box::new(tell_panic));
     Ok(())
+}
+
+/// What is logged within belongs to this place of a kept trace: its lines carry `trace_id` and `span_id`. Of no trace: nothing.
+pub fn traced(place: Option<TraceContext>) -> Span {
+    // As an error, so that no filter of lines takes the ids from those that pass it.
+    place.map_or_else(Span::none, |at| tracing::error_span!("trace", trace_id = at.trace_hex(), span_id = at.span_hex()))
 }
 
 fn tell_panic(info: &PanicHookInfo<'_>) {

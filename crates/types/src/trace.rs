@@ -125,7 +125,8 @@ impl TraceContext {
         format!("{:032x}", u128::from_be_bytes(self.trace))
     }
 
-    fn span_hex(self) -> String {
+    /// The span's id, for log lines.
+    pub fn span_hex(self) -> String {
         format!("{:016x}", u64::from_be_bytes(self.span))
     }
 

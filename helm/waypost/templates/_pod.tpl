@@ -36,6 +36,12 @@ securityContext:
 - name: WAYPOST_KAFKA_USERNAME
   value: {{ $kafka.user | quote }}
 {{- end }}
+{{- if eq (.identity | default "") "operator" }}
+{{- with .root.Values.jobs.operator.redis.username }}
+- name: WAYPOST_REDIS_USERNAME
+  value: {{ . | quote }}
+{{- end }}
+{{- end }}
 {{- end }}
 
 {{/* Whether a component gets any credential at all. */}}

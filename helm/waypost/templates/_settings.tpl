@@ -1,6 +1,6 @@
 {{/* Where credentials lie, and the settings that name them. */}}
 
-{{/* Which credentials Kafka gets: (root, component). A component is a role, or `jobs`. */}}
+{{/* Which credentials Kafka gets: (root, component, identity?). A component is a role, or `jobs`. */}}
 {{- define "waypost.kafka" -}}
 {{- $kafka := .root.Values.kafka }}
 {{- $strimzi := and .root.Values.strimzi.enabled .root.Values.strimzi.users }}
@@ -10,6 +10,8 @@
 {{- else }}
 {{- $own = (include "waypost.role" (dict "root" .root "name" .component) | fromYaml).kafka }}
 {{- end }}
+{{- $apart := and (eq (.identity | default "") "operator") .root.Values.jobs.operator.kafka.existingSecret }}
+{{- if $apart }}{{ $own = .root.Values.jobs.operator.kafka }}{{ end }}
 {{- $mechanism := $kafka.sasl.mechanism }}
 {{- $secret := $own.existingSecret | default $kafka.existingSecret }}
 {{- $user := $own.username | default $kafka.sasl.username }}
@@ -20,6 +22,10 @@
 {{- if $strimzi }}
 {{- $secret = printf "%s-%s" (include "waypost.fullname" .root) .component }}
 {{- $user = $secret }}
+{{- if $apart }}
+{{- $secret = $own.existingSecret }}
+{{- $user = $own.username }}
+{{- end }}
 {{- if not $kafka.tls.caKey }}
 {{- $caSecret = printf "%s-cluster-ca-cert" .root.Values.strimzi.cluster }}
 {{- $caKey = "ca.crt" }}
@@ -38,7 +44,7 @@
 {{- end }}
 
 {{/*
-Every file with a credential: (root, component), as [{section, setting, secret, key, only?}]. Its path is section/setting below
+Every file with a credential: (root, component, identity?), as [{section, setting, secret, key, only?}]. Its path is section/setting below
 the mount; `only` names the components that get it, all others do without.
 */}}
 {{- define "waypost.files" -}}
@@ -58,7 +64,9 @@ the mount; `only` names the components that get it, all others do without.
 {{- $files = append $files (dict "section" "kafka" "setting" "client_secret_file" "secret" $kafka.secret "key" $v.kafka.sasl.oauth.clientSecretKey) }}
 {{- end }}
 {{- if and $v.redis.existingSecret $v.redis.passwordKey }}
-{{- $files = append $files (dict "section" "redis" "setting" "password_file" "secret" $v.redis.existingSecret "key" $v.redis.passwordKey) }}
+{{- $secret := $v.redis.existingSecret }}
+{{- if and (eq (.identity | default "") "operator") $v.jobs.operator.redis.existingSecret }}{{ $secret = $v.jobs.operator.redis.existingSecret }}{{ end }}
+{{- $files = append $files (dict "section" "redis" "setting" "password_file" "secret" $secret "key" $v.redis.passwordKey) }}
 {{- end }}
 {{- if $v.redis.tls.enabled }}
 {{- if $v.redis.tls.caKey }}
@@ -89,6 +97,11 @@ the mount; `only` names the components that get it, all others do without.
 {{- $files = append $files (dict "section" "control" "setting" "access_file" "secret" . "key" $v.control.access.key "only" $control) }}
 {{- end }}
 {{- $roles := include "waypost.roles" .root | splitList " " }}
+{{- with $v.owner.tls.existingSecret }}
+{{- $files = append $files (dict "section" "owner" "setting" "tls_cert_file" "secret" . "key" $v.owner.tls.certKey "only" $roles) }}
+{{- $files = append $files (dict "section" "owner" "setting" "tls_key_file" "secret" . "key" $v.owner.tls.keyKey "only" $roles) }}
+{{- $files = append $files (dict "section" "owner" "setting" "ca_file" "secret" . "key" $v.owner.tls.caKey "only" $roles) }}
+{{- end }}
 {{- with $v.linkKey.existingSecret }}
 {{- $files = append $files (dict "section" "secrets" "setting" "link_key_file" "secret" . "key" $v.linkKey.key "only" $roles) }}
 {{- end }}
@@ -133,6 +146,8 @@ the mount; `only` names the components that get it, all others do without.
 {{- $_ := set $config.control "listen" "0.0.0.0:7070" }}
 {{- end }}
 {{- $_ := set $config "owner" (dict "listen" "0.0.0.0:7071") }}
+{{- /* One certificate for all: pods have no names of their own. */}}
+{{- if $v.owner.tls.existingSecret }}{{ $_ := set $config.owner "tls_name" "waypost-owner" }}{{ end }}
 {{- $_ := set $config "admin" (dict "listen" "0.0.0.0:9090") }}
 {{- $_ := set $config.mail "catcher_dir" "/tmp/mail" }}
 {{- $_ := set $config "secrets" dict }}

@@ -167,7 +167,7 @@ impl World {
 
         let mail = Arc::new(Mailbox { catcher: Catcher::in_folder(settings.mail)?, seen: Mutex::default() });
         let providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::from([("catcher".to_owned(), mail.clone() as Arc<dyn Provider>)]);
-        let links = Links { public_url: settings.public_url.clone(), key: token_key };
+        let links = Links { public_url: settings.public_url.clone(), keys: token_key.into() };
         let calls = Calls::new(library.clone(), providers, links, Arc::clone(&shared));
 
         let seed = settings.seed;

@@ -19,9 +19,9 @@ use waypost_runtime::{
     ports::{Clock as _, Log},
     upkeep::{Upkeep, UpkeepReply},
 };
-use waypost_types::{PartitionId, Role};
+use waypost_types::{PartitionId, Role, Span};
 
-use super::{block_on, log, store};
+use super::{block_on, log, series, store};
 use crate::{
     cli::{self, Which},
     config::Config,
@@ -29,7 +29,7 @@ use crate::{
 };
 
 /// Ending of a backup's file.
-const ENDING: &str = "wpbackup";
+pub(super) const ENDING: &str = "wpbackup";
 /// Who has a partition frozen while it is restored. A restore that was cut short is completed by the next one.
 const OPERATION: &str = "restore";
 
@@ -59,9 +59,15 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
         let (log, store) = (log(config)?, store(config)?);
         let record = install::load_install(&*log, &config.install.prefix).await?;
         let partitions = args.which.of(&record)?;
-        fs::create_dir_all(&args.out).with_context(|| format!("--out {}", args.out.display()))?;
+        let now = SystemClock.now();
+        let out = match (&args.out, &args.under) {
+            (Some(out), _) => out.clone(),
+            (None, Some(under)) => under.join(series::folder(now)),
+            (None, None) => bail!("say where to: --out or --under"),
+        };
+        fs::create_dir_all(&out).with_context(|| format!("the folder {}", out.display()))?;
         for partition in &partitions {
-            let path = file_of(&args.out, *partition);
+            let path = file_of(&out, *partition);
             ensure!(!path.exists(), "{} is there already; a backup never replaces another one: name a new folder", path.display());
         }
         for (number, partition) in partitions.iter().enumerate() {
@@ -75,11 +81,16 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
             }
             let said = format!("off {}, {} entities, {} timers", snapshot.off, snapshot.entities.len(), snapshot.timers.len());
             let bytes = Backup { partition: *partition, taken: SystemClock.now(), snapshot }.encode();
-            let path = file_of(&args.out, *partition);
+            let path = file_of(&out, *partition);
             write_whole(&path, &bytes).with_context(|| format!("writing {}", path.display()))?;
             screen(&format!("{}/{} {partition}: {said}, {} kB", number + 1, partitions.len(), bytes.len().div_ceil(1024)), false);
         }
-        screen(&format!("{} partitions backed up to {}", partitions.len(), args.out.display()), false);
+        screen(&format!("{} partitions backed up to {}", partitions.len(), out.display()), false);
+        if let (Some(under), Some(days)) = (&args.under, args.keep_days) {
+            for gone in series::thin(under, now.minus(Span::from_secs(days * 86_400)))? {
+                screen(&format!("removed {}", gone.display()), false);
+            }
+        }
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -34,6 +34,17 @@ pub(super) fn engines() -> RangeInclusive<u32> {
     Limits::default().engines
 }
 
+/// Those of a release whose last one is `last`, or this binary's own.
+///
+/// # Errors
+/// For one that this binary has not.
+pub(super) fn engines_to(last: Option<u32>) -> anyhow::Result<RangeInclusive<u32>> {
+    let has = engines();
+    let last = last.unwrap_or(*has.end());
+    ensure!(has.contains(&last), "--engines-to {last}: this binary has engines {} to {}", has.start(), has.end());
+    Ok(*has.start()..=last)
+}
+
 fn of<P: Processor + fmt::Debug>(
     record: &InstallRecord,
     limits: Limits,

@@ -47,6 +47,8 @@ pub(super) struct Asking {
     token: MetadataValue<Ascii>,
     /// The authorities of owners' certificates; none: no TLS.
     authorities: Option<Reread<Vec<u8>>>,
+    // The name that owners' certificates are for; empty: their address.
+    name: String,
     channels: tokio::sync::Mutex<Channels>,
 }
 
@@ -95,6 +97,10 @@ impl OwnerService for Answering {
 
 impl Asking {
     pub(super) fn new(directory: Arc<Directory>, token: OwnerToken, settings: &config::Owner) -> anyhow::Result<Self> {
+        ensure!(
+            settings.tls_name.is_empty() || !settings.ca_file.is_empty(),
+            "owner.tls_name is set: whose certificates? set owner.ca_file"
+        );
         let authorities = if settings.ca_file.is_empty() {
             ensure!(
                 settings.tls_cert_file.is_empty(),
@@ -107,7 +113,8 @@ impl Asking {
         };
         let mut token: MetadataValue<Ascii> = token.shown().parse()?;
         token.set_sensitive(true);
-        Ok(Self { directory, token, authorities, channels: tokio::sync::Mutex::default() })
+        let (name, channels) = (settings.tls_name.clone(), tokio::sync::Mutex::default());
+        Ok(Self { directory, token, authorities, name, channels })
     }
 
     async fn channel(&self, address: &str) -> Result<Channel, String> {
@@ -121,8 +128,11 @@ impl Asking {
         }
         let endpoint = match authorities {
             None => Endpoint::from_shared(format!("http://{address}")),
-            Some(pem) => Endpoint::from_shared(format!("https://{address}"))
-                .and_then(|endpoint| endpoint.tls_config(ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem)))),
+            Some(pem) => {
+                let tls = ClientTlsConfig::new().ca_certificate(Certificate::from_pem(&*pem));
+                let tls = if self.name.is_empty() { tls } else { tls.domain_name(self.name.clone()) };
+                Endpoint::from_shared(format!("https://{address}")).and_then(|endpoint| endpoint.tls_config(tls))
+            }
         };
         let endpoint = endpoint.map_err(|e| e.to_string())?;
         let channel = endpoint.timeout(PATIENCE).connect_timeout(PATIENCE).connect_lazy();
@@ -196,8 +206,13 @@ mod tests {
 
     /// A certificate of this machine's own address, judged by itself.
     fn certificate(folder: &tempfile::TempDir, name: &str) -> (String, String) {
+        // Of one that is for an address, that alone; else for its own name.
         let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
-        params.subject_alt_names = vec![rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap())];
+        params.subject_alt_names = vec![if name.starts_with("waypost") {
+            rcgen::SanType::DnsName(name.try_into().unwrap())
+        } else {
+            rcgen::SanType::IpAddress("127.0.0.1".parse().unwrap())
+        }];
         let key = rcgen::KeyPair::generate().unwrap();
         let put = |kind: &str, pem: String| {
             let path = folder.path().join(format!("{name}.{kind}"));
@@ -205,6 +220,39 @@ mod tests {
             path.to_str().unwrap().to_owned()
         };
         (put("crt", params.self_signed(&key).unwrap().pem()), put("key", key.serialize_pem()))
+    }
+
+    /// Whether TLS is agreed on, so that the token is asked for.
+    async fn is_heard(asking: &Asking, address: &str) -> bool {
+        let channel = asking.channel(address).await.unwrap();
+        let request = ReadEntityRequest { role: Role::Segmenter.number(), partition: 0, entity: Bytes::from_static(&[0; 16]) };
+        // Nobody shows one here.
+        OwnerServiceClient::new(channel).read_entity(request).await.unwrap_err().code() == Code::Unauthenticated
+    }
+
+    #[tokio::test]
+    async fn a_certificate_may_be_for_a_name_instead_of_an_address() {
+        let folder = tempfile::tempdir().unwrap();
+        let (crt, key) = certificate(&folder, "waypost-owner");
+        let settings = |tls_name: &str| config::Owner {
+            listen: String::new(),
+            advertise: String::new(),
+            tls_cert_file: crt.clone(),
+            tls_key_file: key.clone(),
+            ca_file: crt.clone(),
+            tls_name: tls_name.to_owned(),
+        };
+        let token = OwnerToken::from_key(&[7; 32]);
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let tls = super::super::access::owner_tls(&settings("")).unwrap();
+        tokio::spawn(Answering::new(LocalOwners::new([]), token).serve(listener, tls));
+        for (name, expected) in [("waypost-owner", true), ("another", false), ("", false)] {
+            let asking = Asking::new(Arc::new(Directory::default()), token, &settings(name)).unwrap();
+            assert_eq!(is_heard(&asking, &address).await, expected, "{name}");
+        }
+        let nobody = config::Owner { tls_cert_file: String::new(), ca_file: String::new(), ..settings("waypost-owner") };
+        assert!(Asking::new(Arc::new(Directory::default()), token, &nobody).is_err(), "whose certificates?");
     }
 
     #[tokio::test]
@@ -218,6 +266,7 @@ mod tests {
             tls_cert_file: tls_cert_file.to_owned(),
             tls_key_file: key.clone(),
             ca_file: ca_file.to_owned(),
+            tls_name: String::new(),
         };
         let token = OwnerToken::from_key(&[7; 32]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -226,17 +275,8 @@ mod tests {
         assert!(tls.is_some());
         tokio::spawn(Answering::new(LocalOwners::new([]), token).serve(listener, tls));
         let asking = |settings: config::Owner| Asking::new(Arc::new(Directory::default()), token, &settings);
-        for (settings, code) in [
-            // heard, and asked for the token
-            (settings(&crt, &crt), Code::Unauthenticated),
-            (settings(&crt, &other), Code::Unavailable),
-            (settings("", ""), Code::Unavailable),
-        ] {
-            let channel = asking(settings).unwrap().channel(&address).await.unwrap();
-            let request = ReadEntityRequest { role: Role::Segmenter.number(), partition: 0, entity: Bytes::from_static(&[0; 16]) };
-            let refused = OwnerServiceClient::new(channel).read_entity(request).await.unwrap_err();
-            let heard = refused.code() == Code::Unauthenticated;
-            assert_eq!(heard, code == Code::Unauthenticated, "{refused:?}");
+        for (settings, expected) in [(settings(&crt, &crt), true), (settings(&crt, &other), false), (settings("", ""), false)] {
+            assert_eq!(is_heard(&asking(settings).unwrap(), &address).await, expected);
         }
         assert!(asking(settings(&crt, "")).is_err(), "by whom would certificates be judged?");
     }

@@ -2,6 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ops::RangeInclusive,
     process::ExitCode,
     sync::{
         Arc,
@@ -12,14 +13,13 @@ use std::{
 use anyhow::{Context as _, anyhow, bail, ensure};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
-use waypost_codec::unsubscribe::TokenKey;
 use waypost_control::{Catalog, Changes, Control};
 use waypost_engine::dispatch::LONGEST_CALL;
 use waypost_ingest::{Connections, EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, Origins, TrustedProxies, serve_events_door};
 use waypost_providers::{
     catcher::Catcher,
     http::{Http, HttpSettings},
-    smtp::{self, Smtp, SmtpSettings, Tls},
+    smtp::{self, Login, Smtp, SmtpSettings, Tls},
 };
 use waypost_runtime::{
     Config as Limits,
@@ -46,7 +46,7 @@ use super::{
     metered::{Answers, Metered},
     observed, owners,
     pulse::Pulse,
-    pushing, schemas, store,
+    pushing, schemas, secrets, store,
 };
 use crate::{cli::Serve, config::Config, keys};
 
@@ -73,7 +73,8 @@ pub(crate) fn serve(config: &Config, args: &Serve) -> anyhow::Result<ExitCode> {
     let mut roles: Vec<Role> = args.role.iter().flat_map(|r| r.0.iter().copied()).collect();
     roles.sort_unstable();
     roles.dedup();
-    super::block_on(async { Process::build(config).await?.run(config, &roles).await })
+    let engines = machines::engines_to(args.engines_to)?;
+    super::block_on(async { Process::build(config, engines).await?.run(config, &roles).await })
 }
 
 /// What all roles of a process share.
@@ -90,6 +91,7 @@ struct Process {
     traces: Arc<dyn Traces>,
     metrics: Arc<Metrics>,
     answers: Arc<Answers>,
+    engines: RangeInclusive<u32>,
     _following: waypost_control::Following,
 }
 
@@ -106,10 +108,10 @@ impl Jobs for SenderJobs {
 // === impl Process ===
 
 impl Process {
-    async fn build(config: &Config) -> anyhow::Result<Self> {
+    async fn build(config: &Config, engines: RangeInclusive<u32>) -> anyhow::Result<Self> {
         let log = log(config)?;
         let store = store(config)?;
-        let all = findings(config, &*log, &store, false).await.context("the start-up check")?;
+        let all = findings(config, &*log, &store, &engines, false).await.context("the start-up check")?;
         for finding in &all {
             if finding.refuses() {
                 tracing::error!("{finding}");
@@ -122,8 +124,8 @@ impl Process {
         }
         let record = install::load_install(&*log, &config.install.prefix).await?;
         let (catalog, following) = Catalog::follow(&log, &config.install.prefix).await.context("reading definitions")?;
-        let key = link_key(config, &record)?;
-        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), *machines::engines().end()));
+        let keys = secrets::link_keys(config, &record)?;
+        let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), *engines.end()));
         let store = Metered::new(Arc::new(store), Arc::new(SystemClock), metrics.roles.clone());
         let collector = collector(config)?;
         Ok(Self {
@@ -133,12 +135,13 @@ impl Process {
             registry: schemas::registry(config)?,
             traces: traces(collector.as_ref(), config.telemetry.sample)?,
             collector,
-            links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), key },
+            links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), keys },
             store: Arc::new(store),
             clock: Arc::new(SystemClock),
             log,
             record,
             catalog,
+            engines,
             _following: following,
         })
     }
@@ -147,13 +150,14 @@ impl Process {
         let listener =
             tokio::net::TcpListener::bind(&config.owner.listen).await.with_context(|| format!("owner.listen {}", config.owner.listen))?;
         let advertise = if config.owner.advertise.is_empty() { listener.local_addr()?.to_string() } else { config.owner.advertise.clone() };
-        let speaker = Arc::new(Speaker::new(&config.install.prefix, advertise));
+        let speaker = Arc::new(Speaker::new(&config.install.prefix, advertise).with_engines(self.engines.clone()));
         let mut handles = BTreeMap::new();
         let mut drivers = Vec::new();
         let keyed = roles.iter().filter(|r| r.inbox().is_some()).count();
         let calls = roles.contains(&Role::Sender).then(|| self.calls(config)).transpose()?;
         for role in roles.iter().filter(|r| r.inbox().is_some()) {
-            let machine = machines::machine(&self.record, &self.catalog, *role, Self::limits(config, *role, keyed))?;
+            let limits = Limits { engines: self.engines.clone(), ..Self::limits(config, *role, keyed) };
+            let machine = machines::machine(&self.record, &self.catalog, *role, limits)?;
             let jobs: Arc<dyn Jobs> = match &calls {
                 Some(calls) if *role == Role::Sender => Arc::new(SenderJobs(Arc::clone(calls))),
                 Some(_) | None => Arc::new(NoJobs),
@@ -306,7 +310,7 @@ impl Process {
             origins: Origins::parse(&config.ingest.cors_origins).context("ingest.cors_origins")?,
             traces: Arc::clone(&self.traces),
             metrics: self.metrics.door.clone(),
-            ..IngestConfig::new(self.record.hash_key(), self.links.key)
+            ..IngestConfig::new(self.record.hash_key(), self.links.keys.clone())
         };
         let ingest = Ingest::new(settings, ring.clone(), door.clone(), dead.clone(), Arc::clone(&self.clock));
         let listener = tokio::net::TcpListener::bind(&config.ingest.listen)
@@ -361,7 +365,9 @@ impl Process {
         let listener = tokio::net::TcpListener::bind(&config.control.listen)
             .await
             .with_context(|| format!("control.listen {}", config.control.listen))?;
-        let gate = access::gate(config)?.with_observer(observed::calls(self.metrics.control.clone()));
+        let gate = access::gate(config)?
+            .with_observer(observed::calls(self.metrics.control.clone()))
+            .with_traces(Arc::clone(&self.traces), Arc::clone(&self.clock));
         let router = control.router(gate).await?;
         let tls = access::control_tls(config)?;
         tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), "control API open");
@@ -504,9 +510,8 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
         let tls: Tls = mail.smtp_tls.parse().map_err(|e| anyhow::anyhow!("mail.smtp_tls: {e}"))?;
         let mut settings = SmtpSettings::new(mail.smtp_host.clone(), mail.smtp_port, tls);
         if !mail.smtp_username.is_empty() {
-            let path = &mail.smtp_password_file;
-            let password = std::fs::read_to_string(path).with_context(|| format!("mail.smtp_password_file {path}"))?;
-            settings.credentials = Some((mail.smtp_username.clone(), password.trim_end().to_owned()));
+            let password = secrets::smtp_password(&mail.smtp_password_file)?;
+            settings.credentials = Some(Login { user: mail.smtp_username.clone(), password });
         }
         // What the log says of a doubt rests on it.
         ensure!(smtp::call_timeout(&settings) <= LONGEST_CALL, "a call over SMTP could outlast what the sender waits for in doubt");
@@ -516,21 +521,6 @@ fn providers(config: &Config) -> anyhow::Result<Providers> {
     let secrets = Some(&config.secrets.dir).filter(|dir| !dir.is_empty()).map(Into::into);
     providers.insert("http".to_owned(), Arc::new(Http::new(HttpSettings::new(allow, secrets)).context("mail.http_allow")?));
     Ok(providers)
-}
-
-/// The key that signs unsubscribe links.
-fn link_key(config: &Config, record: &InstallRecord) -> anyhow::Result<TokenKey> {
-    let path = &config.secrets.link_key_file;
-    if path.is_empty() {
-        tracing::warn!("secrets.link_key_file is not set: links are signed with a key derived from the install id, for development only");
-        return Ok(TokenKey::new(*blake3::keyed_hash(&record.hash_key(), b"links").as_bytes()));
-    }
-    let text = std::fs::read_to_string(path).with_context(|| format!("secrets.link_key_file {path}"))?;
-    let bytes: [u8; 32] = hex::decode(text.trim())
-        .ok()
-        .and_then(|b| b.try_into().ok())
-        .with_context(|| format!("secrets.link_key_file {path} must hold 64 hex digits"))?;
-    Ok(TokenKey::new(bytes))
 }
 
 fn secret() -> [u8; 24] {

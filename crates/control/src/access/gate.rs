@@ -15,10 +15,15 @@ use http::{HeaderMap, Request, Response, header::AUTHORIZATION};
 use tokio::{sync::Semaphore, time::Instant};
 use tonic::{Code, Status, body::Body, transport::server::TcpConnectInfo};
 use tower::{Layer, Service};
+use tracing::Instrument as _;
+use waypost_runtime::ports::Clock;
+use waypost_telemetry::traced;
+use waypost_types::trace::Traces;
 
 use super::{
     authority::{Authority, Presented},
     caller::{Caller, Grant, How},
+    kept::{Kept, Tracing},
     role::Permission,
     table::{Need, rule},
 };
@@ -43,6 +48,7 @@ pub struct Gate {
     deadline: Duration,
     room: Arc<Semaphore>,
     observe: Option<Observe>,
+    tracing: Option<Tracing>,
 }
 
 enum Who {
@@ -67,6 +73,15 @@ pub struct Guarded<S> {
     inner: S,
 }
 
+// === impl Seen ===
+
+impl Seen {
+    /// Whether it is somebody; what needs no caller, a probe, is nobody's.
+    fn is_known(&self) -> bool {
+        !self.how.is_empty()
+    }
+}
+
 // === impl Gate ===
 
 impl fmt::Debug for Gate {
@@ -88,7 +103,8 @@ impl Gate {
     }
 
     fn of(who: Who) -> Self {
-        Self { who: Arc::new(who), reflection: true, deadline: DEADLINE, room: Arc::new(Semaphore::new(AT_ONCE)), observe: None }
+        let room = Arc::new(Semaphore::new(AT_ONCE));
+        Self { who: Arc::new(who), reflection: true, deadline: DEADLINE, room, observe: None, tracing: None }
     }
 
     /// Whether the API describes itself.
@@ -101,6 +117,12 @@ impl Gate {
     #[must_use]
     pub fn with_observer(self, observe: Observe) -> Self {
         Self { observe: Some(observe), ..self }
+    }
+
+    /// Tells of calls whose trace is kept, and their log lines say of which trace they are.
+    #[must_use]
+    pub fn with_traces(self, traces: Arc<dyn Traces>, clock: Arc<dyn Clock>) -> Self {
+        Self { tracing: Some(Tracing { traces, clock }), ..self }
     }
 
     /// With other limits, for tests.
@@ -216,16 +238,21 @@ where
         let mut inner = std::mem::replace(&mut self.inner, clone);
         let gate = self.gate.clone();
         Box::pin(async move {
-            let (began, mut seen) = (Instant::now(), Seen::default());
+            let (began, mut seen, mut kept) = (Instant::now(), Seen::default(), None);
             let (method, need) = rule(request.uri().path()).unzip();
             let method = method.unwrap_or(UNKNOWN);
             let room = if need == Some(Need::Nothing) { Ok(None) } else { gate.room.clone().try_acquire_owned().map(Some) };
             let answer = match room {
                 Err(_) => Err(Refusal::Exhausted("too many calls at once; try again in a moment")),
                 Ok(room) => {
-                    let answer = match gate.pass(need, &mut request, &mut seen).await {
+                    let passed = gate.pass(need, &mut request, &mut seen).await;
+                    kept = gate.tracing.as_ref().filter(|_| seen.is_known()).and_then(|tracing| tracing.begin(request.headers()));
+                    let answer = match passed {
                         Err(refusal) => Err(refusal),
-                        Ok(()) => tokio::time::timeout(gate.deadline, inner.call(request)).await.map_err(|_| Refusal::Deadline),
+                        Ok(()) => {
+                            let answering = inner.call(request).instrument(traced(kept.as_ref().map(Kept::place)));
+                            tokio::time::timeout(gate.deadline, answering).await.map_err(|_| Refusal::Deadline)
+                        }
                     };
                     drop(room);
                     answer
@@ -234,9 +261,13 @@ where
             let answer = answer.unwrap_or_else(|refusal| Ok(Status::from(refusal).into_http()))?;
             let code = code(answer.headers());
             if matches!(code, Code::PermissionDenied | Code::Unauthenticated) {
-                tracing::info!(method, ?code, by = seen.by, how = seen.how, from = seen.from, "refused");
+                let refused = || tracing::info!(method, ?code, by = seen.by, how = seen.how, from = seen.from, "refused");
+                traced(kept.as_ref().map(Kept::place)).in_scope(refused);
             }
             gate.tell(method, code, began.elapsed());
+            if let Some(kept) = kept {
+                kept.end(method, code);
+            }
             Ok(answer)
         })
     }

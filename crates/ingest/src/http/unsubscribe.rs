@@ -8,12 +8,7 @@ use axum::{
 };
 use bytes::Bytes;
 use prost::Message as _;
-use waypost_codec::{
-    frame::Record,
-    inbox, kind,
-    unsubscribe::{self, Unsubscribe},
-    value::object_to_proto,
-};
+use waypost_codec::{frame::Record, inbox, kind, unsubscribe::Unsubscribe, value::object_to_proto};
 use waypost_telemetry::metrics::SourceKind;
 use waypost_types::{Role, Timestamp, Value};
 
@@ -67,7 +62,7 @@ pub(super) async fn unsubscribe(
 /// press the button for many.
 fn open(ingest: &Ingest, token: &str, client: Client) -> Result<Option<Unsubscribe>, Refusal> {
     let mut caller = Caller::new(&ingest.inner, client);
-    let link = unsubscribe::open(ingest.inner.config.token_key.as_bytes(), token).ok();
+    let link = ingest.inner.config.link_keys.open(token).ok();
     if link.is_some() {
         caller.welcome();
     } else {

@@ -186,6 +186,30 @@ async fn a_connection_serves_many_messages_and_is_replaced_when_it_has_gone() {
     }
 }
 
+fn login(password: impl Fn() -> String + Send + Sync + 'static) -> Login {
+    Login { user: "user".to_owned(), password: Arc::new(password) }
+}
+
+#[tokio::test]
+async fn a_new_connection_logs_in_with_the_password_of_its_time() {
+    let (port, received) = server(GOOD).await;
+    let asked = Mutex::new(0);
+    let credentials = login(move || {
+        let mut asked = asked.lock().unwrap();
+        *asked += 1;
+        format!("password-{asked}")
+    });
+    // Without TLS, which `Smtp::new` refuses, so that the server of this test can read along.
+    let smtp = Smtp { settings: SmtpSettings { credentials: Some(credentials), ..settings(port) }, ..Smtp::new(settings(port)).unwrap() };
+    // `\0user\0password-1`, and `-2`
+    for shown in ["AHVzZXIAcGFzc3dvcmQtMQ==", "AHVzZXIAcGFzc3dvcmQtMg=="] {
+        assert_eq!(smtp.send(&channel(), &message()).await.class, Outcome::Auth, "this server refuses everybody");
+        let lines = received.lock().unwrap().clone();
+        let said = lines.iter().rfind(|line| line.starts_with("AUTH PLAIN ")).unwrap();
+        assert_eq!(said.trim_end().trim_start_matches("AUTH PLAIN "), shown);
+    }
+}
+
 #[tokio::test]
 async fn starttls_is_never_left_out() {
     let (port, received) = server(GOOD).await;
@@ -197,7 +221,7 @@ async fn starttls_is_never_left_out() {
 
 #[test]
 fn credentials_need_tls_and_do_not_print() {
-    let credentials = Some(("user".to_owned(), "hunter2".to_owned()));
+    let credentials = Some(login(|| "hunter2".to_owned()));
     let with = |tls| Smtp::new(SmtpSettings { credentials: credentials.clone(), tls, ..settings(25) });
     assert_eq!(with(Tls::None).err(), Some(SmtpSetupError::InsecureCredentials));
     assert!(!format!("{:?}", with(Tls::Tls).unwrap()).contains("hunter2"));

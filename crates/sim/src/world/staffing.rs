@@ -57,7 +57,7 @@ impl World {
         let life = Life { number, entropy: chance.fork(), fatal: self.fatal.clone(), skips: self.skips.clone() };
         let machine = machine(role, config, self.roles, life, self.library.clone());
         let provider: Arc<dyn Provider> = Arc::new(self.provider.clone());
-        let links = Links { public_url: "https://in.shop.example".to_owned(), key: TokenKey::new([7; 32]) };
+        let links = Links { public_url: "https://in.shop.example".to_owned(), keys: TokenKey::new([7; 32]).into() };
         let providers = [("catcher".to_owned(), provider)].into();
         let calls = Arc::new(Calls::new(self.library.clone(), providers, links, Arc::new(self.clock.clone())));
         let mut process = Process::new(number, role, machine, calls, self.store.clone(), skew);
