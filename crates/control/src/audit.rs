@@ -57,6 +57,9 @@ pub enum Act {
     /// A person was let expire.
     #[serde(rename = "profile.expire")]
     Expire,
+    /// All that is stored of a person was read out.
+    #[serde(rename = "profile.export")]
+    Export,
     /// A dead letter was put back.
     #[serde(rename = "deadletter.redrive")]
     Redrive,

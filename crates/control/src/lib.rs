@@ -11,6 +11,7 @@ mod changes;
 mod definitions;
 mod discards;
 mod engines;
+mod export;
 mod journal;
 mod journeys;
 mod letters;

@@ -35,7 +35,7 @@ pub enum Permission {
     Hold,
     /// Read a person's profile and trail.
     ReadPeople,
-    /// Erase, detach or let expire a person.
+    /// Export, erase, detach or let expire a person.
     Privacy,
     /// Read dead letters, masked, and put them back.
     DeadLetters,

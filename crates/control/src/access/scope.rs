@@ -34,6 +34,7 @@ named!(
     EraseProfileRequest,
     DetachIdentifierRequest,
     ExpireProfileRequest,
+    ExportProfileRequest,
     ListRevisionsRequest,
     TailDecisionsRequest,
     TailMessagesRequest,

@@ -45,6 +45,7 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.ProfileService/EraseProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/ExpireProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/ExplainProfile", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.ProfileService/ExportProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/LookupProfile", Need::Permission(Permission::ReadPeople)),
     ("/waypost.control.v1.RevisionService/DiffRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/ListRevisions", Need::Permission(Permission::ReadDefinitions)),

@@ -441,6 +441,28 @@ pub struct ExpireProfileResponse {
     pub acknowledged: ::core::option::Option<Acknowledged>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportProfileRequest {
+    #[prost(string, tag = "1")]
+    pub parent: ::prost::alloc::string::String,
+    /// As in LookupProfileRequest.
+    #[prost(string, tag = "2")]
+    pub identifier: ::prost::alloc::string::String,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct ExportProfileResponse {
+    #[prost(string, tag = "1")]
+    pub profile: ::prost::alloc::string::String,
+    /// One JSON document: identifiers, addresses, fields and traits, segments, consents with their proofs, carts, orders, runs,
+    /// messages, what journeys remember of events, and the trail of decisions.
+    #[prost(string, tag = "2")]
+    pub document: ::prost::alloc::string::String,
+    /// Offsets the document is as of.
+    #[prost(uint64, tag = "3")]
+    pub segment_offset: u64,
+    #[prost(uint64, tag = "4")]
+    pub journey_offset: u64,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Acknowledged {
     /// Keyed hash of the identifier, hex; what the audit topic names.
     #[prost(string, tag = "1")]
@@ -2276,6 +2298,33 @@ pub mod profile_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        pub async fn export_profile(
+            &mut self,
+            request: impl tonic::IntoRequest<super::ExportProfileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExportProfileResponse>,
+            tonic::Status,
+        > {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.ProfileService/ExportProfile",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new("waypost.control.v1.ProfileService", "ExportProfile"),
+                );
+            self.inner.unary(req, path, codec).await
+        }
     }
 }
 /// Generated server implementations.
@@ -2326,6 +2375,14 @@ pub mod profile_service_server {
             request: tonic::Request<super::ExpireProfileRequest>,
         ) -> std::result::Result<
             tonic::Response<super::ExpireProfileResponse>,
+            tonic::Status,
+        >;
+        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        async fn export_profile(
+            &self,
+            request: tonic::Request<super::ExportProfileRequest>,
+        ) -> std::result::Result<
+            tonic::Response<super::ExportProfileResponse>,
             tonic::Status,
         >;
     }
@@ -2618,6 +2675,51 @@ pub mod profile_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = ExpireProfileSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.ProfileService/ExportProfile" => {
+                    #[allow(non_camel_case_types)]
+                    struct ExportProfileSvc<T: ProfileService>(pub Arc<T>);
+                    impl<
+                        T: ProfileService,
+                    > tonic::server::UnaryService<super::ExportProfileRequest>
+                    for ExportProfileSvc<T> {
+                        type Response = super::ExportProfileResponse;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::ExportProfileRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as ProfileService>::export_profile(&inner, request).await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = ExportProfileSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(
