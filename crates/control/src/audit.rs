@@ -60,6 +60,12 @@ pub enum Act {
     /// All that is stored of a person was read out.
     #[serde(rename = "profile.export")]
     Export,
+    /// A run was begun for somebody.
+    #[serde(rename = "run.start")]
+    StartRun,
+    /// Somebody's runs were ended.
+    #[serde(rename = "run.cancel")]
+    CancelRun,
     /// A dead letter was put back.
     #[serde(rename = "deadletter.redrive")]
     Redrive,

@@ -26,6 +26,7 @@ mod redrive;
 mod redriving;
 mod reread;
 mod revisions;
+mod runs;
 mod server;
 mod sources;
 mod status;

@@ -75,7 +75,7 @@ impl ProfileService for Control {
 // === impl Control ===
 
 impl Control {
-    async fn find(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Found), Refusal> {
+    pub(crate) async fn find(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Found), Refusal> {
         let workspace = self.workspace(names::workspace(parent)?)?;
         let owners = &*self.owners;
         if let Ok(profile) = identifier.parse::<ProfileId>() {

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
+    runs::RunCommand,
     tails::TailArgs,
 };
 
@@ -148,6 +149,11 @@ pub(crate) enum Command {
         identifier: String,
         /// Journey; all of them without it
         journey: Option<String>,
+    },
+    /// Runs of a person: her ways through journeys
+    Run {
+        #[command(subcommand)]
+        what: RunCommand,
     },
     /// What is decided about people
     Decisions {

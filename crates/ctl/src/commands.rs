@@ -76,6 +76,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
             ProfileCommand::Detach(person) => session.detach(person).await,
             ProfileCommand::Expire(person) => session.expire(person).await,
         },
+        Command::Run { what } => session.run(what).await,
         Command::Deadletter { what } => match what {
             DeadletterCommand::List { reason, source, limit, discarded } => session.letters(reason, source, limit, discarded).await,
             DeadletterCommand::Show { id } => session.letter(id).await,

@@ -36,6 +36,10 @@ named!(
     ExpireProfileRequest,
     ExportProfileRequest,
     ListRevisionsRequest,
+    ListRunsRequest,
+    GetRunRequest,
+    StartRunRequest,
+    CancelRunRequest,
     TailDecisionsRequest,
     TailMessagesRequest,
 );

@@ -50,6 +50,10 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.RevisionService/DiffRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/ListRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/RollbackDefinition", Need::Permission(Permission::Publish)),
+    ("/waypost.control.v1.RunService/CancelRun", Need::Permission(Permission::Runs)),
+    ("/waypost.control.v1.RunService/GetRun", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.RunService/ListRuns", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.RunService/StartRun", Need::Permission(Permission::Runs)),
     ("/waypost.control.v1.SourceService/RotateKey", Need::Permission(Permission::Keys)),
 ];
 

@@ -124,6 +124,13 @@ fn held_item(held: &state::HeldItem, currency: Currency) -> Json {
             "receiptOf": super::id(&receipt.dispatch), "journey": receipt.journey, "step": receipt.step, "channel": receipt.channel,
             "outcome": super::word(receipt.outcome().as_str_name(), "OUTCOME_"), "reason": receipt.reason,
         })),
+        inbox::segment_item::Body::Command(command) => Some(json!({
+            "command": match &command.what {
+                Some(inbox::run_command::What::Start(start)) => json!({"start": start.journey, "key": start.key}),
+                Some(inbox::run_command::What::Cancel(cancel)) => json!({"cancel": cancel.journey, "run": super::id(&cancel.run)}),
+                None => Json::Null,
+            },
+        })),
         inbox::segment_item::Body::Settled(_) | inbox::segment_item::Body::Erase(_) => None,
     });
     json!({"record": super::id(id), "at": instant(*at), "content": sent})
