@@ -1,5 +1,7 @@
 //! `waypostctl profile erase`: a person in the middle of everything is forgotten, and comes back as somebody new.
 
+use std::{collections::BTreeSet, os::unix::fs::PermissionsExt as _};
+
 use serde_json::{Value as Json, json};
 
 use crate::{
@@ -35,6 +37,33 @@ fn id_of(shop: &Shop, identifier: &str) -> Json {
     shop.tell_json(&["profile", "show", identifier])["id"].clone()
 }
 
+/// Asks for all that is stored, into a file that is for nobody else; the audit topic says so, and no log what was in it.
+fn export(shop: &Shop, name: &str, profile: &Json) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("person.json");
+    let out = file.to_str().unwrap();
+    let identifier = format!("user_id:{name}");
+    let told = shop.tell_json(&["--as", "ana", "profile", "export", &identifier, "--out", out]);
+    assert_eq!(&told["profile"], profile);
+    assert_eq!(std::fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+    let document: Json = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    let classes: BTreeSet<_> = document["identifiers"].as_array().unwrap().iter().filter_map(|i| i["class"].as_str()).collect();
+    assert_eq!(classes, BTreeSet::from(["anonymous", "email", "user_id"]), "{document}");
+    let [address, _, _, cart] = words(name);
+    assert_eq!(document["person"]["addresses"][0]["value"], address);
+    assert_eq!(document["person"]["carts"][0]["cartId"], cart);
+    assert_eq!(document["person"]["consents"][0]["state"], "granted");
+    let whats: BTreeSet<_> = document["journeys"]["trail"].as_array().unwrap().iter().filter_map(|t| t["what"].as_str()).collect();
+    assert!(whats.contains("ENTERED") && whats.contains("SENT"), "{whats:?}");
+    assert_eq!(document["journeys"]["runs"].as_array().unwrap().iter().filter(|r| r["key"] == cart).count(), 1);
+    let again = shop.ask(&["profile", "export", &identifier, "--out", out]);
+    assert!(!again.status.success() && said(&again).contains("not written over"), "{}", said(&again));
+    let lines: Vec<_> = shop.audit().into_iter().filter(|line| line["act"] == "profile.export").collect();
+    assert_eq!(lines.len(), 1, "what is not asked for has no line: {lines:?}");
+    assert_eq!(lines[0]["by"], "ana");
+    assert!(!lines[0].to_string().contains(&address));
+}
+
 #[test]
 fn an_erased_person_is_stopped_everywhere_and_nothing_of_her_is_kept() {
     let visit = visit();
@@ -53,6 +82,8 @@ fn an_erased_person_is_stopped_everywhere_and_nothing_of_her_is_kept() {
     for word in words(sent).into_iter().chain(words(waits)).filter(|word| word.contains('@')) {
         assert!(!held.where_is(&word).is_empty(), "{word} is nowhere, so that it is gone would show nothing");
     }
+
+    export(shop, sent, &before);
 
     let refused = shop.ask(&["profile", "erase", "user_id:erased-sent"]);
     assert!(!refused.status.success() && said(&refused).contains("--yes"), "{}", said(&refused));

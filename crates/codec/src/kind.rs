@@ -23,6 +23,9 @@ pub const DETACH: u32 = 10;
 /// Erase without suppression.
 pub const EXPIRE: u32 = 11;
 
+/// Begin or end runs of the person behind an identifier.
+pub const RUN_COMMAND: u32 = 12;
+
 /// Identity's items for a profile.
 pub const ITEM: u32 = 20;
 /// The profile is to move into another.
@@ -33,6 +36,9 @@ pub const FLUSH: u32 = 22;
 pub const MERGE_STATE: u32 = 23;
 /// Erase a loser's tombstone.
 pub const BURY: u32 = 24;
+
+/// An item that is a command about runs.
+pub const RUN_ITEM: u32 = 25;
 
 /// An item with the delta the segmenter computed.
 pub const JOURNEY_ITEM: u32 = 30;
@@ -50,6 +56,11 @@ pub const PASS: u32 = 35;
 pub const ERASED: u32 = 36;
 /// Nodes whose profile is gone.
 pub const GONE: u32 = 37;
+
+/// A command about runs, with its delta.
+pub const JOURNEY_RUN_ITEM: u32 = 38;
+/// A command about runs that met a tombstone.
+pub const PASS_RUN: u32 = 39;
 
 /// One send to one address.
 pub const DISPATCH: u32 = 50;
@@ -80,3 +91,12 @@ pub const ENGINE_ACTIVATE: u32 = 103;
 pub const DEF_ACTIVATE: u32 = 104;
 /// The upstream watermark, in band.
 pub const MARK: u32 = 105;
+
+/// The lowest engine that reads a record of this kind (its `eng_min`); 0: any. A binary without it waits at the record. What
+/// carries such a record, or its content, has a kind of its own.
+pub const fn engine(kind: u32) -> u32 {
+    match kind {
+        RUN_COMMAND | RUN_ITEM | JOURNEY_RUN_ITEM | PASS_RUN => 3,
+        _ => 0,
+    }
+}

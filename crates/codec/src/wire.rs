@@ -20,6 +20,7 @@ pub fn segment_item(item: &SegmentItem, buf: &mut Vec<u8>) {
         Some(Body::Receipt(receipt)) => message::encode(3, receipt, buf),
         Some(Body::Settled(settled)) => message::encode(4, settled, buf),
         Some(Body::Erase(erase)) => message::encode(5, erase, buf),
+        Some(Body::Command(command)) => message::encode(7, command, buf),
     }
     number(6, u64::from(*first), buf);
 }
@@ -322,6 +323,7 @@ mod tests {
             Some(Body::Receipt(receipt)),
             Some(Body::Settled(Settled { node: vec![2; 31].into() })),
             Some(Body::Erase(crate::inbox::Erase::default())),
+            Some(Body::Command(crate::inbox::RunCommand::default())),
         ];
         for body in bodies {
             for first in [false, true] {

@@ -57,6 +57,15 @@ pub enum Act {
     /// A person was let expire.
     #[serde(rename = "profile.expire")]
     Expire,
+    /// All that is stored of a person was read out.
+    #[serde(rename = "profile.export")]
+    Export,
+    /// A run was begun for somebody.
+    #[serde(rename = "run.start")]
+    StartRun,
+    /// Somebody's runs were ended.
+    #[serde(rename = "run.cancel")]
+    CancelRun,
     /// A dead letter was put back.
     #[serde(rename = "deadletter.redrive")]
     Redrive,

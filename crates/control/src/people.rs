@@ -75,6 +75,13 @@ impl Control {
 
     /// Asks for it; answers when the record is acknowledged.
     pub(crate) async fn wish(&self, caller: &Caller, wish: Wish, parent: &str, identifier: &str) -> Result<pb::Acknowledged, Refusal> {
+        let (workspace, place) = self.someone(parent, identifier).await?;
+        let record = |id, at| wish.record(workspace, place, id, at);
+        self.tell(Line::of(caller, wish.act(), "").in_workspace(names::workspace(parent)?), place, record).await
+    }
+
+    /// The identifier of a person who is there, and is not named by a profile.
+    pub(crate) async fn someone(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Place), Refusal> {
         let name = names::workspace(parent)?;
         let workspace = self.workspace(name)?;
         if identifier.parse::<ProfileId>().is_ok() {
@@ -85,15 +92,24 @@ impl Control {
         // A typing error should not be answered as done.
         let known: Option<state::IdentifierState> = lookup::identifier(&*self.owners, self.layout, workspace, place.hash).await?;
         match known.as_ref().and_then(|state| state.generations.last()) {
-            None => return Err(Refusal::NotFound("no event ever carried this identifier".to_owned())),
-            Some(node) if node.gone => return Err(Refusal::NotFound("whoever had this identifier is forgotten already".to_owned())),
-            Some(_) => {}
+            None => Err(Refusal::NotFound("no event ever carried this identifier".to_owned())),
+            Some(node) if node.gone => Err(Refusal::NotFound("whoever had this identifier is forgotten already".to_owned())),
+            Some(_) => Ok((workspace, place)),
         }
+    }
+
+    /// Puts a record to an identifier behind a line that says so; answers when it is acknowledged.
+    pub(crate) async fn tell(
+        &self,
+        line: Line,
+        place: Place,
+        record: impl FnOnce([u8; 16], Timestamp) -> Record,
+    ) -> Result<pb::Acknowledged, Refusal> {
         let mut id = [0; 16];
         id.copy_from_slice(&(self.secret)()[..16]);
-        let line = Line::of(caller, wish.act(), format!("identifiers/{}", place.hash)).in_workspace(name).record(&id);
+        let line = Line { subject: format!("identifiers/{}", place.hash), ..line.record(&id) };
         let at = self.clock.now();
-        let record = wish.record(workspace, place, id, at);
+        let record = record(id, at);
         self.audit.acted(line, async { Ok(self.door.append(vec![(Role::Identity, record)]).await?) }).await?;
         Ok(pb::Acknowledged { identifier_hash: place.hash.to_string(), record: hex::encode(id), at: at.millis() })
     }

@@ -119,7 +119,8 @@ fn show(stored: Option<&inbox::Value>, currency: Currency) -> String {
     stored.and_then(value::from_proto).map_or_else(String::new, |v| text(&v, currency))
 }
 
-fn text(value: &Value, currency: Currency) -> String {
+/// A value in words.
+pub(crate) fn text(value: &Value, currency: Currency) -> String {
     match value {
         Value::Bool(b) => b.to_string(),
         Value::Int(i) => i.to_string(),

@@ -1,12 +1,14 @@
-//! `ProfileService`: lookup and explain, from what the partitions' owners hold; erase, detach, expire.
+//! `ProfileService`: lookup, explain and export, from what the partitions' owners hold; erase, detach, expire.
 
 use tonic::{Request, Response, Status};
 use waypost_engine::explain::{Question, explain};
 use waypost_proto::control::{self as pb, profile_service_server::ProfileService};
-use waypost_types::{Currency, IdentifierClass, ProfileId, Timestamp, WorkspaceId};
+use waypost_types::{Currency, IdentifierClass, IdentifierHash, ProfileId, Timestamp, WorkspaceId};
 
 use crate::{
     access::admit,
+    audit::{Act, Line},
+    export::{self, Exported},
     lookup::{self, Found},
     names,
     people::Wish,
@@ -59,12 +61,21 @@ impl ProfileService for Control {
         let acknowledged = Some(self.wish(&caller, Wish::Expire, &request.parent, &request.identifier).await?);
         Ok(Response::new(pb::ExpireProfileResponse { acknowledged }))
     }
+
+    async fn export_profile(&self, request: Request<pb::ExportProfileRequest>) -> Result<Response<pb::ExportProfileResponse>, Status> {
+        let (caller, request) = admit(request)?;
+        let name = names::workspace(&request.parent)?;
+        let subject = format!("identifiers/{}", self.named(self.workspace(name)?, &request.identifier)?);
+        let line = Line::of(&caller, Act::Export, subject).in_workspace(name);
+        // Nothing of the person is read before the line stands.
+        Ok(Response::new(self.audit.acted(line, self.exported(&request)).await?))
+    }
 }
 
 // === impl Control ===
 
 impl Control {
-    async fn find(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Found), Refusal> {
+    pub(crate) async fn find(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Found), Refusal> {
         let workspace = self.workspace(names::workspace(parent)?)?;
         let owners = &*self.owners;
         if let Ok(profile) = identifier.parse::<ProfileId>() {
@@ -72,6 +83,34 @@ impl Control {
         }
         let place = self.place(workspace, identifier)?;
         Ok((workspace, lookup::by_identifier(owners, self.layout, workspace, place.hash).await?))
+    }
+
+    /// The hash by which the audit topic names whom a request is about: a profile's id begins with its identifier's.
+    fn named(&self, workspace: WorkspaceId, identifier: &str) -> Result<IdentifierHash, Refusal> {
+        match identifier.parse::<ProfileId>() {
+            Ok(profile) => IdentifierHash::from_slice(&profile.as_bytes()[1..17]).map_err(|_| Refusal::Internal),
+            Err(_) => Ok(self.place(workspace, identifier)?.hash),
+        }
+    }
+
+    async fn exported(&self, request: &pb::ExportProfileRequest) -> Result<pb::ExportProfileResponse, Refusal> {
+        let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
+        let identified = export::identified(&*self.owners, self.layout, workspace, &found).await?;
+        let set = self.in_force();
+        let exported = Exported {
+            workspace: names::workspace(&request.parent)?,
+            found: &found,
+            identified: &identified,
+            definitions: set.as_ref().and_then(|s| s.workspaces.get(&workspace)).map(|w| &**w),
+            currency: self.currency(workspace),
+            at: self.clock.now(),
+        };
+        Ok(pb::ExportProfileResponse {
+            profile: found.profile.to_string(),
+            document: exported.document().to_string(),
+            segment_offset: found.segment_offset,
+            journey_offset: found.journey_offset,
+        })
     }
 
     fn currency(&self, workspace: WorkspaceId) -> Currency {

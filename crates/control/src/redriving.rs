@@ -50,18 +50,22 @@ pub(crate) fn cut(size: u64) -> String {
 
 fn route(role: Role, record: Record) -> Result<(Role, Record), String> {
     match (role, record.kind) {
-        (Role::Identity, kind::EVENT | kind::LINK | kind::RECEIPT | kind::EMIT | kind::ERASE | kind::DETACH | kind::EXPIRE)
-        | (Role::Segmenter, kind::ITEM)
+        (
+            Role::Identity,
+            kind::EVENT | kind::LINK | kind::RECEIPT | kind::EMIT | kind::ERASE | kind::DETACH | kind::EXPIRE | kind::RUN_COMMAND,
+        )
+        | (Role::Segmenter, kind::ITEM | kind::RUN_ITEM)
         | (Role::Sender, kind::DISPATCH | kind::RECALL | kind::SUPPRESS | kind::UNSUPPRESS | kind::FEEDBACK | kind::ERASE_ADDRESS) => {
             Ok((role, record))
         }
         // `wp1.journey` has one source: an item goes there behind what the segmenter knows by now. Its old delta would
         // put back what has changed since.
-        (Role::Orchestrator, kind::JOURNEY_ITEM) => {
+        (Role::Orchestrator, kind::JOURNEY_ITEM | kind::JOURNEY_RUN_ITEM) => {
             let body = inbox::JourneyItem::decode(record.body.clone()).map_err(|e| format!("its body cannot be read: {e}"))?;
             let item = body.item.ok_or("it has no item")?;
+            let kind = if record.kind == kind::JOURNEY_RUN_ITEM { kind::RUN_ITEM } else { kind::ITEM };
             let body = inbox::SegmentItem { first: false, ..item }.encode_to_vec().into();
-            Ok((Role::Segmenter, Record { kind: kind::ITEM, body, ..record }))
+            Ok((Role::Segmenter, Record { kind, body, ..record }))
         }
         (_, other) => Err(format!(
             "a record of kind {other} at {role} belongs to the order of its partition channel, or to the partition itself: put back alone it would mean something else"

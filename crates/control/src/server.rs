@@ -10,7 +10,7 @@ use waypost_proto::control::{
     dead_letter_service_server::DeadLetterServiceServer, decision_service_server::DecisionServiceServer,
     definition_service_server::DefinitionServiceServer, journey_service_server::JourneyServiceServer,
     message_service_server::MessageServiceServer, partition_service_server::PartitionServiceServer,
-    profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer,
+    profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer, run_service_server::RunServiceServer,
     source_service_server::SourceServiceServer,
 };
 use waypost_runtime::{
@@ -95,6 +95,7 @@ impl Control {
         health.set_serving::<PartitionServiceServer<Self>>().await;
         health.set_serving::<AccessServiceServer<Self>>().await;
         health.set_serving::<RevisionServiceServer<Self>>().await;
+        health.set_serving::<RunServiceServer<Self>>().await;
         health.set_serving::<DecisionServiceServer<Self>>().await;
         health.set_serving::<MessageServiceServer<Self>>().await;
         let describe =
@@ -113,6 +114,7 @@ impl Control {
             .add_service(PartitionServiceServer::new(self.clone()))
             .add_service(AccessServiceServer::new(self.clone()))
             .add_service(RevisionServiceServer::new(self.clone()))
+            .add_service(RunServiceServer::new(self.clone()))
             .add_service(DecisionServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone())))
     }

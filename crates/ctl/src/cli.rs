@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
+    runs::RunCommand,
     tails::TailArgs,
 };
 
@@ -149,6 +150,11 @@ pub(crate) enum Command {
         /// Journey; all of them without it
         journey: Option<String>,
     },
+    /// Runs of a person: her ways through journeys
+    Run {
+        #[command(subcommand)]
+        what: RunCommand,
+    },
     /// What is decided about people
     Decisions {
         #[command(subcommand)]
@@ -263,6 +269,8 @@ pub(crate) enum ProfileCommand {
         /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
         identifier: String,
     },
+    /// Everything that is stored of a person, as one JSON document for that person; it is noted in the audit topic
+    Export(Export),
     /// Forget the person behind an identifier, for good; the addresses are never written to again
     ///
     /// Done in the person's place of the queue, behind every event accepted before. Bytes stay in inboxes and
@@ -272,6 +280,15 @@ pub(crate) enum ProfileCommand {
     Detach(Person),
     /// Forget the person behind an identifier; the addresses stay usable
     Expire(Person),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Export {
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
+    pub(crate) identifier: String,
+    /// A new file that only its owner may read; without it to standard output
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

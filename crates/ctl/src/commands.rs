@@ -71,10 +71,12 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Kill { journey } => session.kill(&journey).await,
         Command::Profile { what } => match what {
             ProfileCommand::Show { identifier } => session.profile(identifier).await,
+            ProfileCommand::Export(export) => session.export(export).await,
             ProfileCommand::Erase(person) => session.erase(person).await,
             ProfileCommand::Detach(person) => session.detach(person).await,
             ProfileCommand::Expire(person) => session.expire(person).await,
         },
+        Command::Run { what } => session.run(what).await,
         Command::Deadletter { what } => match what {
             DeadletterCommand::List { reason, source, limit, discarded } => session.letters(reason, source, limit, discarded).await,
             DeadletterCommand::Show { id } => session.letter(id).await,

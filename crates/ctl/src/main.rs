@@ -19,6 +19,7 @@ mod progress;
 #[cfg(test)]
 mod reference;
 mod revisions;
+mod runs;
 mod tails;
 mod terminal;
 

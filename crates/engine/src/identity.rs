@@ -18,7 +18,7 @@ mod nodes;
 mod road;
 mod window;
 
-pub use commands::{detach, erase, expire, shared};
+pub use commands::{detach, erase, expire, run_command, shared};
 pub use limits::{HELD_FOR, Limits};
 pub use links::link;
 pub use road::{erase_node, expire_hold, flushed, held_since, merge_done, receipt};

@@ -10,6 +10,7 @@
 
 mod asleep;
 mod bounced;
+mod commands;
 mod concern;
 mod entries;
 mod entry;
@@ -120,6 +121,15 @@ pub enum Input<'a> {
         /// Changes of the person.
         delta: Option<&'a Person>,
     },
+    /// What an operator wants done with runs.
+    Command {
+        /// What.
+        command: &'a inbox::RunCommand,
+        /// Id of its record, which stands for the event of a run that begins.
+        record: &'a [u8; 16],
+        /// Changes of the person.
+        delta: Option<&'a Person>,
+    },
     /// A change that time alone made, or that an item of no meaning here brought along.
     Delta(&'a Person),
 }
@@ -175,12 +185,14 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
         Input::Event { event, delta } => (Some(event), None, delta),
         Input::Passing { delta, .. } => (None, None, delta),
         Input::Receipt { receipt, delta } => (None, Some(receipt), delta),
+        Input::Command { delta, .. } => (None, None, delta),
         Input::Delta(delta) => (None, None, Some(delta)),
     };
     let cause = match input {
         Input::Event { event, .. } => event.name.as_str(),
         Input::Passing { name, .. } => name,
         Input::Receipt { .. } => "receipt",
+        Input::Command { .. } => "operator",
         Input::Delta(_) => "time",
     };
     if let Some(delta) = delta {
@@ -204,6 +216,9 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
         feedback::hand_on(turn, runs);
         if event.is_some() {
             entries::consider(turn, runs);
+        }
+        if let Input::Command { command, record, .. } = input {
+            commands::follow(turn, runs, command, record);
         }
     });
     if matches!(input, Input::Event { .. } | Input::Passing { .. }) {

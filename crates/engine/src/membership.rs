@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use crate::person;
 
 /// What stands for a segment: the upper half of the xxh3 of its name. No two of a workspace have the same (refused at publish).
-pub(crate) fn fingerprint(segment: &str) -> u32 {
+pub fn fingerprint(segment: &str) -> u32 {
     u32::try_from(xxh3_64(segment.as_bytes()) >> 32).unwrap_or(0)
 }
 

@@ -33,6 +33,8 @@ pub(crate) use self::{
     orders::{rank, trim},
     traits::{CARRIED, derive, is_order_trait},
 };
+pub use crate::membership::fingerprint;
+
 pub use self::{
     erase::{MARK, Wiped, erase, erase_late},
     memberships::Change,

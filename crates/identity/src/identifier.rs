@@ -2,13 +2,19 @@
 
 use bytes::Bytes;
 use prost::Message as _;
-use waypost_codec::{state::IdentifierState, stored};
+use waypost_codec::{
+    inbox::segment_item::Body,
+    state::{HeldItem, IdentifierState},
+    stored,
+};
 use waypost_engine::identity;
 use waypost_runtime::processor::{Entity, Wakeups};
 use waypost_types::EntityId;
 
 /// One from before version 2 keeps a message id beside its time.
 const VERSION: u16 = 2;
+/// While a command about runs waits: a binary that does not know commands must not take it for nothing.
+const WITH_COMMANDS: u16 = 3;
 
 /// One identifier.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -19,8 +25,8 @@ pub struct Identifier(pub IdentifierState);
 impl Entity for Identifier {
     fn decode(_id: &EntityId, bytes: &Bytes) -> Result<Self, String> {
         let (version, body) = stored::open(bytes).map_err(|e| e.to_string())?;
-        if !(1..=VERSION).contains(&version) {
-            return Err(format!("identifier of version {version}; this engine reads 1 to {VERSION}"));
+        if !(1..=WITH_COMMANDS).contains(&version) {
+            return Err(format!("identifier of version {version}; this engine reads 1 to {WITH_COMMANDS}"));
         }
         let mut state = IdentifierState::decode(body).map_err(|e| e.to_string())?;
         // Of version 1; a state holds one form.
@@ -38,7 +44,9 @@ impl Entity for Identifier {
     }
 
     fn encode(&self) -> Option<Bytes> {
-        (!self.is_nothing()).then(|| stored::seal(VERSION, &self.0.encode_to_vec()))
+        let is_command = |held: &HeldItem| held.item.as_ref().is_some_and(|item| matches!(item.body, Some(Body::Command(_))));
+        let version = if self.0.held.iter().any(is_command) { WITH_COMMANDS } else { VERSION };
+        (!self.is_nothing()).then(|| stored::seal(version, &self.0.encode_to_vec()))
     }
 
     fn is_nothing(&self) -> bool {

@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use prost::Message;
-use waypost_codec::{frame::Record, kind, wire};
+use waypost_codec::{frame::Record, inbox::segment_item::Body, kind, wire};
 use waypost_engine::{
     identity::{self, Effect, Here, IdentityError, Limits, Rules},
     record_id,
@@ -54,6 +54,7 @@ impl IdentityProcessor {
             kind::ERASE => identity::erase(state, here, &decode(body)?),
             kind::DETACH => identity::detach(state, here, &decode(body)?),
             kind::EXPIRE => identity::expire(state, here, &decode(body)?),
+            kind::RUN_COMMAND => identity::run_command(state, here, &decode(body)?),
             other => return Err(unknown(other)),
         }
         .map_err(|e| poison(&e))
@@ -112,7 +113,8 @@ fn emit(fold: &mut Fold<'_, Identifier>, workspace: WorkspaceId, effects: Vec<Ef
             Effect::Item { profile, item, origin } => {
                 let mut body = Vec::with_capacity(item.encoded_len());
                 wire::segment_item(&item, &mut body);
-                (Role::Segmenter, profile, kind::ITEM, body, origin.id, Some(origin.at))
+                let kind = if matches!(item.body, Some(Body::Command(_))) { kind::RUN_ITEM } else { kind::ITEM };
+                (Role::Segmenter, profile, kind, body, origin.id, Some(origin.at))
             }
             Effect::Link { to, link } => (Role::Identity, to, kind::LINK, link.encode_to_vec(), derived(), None),
             Effect::Share { to, shared } => (Role::Identity, to, kind::SHARED, shared.encode_to_vec(), derived(), None),
@@ -139,7 +141,8 @@ fn entity(record: &Record) -> Result<EntityId, Poison> {
         | kind::ERASE_NODE
         | kind::ERASE
         | kind::DETACH
-        | kind::EXPIRE => identifier(record.workspace, &record.key),
+        | kind::EXPIRE
+        | kind::RUN_COMMAND => identifier(record.workspace, &record.key),
         // Keyed by the profile id, which is a node id: the identifier is its hash.
         kind::RECEIPT => identifier(record.workspace, &receipt_hash(record)?),
         kind::EMIT => Err(Poison { reason: "NOT_YET_SUPPORTED", detail: "an event that a journey emits".to_owned() }),

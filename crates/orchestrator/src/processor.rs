@@ -95,6 +95,7 @@ impl OrchestratorProcessor {
                 drain::settled(&mut profile.0, &item.node, record.via);
                 Input::Delta(delta.unwrap_or(&nothing))
             }
+            Some(Body::Command(command)) => Input::Command { command, record: &record.id, delta },
             Some(Body::Erase(_)) => return Err(malformed("an erase that the segmenter has not carried out")),
             None => return Err(malformed("an item without body")),
         };
@@ -169,15 +170,15 @@ impl Processor for OrchestratorProcessor {
         // its burial; what it answered for an erased profile finds no live one.
         let contradicts = |reason, what: &str| Err(Poison { reason, detail: format!("kind {} at a profile that {what}", record.kind) });
         match (record.kind, Standing::of(fold.get(&id))) {
-            (kind::PASS, Standing::Moved) => pass(fold, &id, record),
-            (kind::PASS, _) => contradicts("PASS_WITHOUT_TOMBSTONE", "has not moved"),
+            (kind::PASS | kind::PASS_RUN, Standing::Moved) => pass(fold, &id, record),
+            (kind::PASS | kind::PASS_RUN, _) => contradicts("PASS_WITHOUT_TOMBSTONE", "has not moved"),
             (kind::ERASED, _) => erasing::erased(fold, &id, record, &self.workspace(record.workspace)),
             (_, Standing::Moved) => contradicts("ALREADY_MOVED", "has moved"),
             (kind::GONE, Standing::Live) => contradicts("GONE_BUT_ALIVE", "has not been erased"),
             (kind::GONE, Standing::Erased | Standing::Unknown) => erasing::gone(fold, &id, record),
             (kind::JOURNEY_MERGE_BEGIN, Standing::Erased) if !self.rules.erased_never_moves => merge_begin(fold, &id, record),
             (_, Standing::Erased) => contradicts("ALREADY_ERASED", "has been erased"),
-            (kind::JOURNEY_ITEM, _) => self.item(fold, &id, record),
+            (kind::JOURNEY_ITEM | kind::JOURNEY_RUN_ITEM, _) => self.item(fold, &id, record),
             (kind::DELTA, _) => self.delta(fold, &id, record),
             (kind::JOURNEY_MERGE_BEGIN, _) => merge_begin(fold, &id, record),
             (kind::JOURNEY_MERGE_STATE, _) => self.merge_state(fold, &id, record),
@@ -220,11 +221,13 @@ impl Standing {
 fn entity(record: &Record) -> Result<EntityId, Poison> {
     match record.kind {
         kind::JOURNEY_ITEM
+        | kind::JOURNEY_RUN_ITEM
         | kind::DELTA
         | kind::JOURNEY_MERGE_BEGIN
         | kind::JOURNEY_MERGE_STATE
         | kind::JOURNEY_FLUSH
         | kind::PASS
+        | kind::PASS_RUN
         | kind::ERASED
         | kind::GONE => {
             ProfileId::from_slice(&record.key).map_err(|e| malformed(&format!("a record's key is {e}")))?;

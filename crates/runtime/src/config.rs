@@ -207,7 +207,7 @@ impl Default for Config {
             record_bytes: 256 << 10,
             record_outputs: 512,
             engine: 1,
-            engines: 1..=2,
+            engines: 1..=3,
             silence: Span::from_secs(10),
             stall: Span::from_secs(30),
             watermarks_every: Span::from_secs(60),

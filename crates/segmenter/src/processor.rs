@@ -96,7 +96,7 @@ impl SegmenterProcessor {
                 };
                 segment::event(&mut profile.0, &mut profile.1, &item.node, &event, fold.now(), &self.plan(record.workspace))
             }
-            Some(Body::Receipt(_)) => {
+            Some(Body::Receipt(_) | Body::Command(_)) => {
                 segment::seen(&mut profile.0, &item.node, fold.now());
                 Outcome::default()
             }
@@ -114,7 +114,8 @@ impl SegmenterProcessor {
             tracing::debug!(workspace = %record.workspace, position = %fold.position(), reason, "left out of a profile");
         }
         let origin = Origin::of(record);
-        to_journey(fold, origin, kind::JOURNEY_ITEM, journey_item(&item, &outcome.delta));
+        let kind = if record.kind == kind::RUN_ITEM { kind::JOURNEY_RUN_ITEM } else { kind::JOURNEY_ITEM };
+        to_journey(fold, origin, kind, journey_item(&item, &outcome.delta));
         tell(fold, origin, "event", &outcome.changes);
         fold.put(id, profile);
         Ok(())
@@ -189,7 +190,7 @@ impl Processor for SegmenterProcessor {
             (kind::MERGE_BEGIN, Standing::Erased) if !self.rules.erased_never_moves => merge_begin(fold, &id, record),
             (_, Standing::Erased) => self.answer(fold, &id, record),
             (_, Standing::Unknown) if !may_begin(record)? => self.answer(fold, &id, record),
-            (kind::ITEM, Standing::Live | Standing::Unknown) => self.item(fold, &id, record),
+            (kind::ITEM | kind::RUN_ITEM, Standing::Live | Standing::Unknown) => self.item(fold, &id, record),
             (kind::FLUSH, Standing::Live | Standing::Unknown) => flush(fold, &id, record),
             (kind::MERGE_BEGIN, Standing::Live | Standing::Unknown) => merge_begin(fold, &id, record),
             (kind::MERGE_STATE, Standing::Live | Standing::Unknown) => self.merge_state(fold, &id, record),
@@ -278,7 +279,7 @@ impl Standing {
 /// arrives is always taken in.
 fn may_begin(record: &Record) -> Result<bool, Poison> {
     Ok(match record.kind {
-        kind::ITEM => decode::<SegmentItem>(&record.body)?.first,
+        kind::ITEM | kind::RUN_ITEM => decode::<SegmentItem>(&record.body)?.first,
         kind::MERGE_BEGIN => decode::<MergeBegin>(&record.body)?.first,
         kind::FLUSH => false,
         _ => true,
@@ -324,7 +325,8 @@ fn pass(fold: &mut Fold<'_, Profile>, record: &Record) {
     let via = record.via.saturating_add(1);
     let passed = Record { via, at: Some(record.at.unwrap_or_else(|| fold.now())), ..record.clone() };
     let origin = Origin { workspace: record.workspace, profile: &record.key, id: record.id, via };
-    to_journey(fold, origin, kind::PASS, Pass { record: Some(passed.to_proto()) }.encode_to_vec());
+    let kind = if record.kind == kind::RUN_ITEM { kind::PASS_RUN } else { kind::PASS };
+    to_journey(fold, origin, kind, Pass { record: Some(passed.to_proto()) }.encode_to_vec());
 }
 
 fn to_journey(fold: &mut Fold<'_, Profile>, origin: Origin<'_>, kind: u32, body: Vec<u8>) {
@@ -384,7 +386,7 @@ const fn word(truth: Truth) -> &'static str {
 /// The profile that a record is about.
 fn entity(record: &Record) -> Result<EntityId, Poison> {
     match record.kind {
-        kind::ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE | kind::FLUSH | kind::BURY => {
+        kind::ITEM | kind::RUN_ITEM | kind::MERGE_BEGIN | kind::MERGE_STATE | kind::FLUSH | kind::BURY => {
             let malformed = |e| Poison { reason: "DECODE_FAILED", detail: format!("a record's key is {e}") };
             ProfileId::from_slice(&record.key).map_err(malformed)?;
             Ok(EntityId::new(record.workspace, b'p', &record.key))

@@ -28,7 +28,7 @@ fn refusal(site: &Site<'_>, name: &str) -> String {
 pub(super) fn a_later_engine_comes_into_force_where_every_process_has_it(site: &Site<'_>) {
     let before = refusal(site, "signs-up-before");
     assert!(!before.contains("earlier run"), "{before}");
-    site.refused(&["engine", "activate", "3"], "has engines 1 to 2: roll out the binary that has engine 3 first");
+    site.refused(&["engine", "activate", "4"], "has engines 1 to 3: roll out the binary that has engine 4 first");
     // a process of the release before: it owns nothing yet, but a partition may be given to it at any time
     let older = Speaker::new(site.shop.prefix(), "127.0.0.1:1").with_engines(1..=1);
     let log = KafkaLog::new(&Connection::new(stack::variable("WAYPOST_TEST_KAFKA"))).unwrap();

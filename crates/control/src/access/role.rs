@@ -35,8 +35,10 @@ pub enum Permission {
     Hold,
     /// Read a person's profile and trail.
     ReadPeople,
-    /// Erase, detach or let expire a person.
+    /// Export, erase, detach or let expire a person.
     Privacy,
+    /// Begin and end runs of a person.
+    Runs,
     /// Read dead letters, masked, and put them back.
     DeadLetters,
     /// Make write keys.
@@ -73,7 +75,7 @@ impl Role {
             Self::Editor => matches!(permission, P::ReadDefinitions | P::WriteDefinitions),
             Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold),
             Self::Operator => {
-                matches!(permission, P::ReadDefinitions | P::Hold | P::DeadLetters | P::Keys | P::Audit | P::Operate)
+                matches!(permission, P::ReadDefinitions | P::Hold | P::Runs | P::DeadLetters | P::Keys | P::Audit | P::Operate)
             }
             Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadPeople | P::Privacy),
             Self::Admin => true,
@@ -100,13 +102,14 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
         Self::Hold,
         Self::ReadPeople,
         Self::Privacy,
+        Self::Runs,
         Self::DeadLetters,
         Self::Keys,
         Self::Audit,
@@ -122,6 +125,7 @@ impl Permission {
             Self::Hold => "hold",
             Self::ReadPeople => "read-people",
             Self::Privacy => "privacy",
+            Self::Runs => "runs",
             Self::DeadLetters => "dead-letters",
             Self::Keys => "keys",
             Self::Audit => "audit",

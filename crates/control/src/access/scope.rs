@@ -34,7 +34,12 @@ named!(
     EraseProfileRequest,
     DetachIdentifierRequest,
     ExpireProfileRequest,
+    ExportProfileRequest,
     ListRevisionsRequest,
+    ListRunsRequest,
+    GetRunRequest,
+    StartRunRequest,
+    CancelRunRequest,
     TailDecisionsRequest,
     TailMessagesRequest,
 );

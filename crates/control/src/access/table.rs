@@ -45,10 +45,15 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.ProfileService/EraseProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/ExpireProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/ExplainProfile", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.ProfileService/ExportProfile", Need::Permission(Permission::Privacy)),
     ("/waypost.control.v1.ProfileService/LookupProfile", Need::Permission(Permission::ReadPeople)),
     ("/waypost.control.v1.RevisionService/DiffRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/ListRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/RollbackDefinition", Need::Permission(Permission::Publish)),
+    ("/waypost.control.v1.RunService/CancelRun", Need::Permission(Permission::Runs)),
+    ("/waypost.control.v1.RunService/GetRun", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.RunService/ListRuns", Need::Permission(Permission::ReadPeople)),
+    ("/waypost.control.v1.RunService/StartRun", Need::Permission(Permission::Runs)),
     ("/waypost.control.v1.SourceService/RotateKey", Need::Permission(Permission::Keys)),
 ];
 

@@ -1,7 +1,7 @@
-//! What is said about an identifier as a whole (PROTOCOL §10.7): erase, expire, detach, shared.
+//! What is said about an identifier as a whole (PROTOCOL §10.7): erase, expire, detach, shared; and about its person's runs.
 
 use waypost_codec::{
-    inbox::{Detach, Erase, Expire, NodeRef, Shared, segment_item::Body},
+    inbox::{Detach, Erase, Expire, NodeRef, RunCommand, Shared, segment_item::Body},
     state::IdentifierState,
 };
 
@@ -22,6 +22,13 @@ fn forget(state: &mut IdentifierState, here: &Here, node: Option<&NodeRef>, supp
     let Some(at) = named(state, node)? else { return Ok(Vec::new()) };
     let node = nodes::reference(&nodes::stored(&state.generations[at].id)?);
     Ok(road::route(state, here, at, Body::Erase(Erase { node: Some(node), suppress })))
+}
+
+/// Begins or ends runs of the person behind the identifier: an item like its events, so it stands behind them all.
+pub fn run_command(state: &mut IdentifierState, here: &Here, command: &RunCommand) -> Result<Vec<Effect>, IdentityError> {
+    let Some(at) = named(state, command.node.as_ref())? else { return Ok(Vec::new()) };
+    let node = nodes::reference(&nodes::stored(&state.generations[at].id)?);
+    Ok(road::route(state, here, at, Body::Command(RunCommand { node: Some(node), what: command.what.clone() })))
 }
 
 /// A new, empty life from now on; the old node stays as a road for what still comes to it.

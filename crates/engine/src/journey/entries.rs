@@ -3,21 +3,21 @@
 use std::collections::BTreeSet;
 
 use waypost_codec::{
-    inbox::Event,
+    inbox::{Event, StartRun},
     state::{Check, Run, TimerKind},
 };
 use waypost_types::{ProfileId, RunId, Timestamp, Value};
 
 use super::{
-    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, entry, exits, facts, gates, goal, ids, is_live, sends, steps,
-    timers,
+    MAX_ENTRY, MAX_KEY, MAX_RUN_BYTES, MAX_RUNS, MAX_RUNS_PER_JOURNEY, commands, entry, exits, facts, gates, goal, ids, is_live, sends,
+    steps, timers,
     trail::{self, Entry as Recorded, What},
     turn::{Sight, Turn, check},
     version_of,
 };
 use crate::{
     condition::{Facts as _, Root, Truth},
-    definitions::{Entry, Journey, Match, Standing, StepKind, WhileLive},
+    definitions::{Entry, Journey, JourneyVersions, Match, Standing, StepKind, WhileLive},
 };
 
 /// A run that may come to be.
@@ -50,8 +50,7 @@ pub(crate) fn consider(turn: &mut Turn<'_>, runs: &mut Vec<Run>) {
 }
 
 fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entry, event: &Event, done: &mut BTreeSet<String>) {
-    let mut candidate =
-        Candidate { journey, entry, run: Run { journey: journey.name.clone(), version: journey.version, ..Run::default() } };
+    let candidate = Candidate { journey, entry, run: Run { journey: journey.name.clone(), version: journey.version, ..Run::default() } };
     let key = match admitted(turn, &candidate, event).and_then(|()| key(turn, &candidate, event)) {
         Ok(key) => key,
         Err(refusal) => return refuse(turn, &candidate, refusal),
@@ -59,18 +58,7 @@ fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entr
     if !done.insert(key.clone()) {
         return;
     }
-    let id = ids::run_id(turn.cx.workspace, &journey.name, &turn.cx.profile, &key, &event.message_id);
-    candidate.run = Run {
-        id: bytes::Bytes::copy_from_slice(id.as_bytes()),
-        key,
-        entry_id: entry.id.clone(),
-        entry: entry::keep(event, journey),
-        entered_at: turn.now().millis(),
-        entry_time: event.event_time,
-        since: turn.now().millis(),
-        previous_at: event.event_time,
-        ..candidate.run
-    };
+    let candidate = candidate.begun(turn, key, event);
     if let Some(live) = runs.iter_mut().find(|r| is_live(r) && (&r.journey, &r.key) == (&journey.name, &candidate.run.key)) {
         return match entry.while_live {
             WhileLive::Skip => refuse(turn, &candidate, Refusal::of("ALREADY_LIVE")),
@@ -78,6 +66,32 @@ fn one(turn: &mut Turn<'_>, runs: &mut Vec<Run>, journey: &Journey, entry: &Entr
         };
     }
     match allowed(turn, runs, &candidate, event) {
+        Ok(()) => enter(turn, runs, candidate),
+        Err(refusal) => refuse(turn, &candidate, refusal),
+    }
+}
+
+/// Begins a run that an operator asked for. Its entry's event and filter are not asked, everything else is.
+pub(crate) fn start(turn: &mut Turn<'_>, runs: &mut Vec<Run>, asked: &StartRun, record: &[u8; 16]) {
+    let ws = turn.ws;
+    // The entry that is keyed as the run is to be; a journey has one at least.
+    let entered = ws.journeys.get(&asked.journey).and_then(JourneyVersions::entered);
+    let run = Run { journey: asked.journey.clone(), key: asked.key.clone(), ..Run::default() };
+    let Some(journey) = entered else {
+        let recorded = Recorded::of(&run).reason("NOT_IN_FORCE").note("no version of it takes entries");
+        return trail::record(turn, What::Refused, recorded);
+    };
+    let run = Run { version: journey.version, ..run };
+    let keyed = journey.entries.iter().find(|entry| entry.key.is_some() != asked.key.is_empty());
+    let Some(entry) = keyed.filter(|_| asked.key.len() <= MAX_KEY) else {
+        let note = if asked.key.is_empty() { "its entries have a key" } else { "no entry of it has such a key" };
+        return trail::record(turn, What::Refused, Recorded::of(&run).reason("KEY_INVALID").note(note));
+    };
+    let event = &commands::event(turn, asked, entry.key.as_deref(), record);
+    let candidate = Candidate { journey, entry, run }.begun(turn, asked.key.clone(), event);
+    let is_live = runs.iter().any(|r| is_live(r) && (&r.journey, &r.key) == (&asked.journey, &asked.key));
+    let judged = if is_live { Err(Refusal::of("ALREADY_LIVE")) } else { allowed(turn, runs, &candidate, event) };
+    match judged {
         Ok(()) => enter(turn, runs, candidate),
         Err(refusal) => refuse(turn, &candidate, refusal),
     }
@@ -255,6 +269,28 @@ fn refuse(turn: &mut Turn<'_>, candidate: &Candidate<'_>, refusal: Refusal) {
     let earlier = refusal.earlier.map(|run| format!(", earlier run {run}")).unwrap_or_default();
     let note = format!("entry {}{earlier}", candidate.entry.id);
     trail::record(turn, What::Refused, entry.reason(refusal.code).checks(refusal.checks).note(note));
+}
+
+// === impl Candidate ===
+
+impl Candidate<'_> {
+    /// With the run as it would be stored.
+    fn begun(self, turn: &Turn<'_>, key: String, event: &Event) -> Self {
+        let Self { journey, entry, run } = self;
+        let id = ids::run_id(turn.cx.workspace, &journey.name, &turn.cx.profile, &key, &event.message_id);
+        let run = Run {
+            id: bytes::Bytes::copy_from_slice(id.as_bytes()),
+            key,
+            entry_id: entry.id.clone(),
+            entry: entry::keep(event, journey),
+            entered_at: turn.now().millis(),
+            entry_time: event.event_time,
+            since: turn.now().millis(),
+            previous_at: event.event_time,
+            ..run
+        };
+        Self { journey, entry, run }
+    }
 }
 
 // === impl Refusal ===

@@ -2,7 +2,7 @@
 
 use prost::Message as _;
 use waypost_codec::{
-    inbox::Event,
+    inbox::{CancelRuns, Event},
     state::{Check, PastRun, Run, TimerKind},
 };
 use waypost_types::Timestamp;
@@ -18,6 +18,8 @@ use crate::definitions::{Journey, Standing};
 /// Exit of the run that gave way when two of one key met.
 pub(crate) const MERGED: &str = "MERGED";
 
+/// Exit of a run that was taken out: by an operator, or because its version is not there any more.
+const CANCELLED: &str = "CANCELLED";
 /// Exit of a run whose journey was killed.
 const KILLED: &str = "KILLED";
 /// Why its sends are stopped.
@@ -79,7 +81,20 @@ pub(crate) fn erase(turn: &mut Turn<'_>, runs: &mut [Run]) {
 
 /// Ends a run whose version is no longer among the definitions.
 pub(crate) fn cancel(turn: &mut Turn<'_>, run: &mut Run) {
-    close(turn, run, "CANCELLED", Vec::new(), "its version is not among the definitions any more");
+    close(turn, run, CANCELLED, Vec::new(), "its version is not among the definitions any more");
+}
+
+/// Ends the live runs that an operator named: one, or all of a journey.
+pub(crate) fn cancel_asked(turn: &mut Turn<'_>, runs: &mut [Run], asked: &CancelRuns) {
+    let ws = turn.ws;
+    turn.looked_at = None;
+    let is_meant = |run: &Run| if asked.run.is_empty() { run.journey == asked.journey } else { run.id == asked.run };
+    for run in runs.iter_mut().filter(|run| is_live(run) && is_meant(run)) {
+        match version_of(ws, run) {
+            Some(journey) => end(turn, run, journey, CANCELLED, Vec::new(), "an operator asked for it"),
+            None => cancel(turn, run),
+        }
+    }
 }
 
 fn close(turn: &mut Turn<'_>, run: &mut Run, reason: &str, checks: Vec<Check>, note: &str) {

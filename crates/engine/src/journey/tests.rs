@@ -1,5 +1,6 @@
 //! Journeys by story: what comes in at which time, and what is decided then.
 
+mod commands;
 mod concern;
 mod draining;
 mod gates;

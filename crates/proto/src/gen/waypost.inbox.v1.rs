@@ -304,7 +304,41 @@ pub struct Expire {
     #[prost(message, optional, tag = "1")]
     pub node: ::core::option::Option<NodeRef>,
 }
-/// kind `item`, from identity, addressed to a profile id (the record's key).
+/// What an operator wants done with the runs of the person behind the identifier.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct RunCommand {
+    #[prost(message, optional, tag = "1")]
+    pub node: ::core::option::Option<NodeRef>,
+    #[prost(oneof = "run_command::What", tags = "2, 3")]
+    pub what: ::core::option::Option<run_command::What>,
+}
+/// Nested message and enum types in `RunCommand`.
+pub mod run_command {
+    #[derive(Clone, PartialEq, Eq, Hash, ::prost::Oneof)]
+    pub enum What {
+        #[prost(message, tag = "2")]
+        Start(super::StartRun),
+        #[prost(message, tag = "3")]
+        Cancel(super::CancelRuns),
+    }
+}
+/// Begins a run of the version in force; without key where its journey has none.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct StartRun {
+    #[prost(string, tag = "1")]
+    pub journey: ::prost::alloc::string::String,
+    #[prost(string, tag = "2")]
+    pub key: ::prost::alloc::string::String,
+}
+/// Ends one live run; without `run` all live ones of the journey.
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CancelRuns {
+    #[prost(bytes = "bytes", tag = "1")]
+    pub run: ::prost::bytes::Bytes,
+    #[prost(string, tag = "2")]
+    pub journey: ::prost::alloc::string::String,
+}
+/// kinds `item` and `run_item` (a command), from identity, addressed to a profile id (the record's key).
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct SegmentItem {
     #[prost(bytes = "bytes", tag = "1")]
@@ -312,7 +346,7 @@ pub struct SegmentItem {
     /// The sending node has never sent an item before.
     #[prost(bool, tag = "6")]
     pub first: bool,
-    #[prost(oneof = "segment_item::Body", tags = "2, 3, 4, 5")]
+    #[prost(oneof = "segment_item::Body", tags = "2, 3, 4, 5, 7")]
     pub body: ::core::option::Option<segment_item::Body>,
 }
 /// Nested message and enum types in `SegmentItem`.
@@ -327,6 +361,8 @@ pub mod segment_item {
         Settled(super::Settled),
         #[prost(message, tag = "5")]
         Erase(super::Erase),
+        #[prost(message, tag = "7")]
+        Command(super::RunCommand),
     }
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -378,7 +414,7 @@ pub struct MergeState {
     #[prost(bytes = "bytes", tag = "5")]
     pub loser: ::prost::bytes::Bytes,
 }
-/// kind `journey_item`
+/// kinds `journey_item` and `journey_run_item`
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct JourneyItem {
     #[prost(message, optional, tag = "1")]

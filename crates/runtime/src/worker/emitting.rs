@@ -137,7 +137,7 @@ impl<P: Processor> Worker<P> {
     }
 
     fn emit_record(&mut self, turn: &Turn<'_>, scene: &mut Scene, destination: &Destination, record: Record) {
-        let record = Record { cause: scene.position, eng_min: 0, trace: scene.trace.clone(), ..record };
+        let record = Record { cause: scene.position, eng_min: kind::engine(record.kind), trace: scene.trace.clone(), ..record };
         debug_assert!(record.body.len() <= turn.config.record_bytes, "checked before it was put out");
         let size = record.key.len() + record.body.len() + record.trace.len() + 64;
         self.number(scene, destination, size, Content::Record(Arc::new(record)));

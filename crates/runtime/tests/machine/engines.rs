@@ -92,9 +92,9 @@ fn a_record_that_only_a_later_engine_reads_halts() {
     bench.frame(vec![Record { eng_min: 2, ..record(b"a", now, Bytes::new()) }]);
     bench.settle();
     assert_eq!((bench.accepted().len(), bench.halted.len()), (1, 0));
-    bench.frame(vec![Record { eng_min: 3, ..record(b"a", now, Bytes::new()) }]);
+    bench.frame(vec![Record { eng_min: 4, ..record(b"a", now, Bytes::new()) }]);
     bench.settle();
-    assert!(bench.halted[0].contains("asks for engine 3, this binary has 1 to 2"), "{:?}", bench.halted);
+    assert!(bench.halted[0].contains("asks for engine 4, this binary has 1 to 3"), "{:?}", bench.halted);
     bench.handle(Input::Wake);
     assert_eq!(bench.accepted().len(), 1, "and is not folded");
 }

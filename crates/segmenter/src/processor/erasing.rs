@@ -48,7 +48,7 @@ pub(super) fn bury(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record)
 /// Answers a record for a profile that is erased, or was so long ago that nobody knows it any more.
 pub(super) fn answer(fold: &mut Fold<'_, Profile>, id: &EntityId, record: &Record) -> Result<(), Poison> {
     let node = match record.kind {
-        kind::ITEM => decode::<SegmentItem>(&record.body)?.node,
+        kind::ITEM | kind::RUN_ITEM => decode::<SegmentItem>(&record.body)?.node,
         kind::FLUSH => decode::<Flush>(&record.body)?.node,
         kind::MERGE_BEGIN => decode::<MergeBegin>(&record.body)?.node,
         kind::MERGE_STATE => return late_half(fold, id, record),

@@ -241,7 +241,7 @@ impl Ghosts {
                 let send = self.orchestrator.profiles.get_mut(&record.key).and_then(|ghost| ghost.sends.get_mut(&receipt.dispatch));
                 *send.ok_or_else(|| format!("a receipt without its send: {}", hex::encode(&receipt.dispatch)))? = false;
             }
-            Some(Body::Settled(_) | Body::Erase(_)) | None => {}
+            Some(Body::Settled(_) | Body::Erase(_) | Body::Command(_)) | None => {}
         }
         let computed = self.computed.get(&(id.index, record.cause)).copied().unwrap_or(0);
         let here = self.orchestrator.profiles.get(&record.key).map_or(0, |ghost| ghost.events);

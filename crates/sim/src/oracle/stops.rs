@@ -114,7 +114,7 @@ pub(super) fn event_of(accepted: &Accepted) -> Option<Event> {
     }
     match JourneyItem::decode(accepted.record.body.clone()).ok()?.item?.body? {
         Body::Event(bytes) => Event::decode(bytes).ok(),
-        Body::Receipt(_) | Body::Settled(_) | Body::Erase(_) => None,
+        Body::Receipt(_) | Body::Settled(_) | Body::Erase(_) | Body::Command(_) => None,
     }
 }
 

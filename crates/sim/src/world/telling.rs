@@ -117,6 +117,7 @@ fn item(item: &SegmentItem, profile: &str) -> String {
         Some(Body::Receipt(of)) => receipt(of),
         Some(Body::Settled(_)) => "settled".to_owned(),
         Some(Body::Erase(_)) => "erase".to_owned(),
+        Some(Body::Command(_)) => "command".to_owned(),
         None => "nothing".to_owned(),
     };
     format!("{what} of {} at {profile}", short(&item.node))

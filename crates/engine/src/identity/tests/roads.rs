@@ -83,6 +83,7 @@ impl Cookie {
                     Body::Receipt(_) => "receipt".to_owned(),
                     Body::Settled(_) => "settled".to_owned(),
                     Body::Erase(body) => format!("erase{}", if body.suppress { "!" } else { "" }),
+                    Body::Command(_) => "command".to_owned(),
                 };
                 let first = if item.first { " first" } else { "" };
                 assert!(origin.at.millis() <= self.offset.cast_signed());

@@ -5,6 +5,7 @@
 //! 0m address ana@shop.example · cart k1 emptied · order o1 placed refunded · segment vip yes
 //! 0m consent email/news granted · field timezone Asia/Tokyo               changes without an event
 //! 1h receipt accepted                                       of the last message that went out
+//! 1h start cart k1 · cancel cart                            an operator wants it
 //! 2h .                                                      time passes
 //! ```
 //! An event takes `id=` (its message id), `ago=10m` (it happened then), `historical=yes` and
@@ -15,8 +16,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use bytes::Bytes;
 use waypost_codec::{
     inbox::{
-        Address, Cart, CartStatus, Consent, ConsentState, Event, Field, Membership, Object, Order, Outcome, Person, Property, Receipt,
-        Truth, Value, value::Kind,
+        Address, CancelRuns, Cart, CartStatus, Consent, ConsentState, Event, Field, Membership, Object, Order, Outcome, Person, Property,
+        Receipt, RunCommand, StartRun, Truth, Value, run_command, value::Kind,
     },
     public::Decision,
     state::JourneyProfile,
@@ -32,7 +33,7 @@ use crate::{
     version::Version,
 };
 
-const SHOP: WorkspaceId = WorkspaceId::new(1);
+pub(super) const SHOP: WorkspaceId = WorkspaceId::new(1);
 /// 1 June 2026, 08:00 UTC, a Monday.
 pub(super) const START: &str = "2026-06-01T08:00:00Z";
 
@@ -252,6 +253,10 @@ impl World {
         } else if let Some(receipt) = cause.strip_prefix("receipt ") {
             let receipt = self.receipt(receipt);
             fold(&mut self.state, &ws, &cx, Input::Receipt { receipt: &receipt, delta: None })
+        } else if let Some(command) = command(cause) {
+            let mut record = [0; 16];
+            record[..8].copy_from_slice(&self.offset.to_be_bytes());
+            fold(&mut self.state, &ws, &cx, Input::Command { command: &command, record: &record, delta: None })
         } else {
             let delta = self.delta(cause);
             fold(&mut self.state, &ws, &cx, Input::Delta(&delta))
@@ -399,6 +404,14 @@ impl World {
         self.ws = Arc::new(Workspace { journeys: journeys.into(), ..Workspace::clone(&self.ws) });
     }
 
+    /// An operator wants this done now.
+    pub(super) fn follow(&mut self, command: &RunCommand) {
+        let cx = self.context();
+        let ws = self.ws.clone();
+        let effects = fold(&mut self.state, &ws, &cx, Input::Command { command, record: &[9; 16], delta: None });
+        self.tell(effects);
+    }
+
     /// The person is to be forgotten.
     pub(super) fn erase(&mut self) {
         let cx = self.context();
@@ -435,4 +448,16 @@ impl World {
     pub(super) fn exits(&self) -> Vec<&str> {
         self.decisions.iter().filter(|d| d.what == "EXITED").map(|d| d.reason.as_str()).collect()
     }
+}
+
+/// `start JOURNEY [KEY]`, `cancel JOURNEY`.
+fn command(text: &str) -> Option<RunCommand> {
+    let mut words = text.split(' ').map(str::to_owned);
+    let (verb, journey) = (words.next()?, words.next().unwrap_or_default());
+    let what = match verb.as_str() {
+        "start" => run_command::What::Start(StartRun { journey, key: words.next().unwrap_or_default() }),
+        "cancel" => run_command::What::Cancel(CancelRuns { run: Bytes::new(), journey }),
+        _ => return None,
+    };
+    Some(RunCommand { node: None, what: Some(what) })
 }

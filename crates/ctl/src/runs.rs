@@ -1,0 +1,181 @@
+//! Runs of a person: list, describe, start, cancel.
+
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
+use waypost_proto::control::{self as pb, run_service_client::RunServiceClient};
+
+use crate::{
+    cli::DryRun,
+    commands::{Done, Session},
+    output,
+};
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum RunCommand {
+    /// Runs of a person: live ones, then those that ended and are still remembered
+    List(RunList),
+    /// One run: where it is, what it waits for, its messages
+    Describe {
+        /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
+        identifier: String,
+        /// As `list` shows it
+        run: String,
+    },
+    /// Begin a run for a person, whatever the entry's event and filter say; all else an entry is asked is asked of it
+    Start(RunStart),
+    /// End a run with CANCELLED, or all live ones of a journey, and take back what they have queued
+    Cancel(RunCancel),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunList {
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
+    identifier: String,
+    /// Only of this journey
+    #[arg(long)]
+    journey: Option<String>,
+    /// Only live ones
+    #[arg(long)]
+    live: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunStart {
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, or a bare e-mail address
+    identifier: String,
+    /// Journey
+    journey: String,
+    /// What the run is about, where the journey's entries have a key: a cart, an order
+    #[arg(long)]
+    key: Option<String>,
+    /// Only check
+    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    dry_run: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct RunCancel {
+    /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, or a bare e-mail address
+    identifier: String,
+    /// As `list` shows it
+    #[arg(required_unless_present = "journey", conflicts_with = "journey")]
+    run: Option<String>,
+    /// All live runs of this journey
+    #[arg(long)]
+    journey: Option<String>,
+    /// Only check
+    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    dry_run: DryRun,
+}
+
+// === impl Session ===
+
+impl Session {
+    pub(crate) async fn run(&self, what: RunCommand) -> anyhow::Result<Done> {
+        match what {
+            RunCommand::List(wanted) => self.runs(wanted).await,
+            RunCommand::Describe { identifier, run } => self.describe_run(identifier, run).await,
+            RunCommand::Start(wanted) => self.start_run(wanted).await,
+            RunCommand::Cancel(wanted) => self.cancel_run(wanted).await,
+        }
+    }
+
+    fn run_service(&self) -> RunServiceClient<crate::connection::Asking> {
+        RunServiceClient::new(self.channel.clone())
+    }
+
+    async fn runs(&self, wanted: RunList) -> anyhow::Result<Done> {
+        let RunList { identifier, journey, live } = wanted;
+        let request = pb::ListRunsRequest { parent: self.parent.clone(), identifier, journey: journey.unwrap_or_default(), live };
+        let answer = self.run_service().list_runs(request).await?.into_inner();
+        let json = json!({"profile": answer.profile, "runs": answer.runs.iter().map(run).collect::<Vec<_>>(),
+            "journeyOffset": answer.journey_offset});
+        let row = |run: &pb::RunDetail| {
+            let state = if run.state() == pb::RunState::Live { "live".to_owned() } else { run.exit_reason.clone() };
+            let next = run.waits.first().map_or_else(String::new, |wait| format!("{} {}", wait.what, output::time(wait.due)));
+            let (entered, exited) = (output::time(run.entered_at), output::time(run.exited_at));
+            vec![run.id.clone(), run.journey.clone(), run.key.clone(), state, run.step.clone(), entered, exited, next]
+        };
+        Ok(self.show(
+            &json,
+            || output::table(&["RUN", "JOURNEY", "KEY", "STATE", "STEP", "ENTERED", "EXITED", "WAITS FOR"], answer.runs.iter().map(row)),
+            || answer.runs.iter().map(|run| run.id.clone()).collect(),
+        ))
+    }
+
+    async fn describe_run(&self, identifier: String, wanted: String) -> anyhow::Result<Done> {
+        let request = pb::GetRunRequest { parent: self.parent.clone(), identifier, run: wanted };
+        let found = self.run_service().get_run(request).await?.into_inner();
+        Ok(self.show(&run(&found), || described(&found), || vec![found.id.clone()]))
+    }
+
+    async fn start_run(&self, wanted: RunStart) -> anyhow::Result<Done> {
+        let RunStart { identifier, journey, key, dry_run } = wanted;
+        let (parent, key, validate_only) = (self.parent.clone(), key.unwrap_or_default(), dry_run == DryRun::Server);
+        let request = pb::StartRunRequest { parent, identifier, journey: journey.clone(), key, validate_only };
+        let answer = self.run_service().start_run(request).await?.into_inner();
+        Ok(self.accepted(&format!("start of {journey}, version {}", answer.version), answer.acknowledged))
+    }
+
+    async fn cancel_run(&self, wanted: RunCancel) -> anyhow::Result<Done> {
+        let RunCancel { identifier, run, journey, dry_run } = wanted;
+        let (run, journey) = (run.unwrap_or_default(), journey.unwrap_or_default());
+        let what = format!("cancel of {run}{journey}");
+        let request =
+            pb::CancelRunRequest { parent: self.parent.clone(), identifier, run, journey, validate_only: dry_run == DryRun::Server };
+        let answer = self.run_service().cancel_run(request).await?.into_inner();
+        Ok(self.accepted(&what, answer.acknowledged))
+    }
+
+    /// What was put into the log, or would be.
+    fn accepted(&self, what: &str, answer: Option<pb::Acknowledged>) -> Done {
+        let Some(answer) = answer else {
+            return self.show(&json!({"checked": what}), || format!("{what} (server dry run)"), Vec::new);
+        };
+        let json = json!({"identifierHash": answer.identifier_hash, "record": answer.record, "at": output::time(answer.at)});
+        let text = || {
+            format!("{what} accepted at {}, record {}; `waypostctl explain` says what came of it", output::time(answer.at), answer.record)
+        };
+        self.show(&json, text, || vec![answer.record.clone()])
+    }
+}
+
+fn run(run: &pb::RunDetail) -> Value {
+    let waits: Vec<_> = run.waits.iter().map(|wait| json!({"what": wait.what, "due": output::time(wait.due)})).collect();
+    let messages = run.messages.iter().map(|m| {
+        json!({"id": m.id, "step": m.step, "channel": m.channel, "state": m.state, "reason": m.reason, "decidedAt": output::time(m.decided_at)})
+    });
+    let state = if run.state() == pb::RunState::Live { "live" } else { "ended" };
+    json!({"id": run.id, "journey": run.journey, "version": run.version, "key": run.key, "state": state,
+        "enteredAt": output::time(run.entered_at), "entry": run.entry, "step": run.step, "stepAt": output::time(run.step_at),
+        "waits": waits, "messages": messages.collect::<Vec<_>>(), "goalMet": run.goal_met, "exitedAt": output::time(run.exited_at),
+        "exitReason": run.exit_reason, "latest": run.latest})
+}
+
+fn described(run: &pb::RunDetail) -> String {
+    let mut lines = vec![run.id.clone()];
+    let mut line = |title: &str, text: String| {
+        if !text.is_empty() {
+            lines.push(format!("{:<10} {text}", format!("{title}:")));
+        }
+    };
+    let version = if run.version == 0 { String::new() } else { format!(", version {}", run.version) };
+    line("Journey", format!("{}{version}", run.journey));
+    line("Key", run.key.clone());
+    line(
+        "Entered",
+        if run.entry.is_empty() { output::time(run.entered_at) } else { format!("{} by {}", output::time(run.entered_at), run.entry) },
+    );
+    line("Step", if run.step_at == 0 { run.step.clone() } else { format!("{} since {}", run.step, output::time(run.step_at)) });
+    line("Exited", if run.exited_at == 0 { String::new() } else { format!("{} {}", output::time(run.exited_at), run.exit_reason) });
+    line("Goal", if run.goal_met { "met".to_owned() } else { String::new() });
+    line("Latest", run.latest.clone());
+    for wait in &run.waits {
+        line("Waits for", format!("{} until {}", wait.what, output::time(wait.due)));
+    }
+    for m in &run.messages {
+        let text = format!("{} by {} decided {}, {} {}", m.step, m.channel, output::time(m.decided_at), m.state, m.reason);
+        line("Message", text.trim_end().to_owned());
+    }
+    lines.join("\n")
+}
