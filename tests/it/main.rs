@@ -8,8 +8,8 @@
 mod access;
 mod backups;
 mod benches;
-mod cluster;
 mod canaries;
+mod cluster;
 mod collector;
 mod definitions;
 mod desk;
