@@ -210,10 +210,15 @@ impl Cluster {
         Arc::clone(shard.or_insert_with(|| Arc::new(Shard::new(&self.route, Some(place), &self.runtime))))
     }
 
-    /// The slot's master, if it is known and has failed nobody.
-    fn trusted(&self, slot: Slot) -> Option<Arc<Shard>> {
+    /// The slot's master, if it is known.
+    fn master(&self, slot: Slot) -> Option<Arc<Shard>> {
         let place = self.known().map.at(slot).cloned()?;
-        Some(self.shard(place)).filter(|shard| !shard.is_doubtful.load(Ordering::Relaxed))
+        Some(self.shard(place))
+    }
+
+    /// The same, if it has failed nobody.
+    fn trusted(&self, slot: Slot) -> Option<Arc<Shard>> {
+        self.master(slot).filter(|shard| !shard.is_doubtful.load(Ordering::Relaxed))
     }
 
     async fn of(self: &Arc<Self>, slot: Slot) -> Result<Arc<Shard>, StoreError> {
@@ -228,7 +233,7 @@ impl Cluster {
                 return Ok(shard);
             }
             cluster.ask().await?;
-            cluster.trusted(slot).ok_or_else(|| StoreError::Refused(format!("no node of the cluster serves slot {}", slot.0)))
+            cluster.master(slot).ok_or_else(|| StoreError::Refused(format!("no node of the cluster serves slot {}", slot.0)))
         });
         found.await.unwrap_or_else(|_| Err(StoreError::Refused("the question where a slot is was broken off".into())))
     }

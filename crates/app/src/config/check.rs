@@ -95,6 +95,8 @@ fn redis(redis: &Redis) -> anyhow::Result<()> {
     both("redis", ("cert_file", &redis.cert_file), ("key_file", &redis.key_file))?;
     ensure!(redis.username.is_empty() || !redis.password_file.is_empty(), "redis.username is set; it needs redis.password_file");
     if !redis.cluster.is_empty() {
+        let has_nodes = redis.cluster.split(',').any(|address| !address.trim().is_empty());
+        ensure!(has_nodes, "redis.cluster is `{}`; it must name a node, HOST:PORT", redis.cluster);
         ensure!(redis.sentinels.is_empty(), "redis.cluster and redis.sentinels are both set; keep the one that fits the servers");
         let database = redis.url.split_once("://").and_then(|(_, rest)| rest.split_once('/')).map_or("", |(_, database)| database);
         ensure!(
@@ -207,6 +209,7 @@ mod tests {
             (&[("REGISTRY_CA_FILE", "ca")], "registry.ca_file"),
             (&[("REDIS_SENTINELS", "s:26379")], "redis.master"),
             (&[("REDIS_SENTINELS", "s:26379"), ("REDIS_MASTER", "m"), ("REDIS_CLUSTER", "n:6379")], "redis.cluster and redis.sentinels"),
+            (&[("REDIS_CLUSTER", ",")], "must name a node"),
             (&[("REDIS_URL", "redis://r:6379/3"), ("REDIS_CLUSTER", "n:6379")], "none but 0"),
             (&[("TELEMETRY_SAMPLE", "1.5")], "from 0 to 1"),
             (&[("TELEMETRY_OTLP_METRICS_S", "60")], "needs telemetry.otlp_endpoint"),
