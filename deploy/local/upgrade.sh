@@ -12,7 +12,7 @@ if [ ! -x "$HOME_OF_IT/waypost" ]; then
   mkdir -p "$HOME_OF_IT/source"
   git archive "$COMMIT" | tar -x -C "$HOME_OF_IT/source"
   # The binary lies where this tree's own does until it is built again, which the test does.
-  cargo build --manifest-path "$HOME_OF_IT/source/Cargo.toml" --target-dir target -p waypost
+  CARGO_INCREMENTAL=0 cargo build --manifest-path "$HOME_OF_IT/source/Cargo.toml" --target-dir target -p waypost
   cp target/debug/waypost "$HOME_OF_IT/waypost"
   rm -rf "$HOME_OF_IT/source"
 fi

@@ -1,6 +1,6 @@
 //! An upgrade and the way back, role by role, while people shop: release N, then N+1, then N again over one log and one Redis.
 //!
-//! What is N: the binary that WAYPOST_OLD_BIN names, which deploy/local/upgrade.sh builds of an earlier commit; without it this
+//! What is N: the binary that `WAYPOST_OLD_BIN` names, which deploy/local/upgrade.sh builds of an earlier commit; without it this
 //! one, which then says and behaves as if it knew only the first engine.
 
 use std::time::Duration;

@@ -14,7 +14,7 @@ use crate::stack;
 pub(crate) enum Release {
     /// The binary under test.
     This,
-    /// The one before it: the binary that WAYPOST_OLD_BIN names (deploy/local/upgrade.sh), or this one with the engines of one
+    /// The one before it: the binary that `WAYPOST_OLD_BIN` names (deploy/local/upgrade.sh), or this one with the engines of one
     /// that came before.
     Before,
 }

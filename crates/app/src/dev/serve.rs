@@ -49,7 +49,7 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
              caught mail                          {public_url}/mail\n  \
              control API                          http://{}\n  \
              write key of source `web`            {key}\n  write key of source `shop-backend`   {backend}\n\n\
-             try:\n  curl -u {key}: -H 'content-type: application/json' {public_url}/v1/track \\\n       \
+             try:\n  curl -u {backend}: -H 'content-type: application/json' {public_url}/v1/track \\\n       \
              -d '{{\"event\": \"Product Added\", \"userId\": \"u1\", \"properties\": {{\"cart_id\": \"k1\", \"product_id\": \"p1\", \"price\": \"89.00\"}}}}'\n  \
              waypostctl --server http://{} profile show user_id:u1\n  waypostctl --server http://{} explain user_id:u1 cart-recovery\n\n\
              Ctrl-C stops it.",

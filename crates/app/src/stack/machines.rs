@@ -40,7 +40,7 @@ pub(super) fn engines() -> RangeInclusive<u32> {
 /// For one that this binary has not.
 pub(super) fn engines_to(last: Option<u32>) -> anyhow::Result<RangeInclusive<u32>> {
     let has = engines();
-    let last = last.unwrap_or(*has.end());
+    let last = last.unwrap_or_else(|| *has.end());
     ensure!(has.contains(&last), "--engines-to {last}: this binary has engines {} to {}", has.start(), has.end());
     Ok(*has.start()..=last)
 }

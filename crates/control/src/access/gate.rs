@@ -247,12 +247,11 @@ where
                 Ok(room) => {
                     let passed = gate.pass(need, &mut request, &mut seen).await;
                     kept = gate.tracing.as_ref().filter(|_| seen.is_known()).and_then(|tracing| tracing.begin(request.headers()));
-                    let answer = match passed {
-                        Err(refusal) => Err(refusal),
-                        Ok(()) => {
-                            let answering = inner.call(request).instrument(traced(kept.as_ref().map(Kept::place)));
-                            tokio::time::timeout(gate.deadline, answering).await.map_err(|_| Refusal::Deadline)
-                        }
+                    let answer = if let Err(refusal) = passed {
+                        Err(refusal)
+                    } else {
+                        let answering = inner.call(request).instrument(traced(kept.as_ref().map(Kept::place)));
+                        tokio::time::timeout(gate.deadline, answering).await.map_err(|_| Refusal::Deadline)
                     };
                     drop(room);
                     answer
