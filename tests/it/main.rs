@@ -25,6 +25,7 @@ mod partitions;
 mod public;
 mod rebalancing;
 mod redis;
+mod runs;
 mod secure;
 mod shop;
 mod smtp_sink;

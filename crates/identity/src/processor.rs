@@ -187,7 +187,9 @@ fn poison(error: &IdentityError) -> Poison {
 mod tests {
     use std::collections::BTreeMap;
 
-    use waypost_codec::inbox::{Erase, Flushed, IdentityEvent, MergeDone, NodeRef, Receipt, SegmentItem};
+    use waypost_codec::inbox::{
+        Erase, Flushed, IdentityEvent, MergeDone, NodeRef, Receipt, RunCommand, SegmentItem, StartRun, run_command,
+    };
     use waypost_runtime::processor::{Entity as _, Wakeups};
     use waypost_types::{Position, Timestamp};
 
@@ -305,6 +307,34 @@ mod tests {
         let item = |profile: &Bytes| (Role::Segmenter, kind::ITEM, profile.clone());
         assert_eq!(inboxes(&outputs), [item(&profile), item(&profile)], "what was held, and what settles behind it");
         assert_eq!(processor.fire(&mut fold, &id, limit), Ok(false));
+    }
+
+    #[test]
+    fn a_command_about_runs_keeps_its_place_among_the_events_in_a_kind_of_its_own() {
+        let start = StartRun { journey: "cart".to_owned(), key: "k1".to_owned() };
+        let command = RunCommand { node: Some(node(2, 2)), what: Some(run_command::What::Start(start.clone())) };
+        let command = Record { id: [8; 16], ..record(kind::RUN_COMMAND, &[2; 16], command.encode_to_vec()) };
+        let (mut entities, profile, at) = holding();
+        let version = |entities: &Entities| {
+            let stored = entities.values().flatten().next().unwrap().encode().unwrap();
+            waypost_codec::stored::open(&stored).unwrap().0
+        };
+        assert_eq!(version(&entities), 2);
+        assert_eq!(run(&mut entities, 4, &command), Ok(Vec::new()));
+        assert_eq!(version(&entities), 3, "a binary that knows no commands must not take it for nothing");
+        let id = entities.keys().next().unwrap().clone();
+        let stored = entities[&id].clone().unwrap();
+        assert_eq!(Identifier::decode(&id, &stored.encode().unwrap()).unwrap(), stored);
+        let flushed = Flushed { node: profile, at, flush_no: 1 };
+        let out = run(&mut entities, 5, &record(kind::FLUSHED, &[2; 16], flushed.encode_to_vec())).unwrap();
+        let kinds: Vec<u32> = inboxes(&out).into_iter().map(|(_, kind, _)| kind).collect();
+        assert_eq!(kinds, [kind::ITEM, kind::RUN_ITEM, kind::ITEM], "behind the event that waited, before what settles");
+        let Output::Inbox { body, id, .. } = &out[1] else { panic!("an item") };
+        let sent = SegmentItem::decode(body.clone()).unwrap();
+        let Some(Body::Command(RunCommand { what: Some(run_command::What::Start(sent)), .. })) = sent.body else { panic!("a start") };
+        assert_eq!((sent, *id), (start, [8; 16]));
+        assert_eq!(version(&entities), 2);
+        assert_eq!(run(&mut Entities::new(), 1, &command), Ok(Vec::new()), "nobody has this identifier");
     }
 
     #[test]

@@ -4,7 +4,7 @@ mod erasing;
 
 use std::collections::BTreeMap;
 
-use waypost_codec::inbox::{Flush, MergeBegin, Receipt, SegmentItem};
+use waypost_codec::inbox::{Flush, MergeBegin, Receipt, RunCommand, SegmentItem, StartRun, run_command};
 use waypost_runtime::{figures::Tally, processor::Entity as _};
 use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Position};
 
@@ -113,6 +113,23 @@ fn a_loser_becomes_a_tombstone_and_both_states_go_to_the_winner() {
     let Output::Inbox { role, key, kind, id, via, at, .. } = &out[0] else { panic!("an inbox") };
     assert_eq!((*role, key, *kind, *id), (Role::Segmenter, &node(8), kind::ITEM, inner.id));
     assert_eq!((*via, *at), (1, inner.at));
+    let command = Record { via: 1, ..record(kind::RUN_ITEM, 1, &SegmentItem::default()) };
+    let out = run(&mut entities, &record(kind::PASS_RUN, 1, &Pass { record: Some(command.to_proto()) })).unwrap();
+    assert_eq!(inboxes(&out), [(Role::Segmenter, kind::RUN_ITEM, node(8), 1)]);
+}
+
+#[test]
+fn a_command_about_runs_is_decided_here_and_told() {
+    let start = StartRun { journey: "none".to_owned(), key: String::new() };
+    let command = RunCommand { node: None, what: Some(run_command::What::Start(start)) };
+    let item = SegmentItem { node: node(2), body: Some(Body::Command(command)), first: false };
+    let mut entities = Entities::new();
+    let out = run(&mut entities, &record(kind::JOURNEY_RUN_ITEM, 1, &JourneyItem { item: Some(item), delta: None })).unwrap();
+    let [Output::Public { kind, .. }] = &out[..] else { panic!("one decision: {out:?}") };
+    assert_eq!(*kind, "dev.waypost.decision.made");
+    let state = &entities.values().flatten().next().unwrap().0;
+    let told = &state.trail[0];
+    assert_eq!((told.what.as_str(), told.reason.as_str(), told.cause.as_str()), ("REFUSED", "NOT_IN_FORCE", "operator"));
 }
 
 #[test]

@@ -10,7 +10,7 @@ use waypost_types::{EntityId, WorkspaceId};
 
 use super::{
     script::{Bench, Fault, P},
-    toy::record,
+    toy::{COUNT, record},
 };
 
 fn activate(bench: &Bench, engine: u32) {
@@ -97,4 +97,15 @@ fn a_record_that_only_a_later_engine_reads_halts() {
     assert!(bench.halted[0].contains("asks for engine 4, this binary has 1 to 3"), "{:?}", bench.halted);
     bench.handle(Input::Wake);
     assert_eq!(bench.accepted().len(), 1, "and is not folded");
+}
+
+#[test]
+fn what_is_put_out_asks_for_the_engine_that_its_kind_needs() {
+    let mut bench = Bench::new(Config::default());
+    bench.settle();
+    bench.say(b"a", b"plain");
+    bench.say(b"a", b"run");
+    bench.settle();
+    let asks: Vec<(u32, u32)> = bench.put_out().into_iter().filter(|r| r.kind != kind::MARK).map(|r| (r.kind, r.eng_min)).collect();
+    assert_eq!(asks, [(COUNT, 0), (kind::RUN_ITEM, 3)]);
 }

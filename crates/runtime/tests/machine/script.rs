@@ -326,6 +326,12 @@ impl Bench {
         bodies
     }
 
+    /// Records as they were put out, whoever accepts them.
+    pub(super) fn put_out(&self) -> Vec<Record> {
+        let frames = self.log.all(OUT, 0).into_iter().map(|delivery| Frame::decode(delivery.payload).unwrap());
+        frames.flat_map(|frame| frame.sections).flat_map(|section| section.records).collect()
+    }
+
     pub(super) fn outcome(&self) -> (BTreeMap<EntityId, Bytes>, Vec<Bytes>) {
         let dump = self.store.dump(P).unwrap();
         assert_eq!(self.halted, [""; 0]);

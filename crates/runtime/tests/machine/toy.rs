@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use bytes::{Buf, BufMut, Bytes};
-use waypost_codec::frame::Record;
+use waypost_codec::{frame::Record, kind};
 use waypost_runtime::{
     Entity, Fold, Poison, Processor,
     figures::Tally,
@@ -113,6 +113,10 @@ impl<const STAGE: usize> Toy<STAGE> {
         let next = [Some(Role::Segmenter), Some(Role::Orchestrator), None][STAGE];
         let key = Bytes::copy_from_slice(key);
         fold.emit(match next {
+            // one that begins with `r` is of a kind that only later engines read
+            Some(role) if body.first() == Some(&b'r') => {
+                Output::Inbox { role, workspace: W, key, kind: kind::RUN_ITEM, body, id: [1; 16], via: 0, at: None }
+            }
             Some(role) => Output::Inbox { role, workspace: W, key, kind: COUNT, body, id: [1; 16], via: 0, at: None },
             None => Output::Public { topic: TOPIC, key, kind: "toy", version: 1, body },
         });

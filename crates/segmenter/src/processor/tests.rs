@@ -5,7 +5,7 @@ mod erasing;
 use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_codec::{
-    inbox::{CartStatus, JourneyItem},
+    inbox::{CartStatus, JourneyItem, RunCommand},
     value::object_to_proto,
 };
 use waypost_engine::{
@@ -67,6 +67,21 @@ fn an_item_goes_on_with_what_it_changed() {
 }
 
 #[test]
+fn a_command_about_runs_goes_on_as_one_and_is_no_event() {
+    let mut entities = Entities::new();
+    run(&mut entities, &item(&id(1), "Product Added", 5, &[("cart_id", "c"), ("product_id", "p")])).unwrap();
+    let command = SegmentItem { node: id(1), body: Some(Body::Command(RunCommand::default())), first: false };
+    let (kind, key, _, body) = journey(&run(&mut entities, &record(kind::RUN_ITEM, &id(1), &command)).unwrap());
+    assert_eq!((kind, key), (kind::JOURNEY_RUN_ITEM, id(1)));
+    let sent = JourneyItem::decode(body).unwrap();
+    assert_eq!((sent.item, sent.delta), (Some(command.clone()), Some(Person::default())));
+    assert_eq!(entities.values().flatten().next().unwrap().0.events, 1);
+    // Whoever was forgotten long ago is not begun anew by it.
+    let (kind, ..) = journey(&run(&mut Entities::new(), &record(kind::RUN_ITEM, &id(1), &command)).unwrap());
+    assert_eq!(kind, kind::GONE);
+}
+
+#[test]
 fn a_moved_profile_takes_one_road_and_what_follows_it_takes_the_same() {
     let mut entities = Entities::new();
     run(&mut entities, &item(&id(2), "Product Added", 5, &[("cart_id", "c"), ("product_id", "p")])).unwrap();
@@ -83,6 +98,11 @@ fn a_moved_profile_takes_one_road_and_what_follows_it_takes_the_same() {
     assert_eq!((kind, key, via), (kind::PASS, id(2), 1));
     let passed = Record::from_proto(Pass::decode(body).unwrap().record.unwrap()).unwrap();
     assert_eq!(passed, Record { via: 1, at: Some(Timestamp::from_millis(1_000)), ..late });
+
+    let command = SegmentItem { node: id(2), body: Some(Body::Command(RunCommand::default())), first: false };
+    let (kind, _, via, body) = journey(&run(&mut entities, &record(kind::RUN_ITEM, &id(2), &command)).unwrap());
+    assert_eq!((kind, via), (kind::PASS_RUN, 1));
+    assert_eq!(Pass::decode(body).unwrap().record.unwrap().kind, kind::RUN_ITEM);
 
     let state = MergeState {
         node: id(2),

@@ -1,4 +1,4 @@
-//! The export of a person: everything that the three stages store, behind a line in the audit topic.
+//! Reading and commanding what is known of a person: the export of all that the three stages store, and runs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 
 use std::{collections::BTreeMap, sync::Arc};
@@ -8,10 +8,13 @@ use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value as Json, json};
 use tonic::{Code, Request, Status};
-use waypost_codec::{inbox, state, stored::seal};
+use waypost_codec::{frame::Frame, inbox, kind, state, stored::seal};
 use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
-use waypost_proto::control::{self as pb, profile_service_server::ProfileService as _};
+use waypost_proto::control::{
+    self as pb, definition_service_server::DefinitionService as _, journey_service_server::JourneyService as _,
+    profile_service_server::ProfileService as _, run_service_server::RunService as _,
+};
 use waypost_runtime::{
     door::LogDoor,
     ports::{Clock, Log, Offset, Owners, OwnersError},
@@ -113,6 +116,7 @@ fn anna() -> Stored {
         ..state::SegmentProfile::default()
     };
     let receipt = state::Trail { at: NOW, what: "RECEIPT".to_owned(), reason: "ACCEPTED".to_owned(), ..state::Trail::default() };
+    let waiting = state::Trail { run: Bytes::from_static(&[5; 16]), what: "WAITING".to_owned(), ..state::Trail::default() };
     let send =
         state::SendLogEntry { step: "remind".to_owned(), state: state::SendState::Accepted.into(), ..state::SendLogEntry::default() };
     let entry = inbox::Event { name: "Product Added".to_owned(), ..inbox::Event::default() };
@@ -121,6 +125,7 @@ fn anna() -> Stored {
         journey: "cart".to_owned(),
         step: "rest".to_owned(),
         entry: entry.encode_to_vec().into(),
+        timers: vec![state::RunTimer { due: NOW, kind: state::TimerKind::Absent.into(), what: "delay".to_owned() }],
         ..state::Run::default()
     };
     let past = state::PastRun { journey: "welcome".to_owned(), reason: "COMPLETED".to_owned(), ..state::PastRun::default() };
@@ -128,7 +133,7 @@ fn anna() -> Stored {
         runs: vec![run],
         past: vec![past],
         sends: vec![send],
-        trail: vec![receipt],
+        trail: vec![receipt, waiting],
         facts: vec![state::Fact { name: "Order Completed".to_owned(), ..state::Fact::default() }],
         ..state::JourneyProfile::default()
     };
@@ -146,6 +151,9 @@ fn anna() -> Stored {
 async fn control(owners: Stored, topics: &[&str]) -> (MemoryLog, Control, Following) {
     let clock = VirtualClock::new(Timestamp::from_millis(NOW));
     let log = MemoryLog::new(&clock);
+    for role in Role::KEYED {
+        log.create_plain(role.inbox().unwrap(), LAYOUT.partitions);
+    }
     for topic in topics {
         log.create_plain(topic, if *topic == "wp1.definitions" { 8 } else { 1 });
     }
@@ -213,4 +221,141 @@ async fn whoever_asks_in_vain_stands_in_the_topic_too_and_without_the_topic_nobo
     assert_eq!((lines[0].get("outcome"), &lines[1]["outcome"]), (None, &json!("failed: NOT_FOUND")));
     let (_log, control, _following) = self::control(anna(), &TOPICS[..2]).await;
     assert_eq!(export(&control, "user_id:anna").await.unwrap_err().code(), Code::Unavailable);
+}
+
+const JOURNEY: &str = "apiVersion: waypost.dev/v1
+kind: Topic
+metadata: {name: news}
+spec: {title: News}
+---
+apiVersion: waypost.dev/v1
+kind: Journey
+metadata: {name: cart}
+spec:
+  title: Cart
+  describe: Does nothing for an hour.
+  owner: ops@shop.example
+  topic: news
+  entries: [{id: in, on_event: {name: Ping}, key: event.cart}]
+  steps: [{id: rest, delay: {for: 1h}}]
+";
+
+fn parent() -> String {
+    "workspaces/default".to_owned()
+}
+
+fn asked<T>(message: T) -> Request<T> {
+    let mut request = Request::new(message);
+    request.extensions_mut().insert(Caller::process("ops"));
+    request
+}
+
+/// Applies the journey, and puts it in force.
+async fn publish(control: &Control) {
+    let manifests = vec![pb::File { path: "j.yaml".to_owned(), text: JOURNEY.to_owned() }];
+    control.apply_definitions(asked(pb::ApplyDefinitionsRequest { parent: parent(), manifests, ..Default::default() })).await.unwrap();
+    let name = "workspaces/default/journeys/cart".to_owned();
+    control.publish_journey(asked(pb::PublishJourneyRequest { name, etag: String::new() })).await.unwrap();
+}
+
+/// Commands in `wp1.identity`, each with what it asks of its reader.
+fn commands(log: &MemoryLog) -> Vec<(inbox::RunCommand, u32)> {
+    let frames = (0..LAYOUT.partitions).flat_map(|p| log.all("wp1.identity", p)).map(|d| Frame::decode(d.payload).unwrap());
+    let records = frames.flat_map(|frame| frame.sections).flat_map(|section| section.records);
+    let commands = records.filter(|record| record.kind == kind::RUN_COMMAND);
+    commands.map(|record| (inbox::RunCommand::decode(record.body).unwrap(), record.eng_min)).collect()
+}
+
+fn acts(log: &MemoryLog, word: &str) -> Vec<Json> {
+    let lines = log.all("wp1.audit", 0).into_iter().map(|line| serde_json::from_slice::<Json>(&line.payload).unwrap());
+    lines.filter(|line| line["act"] == word).collect()
+}
+
+#[tokio::test]
+async fn runs_are_told_live_ones_first_and_each_by_its_id() {
+    let (_log, control, _following) = control(anna(), &TOPICS).await;
+    let list = |journey: &str, live| {
+        let request = pb::ListRunsRequest { parent: parent(), identifier: "user_id:anna".to_owned(), journey: journey.to_owned(), live };
+        let control = control.clone();
+        async move { control.list_runs(asked(request)).await.unwrap().into_inner() }
+    };
+    let all = list("", false).await;
+    let told: Vec<_> = all.runs.iter().map(|run| (run.journey.as_str(), run.state(), run.exit_reason.as_str())).collect();
+    assert_eq!(told, [("cart", pb::RunState::Live, ""), ("welcome", pb::RunState::Ended, "COMPLETED")]);
+    assert_eq!((all.runs[0].step.as_str(), all.runs[0].waits[0].what.as_str(), all.runs[0].waits[0].due), ("rest", "delay", NOW));
+    assert_eq!(all.runs[0].latest, "WAITING");
+    assert_eq!(all.journey_offset, 41);
+    assert_eq!(list("welcome", false).await.runs.len(), 1);
+    assert_eq!(list("", true).await.runs, all.runs[..1]);
+    let get = |run: &str| {
+        let request = pb::GetRunRequest { parent: parent(), identifier: "user_id:anna".to_owned(), run: run.to_owned() };
+        let control = control.clone();
+        async move { control.get_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+    };
+    assert_eq!(get(&all.runs[0].id).await.as_ref(), Ok(&all.runs[0]));
+    assert_eq!(get("run_00").await, Err(Code::InvalidArgument));
+    assert_eq!(get(&format!("run_{}", "ab".repeat(16))).await, Err(Code::NotFound));
+}
+
+#[tokio::test]
+async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_at_once() {
+    let (log, control, _following) = control(anna(), &TOPICS).await;
+    publish(&control).await;
+    let start = |identifier: &str, journey: &str, key: &str, validate_only| {
+        let (identifier, journey, key) = (identifier.to_owned(), journey.to_owned(), key.to_owned());
+        let request = pb::StartRunRequest { parent: parent(), identifier, journey, key, validate_only };
+        let control = control.clone();
+        async move { control.start_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+    };
+    for (identifier, journey, key, code) in [
+        ("user_id:nobody", "cart", "k1", Code::NotFound),
+        ("user_id:anna", "none", "k1", Code::NotFound),
+        ("user_id:anna", "cart", "", Code::InvalidArgument),
+        ("user_id:anna", "cart", &"k".repeat(129), Code::InvalidArgument),
+    ] {
+        assert_eq!(start(identifier, journey, key, false).await, Err(code), "{identifier} {journey}");
+    }
+    let checked = start("user_id:anna", "cart", "k1", true).await.unwrap();
+    assert_eq!((checked.acknowledged, checked.version), (None, 1));
+    assert!(commands(&log).is_empty() && acts(&log, "run.start").is_empty(), "nothing was asked for");
+
+    let acknowledged = start("user_id:anna", "cart", "secret-key", false).await.unwrap().acknowledged.unwrap();
+    let [(command, eng_min)] = &commands(&log)[..] else { panic!("one command") };
+    let node = command.node.as_ref().unwrap();
+    assert_eq!((node.generation.len(), &node.hash[..]), (0, &hash(IdentifierClass::UserId, "anna").as_bytes()[..]));
+    let asked = inbox::StartRun { journey: "cart".to_owned(), key: "secret-key".to_owned() };
+    assert_eq!((&command.what, *eng_min), (&Some(inbox::run_command::What::Start(asked)), 3), "an older binary waits at it");
+    let [line] = &acts(&log, "run.start")[..] else { panic!("one line") };
+    assert_eq!((&line["by"], &line["record"], &line["note"]), (&json!("ops"), &json!(acknowledged.record), &json!("journey cart")));
+    assert!(!line.to_string().contains("secret-key"));
+}
+
+#[tokio::test]
+async fn a_cancel_names_one_live_run_or_those_of_a_journey() {
+    let (log, control, _following) = control(anna(), &TOPICS).await;
+    let cancel = |run: &str, journey: &str, validate_only| {
+        let (identifier, run, journey) = ("user_id:anna".to_owned(), run.to_owned(), journey.to_owned());
+        let request = pb::CancelRunRequest { parent: parent(), identifier, run, journey, validate_only };
+        let control = control.clone();
+        async move { control.cancel_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+    };
+    let run = format!("run_{}", "05".repeat(16));
+    for (run, journey, code) in [
+        ("", "", Code::InvalidArgument),
+        (&*run, "cart", Code::InvalidArgument),
+        ("cart", "", Code::InvalidArgument),
+        ("", "welcome", Code::NotFound),
+        (&*format!("run_{}", "06".repeat(16)), "", Code::NotFound),
+    ] {
+        assert_eq!(cancel(run, journey, false).await, Err(code), "{run} {journey}");
+    }
+    assert_eq!(cancel("", "cart", true).await.unwrap().acknowledged, None);
+    assert!(commands(&log).is_empty() && acts(&log, "run.cancel").is_empty());
+    assert!(cancel(&run, "", false).await.unwrap().acknowledged.is_some());
+    assert!(cancel("", "cart", false).await.unwrap().acknowledged.is_some());
+    let asked = |run: &[u8], journey: &str| inbox::CancelRuns { run: Bytes::copy_from_slice(run), journey: journey.to_owned() };
+    let whats: Vec<_> = commands(&log).into_iter().map(|(command, _)| command.what.unwrap()).collect();
+    assert_eq!(whats, [asked(&[5; 16], ""), asked(&[], "cart")].map(inbox::run_command::What::Cancel));
+    let notes: Vec<_> = acts(&log, "run.cancel").into_iter().map(|line| line["note"].clone()).collect();
+    assert_eq!(notes, [json!(run), json!("journey cart")]);
 }
