@@ -15,6 +15,7 @@ mod journal;
 mod journeys;
 mod letters;
 mod lookup;
+mod mask;
 mod names;
 mod originals;
 mod partitions;

@@ -7,7 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
-    tails::TailArgs,
+    tails::{EventArgs, TailArgs},
 };
 
 /// Administers a Waypost installation.
@@ -154,6 +154,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: DecisionsCommand,
     },
+    /// What comes in at the Kafka door
+    Events {
+        #[command(subcommand)]
+        what: EventsCommand,
+    },
     /// What becomes of messages
     Messages {
         #[command(subcommand)]
@@ -287,6 +292,13 @@ pub(crate) struct Person {
 pub(crate) enum DecisionsCommand {
     /// Rows of the decisions topic as they are written, each once; without --follow of the last ten minutes
     Tail(TailArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// Records of the events topic, as producers write them to Kafka; without --follow of the last ten minutes. Events that come by HTTP
+    /// are not there
+    Tail(EventArgs),
 }
 
 #[derive(Debug, Subcommand)]

@@ -33,6 +33,8 @@ pub enum Permission {
     Publish,
     /// Pause journeys, and let them go on.
     Hold,
+    /// Follow events, their values masked.
+    ReadEvents,
     /// Read a person's profile and trail.
     ReadPeople,
     /// Erase, detach or let expire a person.
@@ -71,11 +73,11 @@ impl Role {
         match self {
             Self::Viewer => matches!(permission, P::ReadDefinitions),
             Self::Editor => matches!(permission, P::ReadDefinitions | P::WriteDefinitions),
-            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold),
+            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold | P::ReadEvents),
             Self::Operator => {
-                matches!(permission, P::ReadDefinitions | P::Hold | P::DeadLetters | P::Keys | P::Audit | P::Operate)
+                matches!(permission, P::ReadDefinitions | P::Hold | P::ReadEvents | P::DeadLetters | P::Keys | P::Audit | P::Operate)
             }
-            Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadPeople | P::Privacy),
+            Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadEvents | P::ReadPeople | P::Privacy),
             Self::Admin => true,
         }
     }
@@ -100,11 +102,12 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
         Self::Hold,
+        Self::ReadEvents,
         Self::ReadPeople,
         Self::Privacy,
         Self::DeadLetters,
@@ -120,6 +123,7 @@ impl Permission {
             Self::WriteDefinitions => "write-definitions",
             Self::Publish => "publish",
             Self::Hold => "hold",
+            Self::ReadEvents => "read-events",
             Self::ReadPeople => "read-people",
             Self::Privacy => "privacy",
             Self::DeadLetters => "dead-letters",

@@ -37,6 +37,7 @@ named!(
     ListRevisionsRequest,
     TailDecisionsRequest,
     TailMessagesRequest,
+    TailEventsRequest,
 );
 named!(
     name: GetDefinitionRequest,

@@ -33,6 +33,7 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.DefinitionService/DiffDefinitions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.DefinitionService/GetDefinition", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.DefinitionService/ListDefinitions", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.EventService/TailEvents", Need::Permission(Permission::ReadEvents)),
     ("/waypost.control.v1.JourneyService/ArchiveJourney", Need::Permission(Permission::Publish)),
     ("/waypost.control.v1.JourneyService/KillJourney", Need::Permission(Permission::Publish)),
     ("/waypost.control.v1.JourneyService/PauseJourney", Need::Permission(Permission::Hold)),
