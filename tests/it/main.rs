@@ -31,3 +31,4 @@ mod story;
 mod tidy;
 mod traces;
 mod under_faults;
+mod workspaces;

@@ -34,6 +34,7 @@ mod tail;
 pub mod tls;
 mod traces;
 mod whoami;
+mod workspaces;
 
 pub use audit::{Act, Audit, Line};
 pub use catalog::{Catalog, Following, control_topic, definitions_topic};

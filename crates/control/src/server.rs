@@ -13,6 +13,7 @@ use waypost_proto::control::{
     journey_service_server::JourneyServiceServer, message_service_server::MessageServiceServer,
     partition_service_server::PartitionServiceServer, profile_service_server::ProfileServiceServer,
     revision_service_server::RevisionServiceServer, source_service_server::SourceServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use waypost_runtime::{
     door::Door,
@@ -108,6 +109,7 @@ impl Control {
         health.set_serving::<DecisionServiceServer<Self>>().await;
         health.set_serving::<MessageServiceServer<Self>>().await;
         health.set_serving::<EventServiceServer<Self>>().await;
+        health.set_serving::<WorkspaceServiceServer<Self>>().await;
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;
@@ -126,7 +128,8 @@ impl Control {
             .add_service(RevisionServiceServer::new(self.clone()))
             .add_service(DecisionServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
-            .add_service(EventServiceServer::new(self.clone())))
+            .add_service(EventServiceServer::new(self.clone()))
+            .add_service(WorkspaceServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.

@@ -8,6 +8,7 @@ use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
     tails::{EventArgs, TailArgs},
+    workspaces::WorkspaceCommand,
 };
 
 /// Administers a Waypost installation.
@@ -163,6 +164,11 @@ pub(crate) enum Command {
     Messages {
         #[command(subcommand)]
         what: MessagesCommand,
+    },
+    /// Workspaces: what each has, and may have
+    Workspace {
+        #[command(subcommand)]
+        what: WorkspaceCommand,
     },
     /// Inputs that were set aside: why, and putting them back
     Deadletter {

@@ -21,6 +21,7 @@ mod reference;
 mod revisions;
 mod tails;
 mod terminal;
+mod workspaces;
 
 use std::{io::Write as _, process::ExitCode};
 

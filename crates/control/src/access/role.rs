@@ -47,6 +47,8 @@ pub enum Permission {
     Audit,
     /// See where the pipeline stands.
     Operate,
+    /// Say what each workspace may have; counts only for the whole installation.
+    Administer,
 }
 
 // === impl Role ===
@@ -102,7 +104,7 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
@@ -114,6 +116,7 @@ impl Permission {
         Self::Keys,
         Self::Audit,
         Self::Operate,
+        Self::Administer,
     ];
 
     /// Its word in refusals and in `docs/access.md`.
@@ -130,6 +133,7 @@ impl Permission {
             Self::Keys => "keys",
             Self::Audit => "audit",
             Self::Operate => "operate",
+            Self::Administer => "administer",
         }
     }
 }

@@ -51,6 +51,9 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.RevisionService/ListRevisions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.RevisionService/RollbackDefinition", Need::Permission(Permission::Publish)),
     ("/waypost.control.v1.SourceService/RotateKey", Need::Permission(Permission::Keys)),
+    ("/waypost.control.v1.WorkspaceService/GetWorkspace", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.WorkspaceService/ListWorkspaces", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.WorkspaceService/UpdateWorkspace", Need::Permission(Permission::Administer)),
 ];
 
 /// The rule of a method, with its name in the table: what callers make up stays out of logs and counts.
