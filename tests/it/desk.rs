@@ -13,6 +13,7 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 use serde_json::{Value as Json, json};
 
 use crate::{
+    public::Event,
     shop::{Shop, said},
     stack::{self, visit},
 };
@@ -170,6 +171,32 @@ fn decisions_and_messages_are_watched_without_kafka() {
     assert!(ended.success(), "{}", said(&heard));
     let row = &rows(std::str::from_utf8(&heard.stdout).unwrap())[0];
     assert!(row["key"] != "k-watched-1" && row["journey"] == "cart-recovery", "{row}");
+}
+
+#[test]
+fn events_of_the_topic_are_watched_without_their_values_unless_asked_for() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let event = Event {
+        message_id: "seen-1",
+        name: "Product Added",
+        identifiers: &[("user_id", "overseen")],
+        properties: json!({"cart_id": "k-overseen"}),
+        ..Event::default()
+    };
+    shop.events().write([shop.registry.event(&event)]);
+    let tail = |flags: &[&str]| rows(&shop.tell(&[&["-o", "json", "events", "tail", "--from-start"], flags].concat()));
+    let found = shop.until("the event in the tail", || {
+        let rows = tail(&["--identifier", "user_id:overseen"]);
+        (!rows.is_empty()).then_some(rows)
+    });
+    assert_eq!(found.len(), 1, "{found:#?}");
+    assert_eq!((found[0]["name"].as_str(), found[0]["source"].as_str()), (Some("Product Added"), Some("kafka")));
+    assert_eq!((&found[0]["properties"], &found[0]["identifiers"][0]["class"]), (&json!({"cart_id": "text of 10"}), &json!("user_id")));
+    assert!(!found[0].to_string().contains("overseen"), "{}", found[0]);
+    let whole = tail(&["--identifier", "user_id:overseen", "--values"]);
+    assert_eq!((&whole[0]["properties"]["cart_id"], &whole[0]["messageId"]), (&json!("k-overseen"), &json!("seen-1")));
+    assert!(tail(&["--identifier", "user_id:overseen", "--event", "Page Viewed"]).is_empty());
 }
 
 #[test]

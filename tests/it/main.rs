@@ -35,3 +35,4 @@ mod tidy;
 mod traces;
 mod under_faults;
 mod upgrading;
+mod workspaces;

@@ -1,4 +1,4 @@
-//! The doors' key ring, kept equal to the control journal and the definitions in force.
+//! The doors' key ring, kept equal to the control journal, its quotas, and the definitions in force.
 
 use std::sync::Arc;
 
@@ -20,6 +20,8 @@ pub(crate) fn in_force(journal: &Journal, catalog: &Catalog) -> Option<Arc<Defin
 /// A set whose bodies are still on their way changes nothing: good keys must not be refused meanwhile.
 pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
     let journal = catalog.journal().borrow().clone();
+    let bounds = journal.quotas.iter().filter_map(|(workspace, quota)| Some((*workspace, quota.events_per_second?)));
+    ring.bound(bounds.collect());
     let Some(set) = in_force(&journal, catalog) else { return false };
     let keys: Vec<(KeyHash, WorkspaceId, String)> = journal
         .keys

@@ -7,9 +7,11 @@ use std::{fmt, str::FromStr, sync::Arc};
 
 use async_trait::async_trait;
 
+pub use cache::SchemaCache;
 pub use committed::{Committed, committed};
 pub use memory::MemorySchemas;
 
+mod cache;
 mod committed;
 pub mod compatibility;
 mod memory;

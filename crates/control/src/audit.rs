@@ -48,6 +48,9 @@ pub enum Act {
     /// A write key was made.
     #[serde(rename = "source.rotate-key")]
     RotateKey,
+    /// What a workspace may have was set.
+    #[serde(rename = "workspace.update")]
+    UpdateWorkspace,
     /// A person was erased.
     #[serde(rename = "profile.erase")]
     Erase,

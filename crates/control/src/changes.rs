@@ -12,7 +12,7 @@ use waypost_codec::{
     inbox, kind,
 };
 use waypost_engine::{
-    apply::{Plan, SetManifest},
+    apply::{Plan, SetManifest, Usage},
     library::Library,
 };
 use waypost_runtime::ports::{Append, AppendError, Clock, Log, LogError, Producer};
@@ -114,6 +114,7 @@ impl Changes {
         let mut turn = Arc::clone(&self.turn).lock_owned().await;
         let current = self.current()?;
         let plan = plan(&current, self.catalog.library())?;
+        self.within_quota(&current, &plan)?;
         let line = line(&current, &plan);
         let (this, carried) = (self.clone(), plan.clone());
         let carry_out = async move {
@@ -137,7 +138,23 @@ impl Changes {
         Ok(plan)
     }
 
-    /// Writes one journal entry that is not a set: a write key.
+    /// Whether every workspace has what it may have, or no more than before.
+    ///
+    /// # Errors
+    /// [`Refusal::Quota`].
+    pub(crate) fn within_quota(&self, current: &SetManifest, plan: &Plan) -> Result<(), Refusal> {
+        let journal = self.catalog.journal();
+        let journal = journal.borrow();
+        for (workspace, quota) in &journal.quotas {
+            let excess = quota.exceeded(Usage::of(current, *workspace), Usage::of(&plan.next, *workspace));
+            if !excess.is_empty() {
+                return Err(Refusal::Quota(format!("workspaces/{}", current.workspace_name(*workspace)), excess));
+            }
+        }
+        Ok(())
+    }
+
+    /// Writes one journal entry that is not a set: a write key, a quota.
     ///
     /// # Errors
     /// [`ChangeError`].

@@ -42,7 +42,7 @@ impl DefinitionService for Control {
             })
         };
         let done = if request.validate_only {
-            plan(&self.changes.current().map_err(Refusal::from)?, self.catalog.library())?
+            self.planned(plan)?
         } else {
             let line = |current: &SetManifest, plan: &Plan| {
                 let line = Line::of(&caller, Act::Apply, &request.parent).changes(current.etag(), plan.next.etag());
@@ -137,10 +137,18 @@ impl Control {
         plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, Refusal> + Send,
     ) -> Result<Plan, Refusal> {
         if only_check {
-            return plan(&self.changes.current()?, self.catalog.library());
+            return self.planned(plan);
         }
         let line = |current: &SetManifest, plan: &Plan| Line::of(caller, act, subject).changes(current.etag(), plan.next.etag());
         self.changes.change(&self.audit, plan, line).await
+    }
+
+    /// What would be, and whether it may.
+    fn planned(&self, plan: impl FnOnce(&SetManifest, &Library) -> Result<Plan, Refusal>) -> Result<Plan, Refusal> {
+        let current = self.changes.current()?;
+        let plan = plan(&current, self.catalog.library())?;
+        self.changes.within_quota(&current, &plan)?;
+        Ok(plan)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The control journal, `wp1.control`: install, definition sets in force, write keys.
+//! The control journal, `wp1.control`: install, definition sets in force, write keys, quotas.
 //!
 //! Each entry names the offset of the valid entry it follows; one that does not is void, so two control
 //! processes cannot both win (PROTOCOL §3.2). Folding the topic from its start gives the same answer everywhere.
@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
+use waypost_engine::apply::Quota;
 use waypost_types::{PartitionId, Position, Role, WorkspaceId};
 
 /// What stands in the journal.
@@ -27,6 +28,16 @@ pub enum Entry {
         source: String,
         /// BLAKE3 of the key, hex.
         hash: String,
+    },
+    /// What a workspace may have from now on, as a whole. It stands in a chain of its own, so that a binary that does not know this
+    /// kind passes it over and reads on: in the one chain everything behind it would be void there.
+    Quota {
+        /// Whose.
+        workspace: u32,
+        /// Offset of the quota before it, whosever; none for the first.
+        after: Option<u64>,
+        /// What it may have.
+        quota: Quota,
     },
     /// Somebody wants a record skipped (PROTOCOL §12.1); another one has to approve.
     SkipProposed {
@@ -95,6 +106,10 @@ pub struct Journal {
     pub sets: BTreeMap<u64, String>,
     /// Write keys: hash of the key → workspace and source.
     pub keys: BTreeMap<String, (WorkspaceId, String)>,
+    /// What workspaces may have; none: what the product allows.
+    pub quotas: BTreeMap<WorkspaceId, Quota>,
+    /// Offset of the last valid quota.
+    pub last_quota: Option<u64>,
     /// Records proposed to be skipped, and those that are.
     pub skips: BTreeMap<SkipPlace, Skip>,
     /// Offset of the last valid entry.
@@ -148,6 +163,15 @@ impl Journal {
     pub fn fold(&mut self, offset: u64, bytes: &[u8]) -> Folded {
         self.next = offset + 1;
         let Ok(line) = serde_json::from_slice::<Line>(bytes) else { return Folded::Void };
+        if let Entry::Quota { workspace, after, quota } = line.entry {
+            if after != self.last_quota {
+                return Folded::Void;
+            }
+            self.quotas.insert(WorkspaceId::new(workspace), quota);
+            self.last_quota = Some(offset);
+            self.valid.insert(offset);
+            return Folded::Valid;
+        }
         if line.follows != self.last {
             return Folded::Void;
         }
@@ -164,6 +188,8 @@ impl Journal {
                 self.keys.retain(|_, o| *o != owner);
                 self.keys.insert(hash, owner);
             }
+            // done above
+            Entry::Quota { .. } => {}
             Entry::SkipProposed { place, reason, by } => {
                 if by.is_empty() || self.skips.contains_key(&place) {
                     return Folded::Void;
@@ -253,6 +279,23 @@ mod tests {
         let skipped: Vec<_> = journal.skipped().collect();
         assert_eq!(skipped, [(PartitionId { role: Role::Sender, index: 2 }, Position { offset: 9, index: 1 })]);
         assert_eq!(enter(&mut journal, skip("ana", "cleo")), Folded::Void);
+    }
+
+    #[test]
+    fn quotas_have_a_chain_of_their_own_and_break_no_other() {
+        let mut journal = Journal::default();
+        let quota =
+            |after, journeys| Entry::Quota { workspace: 1, after, quota: Quota { live_journeys: Some(journeys), ..Quota::default() } };
+        let key = journal.line(Entry::Key { workspace: 1, source: "web".into(), hash: "h".into() });
+        let first = journal.line(quota(None, 5));
+        let rival = journal.line(quota(None, 6));
+        assert_eq!(journal.fold(0, &first), Folded::Valid);
+        assert_eq!(journal.fold(1, &rival), Folded::Void, "somebody else was first");
+        assert_eq!(journal.fold(2, &key), Folded::Valid, "an older binary has passed over the quota and says the same");
+        let next = journal.line(quota(Some(0), 7));
+        assert_eq!(journal.fold(3, &next), Folded::Valid);
+        assert_eq!(journal.quotas[&WorkspaceId::new(1)].live_journeys, Some(7));
+        assert_eq!((journal.last, journal.last_quota), (Some(2), Some(3)));
     }
 
     #[test]

@@ -16,6 +16,7 @@ mod journal;
 mod journeys;
 mod letters;
 mod lookup;
+mod mask;
 mod names;
 mod originals;
 mod partitions;
@@ -35,6 +36,7 @@ mod tail;
 pub mod tls;
 mod traces;
 mod whoami;
+mod workspaces;
 
 pub use audit::{Act, Audit, Line};
 pub use catalog::{Catalog, Following, control_topic, definitions_topic};

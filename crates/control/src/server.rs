@@ -4,14 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use tonic::transport::server::Router;
 use tower::layer::util::{Identity, Stack};
+use waypost_codec::schemas::{MemorySchemas, Schemas};
 use waypost_engine::{apply::SetManifest, definitions::DefinitionSet, library::Library};
 use waypost_proto::control::{
     access_service_server::AccessServiceServer, audit_service_server::AuditServiceServer,
     dead_letter_service_server::DeadLetterServiceServer, decision_service_server::DecisionServiceServer,
-    definition_service_server::DefinitionServiceServer, journey_service_server::JourneyServiceServer,
-    message_service_server::MessageServiceServer, partition_service_server::PartitionServiceServer,
-    profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer, run_service_server::RunServiceServer,
-    source_service_server::SourceServiceServer,
+    definition_service_server::DefinitionServiceServer, event_service_server::EventServiceServer,
+    journey_service_server::JourneyServiceServer, message_service_server::MessageServiceServer,
+    partition_service_server::PartitionServiceServer, profile_service_server::ProfileServiceServer,
+    revision_service_server::RevisionServiceServer, run_service_server::RunServiceServer, source_service_server::SourceServiceServer,
+    workspace_service_server::WorkspaceServiceServer,
 };
 use waypost_runtime::{
     door::Door,
@@ -51,6 +53,8 @@ pub struct Control {
     pub(crate) letters: Letters,
     pub(crate) door: Arc<dyn Door>,
     pub(crate) tails: Tails,
+    /// Where the schemas are of those who write to the public topics.
+    pub(crate) schemas: Arc<dyn Schemas>,
 }
 
 // === impl Control ===
@@ -77,7 +81,14 @@ impl Control {
     ) -> Self {
         let audit = Audit::new(changes.log(), Arc::clone(&clock), changes.prefix());
         let letters = Letters::new(changes.log(), changes.prefix());
-        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door, tails: Tails::default() }
+        let (tails, schemas) = (Tails::default(), Arc::new(MemorySchemas::with_committed()));
+        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door, tails, schemas }
+    }
+
+    /// With this registry; without one only events of the committed schemas can be read, under the ids they have without one.
+    #[must_use]
+    pub fn with_schemas(self, schemas: Arc<dyn Schemas>) -> Self {
+        Self { schemas, ..self }
     }
 
     /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.
@@ -98,6 +109,8 @@ impl Control {
         health.set_serving::<RunServiceServer<Self>>().await;
         health.set_serving::<DecisionServiceServer<Self>>().await;
         health.set_serving::<MessageServiceServer<Self>>().await;
+        health.set_serving::<EventServiceServer<Self>>().await;
+        health.set_serving::<WorkspaceServiceServer<Self>>().await;
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;
@@ -116,7 +129,9 @@ impl Control {
             .add_service(RevisionServiceServer::new(self.clone()))
             .add_service(RunServiceServer::new(self.clone()))
             .add_service(DecisionServiceServer::new(self.clone()))
-            .add_service(MessageServiceServer::new(self.clone())))
+            .add_service(MessageServiceServer::new(self.clone()))
+            .add_service(EventServiceServer::new(self.clone()))
+            .add_service(WorkspaceServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.

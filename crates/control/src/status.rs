@@ -1,8 +1,8 @@
 //! One table from what went wrong to gRPC codes (CONVENTIONS §4.1): `ErrorInfo` always, details where there are any.
 
 use tonic::{Code, Status};
-use tonic_types::{ErrorDetails, FieldViolation, StatusExt as _};
-use waypost_engine::manifest::Problem;
+use tonic_types::{ErrorDetails, FieldViolation, QuotaViolation, StatusExt as _};
+use waypost_engine::{apply::Excess, manifest::Problem};
 use waypost_runtime::{door::DoorError, ports::LogError};
 
 use crate::{changes::ChangeError, lookup::LookupError};
@@ -34,6 +34,8 @@ pub(crate) enum Refusal {
     Denied(String),
     /// Too much at once.
     Exhausted(&'static str),
+    /// More than a workspace may have: which one, and of what.
+    Quota(String, Vec<Excess>),
     /// It took too long.
     Deadline,
     /// Our bug.
@@ -62,6 +64,7 @@ impl Refusal {
             Self::Unauthenticated(_) => (Code::Unauthenticated, "UNAUTHENTICATED"),
             Self::Denied(_) => (Code::PermissionDenied, "PERMISSION_DENIED"),
             Self::Exhausted(_) => (Code::ResourceExhausted, "TOO_MANY_CALLS"),
+            Self::Quota(..) => (Code::ResourceExhausted, "QUOTA_EXCEEDED"),
             Self::Deadline => (Code::DeadlineExceeded, "DEADLINE_EXCEEDED"),
             Self::Internal => (Code::Internal, "INTERNAL"),
         }
@@ -127,17 +130,30 @@ impl From<Refusal> for Status {
             | Refusal::Unauthenticated(message)
             | Refusal::Denied(message) => message.clone(),
             Refusal::Exhausted(message) => (*message).to_owned(),
+            Refusal::Quota(workspace, excess) => {
+                let words: Vec<_> = excess.iter().map(over).collect();
+                format!("{workspace} would have {}; nothing was changed", words.join(" and "))
+            }
             Refusal::Etag => "the etag is not the current one: read again and retry".to_owned(),
             Refusal::Deadline => "this took too long and was given up; what it began may have been done".to_owned(),
             Refusal::Internal => "an internal error; the log of the control process has more".to_owned(),
         };
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, DOMAIN, std::collections::HashMap::default());
+        if let Refusal::Quota(workspace, excess) = &refusal {
+            let violations: Vec<_> = excess.iter().map(|one| QuotaViolation::new(workspace.clone(), over(one))).collect();
+            details.set_quota_failure(violations);
+        }
         if let Refusal::Problems(problems) | Refusal::InUse(problems) = refusal {
             details.set_bad_request(problems.iter().map(violation).collect::<Vec<_>>());
         }
         Self::with_error_details(code, message, details)
     }
+}
+
+/// What is too much, in words.
+fn over(excess: &Excess) -> String {
+    format!("{} {}, of which it may have {}", excess.count, excess.what.replace('_', " "), excess.limit)
 }
 
 fn violation(problem: &Problem) -> FieldViolation {

@@ -1,5 +1,6 @@
-//! `DecisionService` and `MessageService`: rows of the public topics as they are written, beside all consumer groups.
+//! `DecisionService`, `MessageService` and `EventService`: rows of the public topics as they are written, beside all consumer groups.
 
+mod event;
 mod once;
 mod part;
 mod row;
@@ -11,16 +12,27 @@ use futures::{StreamExt as _, future::try_join_all, stream};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
-use waypost_codec::public::{Decision, Message};
-use waypost_proto::control::{self as pb, decision_service_server::DecisionService, message_service_server::MessageService};
+use waypost_codec::{
+    public::{Decision, Message},
+    schemas::Schemas,
+};
+use waypost_proto::control::{
+    self as pb, decision_service_server::DecisionService, event_service_server::EventService, message_service_server::MessageService,
+};
 use waypost_runtime::ports::Log;
 
 use self::{
+    event::{Event, Events, Identifier},
     part::{Budget, Part},
-    row::Row,
+    row::{Row, Told},
     wanted::Wanted,
 };
-use crate::{access::admit, server::Control, status::Refusal};
+use crate::{
+    access::{Permission, admit},
+    names,
+    server::Control,
+    status::Refusal,
+};
 
 /// Tails under way at once: each has a reader for every partition of its topic.
 const AT_ONCE: usize = 8;
@@ -65,10 +77,16 @@ impl Tails {
     }
 
     /// Begins one. It ends when its reader has gone, when its time is over and when all are closed.
-    async fn begin<R: Row>(&self, log: Arc<dyn Log>, topic: String, wanted: Wanted) -> Result<Rows<R::Shown>, Refusal> {
+    async fn begin<R: Row>(
+        &self,
+        log: Arc<dyn Log>,
+        schemas: &Arc<dyn Schemas>,
+        topic: String,
+        wanted: Wanted<R::Filter>,
+    ) -> Result<Rows<R::Shown>, Refusal> {
         let room = Arc::clone(&self.room).try_acquire_owned();
         let room = room.map_err(|_| Refusal::Exhausted("too many tails at once; try again when another has ended"))?;
-        let parts = open(&*log, &topic, &wanted).await?;
+        let parts = open(&*log, schemas, &topic, &wanted).await?;
         // One place is kept for how it ends: that never waits for the reader.
         let (rows, receiver) = mpsc::channel(ROOM + 1);
         let last = rows.clone().try_reserve_owned().map_err(|_| Refusal::Internal)?;
@@ -95,22 +113,22 @@ impl Tails {
 }
 
 /// Readers of all partitions.
-async fn open(log: &dyn Log, topic: &str, wanted: &Wanted) -> Result<Vec<Part>, Refusal> {
+async fn open<F: Sync>(log: &dyn Log, schemas: &Arc<dyn Schemas>, topic: &str, wanted: &Wanted<F>) -> Result<Vec<Part>, Refusal> {
     let known = log.describe(topic).await?;
     let known = known.ok_or_else(|| Refusal::Precondition("NO_TOPIC", format!("there is no topic {topic}: `waypost init` makes it")))?;
-    let parts = try_join_all((0..known.partitions).map(|partition| Part::open(log, topic, partition, wanted))).await?;
+    let parts = try_join_all((0..known.partitions).map(|partition| Part::open(log, Arc::clone(schemas), topic, partition, wanted))).await?;
     Ok(parts.into_iter().flatten().collect())
 }
 
 /// What is there, by its time; then what comes.
-async fn run<R: Row>(mut parts: Vec<Part>, wanted: &Wanted, sink: &mut Sink<R::Shown>) -> Result<(), Refusal> {
+async fn run<R: Row>(mut parts: Vec<Part>, wanted: &Wanted<R::Filter>, sink: &mut Sink<R::Shown>) -> Result<(), Refusal> {
     let budget = Budget::default();
     let mut heads = try_join_all(parts.iter_mut().map(|part| part.earlier::<R>(wanted, &budget))).await?;
     while let Some(first) = earliest(&heads) {
         let (Some(part), Some(head)) = (parts.get_mut(first), heads.get_mut(first)) else { break };
         let next = part.earlier(wanted, &budget).await?;
         if let Some(row) = std::mem::replace(head, next)
-            && !sink.put(row.shown()).await?
+            && !sink.put(row.shown(&wanted.filter)).await?
         {
             return Ok(());
         }
@@ -126,7 +144,7 @@ async fn run<R: Row>(mut parts: Vec<Part>, wanted: &Wanted, sink: &mut Sink<R::S
     });
     let mut coming = stream::select_all(coming);
     while let Some(row) = coming.next().await {
-        if !sink.put(row?.shown()).await? {
+        if !sink.put(row?.shown(&wanted.filter)).await? {
             break;
         }
     }
@@ -161,9 +179,9 @@ impl Control {
         self.tails.close();
     }
 
-    async fn tail<R: Row>(&self, wanted: Wanted) -> Result<Response<Rows<R::Shown>>, Status> {
+    async fn tail<R: Row>(&self, wanted: Wanted<R::Filter>) -> Result<Response<Rows<R::Shown>>, Status> {
         let topic = format!("{}{}", self.changes.prefix(), R::TOPIC);
-        Ok(Response::new(self.tails.begin::<R>(self.changes.log(), topic, wanted).await?))
+        Ok(Response::new(self.tails.begin::<R>(self.changes.log(), &self.schemas, topic, wanted).await?))
     }
 }
 
@@ -175,8 +193,8 @@ impl DecisionService for Control {
         let deadline = wanted::deadline(request.metadata());
         let (_, asked) = admit(request)?;
         let pb::TailDecisionsRequest { parent, journey, profile, since, follow, limit } = asked;
-        let workspace = self.workspace(crate::names::workspace(&parent)?)?;
-        let wanted = Wanted::new(workspace, journey, profile, since, follow, limit, deadline)?;
+        let workspace = self.workspace(names::workspace(&parent)?)?;
+        let wanted = Wanted::new(Told { workspace, journey, profile }, since, follow, limit, deadline)?;
         self.tail::<Decision>(wanted).await
     }
 }
@@ -189,8 +207,28 @@ impl MessageService for Control {
         let deadline = wanted::deadline(request.metadata());
         let (_, asked) = admit(request)?;
         let pb::TailMessagesRequest { parent, journey, profile, since, follow, limit } = asked;
-        let workspace = self.workspace(crate::names::workspace(&parent)?)?;
-        let wanted = Wanted::new(workspace, journey, profile, since, follow, limit, deadline)?;
+        let workspace = self.workspace(names::workspace(&parent)?)?;
+        let wanted = Wanted::new(Told { workspace, journey, profile }, since, follow, limit, deadline)?;
         self.tail::<Message>(wanted).await
+    }
+}
+
+#[tonic::async_trait]
+impl EventService for Control {
+    type TailEventsStream = Rows<pb::EventRow>;
+
+    async fn tail_events(&self, request: Request<pb::TailEventsRequest>) -> Result<Response<Self::TailEventsStream>, Status> {
+        let deadline = wanted::deadline(request.metadata());
+        let (caller, asked) = admit(request)?;
+        let pb::TailEventsRequest { parent, event, source, identifier, since, follow, limit, values } = asked;
+        let name = names::workspace(&parent)?;
+        if (values || !identifier.is_empty()) && !caller.may(Permission::ReadPeople, name) {
+            let why = "values, and the events of one person, need the permission read-people, which the caller does not hold there";
+            return Err(Refusal::Denied(why.to_owned()).into());
+        }
+        let workspace = self.workspace(name)?;
+        let identifier = (!identifier.is_empty()).then(|| Identifier::read(&identifier, self.normalise)).transpose()?;
+        let filter = Events { workspace, event, source, identifier, values };
+        self.tail::<Event>(Wanted::new(filter, since, follow, limit, deadline)?).await
     }
 }

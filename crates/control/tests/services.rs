@@ -21,6 +21,7 @@ use waypost_proto::control::{
     self as pb, dead_letter_service_server::DeadLetterService as _, definition_service_server::DefinitionService as _,
     journey_service_server::JourneyService as _, profile_service_server::ProfileService as _,
     revision_service_server::RevisionService as _, source_service_server::SourceService as _,
+    workspace_service_server::WorkspaceService as _,
 };
 use waypost_runtime::{
     door::LogDoor,
@@ -204,6 +205,66 @@ async fn a_journey_is_paused_resumed_and_killed_and_what_makes_no_sense_is_refus
     assert_eq!(acts.len(), 3, "{lines:?}");
     let paused: serde_json::Value = serde_json::from_str(lines.iter().find(|l| l.contains("journey.pause")).unwrap()).unwrap();
     assert!(paused["before"] != paused["after"] && paused["before"].is_string(), "{paused}");
+}
+
+fn quota(quota: pb::Quota, etag: &str) -> pb::UpdateWorkspaceRequest {
+    let workspace = pb::Workspace { name: "workspaces/default".into(), quota: Some(quota), etag: etag.into(), ..pb::Workspace::default() };
+    pb::UpdateWorkspaceRequest { workspace: Some(workspace), ..pb::UpdateWorkspaceRequest::default() }
+}
+
+#[tokio::test]
+async fn a_quota_is_kept_by_the_journal_and_holds_what_grows() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    control.apply_definitions(apply(vec![file("a.yaml", TOPIC)])).await.unwrap();
+    let bounded = pb::Quota { definitions: Some(1), live_journeys: Some(0), ..pb::Quota::default() };
+    let mut checked = quota(bounded, "");
+    checked.validate_only = true;
+    let would_be = control.update_workspace(by("root", checked)).await.unwrap().into_inner();
+    assert_eq!(log.all("wp1.control", 0).len(), 1, "only checked");
+    let set = control.update_workspace(by("root", quota(bounded, ""))).await.unwrap().into_inner();
+    assert_eq!((&set, set.usage.unwrap().definitions), (&would_be, 1));
+    assert_eq!(control.update_workspace(by("root", quota(bounded, "stale"))).await.unwrap_err().code(), Code::Aborted);
+    let above = pb::Quota { segments: Some(1_001), ..pb::Quota::default() };
+    assert_eq!(control.update_workspace(by("root", quota(above, &set.etag))).await.unwrap_err().code(), Code::InvalidArgument);
+
+    // what is there changes, what is new is too much, asked for or only checked
+    control.apply_definitions(apply(title("All"))).await.unwrap();
+    for validate_only in [true, false] {
+        let mut more = apply(vec![file("s.yaml", SOURCE)]);
+        more.get_mut().validate_only = validate_only;
+        let refused = control.apply_definitions(more).await.unwrap_err();
+        assert_eq!(refused.code(), Code::ResourceExhausted, "{refused}");
+        let details = refused.get_error_details();
+        assert_eq!(details.error_info().unwrap().reason, "QUOTA_EXCEEDED");
+        let violation = &details.quota_failure().unwrap().violations[0];
+        assert_eq!(
+            (violation.subject.as_str(), violation.description.as_str()),
+            ("workspaces/default", "2 definitions, of which it may have 1")
+        );
+    }
+    let raised = pb::Quota { definitions: Some(10), ..pb::Quota::default() };
+    control.update_workspace(by("root", quota(raised, &set.etag))).await.unwrap();
+    control.apply_definitions(apply(vec![file("j.yaml", JOURNEY)])).await.unwrap();
+    let publish = || by("ana", pb::PublishJourneyRequest { name: "workspaces/default/journeys/nap".into(), etag: String::new() });
+    assert_eq!(control.publish_journey(publish()).await.unwrap_err().code(), Code::ResourceExhausted);
+
+    // another process reads the same in the journal
+    let (other, _following) = self::control(&port, &clock).await;
+    let get = || by("ana", pb::GetWorkspaceRequest { name: "workspaces/default".into() });
+    let kept = other.get_workspace(get()).await.unwrap().into_inner();
+    let expected = pb::Quota { definitions: Some(10), live_journeys: Some(0), ..pb::Quota::default() };
+    assert_eq!((kept.quota, kept.usage.unwrap().live_journeys), (Some(expected), 0));
+    let all = other.list_workspaces(by("ana", pb::ListWorkspacesRequest::default())).await.unwrap().into_inner();
+    assert_eq!((all.workspaces, all.next_page_token.as_str()), (vec![kept], ""));
+    let mut free = quota(pb::Quota::default(), "");
+    free.update_mask = Some(prost_types::FieldMask { paths: vec!["quota.live_journeys".into()] });
+    other.update_workspace(by("root", free)).await.unwrap();
+    other.publish_journey(publish()).await.unwrap();
+    let lines = audit(&log);
+    let updates: Vec<_> = lines.iter().filter(|line| line.contains(r#""act":"workspace.update""#)).collect();
+    assert_eq!(updates.len(), 3, "{lines:?}");
+    assert!(updates[0].contains("before") && updates[0].contains("live_journeys"), "{updates:?}");
 }
 
 #[tokio::test]

@@ -8,7 +8,8 @@ use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
     runs::RunCommand,
-    tails::TailArgs,
+    tails::{EventArgs, TailArgs},
+    workspaces::WorkspaceCommand,
 };
 
 /// Administers a Waypost installation.
@@ -160,10 +161,20 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: DecisionsCommand,
     },
+    /// What comes in at the Kafka door
+    Events {
+        #[command(subcommand)]
+        what: EventsCommand,
+    },
     /// What becomes of messages
     Messages {
         #[command(subcommand)]
         what: MessagesCommand,
+    },
+    /// Workspaces: what each has, and may have
+    Workspace {
+        #[command(subcommand)]
+        what: WorkspaceCommand,
     },
     /// Inputs that were set aside: why, and putting them back
     Deadletter {
@@ -304,6 +315,13 @@ pub(crate) struct Person {
 pub(crate) enum DecisionsCommand {
     /// Rows of the decisions topic as they are written, each once; without --follow of the last ten minutes
     Tail(TailArgs),
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum EventsCommand {
+    /// Records of the events topic, as producers write them to Kafka; without --follow of the last ten minutes. Events that come by HTTP
+    /// are not there
+    Tail(EventArgs),
 }
 
 #[derive(Debug, Subcommand)]

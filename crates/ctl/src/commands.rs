@@ -10,7 +10,8 @@ use waypost_proto::control::{
 
 use crate::{
     cli::{
-        AuditCommand, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, MessagesCommand, Output, ProfileCommand, SourceCommand,
+        AuditCommand, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, EventsCommand, MessagesCommand, Output, ProfileCommand,
+        SourceCommand,
     },
     completions,
     connection::{self, Asking},
@@ -85,6 +86,8 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         },
         Command::Decisions { what: DecisionsCommand::Tail(wanted) } => session.decisions(wanted).await,
         Command::Messages { what: MessagesCommand::Tail(wanted) } => session.messages(wanted).await,
+        Command::Events { what: EventsCommand::Tail(wanted) } => session.events(wanted).await,
+        Command::Workspace { what } => session.workspaces(what).await,
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
         Command::Partitions { role, troubled } => session.partitions(role, troubled).await,

@@ -22,6 +22,7 @@ mod revisions;
 mod runs;
 mod tails;
 mod terminal;
+mod workspaces;
 
 use std::{io::Write as _, process::ExitCode};
 

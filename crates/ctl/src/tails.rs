@@ -1,4 +1,4 @@
-//! `decisions tail` and `messages tail`: rows as they come, one a line.
+//! `decisions tail`, `messages tail` and `events tail`: rows as they come, one a line.
 
 use std::io::Write as _;
 
@@ -6,8 +6,8 @@ use clap::Args;
 use serde_json::{Value, json};
 use tonic::Streaming;
 use waypost_proto::control::{
-    self as pb, decision_service_client::DecisionServiceClient, message_service_client::MessageServiceClient,
-    profile_service_client::ProfileServiceClient,
+    self as pb, decision_service_client::DecisionServiceClient, event_service_client::EventServiceClient,
+    message_service_client::MessageServiceClient, profile_service_client::ProfileServiceClient,
 };
 
 use crate::{
@@ -22,8 +22,9 @@ const USUAL: &str = "10m";
 /// How the id of a profile begins.
 const PROFILE: &str = "prf_";
 
+/// When a tail begins and ends.
 #[derive(Debug, Args)]
-pub(crate) struct TailArgs {
+struct SpanArgs {
     /// Go on with what comes, until ^C; an hour at most
     #[arg(long, short)]
     follow: bool,
@@ -33,15 +34,39 @@ pub(crate) struct TailArgs {
     /// All that the topic has kept
     #[arg(long, conflicts_with = "since")]
     from_start: bool,
+    /// End after so many rows
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
+    limit: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TailArgs {
+    #[command(flatten)]
+    span: SpanArgs,
     /// Only of this journey
     #[arg(long, value_name = "NAME")]
     journey: Option<String>,
     /// Only of this person: a profile's id, or an identifier as `profile show` takes it
     #[arg(long, value_name = "ID")]
     profile: Option<String>,
-    /// End after so many rows
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(i32).range(1..))]
-    limit: Option<i32>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct EventArgs {
+    #[command(flatten)]
+    span: SpanArgs,
+    /// Only of this name
+    #[arg(long, value_name = "NAME")]
+    event: Option<String>,
+    /// Only of this source
+    #[arg(long, value_name = "NAME")]
+    source: Option<String>,
+    /// Only with this identifier, as `profile show` takes it; needs the permission read-people
+    #[arg(long, value_name = "ID")]
+    identifier: Option<String>,
+    /// With the values of identifiers, properties, context and traits; needs the permission read-people
+    #[arg(long)]
+    values: bool,
 }
 
 /// A row as it is shown.
@@ -51,9 +76,9 @@ struct Shown {
     name: String,
 }
 
-// === impl TailArgs ===
+// === impl SpanArgs ===
 
-impl TailArgs {
+impl SpanArgs {
     /// When to begin, ms; none: now.
     fn begin(&self) -> anyhow::Result<Option<i64>> {
         let since = match &self.since {
@@ -72,11 +97,11 @@ impl Session {
     pub(crate) async fn decisions(&self, wanted: TailArgs) -> anyhow::Result<Done> {
         let request = pb::TailDecisionsRequest {
             parent: self.parent.clone(),
-            since: wanted.begin()?,
+            since: wanted.span.begin()?,
             profile: self.id_of(wanted.profile).await?,
             journey: wanted.journey.unwrap_or_default(),
-            follow: wanted.follow,
-            limit: wanted.limit.unwrap_or_default(),
+            follow: wanted.span.follow,
+            limit: wanted.span.limit.unwrap_or_default(),
         };
         let rows = DecisionServiceClient::new(self.channel.clone()).tail_decisions(request).await?.into_inner();
         self.print(rows, decision).await
@@ -85,14 +110,29 @@ impl Session {
     pub(crate) async fn messages(&self, wanted: TailArgs) -> anyhow::Result<Done> {
         let request = pb::TailMessagesRequest {
             parent: self.parent.clone(),
-            since: wanted.begin()?,
+            since: wanted.span.begin()?,
             profile: self.id_of(wanted.profile).await?,
             journey: wanted.journey.unwrap_or_default(),
-            follow: wanted.follow,
-            limit: wanted.limit.unwrap_or_default(),
+            follow: wanted.span.follow,
+            limit: wanted.span.limit.unwrap_or_default(),
         };
         let rows = MessageServiceClient::new(self.channel.clone()).tail_messages(request).await?.into_inner();
         self.print(rows, message).await
+    }
+
+    pub(crate) async fn events(&self, wanted: EventArgs) -> anyhow::Result<Done> {
+        let request = pb::TailEventsRequest {
+            parent: self.parent.clone(),
+            since: wanted.span.begin()?,
+            event: wanted.event.unwrap_or_default(),
+            source: wanted.source.unwrap_or_default(),
+            identifier: wanted.identifier.unwrap_or_default(),
+            values: wanted.values,
+            follow: wanted.span.follow,
+            limit: wanted.span.limit.unwrap_or_default(),
+        };
+        let rows = EventServiceClient::new(self.channel.clone()).tail_events(request).await?.into_inner();
+        self.print(rows, event).await
     }
 
     /// A profile's id; empty where nobody is asked for.
@@ -153,6 +193,18 @@ fn message(row: pb::MessageRow) -> Shown {
     Shown { json, line, name: row.send }
 }
 
+fn event(row: pb::EventRow) -> Shown {
+    let place = format!("{}/{}", row.partition, row.offset);
+    let identifiers: Vec<Value> = row.identifiers.iter().map(|i| json!({"class": i.class, "value": i.value})).collect();
+    let json = json!({"at": output::time(row.at), "name": row.name, "source": row.source, "messageId": row.message_id,
+        "eventTime": row.event_time.map(output::time), "historical": row.historical, "identifiers": identifiers,
+        "properties": detail(&row.properties), "context": detail(&row.context), "traits": detail(&row.traits), "place": place});
+    let whose = |i: pb::EventIdentifier| if i.value.is_empty() { i.class } else { format!("{}:{}", i.class, i.value) };
+    let whose: Vec<_> = row.identifiers.into_iter().map(whose).collect();
+    let line = line([output::time(row.at), row.source, row.name, whose.join(" "), row.properties, row.traits]);
+    Shown { json, line, name: place }
+}
+
 #[cfg(test)]
 mod tests {
     use clap::Parser;
@@ -165,9 +217,15 @@ mod tests {
         tail: TailArgs,
     }
 
+    #[derive(Debug, Parser)]
+    struct EventLine {
+        #[command(flatten)]
+        tail: EventArgs,
+    }
+
     #[test]
     fn a_tail_begins_where_it_is_told_to_and_else_where_one_expects() {
-        let begin = |flags: &[&str]| Line::parse_from([&["tail"], flags].concat()).tail.begin();
+        let begin = |flags: &[&str]| Line::parse_from([&["tail"], flags].concat()).tail.span.begin();
         assert_eq!(begin(&["-f"]).unwrap(), None);
         assert_eq!(begin(&["--from-start"]).unwrap(), Some(0));
         assert_eq!(begin(&["-f", "--since", "1970-01-01T00:00:01Z"]).unwrap(), Some(1_000));
@@ -194,6 +252,19 @@ mod tests {
         let shown = decision(row);
         assert!(shown.line.ends_with("  prf_1  cart  REFUSED  NO_CONSENT  by Product Added"), "{}", shown.line);
         assert_eq!(shown.json["detail"], json!({"checks": []}));
+        let row = pb::EventRow {
+            name: "Page Viewed".into(),
+            source: "shop".into(),
+            identifiers: vec![pb::EventIdentifier { class: "email".into(), value: String::new() }],
+            properties: r#"{"url":"text of 9"}"#.into(),
+            partition: 3,
+            offset: 7,
+            ..pb::EventRow::default()
+        };
+        let shown = event(row);
+        assert!(shown.line.ends_with(r#"shop  Page Viewed  email  {"url":"text of 9"}"#), "{}", shown.line);
+        assert_eq!((shown.name.as_str(), &shown.json["properties"]["url"]), ("3/7", &json!("text of 9")));
+        assert!(EventLine::try_parse_from(["tail", "-f", "--values", "--identifier", "user_id:u1"]).unwrap().tail.values);
         let shown = message(pb::MessageRow { send: "snd_1".into(), name: "Message Accepted".into(), ..pb::MessageRow::default() });
         assert_eq!((shown.name.as_str(), shown.line.as_str()), ("snd_1", "Message Accepted"));
     }

@@ -9,6 +9,7 @@ mod hold;
 mod outlook;
 mod parts;
 mod prune;
+mod quota;
 mod revision;
 mod rollback;
 mod set;
@@ -22,6 +23,7 @@ pub use self::{
     hold::{plan_kill, plan_pause, plan_resume},
     outlook::{Outlook, outlook},
     prune::plan_prune,
+    quota::{Excess, Quota, Usage},
     revision::{Revised, revised},
     rollback::plan_rollback,
     set::{DefinitionEntry, SetManifest, State, WorkspaceEntry},

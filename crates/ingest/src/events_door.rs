@@ -10,9 +10,9 @@ use std::{collections::BTreeMap, convert::Infallible, fmt, sync::Arc};
 use bytes::Bytes;
 use futures::{FutureExt as _, future::try_join_all};
 use waypost_codec::{
-    avro::{self, EventInput, FramingError, SchemaRef},
+    avro::{self, EventInput, FramingError},
     frame::Record,
-    schemas::{Schema, Schemas, SchemasError},
+    schemas::{SchemaCache, Schemas, SchemasError},
 };
 use waypost_runtime::{
     door::{Door, DoorError},
@@ -54,15 +54,8 @@ enum Judged {
     Hold(String),
 }
 
-#[derive(Default)]
-struct Cache {
-    by_id: BTreeMap<u32, Arc<Schema>>,
-    by_guid: BTreeMap<[u8; 16], Arc<Schema>>,
-}
-
 const MAX_RECORDS: usize = 500;
 const MAX_BYTES: usize = 256 * 1024;
-const MAX_CACHED: usize = 10_000;
 const PAUSE: Span = Span::from_secs(1);
 
 /// Subscribes to `topic` as `group` and runs the door, again whenever the log was away. Dropping it loses nothing.
@@ -116,7 +109,7 @@ type Offsets = BTreeMap<u32, Offset>;
 
 impl EventsDoor {
     async fn run(&self, mut subscription: Box<dyn Subscription>) -> Result<Infallible, LogError> {
-        let mut cache = Cache::default();
+        let mut cache = SchemaCache::default();
         loop {
             let (batch, error) = match take(subscription.as_mut()).await {
                 Ok(taken) => taken,
@@ -147,7 +140,7 @@ impl EventsDoor {
     }
 
     /// Deals with a batch; by partition: up to where it is dealt with, and from where it must come again.
-    async fn deal(&self, batch: Vec<Delivery>, cache: &mut Cache) -> (Offsets, Offsets) {
+    async fn deal(&self, batch: Vec<Delivery>, cache: &mut SchemaCache) -> (Offsets, Offsets) {
         let (mut first, mut next, mut held) = (Offsets::new(), Offsets::new(), Offsets::new());
         let (mut records, mut letters) = (Vec::new(), Vec::new());
         for delivery in batch {
@@ -194,7 +187,7 @@ impl EventsDoor {
         Ok(())
     }
 
-    async fn judge(&self, delivery: &Delivery, cache: &mut Cache) -> Judged {
+    async fn judge(&self, delivery: &Delivery, cache: &mut SchemaCache) -> Judged {
         let letter = |workspace, source: &str, rejection: Rejection| {
             Judged::SetAside(DeadLetter {
                 reason: rejection.reason,
@@ -257,34 +250,5 @@ impl EventsDoor {
 impl fmt::Debug for EventsDoor {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("EventsDoor").finish_non_exhaustive()
-    }
-}
-
-// === impl Cache ===
-
-impl Cache {
-    /// Schemas by id never change, so what was found once is kept.
-    async fn schema(&mut self, schemas: &dyn Schemas, reference: SchemaRef) -> Result<Arc<Schema>, SchemasError> {
-        if self.by_id.len() + self.by_guid.len() > MAX_CACHED {
-            *self = Self::default();
-        }
-        match reference {
-            SchemaRef::Id(id) => {
-                if let Some(schema) = self.by_id.get(&id) {
-                    return Ok(Arc::clone(schema));
-                }
-                let schema = schemas.by_id(id).await?;
-                self.by_id.insert(id, Arc::clone(&schema));
-                Ok(schema)
-            }
-            SchemaRef::Guid(guid) => {
-                if let Some(schema) = self.by_guid.get(&guid) {
-                    return Ok(Arc::clone(schema));
-                }
-                let schema = schemas.by_guid(guid).await?;
-                self.by_guid.insert(guid, Arc::clone(&schema));
-                Ok(schema)
-            }
-        }
     }
 }

@@ -44,6 +44,7 @@ use answer::{Refusal, Rejected, not_stored};
 use caller::{Caller, Client};
 use counting::Calls;
 use linger::linger;
+use quota::Quotas;
 use rate::Rate;
 
 pub use address::{NotANetwork, TrustedProxies};
@@ -58,6 +59,7 @@ mod counting;
 mod gzip;
 mod linger;
 mod origins;
+mod quota;
 mod rate;
 mod serve;
 mod unsubscribe;
@@ -112,6 +114,7 @@ struct Inner {
     arriving: Arriving,
     key_rate: Rate<KeyHash>,
     address_rate: Rate<Household>,
+    quotas: Quotas,
     /// Told once: somebody claims to be a proxy who is none of ours.
     unbelieved: Once,
 }
@@ -219,7 +222,8 @@ impl Ingest {
         let arriving = Arriving { of_servers: Semaphore::new(half), of_strangers: Semaphore::new(half) };
         let key_rate = Rate::new(config.key_rate, KNOWN_KEYS);
         let address_rate = Rate::new(config.address_rate, KNOWN_ADDRESSES);
-        let inner = Inner { config, keys, door, dead_letters, clock, requests, arriving, key_rate, address_rate, unbelieved: Once::new() };
+        let (quotas, unbelieved) = (Quotas::default(), Once::new());
+        let inner = Inner { config, keys, door, dead_letters, clock, requests, arriving, key_rate, address_rate, quotas, unbelieved };
         Self { inner: Arc::new(inner) }
     }
 
@@ -297,6 +301,10 @@ impl Ingest {
         asked: Option<&str>,
     ) -> Result<Response, Refusal> {
         let now = self.inner.clock.now();
+        if let Some(quota) = self.inner.keys.quota(rights.workspace) {
+            let spent = |room_in| Refusal::throttled(format!("the workspace may send {quota} events a second"), room_in);
+            self.inner.quotas.take(rights.workspace, quota, items.len(), now).map_err(spent)?;
+        }
         let name = || format!("POST /v1/{}", kind.map_or("batch", CallKind::as_str));
         // A page may not decide what is kept.
         let kept = Kept::begin(&self.inner.config.traces, asked, rights.kind == "server", SpanKind::Server, name, now);

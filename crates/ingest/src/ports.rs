@@ -41,12 +41,17 @@ pub trait Keys: Send + Sync + 'static {
     fn by_key(&self, key: &str) -> Option<Arc<Rights>>;
     /// The rights of a source by name, for the Kafka door; an empty name is "no source".
     fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>>;
+    /// Events a second that all keys of a workspace may send together; none: as many as their rates allow.
+    fn quota(&self, _workspace: WorkspaceId) -> Option<u32> {
+        None
+    }
 }
 
 /// The keys and sources in force; replaced whole when definitions or keys change.
 #[derive(Debug, Default)]
 pub struct KeyRing {
     in_force: RwLock<Arc<InForce>>,
+    quotas: RwLock<BTreeMap<WorkspaceId, u32>>,
 }
 
 #[derive(Debug, Default)]
@@ -158,6 +163,11 @@ impl KeyRing {
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
     }
 
+    /// Puts other quotas in force: events a second of whole workspaces.
+    pub fn bound(&self, quotas: BTreeMap<WorkspaceId, u32>) {
+        *self.quotas.write().unwrap_or_else(PoisonError::into_inner) = quotas;
+    }
+
     fn now(&self) -> Arc<InForce> {
         Arc::clone(&self.in_force.read().unwrap_or_else(PoisonError::into_inner))
     }
@@ -175,5 +185,9 @@ impl Keys for KeyRing {
 
     fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>> {
         self.now().sources.get(&(workspace, source.to_owned())).cloned()
+    }
+
+    fn quota(&self, workspace: WorkspaceId) -> Option<u32> {
+        self.quotas.read().unwrap_or_else(PoisonError::into_inner).get(&workspace).copied()
     }
 }

@@ -361,7 +361,8 @@ impl Process {
             waypost_ingest::identifier,
             Arc::new(secret),
             Arc::new(LogDoor::new(Arc::clone(&self.log), config.install.prefix.clone(), layout)),
-        );
+        )
+        .with_schemas(Arc::clone(&self.registry));
         let listener = tokio::net::TcpListener::bind(&config.control.listen)
             .await
             .with_context(|| format!("control.listen {}", config.control.listen))?;

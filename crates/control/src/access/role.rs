@@ -33,6 +33,8 @@ pub enum Permission {
     Publish,
     /// Pause journeys, and let them go on.
     Hold,
+    /// Follow events, their values masked.
+    ReadEvents,
     /// Read a person's profile and trail.
     ReadPeople,
     /// Export, erase, detach or let expire a person.
@@ -47,6 +49,8 @@ pub enum Permission {
     Audit,
     /// See where the pipeline stands.
     Operate,
+    /// Say what each workspace may have; counts only for the whole installation.
+    Administer,
 }
 
 // === impl Role ===
@@ -73,11 +77,14 @@ impl Role {
         match self {
             Self::Viewer => matches!(permission, P::ReadDefinitions),
             Self::Editor => matches!(permission, P::ReadDefinitions | P::WriteDefinitions),
-            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold),
+            Self::Publisher => matches!(permission, P::ReadDefinitions | P::WriteDefinitions | P::Publish | P::Hold | P::ReadEvents),
             Self::Operator => {
-                matches!(permission, P::ReadDefinitions | P::Hold | P::Runs | P::DeadLetters | P::Keys | P::Audit | P::Operate)
+                matches!(
+                    permission,
+                    P::ReadDefinitions | P::Hold | P::ReadEvents | P::Runs | P::DeadLetters | P::Keys | P::Audit | P::Operate
+                )
             }
-            Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadPeople | P::Privacy),
+            Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadEvents | P::ReadPeople | P::Privacy),
             Self::Admin => true,
         }
     }
@@ -102,11 +109,12 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 13] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
         Self::Hold,
+        Self::ReadEvents,
         Self::ReadPeople,
         Self::Privacy,
         Self::Runs,
@@ -114,6 +122,7 @@ impl Permission {
         Self::Keys,
         Self::Audit,
         Self::Operate,
+        Self::Administer,
     ];
 
     /// Its word in refusals and in `docs/access.md`.
@@ -123,6 +132,7 @@ impl Permission {
             Self::WriteDefinitions => "write-definitions",
             Self::Publish => "publish",
             Self::Hold => "hold",
+            Self::ReadEvents => "read-events",
             Self::ReadPeople => "read-people",
             Self::Privacy => "privacy",
             Self::Runs => "runs",
@@ -130,6 +140,7 @@ impl Permission {
             Self::Keys => "keys",
             Self::Audit => "audit",
             Self::Operate => "operate",
+            Self::Administer => "administer",
         }
     }
 }

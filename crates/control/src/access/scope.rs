@@ -42,6 +42,7 @@ named!(
     CancelRunRequest,
     TailDecisionsRequest,
     TailMessagesRequest,
+    TailEventsRequest,
 );
 named!(
     name: GetDefinitionRequest,
@@ -55,6 +56,7 @@ named!(
     DiffRevisionsRequest,
     RollbackDefinitionRequest,
     RotateKeyRequest,
+    GetWorkspaceRequest,
 );
 own!(
     ListDeadLettersRequest,
@@ -63,10 +65,17 @@ own!(
     DiscardDeadLettersRequest,
     WhoAmIRequest,
     ListPartitionsRequest,
+    ListWorkspacesRequest,
 );
 
 impl Scoped for pb::ListAuditEntriesRequest {
     fn scope(&self) -> Scope<'_> {
         if self.parent.is_empty() { Scope::Own } else { Scope::Of(&self.parent) }
+    }
+}
+
+impl Scoped for pb::UpdateWorkspaceRequest {
+    fn scope(&self) -> Scope<'_> {
+        Scope::Of(self.workspace.as_ref().map_or("", |workspace| &workspace.name))
     }
 }

@@ -33,6 +33,7 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.DefinitionService/DiffDefinitions", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.DefinitionService/GetDefinition", Need::Permission(Permission::ReadDefinitions)),
     ("/waypost.control.v1.DefinitionService/ListDefinitions", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.EventService/TailEvents", Need::Permission(Permission::ReadEvents)),
     ("/waypost.control.v1.JourneyService/ArchiveJourney", Need::Permission(Permission::Publish)),
     ("/waypost.control.v1.JourneyService/KillJourney", Need::Permission(Permission::Publish)),
     ("/waypost.control.v1.JourneyService/PauseJourney", Need::Permission(Permission::Hold)),
@@ -55,6 +56,9 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.RunService/ListRuns", Need::Permission(Permission::ReadPeople)),
     ("/waypost.control.v1.RunService/StartRun", Need::Permission(Permission::Runs)),
     ("/waypost.control.v1.SourceService/RotateKey", Need::Permission(Permission::Keys)),
+    ("/waypost.control.v1.WorkspaceService/GetWorkspace", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.WorkspaceService/ListWorkspaces", Need::Permission(Permission::ReadDefinitions)),
+    ("/waypost.control.v1.WorkspaceService/UpdateWorkspace", Need::Permission(Permission::Administer)),
 ];
 
 /// The rule of a method, with its name in the table: what callers make up stays out of logs and counts.

@@ -1,11 +1,14 @@
 //! One partition of a public topic, from where a tail begins.
 
 use std::{
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 
-use waypost_codec::avro;
+use waypost_codec::schemas::{SchemaCache, Schemas};
 use waypost_runtime::ports::{Delivery, Log, Offset, Tail};
 
 use super::{once::Once, row::Row, wanted::Wanted};
@@ -20,14 +23,22 @@ const PATIENCE: Duration = Duration::from_secs(20);
 #[derive(Debug)]
 pub(super) struct Budget(AtomicUsize);
 
+/// What reading the rows of one partition takes.
+pub(super) struct Reading {
+    pub(super) topic: String,
+    pub(super) once: Once,
+    /// Where writers' schemas are.
+    pub(super) schemas: Arc<dyn Schemas>,
+    pub(super) cache: SchemaCache,
+}
+
 /// One partition.
 pub(super) struct Part {
-    topic: String,
     tail: Box<dyn Tail>,
     next: Offset,
     /// Where it ended when the tail began.
     end: Offset,
-    once: Once,
+    reading: Reading,
 }
 
 // === impl Budget ===
@@ -50,7 +61,13 @@ impl Budget {
 
 impl Part {
     /// None where there is nothing to read and nothing is waited for.
-    pub(super) async fn open(log: &dyn Log, topic: &str, partition: u32, wanted: &Wanted) -> Result<Option<Self>, Refusal> {
+    pub(super) async fn open<F: Sync>(
+        log: &dyn Log,
+        schemas: Arc<dyn Schemas>,
+        topic: &str,
+        partition: u32,
+        wanted: &Wanted<F>,
+    ) -> Result<Option<Self>, Refusal> {
         let (start, end) = log.watermarks(topic, partition).await?;
         let from = match wanted.since {
             None => end,
@@ -61,11 +78,12 @@ impl Part {
             return Ok(None);
         }
         let tail = log.tail(topic, partition, from).await?;
-        Ok(Some(Self { topic: topic.to_owned(), tail, next: from, end, once: Once::default() }))
+        let reading = Reading { topic: topic.to_owned(), once: Once::default(), schemas, cache: SchemaCache::default() };
+        Ok(Some(Self { tail, next: from, end, reading }))
     }
 
     /// The next row of those that were there when the tail began.
-    pub(super) async fn earlier<R: Row>(&mut self, wanted: &Wanted, budget: &Budget) -> Result<Option<R>, Refusal> {
+    pub(super) async fn earlier<R: Row>(&mut self, wanted: &Wanted<R::Filter>, budget: &Budget) -> Result<Option<R>, Refusal> {
         while self.next < self.end {
             let late = |_| Refusal::Unavailable("what is in the topic does not come; try again".to_owned());
             let Some(delivery) = tokio::time::timeout(PATIENCE, self.tail.next()).await.map_err(late)?? else {
@@ -73,7 +91,7 @@ impl Part {
                 break;
             };
             budget.spend(delivery.payload.len())?;
-            if let Some(row) = self.take(&delivery, wanted)? {
+            if let Some(row) = self.take(&delivery, wanted).await? {
                 return Ok(Some(row));
             }
         }
@@ -81,26 +99,20 @@ impl Part {
     }
 
     /// The next row, however long it takes.
-    pub(super) async fn later<R: Row>(&mut self, wanted: &Wanted) -> Result<R, Refusal> {
+    pub(super) async fn later<R: Row>(&mut self, wanted: &Wanted<R::Filter>) -> Result<R, Refusal> {
         loop {
             let Some(delivery) = self.tail.next().await? else { continue };
-            if let Some(row) = self.take(&delivery, wanted)? {
+            if let Some(row) = self.take(&delivery, wanted).await? {
                 return Ok(row);
             }
         }
     }
 
-    /// The row of a record, if it is new and wanted. One that cannot be read is not passed over in silence.
-    fn take<R: Row>(&mut self, delivery: &Delivery, wanted: &Wanted) -> Result<Option<R>, Refusal> {
+    /// The row of a record, if it is one and wanted.
+    async fn take<R: Row>(&mut self, delivery: &Delivery, wanted: &Wanted<R::Filter>) -> Result<Option<R>, Refusal> {
         self.next = delivery.offset + 1;
-        if !self.once.is_new(delivery) || wanted.since.is_some_and(|since| delivery.appended < since) {
-            return Ok(None);
-        }
-        let body = avro::read(&delivery.headers, &delivery.payload).ok();
-        let row = body.and_then(|(_, body)| R::read(&body)).ok_or_else(|| {
-            let place = format!("{}/{} offset {}", self.topic, delivery.partition, delivery.offset);
-            Refusal::Precondition("ROW_UNREADABLE", format!("the row at {place} is of no schema that this server knows; begin behind it"))
-        })?;
-        Ok(Some(row).filter(|row| wanted.fits(row)))
+        let row = R::read(delivery, &mut self.reading).await?;
+        let late = wanted.since.is_none_or(|since| delivery.appended >= since);
+        Ok(row.filter(|row| late && row.fits(&wanted.filter)))
     }
 }

@@ -1,19 +1,16 @@
-//! Which rows are asked for, and until when.
+//! From where rows are asked for, and until when.
 
 use std::time::Duration;
 
 use tonic::metadata::MetadataMap;
-use waypost_types::{Timestamp, WorkspaceId};
+use waypost_types::Timestamp;
 
-use super::row::Row;
 use crate::status::Refusal;
 
 /// Which rows are wanted.
 #[derive(Debug)]
-pub(super) struct Wanted {
-    workspace: u32,
-    journey: String,
-    profile: String,
+pub(super) struct Wanted<F> {
+    pub(super) filter: F,
     /// From when on; none: from now on.
     pub(super) since: Option<Timestamp>,
     pub(super) follow: bool,
@@ -24,30 +21,15 @@ pub(super) struct Wanted {
 
 // === impl Wanted ===
 
-impl Wanted {
-    pub(super) fn new(
-        workspace: WorkspaceId,
-        journey: String,
-        profile: String,
-        since: Option<i64>,
-        follow: bool,
-        limit: i32,
-        deadline: Option<Duration>,
-    ) -> Result<Self, Refusal> {
+impl<F> Wanted<F> {
+    pub(super) fn new(filter: F, since: Option<i64>, follow: bool, limit: i32, deadline: Option<Duration>) -> Result<Self, Refusal> {
         let negative = |field: &str| Refusal::Invalid("INVALID_ARGUMENT", format!("{field} may not be negative"));
         if since.is_some_and(|since| since < 0) {
             return Err(negative("since"));
         }
         let limit = usize::try_from(limit).map_err(|_| negative("limit"))?;
         let limit = (limit > 0).then_some(limit);
-        Ok(Self { workspace: workspace.number(), journey, profile, since: since.map(Timestamp::from_millis), follow, limit, deadline })
-    }
-
-    /// Whether a row is one of them. Its workspace comes first: of others' nothing is looked at.
-    pub(super) fn fits(&self, row: &impl Row) -> bool {
-        row.workspace() == self.workspace
-            && (self.journey.is_empty() || self.journey == row.journey())
-            && (self.profile.is_empty() || self.profile == row.profile())
+        Ok(Self { filter, since: since.map(Timestamp::from_millis), follow, limit, deadline })
     }
 }
 
@@ -69,23 +51,11 @@ pub(super) fn deadline(metadata: &MetadataMap) -> Option<Duration> {
 
 #[cfg(test)]
 mod tests {
-    use waypost_codec::public::Decision;
-
     use super::*;
 
     #[test]
-    fn a_row_is_of_the_workspace_and_of_what_is_asked_for() {
-        let wanted =
-            |journey: &str, profile: &str| Wanted::new(WorkspaceId::new(2), journey.into(), profile.into(), None, false, 0, None).unwrap();
-        let row = Decision { workspace: 2, journey: "cart".into(), profile: "prf_1".into(), ..Decision::default() };
-        assert!(wanted("", "").fits(&row) && wanted("cart", "prf_1").fits(&row));
-        assert!(!wanted("car", "").fits(&row) && !wanted("", "prf_2").fits(&row));
-        assert!(!wanted("", "").fits(&Decision { workspace: 1, ..row }));
-    }
-
-    #[test]
     fn amounts_are_not_negative() {
-        let asked = |since, limit| Wanted::new(WorkspaceId::new(1), String::new(), String::new(), since, false, limit, None);
+        let asked = |since, limit| Wanted::new((), since, false, limit, None);
         assert!(matches!(asked(Some(-1), 0), Err(Refusal::Invalid(..))));
         assert!(matches!(asked(None, -1), Err(Refusal::Invalid(..))));
         let all = asked(Some(0), 0).unwrap();

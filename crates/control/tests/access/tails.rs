@@ -1,14 +1,19 @@
 //! Tails of the public topics: the caller's workspace alone, each row once and in order, bounded, gone with the client.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
+use async_trait::async_trait;
 use bytes::Bytes;
 use tonic::{Code, Request, Status, Streaming, transport::Channel};
 use waypost_codec::{
-    avro,
+    avro::{self, EventInput},
     public::{Decision, Message},
+    schemas::{Level, MemorySchemas, Registered, Schema, Schemas, SchemasError, Verdict},
 };
-use waypost_proto::control::{self as pb, decision_service_client::DecisionServiceClient, message_service_client::MessageServiceClient};
+use waypost_proto::control::{
+    self as pb, decision_service_client::DecisionServiceClient, event_service_client::EventServiceClient,
+    message_service_client::MessageServiceClient,
+};
 use waypost_runtime::ports::Append;
 use waypost_types::Timestamp;
 
@@ -27,10 +32,10 @@ struct Desk {
 impl Desk {
     async fn open() -> Self {
         let town = Town::new(Entity::Known).await;
-        for topic in [Decision::TOPIC, Message::TOPIC] {
+        for topic in [Decision::TOPIC, Message::TOPIC, EventInput::TOPIC] {
             town.log.create_plain(topic, 2);
         }
-        let channel = town.open(town.gate(&[("ana", "\"privacy\"", "\"default\"")])).await;
+        let channel = town.open(town.gate(&[("ana", "\"privacy\"", "\"default\""), ("olga", "\"operator\"", "\"default\"")])).await;
         Self { town, channel }
     }
 
@@ -167,4 +172,103 @@ async fn messages_come_as_decisions_do() {
     let row = next(&mut rows).await.unwrap().unwrap();
     assert_eq!((row.name.as_str(), row.provider_id.as_str()), ("Message Accepted", "p"));
     assert!(next(&mut rows).await.unwrap().is_none());
+}
+
+/// Writes an event as a shop's program does: no numbers, any schema.
+async fn happen(desk: &Desk, partition: u32, workspace: i64, name: &str) {
+    let event = EventInput {
+        message_id: format!("m-{name}"),
+        name: name.to_owned(),
+        identifiers: vec![("email".to_owned(), "ana@shop.example".to_owned())],
+        properties: r#"{"note":"for ana"}"#.to_owned(),
+        source: "shop".to_owned(),
+        workspace,
+        ..EventInput::default()
+    };
+    let schema = MemorySchemas::with_committed().latest("waypost.events.v1-value").await.unwrap().schema.id;
+    let payload = avro::write(schema, &event.encode());
+    desk.town.log.append(Append { topic: EventInput::TOPIC.to_owned(), partition, key: None, headers: Vec::new(), payload }).unwrap();
+}
+
+async fn events(desk: &Desk, who: &str, asked: pb::TailEventsRequest) -> Result<Vec<pb::EventRow>, Status> {
+    let asked = pb::TailEventsRequest { parent: "workspaces/default".to_owned(), since: Some(0), ..asked };
+    let mut rows = EventServiceClient::new(desk.channel.clone()).tail_events(with(who, asked)).await?.into_inner();
+    let mut all = Vec::new();
+    while let Some(row) = next(&mut rows).await? {
+        all.push(row);
+    }
+    Ok(all)
+}
+
+#[tokio::test]
+async fn events_come_masked_and_as_they_are_only_to_who_reads_people() {
+    let desk = Desk::open().await;
+    happen(&desk, 0, 1, "Page Viewed").await;
+    happen(&desk, 1, 2, "Foreign").await;
+    happen(&desk, 1, 1, "Order Completed").await;
+    happen(&desk, 1, 1, "Order Completed").await;
+    desk.write(EventInput::TOPIC, 1, 7, Bytes::from_static(b"no event"));
+    desk.write(EventInput::TOPIC, 1, 8, avro::write(99, b"of a schema that nobody knows"));
+    let all = pb::TailEventsRequest::default;
+    let masked = events(&desk, "olga", all()).await.unwrap();
+    let names: Vec<_> = masked.iter().map(|row| row.name.as_str()).collect();
+    assert_eq!(names, ["Page Viewed", "Order Completed", "Order Completed"], "each record, and none that is no event");
+    assert!(!format!("{masked:?}").contains("ana"), "{masked:?}");
+    assert_eq!(masked[0].properties, r#"{"note":"text of 7"}"#);
+    for refused in
+        [pb::TailEventsRequest { values: true, ..all() }, pb::TailEventsRequest { identifier: "ana@shop.example".into(), ..all() }]
+    {
+        assert_eq!(events(&desk, "olga", refused).await.unwrap_err().code(), Code::PermissionDenied);
+    }
+    let whole = events(&desk, "ana", pb::TailEventsRequest { values: true, event: "Page Viewed".into(), ..all() }).await.unwrap();
+    assert_eq!(
+        (whole.len(), whole[0].identifiers[0].value.as_str(), whole[0].message_id.as_str()),
+        (1, "ana@shop.example", "m-Page Viewed")
+    );
+    let of = |identifier: &str| pb::TailEventsRequest { identifier: identifier.into(), limit: 1, ..all() };
+    assert_eq!(events(&desk, "ana", of("email:ana@shop.example")).await.unwrap().len(), 1);
+    assert_eq!(events(&desk, "ana", of("email:ben@shop.example")).await.unwrap().len(), 0);
+    assert_eq!(events(&desk, "ana", of("nobody")).await.unwrap_err().code(), Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn without_the_registry_no_event_is_taken_for_none() {
+    let mut town = Town::new(Entity::Known).await;
+    town.log.create_plain(EventInput::TOPIC, 1);
+    town.control = town.control.with_schemas(Arc::new(Away));
+    let channel = town.open(town.gate(&[("ana", "\"privacy\"", "\"default\"")])).await;
+    let desk = Desk { town, channel };
+    happen(&desk, 0, 1, "Page Viewed").await;
+    let refused = events(&desk, "ana", pb::TailEventsRequest::default()).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable, "{refused}");
+}
+
+/// A registry that does not answer.
+struct Away;
+
+#[async_trait]
+impl Schemas for Away {
+    async fn by_id(&self, _: u32) -> Result<Arc<Schema>, SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
+
+    async fn latest(&self, _: &str) -> Result<Registered, SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
+
+    async fn check(&self, _: &str, _: &str) -> Result<Verdict, SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
+
+    async fn register(&self, _: &str, _: &str) -> Result<u32, SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
+
+    async fn subjects(&self) -> Result<Vec<String>, SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
+
+    async fn set_level(&self, _: &str, _: Level) -> Result<(), SchemasError> {
+        Err(SchemasError::Unavailable("away".to_owned()))
+    }
 }

@@ -16,6 +16,8 @@ use crate::{Reason, Rejection};
 pub(super) struct Refusal {
     reason: Reason,
     message: String,
+    /// Seconds after which there is room again.
+    room_in: u64,
 }
 
 /// One event of it refused.
@@ -29,7 +31,12 @@ pub(super) struct Rejected {
 
 impl Refusal {
     pub(super) fn new(reason: Reason, message: impl Into<String>) -> Self {
-        Self { reason, message: message.into() }
+        Self { reason, message: message.into(), room_in: 1 }
+    }
+
+    /// More than may come now.
+    pub(super) fn throttled(message: impl Into<String>, room_in: u64) -> Self {
+        Self { room_in, ..Self::new(Reason::Throttled, message) }
     }
 
     fn status(&self) -> StatusCode {
@@ -62,12 +69,12 @@ impl IntoResponse for Refusal {
         let body = json!({"success": false, "reason": self.reason.as_str(), "message": self.message, "rejected": []});
         let mut response = (status, Json(body)).into_response();
         response.extensions_mut().insert(RefusedWhole(self.reason));
-        // Rates are by the second: a second later there is room.
+        let room_in = HeaderValue::from(self.room_in);
         if status == StatusCode::TOO_MANY_REQUESTS || status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            response.headers_mut().insert(header::RETRY_AFTER, room_in.clone());
         }
         if status == StatusCode::TOO_MANY_REQUESTS {
-            response.headers_mut().insert("x-ratelimit-reset", HeaderValue::from_static("1"));
+            response.headers_mut().insert("x-ratelimit-reset", room_in);
         }
         response
     }

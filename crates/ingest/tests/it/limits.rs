@@ -72,6 +72,31 @@ async fn a_key_has_its_rate_wherever_its_callers_are() {
 }
 
 #[tokio::test]
+async fn a_workspace_has_its_quota_of_events_whichever_key_brings_them() {
+    let server = Server::with(limited(0, 0));
+    assert_eq!(twenty(&server, || track(HERE, SERVER_KEY)).await, [(200, 20)], "none is set");
+    server.ring.bound([(WorkspaceId::new(1), 10), (WorkspaceId::new(2), 1)].into());
+    let batch = |events: usize| {
+        let body = json!({"batch": (0..events).map(event).collect::<Vec<_>>()}).to_string();
+        from_address(HERE, Request::post("/v1/batch").header(header::AUTHORIZATION, basic(SERVER_KEY)).body(body.into()).unwrap())
+    };
+    assert_eq!(server.send(batch(6)).await.status(), StatusCode::OK);
+    assert_eq!(twenty(&server, || track(THERE, BROWSER_KEY)).await, [(200, 4), (429, 16)], "both keys together");
+    server.clock.sleep_until(server.clock.now().plus(Span::from_secs(1))).await;
+    let stored = server.stored();
+    assert_eq!(server.send(batch(40)).await.status(), StatusCode::OK, "never cut");
+    assert_eq!(server.stored(), stored + 40);
+    let refused = server.send(batch(1)).await;
+    assert_eq!(refused.headers()[header::RETRY_AFTER], "4", "and paid for");
+    let (_, refusal) = judged(refused).await;
+    assert_eq!(refusal["message"], "the workspace may send 10 events a second");
+    server.clock.sleep_until(server.clock.now().plus(Span::from_secs(4))).await;
+    assert_eq!(server.send(batch(1)).await.status(), StatusCode::OK, "as the answer promised");
+    server.ring.bound([].into());
+    assert_eq!(twenty(&server, || track(HERE, SERVER_KEY)).await, [(200, 20)], "it is taken back at once");
+}
+
+#[tokio::test]
 async fn an_address_has_its_rate_for_pages_and_a_server_has_none() {
     let server = Server::with(limited(0, 5));
     assert_eq!(twenty(&server, || track(HERE, BROWSER_KEY)).await, [(200, 5), (429, 15)]);
