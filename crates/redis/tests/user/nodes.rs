@@ -36,12 +36,16 @@ pub struct Node {
     ports: Ports,
     folder: PathBuf,
     process: Child,
+    // Its standard input is a pipe that nobody writes to: it ends the node when the test does, however.
+    watchdog: Child,
 }
 
 impl Drop for Node {
     fn drop(&mut self) {
-        self.process.kill().ok();
-        self.process.wait().ok();
+        for process in [&mut self.process, &mut self.watchdog] {
+            process.kill().ok();
+            process.wait().ok();
+        }
     }
 }
 
@@ -64,7 +68,9 @@ impl Node {
         let log = std::fs::File::options().create(true).append(true).open(folder.join("log")).unwrap();
         let process =
             Command::new(binary).args(line.split(' ').chain(further)).arg("--dir").arg(&folder).stdin(Stdio::null()).stdout(log).spawn();
-        Self { port, ports, folder, process: process.unwrap() }
+        let process = process.unwrap();
+        let watchdog = Command::new("sh").args(["-c", "read -r _; kill -9 $0", &process.id().to_string()]).stdin(Stdio::piped()).spawn();
+        Self { port, ports, folder, process, watchdog: watchdog.unwrap() }
     }
 
     /// Asks it something.
