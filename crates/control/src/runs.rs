@@ -60,8 +60,8 @@ impl RunService for Control {
         let asked = Cancel::read(&request)?;
         let (workspace, place) = self.someone(&request.parent, &request.identifier).await?;
         let (_, found) = self.find(&request.parent, &request.identifier).await?;
-        let live = found.journey.iter().flat_map(|journey| &journey.runs).filter(|run| run.exit_reason.is_empty());
-        if !live.into_iter().any(|run| asked.fits(run)) {
+        let mut going = found.journey.iter().flat_map(|journey| &journey.runs).filter(|run| run.exit_reason.is_empty());
+        if !going.any(|run| asked.fits(run)) {
             return Err(Refusal::NotFound("this person has no such live run".to_owned()).into());
         }
         let line = asked.line(&caller);

@@ -311,7 +311,7 @@ async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_
         ("user_id:nobody", "cart", "k1", Code::NotFound),
         ("user_id:anna", "none", "k1", Code::NotFound),
         ("user_id:anna", "cart", "", Code::InvalidArgument),
-        ("user_id:anna", "cart", &"k".repeat(129), Code::InvalidArgument),
+        ("user_id:anna", "cart", &*"k".repeat(129), Code::InvalidArgument),
     ] {
         assert_eq!(start(identifier, journey, key, false).await, Err(code), "{identifier} {journey}");
     }

@@ -183,9 +183,8 @@ pub fn fold(state: &mut JourneyProfile, ws: &Workspace, cx: &Context, input: Inp
     }
     let (event, receipt, delta) = match input {
         Input::Event { event, delta } => (Some(event), None, delta),
-        Input::Passing { delta, .. } => (None, None, delta),
+        Input::Passing { delta, .. } | Input::Command { delta, .. } => (None, None, delta),
         Input::Receipt { receipt, delta } => (None, Some(receipt), delta),
-        Input::Command { delta, .. } => (None, None, delta),
         Input::Delta(delta) => (None, None, Some(delta)),
     };
     let cause = match input {

@@ -45,7 +45,7 @@ pub(crate) async fn identified(
         }
         let Some(state) = lookup::identifier(owners, layout, workspace, hash).await? else { continue };
         let known = state.generations.iter().filter(|node| identified.is_of(node)).flat_map(|node| &node.known);
-        let known: Vec<_> = known.filter_map(|bytes| linked(bytes)).collect();
+        let known: Vec<_> = known.filter_map(linked).collect();
         waiting.extend(known.into_iter().filter(|hash| !looked_at.contains(hash)));
         identified.states.insert(hash, state);
     }
