@@ -55,8 +55,8 @@ fn bytes(node: Node) -> Bytes {
     Bytes::copy_from_slice(node.profile().as_bytes())
 }
 
-fn text(text: &str) -> Option<inbox::Value> {
-    Some(inbox::Value { kind: Some(inbox::value::Kind::Text(text.to_owned())) })
+fn text(text: &str) -> inbox::Value {
+    inbox::Value { kind: Some(inbox::value::Kind::Text(text.to_owned())) }
 }
 
 /// Anna, who has a user id and an address, and a cookie that was detached: its present life is somebody else's.
@@ -97,7 +97,7 @@ fn anna() -> Stored {
     };
     let person = inbox::Person {
         addresses: vec![inbox::Address { channel: "email".to_owned(), value: SECRETS[0].to_owned(), verified: true, set_at: NOW }],
-        fields: vec![inbox::Field { path: "first_name".to_owned(), value: text(SECRETS[1]), set_at: NOW }],
+        fields: vec![inbox::Field { path: "first_name".to_owned(), value: Some(text(SECRETS[1])), set_at: NOW }],
         carts: vec![inbox::Cart { cart_id: SECRETS[2].to_owned(), status: inbox::CartStatus::Open.into(), ..inbox::Cart::default() }],
         orders: vec![inbox::Order {
             order_id: "o1".to_owned(),
@@ -290,7 +290,7 @@ async fn runs_are_told_live_ones_first_and_each_by_its_id() {
     let get = |run: &str| {
         let request = pb::GetRunRequest { parent: parent(), identifier: "user_id:anna".to_owned(), run: run.to_owned() };
         let control = control.clone();
-        async move { control.get_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+        async move { control.get_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };
     assert_eq!(get(&all.runs[0].id).await.as_ref(), Ok(&all.runs[0]));
     assert_eq!(get("run_00").await, Err(Code::InvalidArgument));
@@ -305,7 +305,7 @@ async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_
         let (identifier, journey, key) = (identifier.to_owned(), journey.to_owned(), key.to_owned());
         let request = pb::StartRunRequest { parent: parent(), identifier, journey, key, validate_only };
         let control = control.clone();
-        async move { control.start_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+        async move { control.start_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };
     for (identifier, journey, key, code) in [
         ("user_id:nobody", "cart", "k1", Code::NotFound),
@@ -337,7 +337,7 @@ async fn a_cancel_names_one_live_run_or_those_of_a_journey() {
         let (identifier, run, journey) = ("user_id:anna".to_owned(), run.to_owned(), journey.to_owned());
         let request = pb::CancelRunRequest { parent: parent(), identifier, run, journey, validate_only };
         let control = control.clone();
-        async move { control.cancel_run(asked(request)).await.map(|answer| answer.into_inner()).map_err(|status| status.code()) }
+        async move { control.cancel_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };
     let run = format!("run_{}", "05".repeat(16));
     for (run, journey, code) in [
