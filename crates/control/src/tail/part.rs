@@ -112,7 +112,7 @@ impl Part {
     async fn take<R: Row>(&mut self, delivery: &Delivery, wanted: &Wanted<R::Filter>) -> Result<Option<R>, Refusal> {
         self.next = delivery.offset + 1;
         let row = R::read(delivery, &mut self.reading).await?;
-        let late = wanted.since.is_none_or(|since| delivery.appended >= since);
-        Ok(row.filter(|row| late && row.fits(&wanted.filter)))
+        let in_time = wanted.since.is_none_or(|since| delivery.appended >= since);
+        Ok(row.filter(|row| in_time && row.fits(&wanted.filter)))
     }
 }
