@@ -6,7 +6,7 @@ CARGO ?= cargo
 SEED ?= 7
 SEEDS ?= 2000
 
-.PHONY: openssl chart deploy-check examples bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it upgrade-check sim chaos fuzz lint sbom fmt codegen
+.PHONY: openssl chart chart-server deploy-check examples bench bench-full stages scaling guards-update figures help demo up down build check test test-unit test-it upgrade-check sim chaos fuzz lint sbom fmt codegen
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ test: ## all tests, on a real Apache Kafka and a real Redis that it installs, st
 
 chart: ## tests the Helm chart: lint, renders, schemas
 	helm/tests/run.sh
+
+chart-server: ## the chart against a real API server of Kubernetes, which is built once (13 minutes, needs Go); not part of `make test`
+	helm/tests/server/run.sh
 
 test-unit: ## the tests that need no servers
 	$(CARGO) test --workspace --exclude waypost-kafka --exclude waypost-redis --exclude waypost-tests
