@@ -12,6 +12,9 @@ mkdir -p target/sbom
 for crate in app:waypost ctl:waypostctl; do
   name=${crate#*:}
   "$TOOL" cyclonedx --manifest-path "crates/${crate%%:*}/Cargo.toml" --format json --spec-version 1.5 --override-filename "$name.cdx" --quiet
-  mv "crates/${crate%%:*}/$name.cdx.json" target/sbom/
+  # without this machine's paths
+  sed "s|file://$PWD/|file:///|g" "crates/${crate%%:*}/$name.cdx.json" >"target/sbom/$name.cdx.json"
+  # the tool writes one beside each crate of the workspace that the binary has
+  find crates -name "$name.cdx.json" -delete
   echo "sbom: target/sbom/$name.cdx.json"
 done
