@@ -15,6 +15,6 @@ for crate in app:waypost ctl:waypostctl; do
   # without this machine's paths
   sed "s|file://$PWD/|file:///|g" "crates/${crate%%:*}/$name.cdx.json" >"target/sbom/$name.cdx.json"
   # the tool writes one beside each crate of the workspace that the binary has
-  find crates -name "$name.cdx.json" -delete
+  find crates tests -name "$name.cdx.json" -delete
   echo "sbom: target/sbom/$name.cdx.json"
 done
