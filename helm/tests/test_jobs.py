@@ -61,11 +61,31 @@ def test_the_operator_runs_when_somebody_wants_it_with_credentials_of_its_own():
     env = {variable["name"]: variable["value"] for variable in container(job)["env"]}
     assert (env["WAYPOST_KAFKA_USERNAME"], env["WAYPOST_REDIS_USERNAME"]) == ("waypost-operator", "waypost-operator")
     backup = cronjob("production", "backup")
-    assert secrets(backup)["kafka/password_file"] == "waypost-kafka-admin", "a backup only looks"
+    assert secrets(backup)["kafka/password_file"] == "waypost-kafka-admin", "it has none of its own"
     assert secrets(backup)["redis/password_file"] == "waypost-redis"
     assert "WAYPOST_REDIS_USERNAME" not in {variable["name"] for variable in container(backup)["env"]}
     mounts = {mount["mountPath"] for mount in container(job)["volumeMounts"]}
     assert "/backups" in mounts, "a restore reads what a backup wrote"
+
+
+def test_a_backup_may_have_credentials_that_only_read():
+    own = 'jobs.backup.kafka={"existingSecret": "readers", "username": "reader"}'
+    for case in ("production", "strimzi"):
+        job = cronjob(case, "backup", own)
+        assert secrets(job)["kafka/password_file"] == "readers"
+        assert {"name": "WAYPOST_KAFKA_USERNAME", "value": "reader"} in container(job)["env"]
+    assert secrets(cronjob("production", "operator", own))["kafka/password_file"] == "waypost-kafka-operator"
+    assert secrets(cronjob("strimzi", "backup"))["kafka/password_file"] == "waypost-jobs"
+
+
+def test_the_operator_has_a_claim_that_is_there_also_without_backups():
+    settings = ("jobs.operator.enabled=true", 'jobs.backup.existingClaim="old"')
+    job = cronjob("minimal", "operator", *settings)
+    claims = [volume["persistentVolumeClaim"]["claimName"] for volume in chart.pod(job)["volumes"] if volume["name"] == "backups"]
+    assert claims == ["old"]
+    assert "/backups" in {mount["mountPath"] for mount in container(job)["volumeMounts"]}
+    assert not chart.of_kind(chart.render("minimal", *settings), "PersistentVolumeClaim")
+    assert all(volume["name"] != "backups" for volume in chart.pod(cronjob("minimal", "operator", *settings[:1]))["volumes"])
 
 
 def test_beside_strimzis_users_the_operator_may_have_one_of_its_own():

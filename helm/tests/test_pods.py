@@ -42,7 +42,7 @@ def test_container_has_limits_and_a_folder_to_write_to(manifest):
     assert tmp["emptyDir"]["sizeLimit"]
     writable = [mount["mountPath"] for mount in own["volumeMounts"] if not mount.get("readOnly")]
     backups = any(volume["name"] == "backups" for volume in chart.pod(manifest)["volumes"])
-    assert writable == ["/tmp", "/backups"] if backups else ["/tmp"]
+    assert writable == (["/tmp", "/backups"] if backups else ["/tmp"])
     assert not backups or manifest["kind"] == "CronJob", "people's data lies nowhere else"
 
 

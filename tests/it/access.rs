@@ -40,7 +40,7 @@ impl Somebody<'_> {
 }
 
 /// A token made by the binary; its entry goes to the access file.
-fn token(shop: &Shop, folder: &Path, name: &str, role: &str, workspace: &str) -> String {
+pub(crate) fn token(shop: &Shop, folder: &Path, name: &str, role: &str, workspace: &str) -> String {
     let out = folder.join(name);
     let out = out.to_str().unwrap();
     let made = shop.run(&["token", "--name", name, "--role", role, "--workspace", workspace, "--out", out]);

@@ -164,8 +164,8 @@ pub(crate) struct Backup {
     /// Folder in which this backup gets one of its own, by the time in UTC: for a job that comes again and again
     #[arg(long, value_name = "DIR", conflicts_with = "out")]
     pub(crate) under: Option<PathBuf>,
-    /// Once this backup is whole, remove those under the same folder that are older
-    #[arg(long, value_name = "DAYS", requires = "under", value_parser = clap::value_parser!(i64).range(1..=21))]
+    /// Once this backup of every partition is whole, remove those under the same folder that are older
+    #[arg(long, value_name = "DAYS", requires = "under", conflicts_with_all = ["role", "partition"], value_parser = clap::value_parser!(i64).range(1..=21))]
     pub(crate) keep_days: Option<i64>,
     #[command(flatten)]
     pub(crate) which: Which,
@@ -381,4 +381,21 @@ pub(crate) fn who(given: Option<&str>) -> String {
     let user = || std::env::vars().find(|(name, _)| name == "USER").map(|(_, user)| user);
     let name = given.map(ToOwned::to_owned).or_else(user).unwrap_or_default();
     if name.is_empty() { "unknown".to_owned() } else { name }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::error::ErrorKind;
+
+    use super::*;
+
+    /// Old backups of everything never go for a new one of a part.
+    #[test]
+    fn a_backup_of_a_part_removes_no_old_ones() {
+        let asked = |more: &[&str]| Cli::try_parse_from(["waypost", "backup", "--under", "D", "--keep-days", "1"].iter().chain(more));
+        assert!(asked(&[]).is_ok());
+        for part in [["--role", "identity"], ["--partition", "3"]] {
+            assert_eq!(asked(&part).unwrap_err().kind(), ErrorKind::ArgumentConflict, "{part:?}");
+        }
+    }
 }

@@ -10,13 +10,16 @@ mod otlp;
 use std::panic::{PanicHookInfo, set_hook};
 
 use tracing::Span;
-use tracing_subscriber::{EnvFilter, fmt};
+use tracing_subscriber::{EnvFilter, filter::ParseError, fmt};
 use waypost_types::trace::TraceContext;
 
 use self::lines::JsonLines;
 
 #[cfg(feature = "otlp")]
 pub use otlp::{Collector, OtlpError, OtlpMetrics, OtlpTraces};
+
+/// Target of the span that carries a trace's ids.
+const TRACED: &str = "waypost_telemetry::traced";
 
 /// Form of the log lines.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,8 +51,7 @@ pub enum TelemetryError {
 /// # Errors
 /// [`TelemetryError`].
 pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
-    let filter = EnvFilter::try_new(filter).map_err(|e| TelemetryError::Filter { filter: filter.to_owned(), reason: e.to_string() })?;
-    let builder = fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(true);
+    let builder = fmt().with_env_filter(lets_through(filter)?).with_writer(std::io::stderr).with_target(true);
     match format {
         Format::Text => builder.try_init(),
         Format::Json => builder.json().map_event_format(JsonLines::new).try_init(),
@@ -59,10 +61,18 @@ pub fn init(filter: &str, format: Format) -> Result<(), TelemetryError> {
     Ok(())
 }
 
+/// The filter as given, which always lets the ids of traces through: what it says of targets and levels is meant for lines.
+fn lets_through(filter: &str) -> Result<EnvFilter, TelemetryError> {
+    let refused = |reason: String| TelemetryError::Filter { filter: filter.to_owned(), reason };
+    let given = EnvFilter::try_new(filter).map_err(|e| refused(e.to_string()))?;
+    let ids = format!("{TRACED}=error").parse().map_err(|e: ParseError| refused(e.to_string()))?;
+    Ok(given.add_directive(ids))
+}
+
 /// What is logged within belongs to this place of a kept trace: its lines carry `trace_id` and `span_id`. Of no trace: nothing.
 pub fn traced(place: Option<TraceContext>) -> Span {
-    // As an error, so that no filter of lines takes the ids from those that pass it.
-    place.map_or_else(Span::none, |at| tracing::error_span!("trace", trace_id = at.trace_hex(), span_id = at.span_hex()))
+    // With a target of its own, which no filter of lines takes away.
+    place.map_or_else(Span::none, |at| tracing::error_span!(target: TRACED, "trace", trace_id = at.trace_hex(), span_id = at.span_hex()))
 }
 
 fn tell_panic(info: &PanicHookInfo<'_>) {

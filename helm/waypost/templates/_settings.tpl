@@ -10,8 +10,11 @@
 {{- else }}
 {{- $own = (include "waypost.role" (dict "root" .root "name" .component) | fromYaml).kafka }}
 {{- end }}
-{{- $apart := and (eq (.identity | default "") "operator") .root.Values.jobs.operator.kafka.existingSecret }}
-{{- if $apart }}{{ $own = .root.Values.jobs.operator.kafka }}{{ end }}
+{{- $apart := false }}
+{{- with .identity }}
+{{- $theirs := (get $.root.Values.jobs .).kafka }}
+{{- if $theirs.existingSecret }}{{ $apart = true }}{{ $own = $theirs }}{{ end }}
+{{- end }}
 {{- $mechanism := $kafka.sasl.mechanism }}
 {{- $secret := $own.existingSecret | default $kafka.existingSecret }}
 {{- $user := $own.username | default $kafka.sasl.username }}

@@ -30,6 +30,8 @@ use crate::{
 
 /// Ending of a backup's file.
 pub(super) const ENDING: &str = "wpbackup";
+/// Ending of one that is being written, or whose writer was killed.
+pub(super) const UNFINISHED: &str = "unfinished";
 /// Who has a partition frozen while it is restored. A restore that was cut short is completed by the next one.
 const OPERATION: &str = "restore";
 
@@ -87,8 +89,12 @@ pub(crate) fn backup(config: &Config, args: &cli::Backup) -> anyhow::Result<Exit
         }
         screen(&format!("{} partitions backed up to {}", partitions.len(), out.display()), false);
         if let (Some(under), Some(days)) = (&args.under, args.keep_days) {
-            for gone in series::thin(under, now.minus(Span::from_secs(days * 86_400)))? {
+            let thinned = series::thin(under, now.minus(Span::from_secs(days * 86_400)))?;
+            for gone in thinned.gone {
                 screen(&format!("removed {}", gone.display()), false);
+            }
+            for (kept, other) in thinned.kept {
+                screen(&format!("kept {}: {} is in it, which is no backup; remove it by hand", kept.display(), other.display()), false);
             }
         }
         Ok(ExitCode::SUCCESS)
@@ -182,7 +188,7 @@ fn file_of(folder: &Path, partition: PartitionId) -> PathBuf {
 
 /// The file is there whole or not at all, also after a loss of power; it holds people's data, so only its owner reads it.
 fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let unfinished = path.with_extension("unfinished");
+    let unfinished = path.with_extension(UNFINISHED);
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&unfinished)?;
     file.write_all(bytes)?;
     file.sync_all()?;

@@ -8,7 +8,7 @@ use std::{
 use anyhow::Context as _;
 use waypost_types::Timestamp;
 
-use super::backup::ENDING;
+use super::backup::{ENDING, UNFINISHED};
 
 /// `2026-11-23T04-17-00`: names sort as times do, and stand in every file system.
 const SHAPE: &str = "0000-00-00T00-00-00";
@@ -18,20 +18,34 @@ pub(super) fn folder(now: Timestamp) -> String {
     now.to_string().chars().take(SHAPE.len()).map(|c| if c == ':' { '-' } else { c }).collect()
 }
 
-/// Removes the backups in `under` that began before; those that went. A folder of another name, or one with anything else in it,
-/// is somebody's own and stays.
-pub(super) fn thin(under: &Path, before: Timestamp) -> anyhow::Result<Vec<PathBuf>> {
+/// What became of backups that are too old.
+#[derive(Debug, Default)]
+pub(super) struct Thinned {
+    /// Those that went.
+    pub(super) gone: Vec<PathBuf>,
+    /// Those that stay, and what else is in them.
+    pub(super) kept: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Removes the backups in `under` that began before. A folder of another name, or one with anything else in it, is somebody's own and
+/// stays.
+pub(super) fn thin(under: &Path, before: Timestamp) -> anyhow::Result<Thinned> {
     let before = folder(before);
-    let mut gone = Vec::new();
+    let mut thinned = Thinned::default();
     for entry in fs::read_dir(under).with_context(|| format!("--under {}", under.display()))? {
         let path = entry?.path();
         let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-        if is_backup(name) && *name < *before && remove(&path).with_context(|| format!("removing {}", path.display()))? {
-            gone.push(path);
+        if !is_backup(name) || *name >= *before {
+            continue;
+        }
+        match remove(&path).with_context(|| format!("removing {}", path.display()))? {
+            None => thinned.gone.push(path),
+            Some(other) => thinned.kept.push((path, other)),
         }
     }
-    gone.sort();
-    Ok(gone)
+    thinned.gone.sort();
+    thinned.kept.sort();
+    Ok(thinned)
 }
 
 fn is_backup(name: &str) -> bool {
@@ -39,17 +53,19 @@ fn is_backup(name: &str) -> bool {
     name.len() == SHAPE.len() && name.chars().zip(SHAPE.chars()).all(fits)
 }
 
-/// Whether it held backups alone, and is gone.
-fn remove(folder: &Path) -> io::Result<bool> {
-    let files: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
-    if !files.iter().all(|file| file.extension().is_some_and(|ending| ending == ENDING)) {
-        return Ok(false);
+/// Removes it if it holds backups alone, whole ones and those that were cut short; else the name of something else in it.
+fn remove(folder: &Path) -> io::Result<Option<PathBuf>> {
+    let mut files: Vec<PathBuf> = fs::read_dir(folder)?.map(|entry| entry.map(|entry| entry.path())).collect::<io::Result<_>>()?;
+    files.sort();
+    let is_ours = |file: &PathBuf| file.extension().is_some_and(|ending| ending == ENDING || ending == UNFINISHED);
+    if let Some(other) = files.iter().find(|file| !is_ours(file)) {
+        return Ok(Some(other.file_name().map(PathBuf::from).unwrap_or_default()));
     }
     for file in &files {
         fs::remove_file(file)?;
     }
     fs::remove_dir(folder)?;
-    Ok(true)
+    Ok(None)
 }
 
 #[cfg(test)]
@@ -69,11 +85,14 @@ mod tests {
             }
         };
         make("2026-11-19T04-00-00", &["identity-0.wpbackup", "sender-0.wpbackup"]);
+        // a job that was killed as it wrote the second
+        make("2026-11-19T05-00-00", &["identity-0.wpbackup", "identity-1.unfinished"]);
         make("2026-11-20T04-00-00", &["identity-0.wpbackup", "notes.txt"]);
         make("2026-11-22T04-00-00", &["identity-0.wpbackup"]);
         make("2026-11-01-by-hand", &["identity-0.wpbackup"]);
-        let gone = thin(under.path(), Timestamp::from_millis(now.millis() - 86_400_000)).unwrap();
-        assert_eq!(gone, [under.path().join("2026-11-19T04-00-00")]);
+        let thinned = thin(under.path(), Timestamp::from_millis(now.millis() - 86_400_000)).unwrap();
+        assert_eq!(thinned.gone, ["2026-11-19T04-00-00", "2026-11-19T05-00-00"].map(|name| under.path().join(name)));
+        assert_eq!(thinned.kept, [(under.path().join("2026-11-20T04-00-00"), PathBuf::from("notes.txt"))]);
         assert_eq!(fs::read_dir(under.path()).unwrap().count(), 3);
         assert!(thin(&under.path().join("none"), now).is_err());
     }
