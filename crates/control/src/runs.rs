@@ -106,7 +106,20 @@ impl Control {
         }
     }
 
+    /// Nobody is too old for records of this kind: a partition of such a process would halt at one.
+    fn can_be_read(&self, kind: u32) -> Result<(), Refusal> {
+        let wanted = kind::engine(kind);
+        let Some((address, has)) = self.owners.engines().into_iter().find(|(_, has)| *has.end() < wanted) else { return Ok(()) };
+        let why = format!(
+            "the process at {address} has engines {} to {} and would halt at this: roll out a binary that has engine {wanted}, then ask again",
+            has.start(),
+            has.end()
+        );
+        Err(Refusal::Precondition("ENGINE_LACKING", why))
+    }
+
     async fn command(&self, line: Line, asked: &Asked<'_>, what: What) -> Result<Option<pb::Acknowledged>, Refusal> {
+        self.can_be_read(kind::RUN_COMMAND)?;
         if asked.validate_only {
             return Ok(None);
         }

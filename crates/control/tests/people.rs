@@ -1,13 +1,14 @@
 //! Reading and commanding what is known of a person: the export of all that the three stages store, and runs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value as Json, json};
 use tonic::{Code, Request, Status};
+use tonic_types::StatusExt as _;
 use waypost_codec::{frame::Frame, inbox, kind, state, stored::seal};
 use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
@@ -28,14 +29,18 @@ const TOPICS: [&str; 3] = ["wp1.control", "wp1.definitions", "wp1.audit"];
 /// What only the states of the person know.
 const SECRETS: [&str; 4] = ["anna@shop.example", "Anna", "cart-77", "waiting-words"];
 
-/// What each role stores; any other entity is unknown.
-struct Stored(BTreeMap<(Role, EntityId), Bytes>);
+/// What each role stores; any other entity is unknown. And the last engine of the oldest process.
+struct Stored(BTreeMap<(Role, EntityId), Bytes>, u32);
 
 #[async_trait]
 impl Owners for Stored {
     async fn read(&self, partition: PartitionId, entity: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError> {
         let offset = if partition.role == Role::Segmenter { 40 } else { 41 };
         Ok((self.0.get(&(partition.role, entity)).cloned(), offset))
+    }
+
+    fn engines(&self) -> Vec<(String, RangeInclusive<u32>)> {
+        vec![("10.0.0.1:7070".to_owned(), 2..=4), ("10.0.0.2:7070".to_owned(), 1..=self.1)]
     }
 }
 
@@ -139,13 +144,14 @@ fn anna() -> Stored {
     };
     let profile = EntityId::new(workspace(), b'p', user.profile().as_bytes());
     let of = |hash: IdentifierHash| EntityId::new(workspace(), b'i', hash.as_bytes());
-    Stored(BTreeMap::from([
+    let all = BTreeMap::from([
         ((Role::Identity, of(user.hash)), seal(2, &users.encode_to_vec())),
         ((Role::Identity, of(email.hash)), seal(2, &addresses.encode_to_vec())),
         ((Role::Identity, of(cookie.hash)), seal(2, &cookies.encode_to_vec())),
         ((Role::Segmenter, profile.clone()), seal(1, &segment.encode_to_vec())),
         ((Role::Orchestrator, profile), seal(1, &journey.encode_to_vec())),
-    ]))
+    ]);
+    Stored(all, 3)
 }
 
 async fn control(owners: Stored, topics: &[&str]) -> (MemoryLog, Control, Following) {
@@ -358,4 +364,31 @@ async fn a_cancel_names_one_live_run_or_those_of_a_journey() {
     assert_eq!(whats, [asked(&[5; 16], ""), asked(&[], "cart")].map(inbox::run_command::What::Cancel));
     let notes: Vec<_> = acts(&log, "run.cancel").into_iter().map(|line| line["note"].clone()).collect();
     assert_eq!(notes, [json!(run), json!("journey cart")]);
+}
+
+#[tokio::test]
+async fn while_a_process_is_too_old_for_commands_nothing_is_put_in_its_way() {
+    let (log, control, _following) = control(Stored(anna().0, 2), &TOPICS).await;
+    publish(&control).await;
+    let who = || "user_id:anna".to_owned();
+    for validate_only in [true, false] {
+        let start = pb::StartRunRequest {
+            parent: parent(),
+            identifier: who(),
+            journey: "cart".to_owned(),
+            key: "k1".to_owned(),
+            validate_only,
+            ..Default::default()
+        };
+        let cancel =
+            pb::CancelRunRequest { parent: parent(), identifier: who(), journey: "cart".to_owned(), validate_only, ..Default::default() };
+        let started = control.start_run(asked(start)).await.map(drop);
+        let cancelled = control.cancel_run(asked(cancel)).await.map(drop);
+        for refused in [started, cancelled].map(Result::unwrap_err) {
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            assert_eq!(refused.get_error_details().error_info().unwrap().reason, "ENGINE_LACKING");
+            assert!(refused.message().contains("10.0.0.2:7070 has engines 1 to 2"), "{refused}");
+        }
+    }
+    assert!(commands(&log).is_empty());
 }
