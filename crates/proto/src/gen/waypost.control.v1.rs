@@ -2299,7 +2299,7 @@ pub mod profile_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        /// All that identity, segmenter, orchestrator and sender hold of a person, for the person. A line in the audit topic stands before the answer.
         pub async fn export_profile(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportProfileRequest>,
@@ -2378,7 +2378,7 @@ pub mod profile_service_server {
             tonic::Response<super::ExpireProfileResponse>,
             tonic::Status,
         >;
-        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        /// All that identity, segmenter, orchestrator and sender hold of a person, for the person. A line in the audit topic stands before the answer.
         async fn export_profile(
             &self,
             request: tonic::Request<super::ExportProfileRequest>,
