@@ -6,13 +6,17 @@
 mod decisions;
 mod identifiers;
 mod person;
+mod sending;
 
 use serde_json::{Map, Value as Json, json};
 use waypost_codec::{inbox, value};
 use waypost_engine::definitions::Workspace;
 use waypost_types::{Currency, Timestamp, Value};
 
-pub(crate) use self::identifiers::{Identified, identified};
+pub(crate) use self::{
+    identifiers::{Identified, identified},
+    sending::{Sending, sending},
+};
 use crate::{lookup::Found, present};
 
 /// What the document is made of.
@@ -24,6 +28,8 @@ pub(crate) struct Exported<'a> {
     pub(crate) found: &'a Found,
     /// What identity holds.
     pub(crate) identified: &'a Identified,
+    /// What the sender holds.
+    pub(crate) sending: &'a Sending,
     /// What is in force, to call segments by their names.
     pub(crate) definitions: Option<&'a Workspace>,
     /// The workspace's currency.
@@ -48,6 +54,7 @@ impl Exported<'_> {
         put("identifiers", self.identified.document(self.currency));
         put("person", person::segmented(segment.as_ref(), self.definitions, self.currency));
         put("journeys", decisions::decided(journey.as_ref(), self.currency));
+        put("sender", self.sending.document(self.currency));
         Json::Object(document)
     }
 }

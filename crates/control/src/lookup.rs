@@ -134,6 +134,23 @@ pub(crate) async fn by_profile(
     Err(LookupError::Stored(format!("more than {HOPS_MAX} joined profiles in a chain")))
 }
 
+/// What the sender keeps of an address (`a`) or of a message to it (`d`); it stands where the address's key says.
+///
+/// # Errors
+/// [`LookupError`].
+pub(crate) async fn at_sender<S: prost::Message + Default>(
+    owners: &dyn Owners,
+    layout: Layout,
+    workspace: WorkspaceId,
+    kind: u8,
+    id: &[u8],
+    key: &[u8; 16],
+) -> Result<Option<S>, LookupError> {
+    let partition = PartitionId { role: Role::Sender, index: layout.partition(workspace, key) };
+    let (bytes, _) = owners.read(partition, EntityId::new(workspace, kind, id)).await?;
+    bytes.as_ref().map(decode).transpose()
+}
+
 async fn read<S: prost::Message + Default>(
     owners: &dyn Owners,
     layout: Layout,

@@ -1,6 +1,8 @@
 //! What an operator asks to be done with a person: a record at the identifier, behind everything accepted before,
 //! and a line in the audit topic (PROTOCOL §10.7, §14.2).
 
+use std::future::ready;
+
 use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind, state};
@@ -23,6 +25,17 @@ pub struct Place {
     pub class: IdentifierClass,
     /// Its keyed hash.
     pub hash: IdentifierHash,
+}
+
+/// Whom a request is about.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whom<'a> {
+    /// Name of the workspace.
+    pub(crate) name: &'a str,
+    /// Its number.
+    pub(crate) workspace: WorkspaceId,
+    /// Her identifier.
+    pub(crate) place: Place,
 }
 
 /// What is to be done.
@@ -74,43 +87,69 @@ impl Control {
     }
 
     /// Asks for it; answers when the record is acknowledged.
-    pub(crate) async fn wish(&self, caller: &Caller, wish: Wish, parent: &str, identifier: &str) -> Result<pb::Acknowledged, Refusal> {
-        let (workspace, place) = self.someone(parent, identifier).await?;
-        let record = |id, at| wish.record(workspace, place, id, at);
-        self.tell(Line::of(caller, wish.act(), "").in_workspace(names::workspace(parent)?), place, record).await
+    pub(crate) async fn wish(
+        &self,
+        caller: &Caller,
+        wish: Wish,
+        parent: &str,
+        identifier: &str,
+    ) -> Result<Option<pb::Acknowledged>, Refusal> {
+        let whom = self.whom(parent, identifier)?;
+        let record = wish.record(whom.workspace, whom.place, self.drawn(), self.clock.now());
+        self.tell(Line::of(caller, wish.act(), ""), &whom, ready(Ok(())), Some(record)).await
     }
 
-    /// The identifier of a person who is there, and is not named by a profile.
-    pub(crate) async fn someone(&self, parent: &str, identifier: &str) -> Result<(WorkspaceId, Place), Refusal> {
+    /// Whom a request names. Nothing that is stored is read for it.
+    pub(crate) fn whom<'a>(&self, parent: &'a str, identifier: &str) -> Result<Whom<'a>, Refusal> {
         let name = names::workspace(parent)?;
         let workspace = self.workspace(name)?;
         if identifier.parse::<ProfileId>().is_ok() {
             let why = "name one of the person's identifiers: a profile id may lead to somebody else by the time it is folded";
             return Err(Refusal::Invalid("INVALID_IDENTIFIER", why.to_owned()));
         }
-        let place = self.place(workspace, identifier)?;
-        // A typing error should not be answered as done.
-        let known: Option<state::IdentifierState> = lookup::identifier(&*self.owners, self.layout, workspace, place.hash).await?;
-        match known.as_ref().and_then(|state| state.generations.last()) {
-            None => Err(Refusal::NotFound("no event ever carried this identifier".to_owned())),
-            Some(node) if node.gone => Err(Refusal::NotFound("whoever had this identifier is forgotten already".to_owned())),
-            Some(_) => Ok((workspace, place)),
-        }
+        Ok(Whom { name, workspace, place: self.place(workspace, identifier)? })
     }
 
-    /// Puts a record to an identifier behind a line that says so; answers when it is acknowledged.
+    /// An id that nothing else has.
+    pub(crate) fn drawn(&self) -> [u8; 16] {
+        let mut id = [0; 16];
+        id.copy_from_slice(&(self.secret)()[..16]);
+        id
+    }
+
+    /// Puts a record to an identifier, and answers when it is acknowledged; without one all is only checked. The line stands before
+    /// anything of the person is read: who asks in vain learns whether she is known, and stands there too.
     pub(crate) async fn tell(
         &self,
         line: Line,
-        place: Place,
-        record: impl FnOnce([u8; 16], Timestamp) -> Record,
-    ) -> Result<pb::Acknowledged, Refusal> {
-        let mut id = [0; 16];
-        id.copy_from_slice(&(self.secret)()[..16]);
-        let line = Line { subject: format!("identifiers/{}", place.hash), ..line.record(&id) };
-        let at = self.clock.now();
-        let record = record(id, at);
-        self.audit.acted(line, async { Ok(self.door.append(vec![(Role::Identity, record)]).await?) }).await?;
-        Ok(pb::Acknowledged { identifier_hash: place.hash.to_string(), record: hex::encode(id), at: at.millis() })
+        whom: &Whom<'_>,
+        checked: impl Future<Output = Result<(), Refusal>> + Send,
+        record: Option<Record>,
+    ) -> Result<Option<pb::Acknowledged>, Refusal> {
+        let hash = whom.place.hash.to_string();
+        let line = Line { subject: format!("identifiers/{hash}"), ..line.in_workspace(whom.name) };
+        let line = match &record {
+            Some(record) => line.record(&record.id),
+            None => Line { note: format!("{}, only checked", line.note), ..line },
+        };
+        let done = async {
+            self.is_there(whom).await?;
+            checked.await?;
+            let Some(record) = record else { return Ok(None) };
+            let (id, at) = (hex::encode(record.id), record.said.millis());
+            self.door.append(vec![(Role::Identity, record)]).await?;
+            Ok(Some(pb::Acknowledged { identifier_hash: hash, record: id, at }))
+        };
+        self.audit.acted(line, done).await
+    }
+
+    /// A typing error should not be answered as done.
+    async fn is_there(&self, whom: &Whom<'_>) -> Result<(), Refusal> {
+        let known: Option<state::IdentifierState> = lookup::identifier(&*self.owners, self.layout, whom.workspace, whom.place.hash).await?;
+        match known.as_ref().and_then(|state| state.generations.last()) {
+            None => Err(Refusal::NotFound("no event ever carried this identifier".to_owned())),
+            Some(node) if node.gone => Err(Refusal::NotFound("whoever had this identifier is forgotten already".to_owned())),
+            Some(_) => Ok(()),
+        }
     }
 }

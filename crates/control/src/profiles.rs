@@ -43,7 +43,7 @@ impl ProfileService for Control {
 
     async fn erase_profile(&self, request: Request<pb::EraseProfileRequest>) -> Result<Response<pb::EraseProfileResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = Some(self.wish(&caller, Wish::Erase, &request.parent, &request.identifier).await?);
+        let acknowledged = self.wish(&caller, Wish::Erase, &request.parent, &request.identifier).await?;
         Ok(Response::new(pb::EraseProfileResponse { acknowledged }))
     }
 
@@ -52,13 +52,13 @@ impl ProfileService for Control {
         request: Request<pb::DetachIdentifierRequest>,
     ) -> Result<Response<pb::DetachIdentifierResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = Some(self.wish(&caller, Wish::Detach, &request.parent, &request.identifier).await?);
+        let acknowledged = self.wish(&caller, Wish::Detach, &request.parent, &request.identifier).await?;
         Ok(Response::new(pb::DetachIdentifierResponse { acknowledged }))
     }
 
     async fn expire_profile(&self, request: Request<pb::ExpireProfileRequest>) -> Result<Response<pb::ExpireProfileResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = Some(self.wish(&caller, Wish::Expire, &request.parent, &request.identifier).await?);
+        let acknowledged = self.wish(&caller, Wish::Expire, &request.parent, &request.identifier).await?;
         Ok(Response::new(pb::ExpireProfileResponse { acknowledged }))
     }
 
@@ -96,11 +96,13 @@ impl Control {
     async fn exported(&self, request: &pb::ExportProfileRequest) -> Result<pb::ExportProfileResponse, Refusal> {
         let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
         let identified = export::identified(&*self.owners, self.layout, workspace, &found).await?;
+        let sending = export::sending(&*self.owners, self.layout, workspace, &found, &identified).await?;
         let set = self.in_force();
         let exported = Exported {
             workspace: names::workspace(&request.parent)?,
             found: &found,
             identified: &identified,
+            sending: &sending,
             definitions: set.as_ref().and_then(|s| s.workspaces.get(&workspace)).map(|w| &**w),
             currency: self.currency(workspace),
             at: self.clock.now(),

@@ -1,6 +1,6 @@
 //! `RunService`: a person's runs, from what the orchestrator's owner holds; starts and cancels are records at the identifier.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, future::ready};
 
 use bytes::Bytes;
 use prost::Message as _;
@@ -12,14 +12,13 @@ use waypost_codec::{
 };
 use waypost_engine::{definitions::Journey, journey::MAX_KEY};
 use waypost_proto::control::{self as pb, run_service_server::RunService};
-use waypost_types::{RunId, SendId, Timestamp, WorkspaceId};
+use waypost_types::{RunId, SendId, WorkspaceId};
 
 use crate::{
     access::{Caller, admit},
     audit::{Act, Line},
     lookup::Found,
-    names,
-    people::Place,
+    people::Whom,
     server::Control,
     status::Refusal,
 };
@@ -46,37 +45,30 @@ impl RunService for Control {
 
     async fn start_run(&self, request: Request<pb::StartRunRequest>) -> Result<Response<pb::StartRunResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let (workspace, place) = self.someone(&request.parent, &request.identifier).await?;
-        let version = self.startable(workspace, &request.journey, &request.key)?;
+        let whom = self.whom(&request.parent, &request.identifier)?;
+        let version = self.startable(whom.workspace, &request.journey, &request.key)?;
         let start = inbox::StartRun { journey: request.journey.clone(), key: request.key };
         let line = Line::of(&caller, Act::StartRun, "").note(format!("journey {}", request.journey));
-        let asked = Asked { parent: &request.parent, workspace, place, validate_only: request.validate_only };
-        let acknowledged = self.command(line, &asked, What::Start(start)).await?;
+        let record = self.command(&whom, What::Start(start), &request.request_id)?;
+        let acknowledged = self.tell(line, &whom, ready(Ok(())), (!request.validate_only).then_some(record)).await?;
         Ok(Response::new(pb::StartRunResponse { acknowledged, version }))
     }
 
     async fn cancel_run(&self, request: Request<pb::CancelRunRequest>) -> Result<Response<pb::CancelRunResponse>, Status> {
         let (caller, request) = admit(request)?;
         let asked = Cancel::read(&request)?;
-        let (workspace, place) = self.someone(&request.parent, &request.identifier).await?;
-        let (_, found) = self.find(&request.parent, &request.identifier).await?;
-        let mut going = found.journey.iter().flat_map(|journey| &journey.runs).filter(|run| run.exit_reason.is_empty());
-        if !going.any(|run| asked.fits(run)) {
-            return Err(Refusal::NotFound("this person has no such live run".to_owned()).into());
-        }
-        let line = asked.line(&caller);
+        let whom = self.whom(&request.parent, &request.identifier)?;
         let what = What::Cancel(inbox::CancelRuns { run: asked.run(), journey: request.journey.clone() });
-        let asked = Asked { parent: &request.parent, workspace, place, validate_only: request.validate_only };
-        Ok(Response::new(pb::CancelRunResponse { acknowledged: self.command(line, &asked, what).await? }))
+        let record = self.command(&whom, what, &request.request_id)?;
+        let is_live = async {
+            let (_, found) = self.find(&request.parent, &request.identifier).await?;
+            let mut going = found.journey.iter().flat_map(|journey| &journey.runs).filter(|run| run.exit_reason.is_empty());
+            let missing = || Refusal::NotFound("this person has no such live run".to_owned());
+            going.find(|run| asked.fits(run)).map(drop).ok_or_else(missing)
+        };
+        let acknowledged = self.tell(asked.line(&caller), &whom, is_live, (!request.validate_only).then_some(record)).await?;
+        Ok(Response::new(pb::CancelRunResponse { acknowledged }))
     }
-}
-
-/// Whose runs a command is about, and whether it is only checked.
-struct Asked<'a> {
-    parent: &'a str,
-    workspace: WorkspaceId,
-    place: Place,
-    validate_only: bool,
 }
 
 /// Which runs are to end.
@@ -106,13 +98,27 @@ impl Control {
         }
     }
 
-    async fn command(&self, line: Line, asked: &Asked<'_>, what: What) -> Result<Option<pb::Acknowledged>, Refusal> {
-        if asked.validate_only {
-            return Ok(None);
-        }
-        let Asked { workspace, place, .. } = *asked;
-        let record = |id, at| record(workspace, place, what, id, at);
-        Ok(Some(self.tell(line.in_workspace(names::workspace(asked.parent)?), place, record).await?))
+    /// Nobody is too old for records of this kind: a partition of such a process would halt at one.
+    fn can_be_read(&self, kind: u32) -> Result<(), Refusal> {
+        let wanted = kind::engine(kind);
+        let Some((address, has)) = self.owners.engines().into_iter().find(|(_, has)| *has.end() < wanted) else { return Ok(()) };
+        let why = format!(
+            "the process at {address} has engines {} to {} and would halt at this: roll out a binary that has engine {wanted}, then ask again",
+            has.start(),
+            has.end()
+        );
+        Err(Refusal::Precondition("ENGINE_LACKING", why))
+    }
+
+    /// The command's record. The node has no generation: whoever the identifier is when it is folded.
+    fn command(&self, whom: &Whom<'_>, what: What, request_id: &str) -> Result<Record, Refusal> {
+        self.can_be_read(kind::RUN_COMMAND)?;
+        let hash = Bytes::copy_from_slice(whom.place.hash.as_bytes());
+        let node = inbox::NodeRef { class: whom.place.class.number(), hash: hash.clone(), ..inbox::NodeRef::default() };
+        let body = inbox::RunCommand { node: Some(node), what: Some(what) }.encode_to_vec();
+        let id = if request_id.is_empty() { self.drawn() } else { repeated(whom.workspace, &uuid(request_id)?, &body) };
+        let record = Record::new(kind::RUN_COMMAND, whom.workspace, id, hash, self.clock.now(), body.into());
+        Ok(Record { eng_min: kind::engine(kind::RUN_COMMAND), ..record })
     }
 }
 
@@ -151,13 +157,25 @@ impl<'a> Cancel<'a> {
     }
 }
 
-/// The command's record. The node has no generation: whoever the identifier is when it is folded.
-fn record(workspace: WorkspaceId, place: Place, what: What, id: [u8; 16], at: Timestamp) -> Record {
-    let hash = Bytes::copy_from_slice(place.hash.as_bytes());
-    let node = inbox::NodeRef { class: place.class.number(), hash: hash.clone(), ..inbox::NodeRef::default() };
-    let body = inbox::RunCommand { node: Some(node), what: Some(what) }.encode_to_vec();
-    let record = Record::new(kind::RUN_COMMAND, workspace, id, hash, at, body.into());
-    Record { eng_min: kind::engine(kind::RUN_COMMAND), ..record }
+/// The record id of a request that may come again. What it asks is in it: another request under the same id is not taken for done.
+fn repeated(workspace: WorkspaceId, request: &[u8; 16], body: &[u8]) -> [u8; 16] {
+    let mut hasher = blake3::Hasher::new_derive_key("waypost request id v1");
+    hasher.update(&workspace.number().to_be_bytes());
+    hasher.update(request);
+    hasher.update(body);
+    let mut id = [0; 16];
+    hasher.finalize_xof().fill(&mut id);
+    id
+}
+
+fn uuid(text: &str) -> Result<[u8; 16], Refusal> {
+    let groups: Vec<_> = text.split('-').collect();
+    let mut bytes = [0; 16];
+    let is_one = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) && hex::decode_to_slice(groups.concat(), &mut bytes).is_ok();
+    if is_one && bytes != [0; 16] {
+        return Ok(bytes);
+    }
+    Err(Refusal::Invalid("INVALID_REQUEST_ID", "request_id is a UUID, drawn at random for each request".to_owned()))
 }
 
 fn id_of(run: &str) -> Result<RunId, Refusal> {

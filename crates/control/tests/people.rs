@@ -1,14 +1,19 @@
 //! Reading and commanding what is known of a person: the export of all that the three stages store, and runs.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value as Json, json};
 use tonic::{Code, Request, Status};
-use waypost_codec::{frame::Frame, inbox, kind, state, stored::seal};
+use tonic_types::StatusExt as _;
+use waypost_codec::{
+    frame::{Frame, Record},
+    inbox, kind, state,
+    stored::seal,
+};
 use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{
@@ -19,7 +24,9 @@ use waypost_runtime::{
     door::LogDoor,
     ports::{Clock, Log, Offset, Owners, OwnersError},
 };
-use waypost_types::{EntityId, Generation, IdentifierClass, IdentifierHash, Layout, Node, PartitionId, Role, Timestamp, WorkspaceId};
+use waypost_types::{
+    EntityId, Generation, IdentifierClass, IdentifierHash, Layout, Node, PartitionId, Role, SendId, Timestamp, WorkspaceId,
+};
 
 const LAYOUT: Layout = Layout { number: 1, partitions: 4 };
 const KEY: [u8; 32] = [7; 32];
@@ -28,14 +35,18 @@ const TOPICS: [&str; 3] = ["wp1.control", "wp1.definitions", "wp1.audit"];
 /// What only the states of the person know.
 const SECRETS: [&str; 4] = ["anna@shop.example", "Anna", "cart-77", "waiting-words"];
 
-/// What each role stores; any other entity is unknown.
-struct Stored(BTreeMap<(Role, EntityId), Bytes>);
+/// What each role stores; any other entity is unknown. And the last engine of the oldest process.
+struct Stored(BTreeMap<(Role, EntityId), Bytes>, u32);
 
 #[async_trait]
 impl Owners for Stored {
     async fn read(&self, partition: PartitionId, entity: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError> {
         let offset = if partition.role == Role::Segmenter { 40 } else { 41 };
         Ok((self.0.get(&(partition.role, entity)).cloned(), offset))
+    }
+
+    fn engines(&self) -> Vec<(String, RangeInclusive<u32>)> {
+        vec![("10.0.0.1:7070".to_owned(), 2..=4), ("10.0.0.2:7070".to_owned(), 1..=self.1)]
     }
 }
 
@@ -120,7 +131,12 @@ fn anna() -> Stored {
     let send =
         state::SendLogEntry { step: "remind".to_owned(), state: state::SendState::Accepted.into(), ..state::SendLogEntry::default() };
     let entry = inbox::Event { name: "Product Added".to_owned(), ..inbox::Event::default() };
+    let key = waypost_engine::address::key("email", SECRETS[0]);
+    let queued = SendId::new([9; 16]);
+    let standing =
+        state::RunSend { dispatch: Bytes::from_static(&[6; 16]), address_key: Bytes::copy_from_slice(&key), ..state::RunSend::default() };
     let run = state::Run {
+        sends: vec![standing],
         id: Bytes::from_static(&[5; 16]),
         journey: "cart".to_owned(),
         step: "rest".to_owned(),
@@ -132,20 +148,52 @@ fn anna() -> Stored {
     let journey = state::JourneyProfile {
         runs: vec![run],
         past: vec![past],
-        sends: vec![send],
+        sends: vec![
+            send,
+            state::SendLogEntry {
+                id: Bytes::copy_from_slice(queued.as_bytes()),
+                state: state::SendState::Decided.into(),
+                ..state::SendLogEntry::default()
+            },
+        ],
         trail: vec![receipt, waiting],
         facts: vec![state::Fact { name: "Order Completed".to_owned(), ..state::Fact::default() }],
         ..state::JourneyProfile::default()
     };
+    let last = |profile: Node, dispatch: u8| state::LastSend {
+        profile: bytes(profile),
+        dispatch: Bytes::copy_from_slice(&[dispatch; 16]),
+        ..state::LastSend::default()
+    };
+    let address = state::AddressState {
+        suppressions: vec![state::Suppression { reason: "HARD_BOUNCE".to_owned(), at: NOW, ..state::Suppression::default() }],
+        last_sends: vec![last(user, 7), last(other, 8)],
+        erasures: vec![state::Erasure { profile: bytes(other), at: NOW }],
+        ..state::AddressState::default()
+    };
+    let dispatch = |phase: state::DispatchPhase, word: &str| {
+        let variables = Some(text(word));
+        let body = inbox::Dispatch { profile: bytes(user), address: SECRETS[0].to_owned(), variables, ..inbox::Dispatch::default() };
+        let dispatch = (!word.is_empty()).then_some(body);
+        seal(1, &state::DispatchState { dispatch, phase: phase.into(), ..state::DispatchState::default() }.encode_to_vec())
+    };
+    let queued = waypost_engine::journey::dispatch_id(&queued, 0, &key);
+    let sender = |kind, id: &[u8]| (Role::Sender, EntityId::new(workspace(), kind, id));
     let profile = EntityId::new(workspace(), b'p', user.profile().as_bytes());
     let of = |hash: IdentifierHash| EntityId::new(workspace(), b'i', hash.as_bytes());
-    Stored(BTreeMap::from([
+    let all = BTreeMap::from([
         ((Role::Identity, of(user.hash)), seal(2, &users.encode_to_vec())),
         ((Role::Identity, of(email.hash)), seal(2, &addresses.encode_to_vec())),
         ((Role::Identity, of(cookie.hash)), seal(2, &cookies.encode_to_vec())),
         ((Role::Segmenter, profile.clone()), seal(1, &segment.encode_to_vec())),
         ((Role::Orchestrator, profile), seal(1, &journey.encode_to_vec())),
-    ]))
+        (sender(b'a', &key), seal(1, &address.encode_to_vec())),
+        (sender(b'd', &[6; 16]), dispatch(state::DispatchPhase::Retry, "of a run")),
+        (sender(b'd', &[7; 16]), dispatch(state::DispatchPhase::Done, "")),
+        (sender(b'd', &[8; 16]), dispatch(state::DispatchPhase::Ready, "of somebody else")),
+        (sender(b'd', queued.as_bytes()), dispatch(state::DispatchPhase::Ready, "of a run that is forgotten")),
+    ]);
+    Stored(all, 3)
 }
 
 async fn control(owners: Stored, topics: &[&str]) -> (MemoryLog, Control, Following) {
@@ -192,6 +240,16 @@ async fn a_document_has_what_every_stage_stores_of_the_person_and_nothing_of_any
     assert_eq!((&journeys["runs"][0]["step"], &journeys["runs"][0]["enteredOn"]["name"]), (&json!("rest"), &json!("Product Added")));
     assert_eq!((&journeys["endedRuns"][0]["exitReason"], &journeys["messages"][0]["state"]), (&json!("COMPLETED"), &json!("accepted")));
     assert_eq!((&journeys["trail"][0]["reason"], &journeys["remembered"][0]["name"]), (&json!("ACCEPTED"), &json!("Order Completed")));
+
+    let sender = &document["sender"];
+    let [address] = &sender["addresses"].as_array().unwrap()[..] else { panic!("one address: {sender}") };
+    assert_eq!((&address["suppressions"][0]["reason"], &address["erasures"]), (&json!("HARD_BOUNCE"), &json!([])));
+    assert_eq!(address["lastMessages"].as_array().unwrap().len(), 1, "who else has the address is nobody's business");
+    let messages = sender["messages"].as_array().unwrap();
+    let mut words: Vec<_> = messages.iter().map(|m| (m["phase"].as_str().unwrap(), m["content"]["variables"].as_str())).collect();
+    words.sort_unstable();
+    assert_eq!(words, [("done", None), ("ready", Some("of a run that is forgotten")), ("retry", Some("of a run"))]);
+    assert!(messages.iter().all(|m| m["content"].is_null() || m["content"]["address"] == SECRETS[0]));
 
     let identifiers = document["identifiers"].as_array().unwrap();
     let of = |class: &str| identifiers.iter().find(|i| i["class"] == class).unwrap_or_else(|| panic!("{class}: {document}"));
@@ -258,12 +316,16 @@ async fn publish(control: &Control) {
     control.publish_journey(asked(pb::PublishJourneyRequest { name, etag: String::new() })).await.unwrap();
 }
 
-/// Commands in `wp1.identity`, each with what it asks of its reader.
-fn commands(log: &MemoryLog) -> Vec<(inbox::RunCommand, u32)> {
+/// Records of commands in `wp1.identity`.
+fn records(log: &MemoryLog) -> Vec<Record> {
     let frames = (0..LAYOUT.partitions).flat_map(|p| log.all("wp1.identity", p)).map(|d| Frame::decode(d.payload).unwrap());
     let records = frames.flat_map(|frame| frame.sections).flat_map(|section| section.records);
-    let commands = records.filter(|record| record.kind == kind::RUN_COMMAND);
-    commands.map(|record| (inbox::RunCommand::decode(record.body).unwrap(), record.eng_min)).collect()
+    records.filter(|record| record.kind == kind::RUN_COMMAND).collect()
+}
+
+/// Commands in `wp1.identity`, each with what it asks of its reader.
+fn commands(log: &MemoryLog) -> Vec<(inbox::RunCommand, u32)> {
+    records(log).into_iter().map(|record| (inbox::RunCommand::decode(record.body).unwrap(), record.eng_min)).collect()
 }
 
 fn acts(log: &MemoryLog, word: &str) -> Vec<Json> {
@@ -303,7 +365,7 @@ async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_
     publish(&control).await;
     let start = |identifier: &str, journey: &str, key: &str, validate_only| {
         let (identifier, journey, key) = (identifier.to_owned(), journey.to_owned(), key.to_owned());
-        let request = pb::StartRunRequest { parent: parent(), identifier, journey, key, validate_only };
+        let request = pb::StartRunRequest { parent: parent(), identifier, journey, key, validate_only, request_id: String::new() };
         let control = control.clone();
         async move { control.start_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };
@@ -317,7 +379,19 @@ async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_
     }
     let checked = start("user_id:anna", "cart", "k1", true).await.unwrap();
     assert_eq!((checked.acknowledged, checked.version), (None, 1));
-    assert!(commands(&log).is_empty() && acts(&log, "run.start").is_empty(), "nothing was asked for");
+    assert!(commands(&log).is_empty());
+    let lines = acts(&log, "run.start");
+    let subject = |who: &str| json!(format!("identifiers/{}", hash(IdentifierClass::UserId, who)));
+    let told: Vec<_> = lines.iter().map(|line| (line["subject"].clone(), line["note"].clone(), line["outcome"].clone())).collect();
+    assert_eq!(
+        told,
+        [
+            (subject("nobody"), json!("journey cart"), Json::Null),
+            (subject("nobody"), json!("journey cart"), json!("failed: NOT_FOUND")),
+            (subject("anna"), json!("journey cart, only checked"), Json::Null),
+        ],
+        "who was asked about stands there; what is wrong whoever it is about does not"
+    );
 
     let acknowledged = start("user_id:anna", "cart", "secret-key", false).await.unwrap().acknowledged.unwrap();
     let [(command, eng_min)] = &commands(&log)[..] else { panic!("one command") };
@@ -325,7 +399,7 @@ async fn a_start_is_a_record_at_the_identifier_and_what_cannot_begin_is_refused_
     assert_eq!((node.generation.len(), &node.hash[..]), (0, &hash(IdentifierClass::UserId, "anna").as_bytes()[..]));
     let asked = inbox::StartRun { journey: "cart".to_owned(), key: "secret-key".to_owned() };
     assert_eq!((&command.what, *eng_min), (&Some(inbox::run_command::What::Start(asked)), 3), "an older binary waits at it");
-    let [line] = &acts(&log, "run.start")[..] else { panic!("one line") };
+    let [line] = &acts(&log, "run.start")[3..] else { panic!("one line") };
     assert_eq!((&line["by"], &line["record"], &line["note"]), (&json!("ops"), &json!(acknowledged.record), &json!("journey cart")));
     assert!(!line.to_string().contains("secret-key"));
 }
@@ -335,7 +409,7 @@ async fn a_cancel_names_one_live_run_or_those_of_a_journey() {
     let (log, control, _following) = control(anna(), &TOPICS).await;
     let cancel = |run: &str, journey: &str, validate_only| {
         let (identifier, run, journey) = ("user_id:anna".to_owned(), run.to_owned(), journey.to_owned());
-        let request = pb::CancelRunRequest { parent: parent(), identifier, run, journey, validate_only };
+        let request = pb::CancelRunRequest { parent: parent(), identifier, run, journey, validate_only, request_id: String::new() };
         let control = control.clone();
         async move { control.cancel_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };
@@ -350,12 +424,66 @@ async fn a_cancel_names_one_live_run_or_those_of_a_journey() {
         assert_eq!(cancel(run, journey, false).await, Err(code), "{run} {journey}");
     }
     assert_eq!(cancel("", "cart", true).await.unwrap().acknowledged, None);
-    assert!(commands(&log).is_empty() && acts(&log, "run.cancel").is_empty());
+    assert!(commands(&log).is_empty());
+    let outcomes: Vec<_> = acts(&log, "run.cancel").into_iter().map(|line| line["outcome"].clone()).collect();
+    let failed = json!("failed: NOT_FOUND");
+    assert_eq!(outcomes, [Json::Null, failed.clone(), Json::Null, failed, Json::Null], "each question, and which came to nothing");
+    assert_eq!(acts(&log, "run.cancel")[4]["note"], "journey cart, only checked");
     assert!(cancel(&run, "", false).await.unwrap().acknowledged.is_some());
     assert!(cancel("", "cart", false).await.unwrap().acknowledged.is_some());
     let asked = |run: &[u8], journey: &str| inbox::CancelRuns { run: Bytes::copy_from_slice(run), journey: journey.to_owned() };
     let whats: Vec<_> = commands(&log).into_iter().map(|(command, _)| command.what.unwrap()).collect();
     assert_eq!(whats, [asked(&[5; 16], ""), asked(&[], "cart")].map(inbox::run_command::What::Cancel));
-    let notes: Vec<_> = acts(&log, "run.cancel").into_iter().map(|line| line["note"].clone()).collect();
+    let notes: Vec<_> = acts(&log, "run.cancel").into_iter().skip(5).map(|line| line["note"].clone()).collect();
     assert_eq!(notes, [json!(run), json!("journey cart")]);
+}
+
+#[tokio::test]
+async fn while_a_process_is_too_old_for_commands_nothing_is_put_in_its_way() {
+    let (log, control, _following) = control(Stored(anna().0, 2), &TOPICS).await;
+    publish(&control).await;
+    let who = || "user_id:anna".to_owned();
+    for validate_only in [true, false] {
+        let start = pb::StartRunRequest {
+            parent: parent(),
+            identifier: who(),
+            journey: "cart".to_owned(),
+            key: "k1".to_owned(),
+            validate_only,
+            ..Default::default()
+        };
+        let cancel =
+            pb::CancelRunRequest { parent: parent(), identifier: who(), journey: "cart".to_owned(), validate_only, ..Default::default() };
+        let started = control.start_run(asked(start)).await.map(drop);
+        let cancelled = control.cancel_run(asked(cancel)).await.map(drop);
+        for refused in [started, cancelled].map(Result::unwrap_err) {
+            assert_eq!(refused.code(), Code::FailedPrecondition);
+            assert_eq!(refused.get_error_details().error_info().unwrap().reason, "ENGINE_LACKING");
+            assert!(refused.message().contains("10.0.0.2:7070 has engines 1 to 2"), "{refused}");
+        }
+    }
+    assert!(commands(&log).is_empty());
+}
+
+#[tokio::test]
+async fn a_start_that_is_asked_for_again_is_the_same_record() {
+    let (log, control, _following) = control(anna(), &TOPICS).await;
+    publish(&control).await;
+    let start = |key: &str, request_id: &str| {
+        let (identifier, journey, key, request_id) = ("user_id:anna".to_owned(), "cart".to_owned(), key.to_owned(), request_id.to_owned());
+        let request = pb::StartRunRequest { parent: parent(), identifier, journey, key, validate_only: false, request_id };
+        let control = control.clone();
+        async move { control.start_run(asked(request)).await.map(tonic::Response::into_inner) }
+    };
+    let (one, two) = ("6ba7b810-9dad-41d1-80b4-00c04fd430c8", "6BA7B811-9dad-41d1-80b4-00c04fd430c8");
+    for (key, request_id) in [("k1", one), ("k1", one), ("k2", one), ("k1", two)] {
+        start(key, request_id).await.unwrap();
+    }
+    let ids: Vec<_> = records(&log).into_iter().map(|record| record.id).collect();
+    assert_eq!(ids[0], ids[1]);
+    assert!(ids[2] != ids[0] && ids[3] != ids[0], "another key or another id is another request");
+    for wrong in ["6ba7b810", "00000000-0000-0000-0000-000000000000", "6ba7b810-9dad-41d1-80b4-00c04fd430cx"] {
+        let refused = start("k1", wrong).await.unwrap_err();
+        assert_eq!(refused.get_error_details().error_info().unwrap().reason, "INVALID_REQUEST_ID");
+    }
 }

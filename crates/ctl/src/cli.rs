@@ -280,7 +280,10 @@ pub(crate) enum ProfileCommand {
         /// `email:…`, `user_id:…`, `phone:…`, `device:…`, `anonymous:…`, `custom:<name>:…`, a profile id, or a bare e-mail address
         identifier: String,
     },
-    /// Everything that is stored of a person, as one JSON document for that person; it is noted in the audit topic
+    /// What the roles hold of a person, as one JSON document for that person; it is noted in the audit topic
+    ///
+    /// Identity, segmenter, orchestrator and sender are asked for all they hold. Topics, inboxes and backups hold more for a while:
+    /// docs/guide/people.md says what.
     Export(Export),
     /// Forget the person behind an identifier, for good; the addresses are never written to again
     ///

@@ -1,7 +1,11 @@
 //! Runs of a person: list, describe, start, cancel.
 
+use std::time::Duration;
+
+use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use serde_json::{Value, json};
+use tonic::{Code, Response, Status};
 use waypost_proto::control::{self as pb, run_service_client::RunServiceClient};
 
 use crate::{
@@ -9,6 +13,9 @@ use crate::{
     commands::{Done, Session},
     output,
 };
+
+/// Between one try and the next.
+const PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(3)];
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum RunCommand {
@@ -112,8 +119,8 @@ impl Session {
     async fn start_run(&self, wanted: RunStart) -> anyhow::Result<Done> {
         let RunStart { identifier, journey, key, dry_run } = wanted;
         let (parent, key, validate_only) = (self.parent.clone(), key.unwrap_or_default(), dry_run == DryRun::Server);
-        let request = pb::StartRunRequest { parent, identifier, journey: journey.clone(), key, validate_only };
-        let answer = self.run_service().start_run(request).await?.into_inner();
+        let request = pb::StartRunRequest { parent, identifier, journey: journey.clone(), key, validate_only, request_id: request_id()? };
+        let answer = repeated(async || self.run_service().start_run(request.clone()).await).await?;
         Ok(self.accepted(&format!("start of {journey}, version {}", answer.version), answer.acknowledged))
     }
 
@@ -121,9 +128,9 @@ impl Session {
         let RunCancel { identifier, run, journey, dry_run } = wanted;
         let (run, journey) = (run.unwrap_or_default(), journey.unwrap_or_default());
         let what = format!("cancel of {run}{journey}");
-        let request =
-            pb::CancelRunRequest { parent: self.parent.clone(), identifier, run, journey, validate_only: dry_run == DryRun::Server };
-        let answer = self.run_service().cancel_run(request).await?.into_inner();
+        let (parent, validate_only) = (self.parent.clone(), dry_run == DryRun::Server);
+        let request = pb::CancelRunRequest { parent, identifier, run, journey, validate_only, request_id: request_id()? };
+        let answer = repeated(async || self.run_service().cancel_run(request.clone()).await).await?;
         Ok(self.accepted(&what, answer.acknowledged))
     }
 
@@ -138,6 +145,28 @@ impl Session {
         };
         self.show(&json, text, || vec![answer.record.clone()])
     }
+}
+
+/// A random UUID.
+fn request_id() -> anyhow::Result<String> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).context("this computer has no random numbers")?;
+    let drawn = u128::from_be_bytes(bytes) & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62;
+    let text = format!("{drawn:032x}");
+    Ok([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
+}
+
+/// Asks, and asks again where nobody knows whether it was done: under its request id it is done once.
+async fn repeated<T>(ask: impl AsyncFn() -> Result<Response<T>, Status>) -> Result<T, Status> {
+    for pause in PAUSES {
+        match ask().await {
+            Err(status) if matches!(status.code(), Code::Unavailable | Code::DeadlineExceeded | Code::Unknown) => {
+                tokio::time::sleep(pause).await;
+            }
+            answer => return answer.map(Response::into_inner),
+        }
+    }
+    ask().await.map(Response::into_inner)
 }
 
 fn run(run: &pb::RunDetail) -> Value {
@@ -178,4 +207,41 @@ fn described(run: &pb::RunDetail) -> String {
         line("Message", text.trim_end().to_owned());
     }
     lines.join("\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{cell::Cell, collections::BTreeSet};
+
+    use super::*;
+
+    #[test]
+    fn a_request_id_is_a_uuid_and_drawn_anew() {
+        let drawn: BTreeSet<_> = (0..8).map(|_| request_id().unwrap()).collect();
+        assert_eq!(drawn.len(), 8);
+        for id in drawn {
+            let groups: Vec<_> = id.split('-').map(str::len).collect();
+            assert_eq!((groups, &id[14..15]), (vec![8, 4, 4, 4, 12], "4"), "{id}");
+            assert!(matches!(&id[19..20], "8" | "9" | "a" | "b"), "{id}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn only_what_may_have_been_lost_is_asked_again() {
+        for (failures, code, tries, expected) in [
+            (1, Code::Unavailable, 2, Ok(7)),
+            (2, Code::DeadlineExceeded, 3, Ok(7)),
+            (9, Code::Unknown, 3, Err(Code::Unknown)),
+            (1, Code::NotFound, 1, Err(Code::NotFound)),
+            (1, Code::FailedPrecondition, 1, Err(Code::FailedPrecondition)),
+        ] {
+            let asked = Cell::new(0);
+            let answer = repeated(async || {
+                asked.set(asked.get() + 1);
+                if asked.get() > failures { Ok(Response::new(7)) } else { Err(Status::new(code, "")) }
+            });
+            assert_eq!(answer.await.map_err(|status| status.code()), expected);
+            assert_eq!(asked.get(), tries, "{code}");
+        }
+    }
 }

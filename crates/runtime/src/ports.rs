@@ -3,7 +3,7 @@
 //! One contract suite (`waypost-memory`'s `contract` module) holds `memory`, `kafka` and `redis` to
 //! the same behaviour (PROTOCOL §15).
 
-use std::fmt;
+use std::{fmt, ops::RangeInclusive};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -479,6 +479,10 @@ pub trait Owners: Send + Sync + 'static {
     /// Who has said lately what it owns; none where nobody says, because one process owns everything.
     fn owned(&self) -> Option<Vec<Owner>> {
         None
+    }
+    /// First and last engine of every process that was heard lately, by its address; nobody where one process owns everything.
+    fn engines(&self) -> Vec<(String, RangeInclusive<u32>)> {
+        Vec::new()
     }
 }
 

@@ -1,6 +1,6 @@
 //! Private reads between processes: who owns a partition answers for it, over gRPC, to whoever knows the installation's key.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, ops::RangeInclusive, sync::Arc};
 
 use anyhow::{Context as _, anyhow, ensure};
 use async_trait::async_trait;
@@ -168,6 +168,10 @@ impl Owners for Asking {
 
     fn owned(&self) -> Option<Vec<Owner>> {
         Some(self.directory.owners(SystemClock.now()))
+    }
+
+    fn engines(&self) -> Vec<(String, RangeInclusive<u32>)> {
+        self.directory.engines(SystemClock.now())
     }
 }
 

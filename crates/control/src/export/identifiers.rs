@@ -57,7 +57,12 @@ pub(crate) async fn identified(
 impl Identified {
     /// Whether a life of an identifier is this person's: after a detach an identifier has lives of several.
     fn is_of(&self, node: &state::Node) -> bool {
-        self.profiles.contains(node.route.as_ref()) || self.profiles.contains(node.id.as_ref())
+        self.is_called(&node.route) || self.is_called(&node.id)
+    }
+
+    /// Whether a profile is this person, or was joined into her.
+    pub(super) fn is_called(&self, profile: &[u8]) -> bool {
+        self.profiles.contains(profile)
     }
 
     /// Its part of the document.

@@ -5,7 +5,7 @@ use waypost_codec::{
     state::IdentifierState,
 };
 
-use super::{Effect, Here, IdentityError, Refusal, nodes, road};
+use super::{Effect, Here, IdentityError, Refusal, nodes, road, window};
 
 /// Forgets the person behind the identifier: an item like its events, so it stands behind them all.
 /// An identifier that nobody has seen has no person; nothing happens.
@@ -24,9 +24,13 @@ fn forget(state: &mut IdentifierState, here: &Here, node: Option<&NodeRef>, supp
     Ok(road::route(state, here, at, Body::Erase(Erase { node: Some(node), suppress })))
 }
 
-/// Begins or ends runs of the person behind the identifier: an item like its events, so it stands behind them all.
+/// Begins or ends runs of the person behind the identifier: an item like its events, so it stands behind them all. Who asked may
+/// ask again with the same record, not knowing whether the first arrived: as of an event it counts once in the window.
 pub fn run_command(state: &mut IdentifierState, here: &Here, command: &RunCommand) -> Result<Vec<Effect>, IdentityError> {
     let Some(at) = named(state, command.node.as_ref())? else { return Ok(Vec::new()) };
+    if here.rules.window && !window::admit(state, here.now, &here.record, here.limits.seen) {
+        return Ok(Vec::new());
+    }
     let node = nodes::reference(&nodes::stored(&state.generations[at].id)?);
     Ok(road::route(state, here, at, Body::Command(RunCommand { node: Some(node), what: command.what.clone() })))
 }

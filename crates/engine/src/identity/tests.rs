@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use prost::Message as _;
-use waypost_codec::inbox::{Detach, Erase, EraseNode, Event, NamedCount, NodeRef, Receipt};
+use waypost_codec::inbox::{Detach, Erase, EraseNode, Event, NamedCount, NodeRef, Receipt, RunCommand, StartRun, run_command};
 use waypost_types::{IdentifierClass, Node};
 
 use super::*;
@@ -586,4 +586,25 @@ fn garbage_is_an_error() {
         assert!(link(&mut state, &here, &lifeless).is_err());
     }
     assert_eq!(state, IdentifierState::default());
+}
+
+#[test]
+fn a_command_about_runs_that_is_sent_again_is_done_once() {
+    let (mut world, who) = (World::default(), id(UserId, 1));
+    world.event(std::slice::from_ref(&who));
+    let start = run_command::What::Start(StartRun { journey: "cart".to_owned(), key: "k1".to_owned() });
+    let command = RunCommand { node: Some(who.clone()), what: Some(start) };
+    let state = world.states.get_mut(&who.hash).unwrap();
+    let first = here(9);
+    let follow = |state: &mut IdentifierState, here: &Here| run_command(state, here, &command).unwrap().len();
+    assert_eq!(follow(state, &first), 1);
+    // What it began may have ended by now: the repeat does not get as far as to the runs.
+    let later =
+        |days| Here { now: first.now.plus(waypost_types::Span::from_days(days)), record: first.record, ..here(10 + days.unsigned_abs()) };
+    let before = state.clone();
+    assert_eq!(follow(state, &later(6)), 0);
+    assert_eq!(*state, before);
+    assert_eq!(follow(state, &here(12)), 1, "another record is another request");
+    assert_eq!(follow(state, &later(7)), 1, "no longer known");
+    assert_eq!(follow(&mut IdentifierState::default(), &first), 0, "nobody is called that");
 }

@@ -453,7 +453,8 @@ pub struct ExportProfileResponse {
     #[prost(string, tag = "1")]
     pub profile: ::prost::alloc::string::String,
     /// One JSON document: identifiers, addresses, fields and traits, segments, consents with their proofs, carts, orders, runs,
-    /// messages, what journeys remember of events, and the trail of decisions.
+    /// messages, what journeys remember of events, the trail of decisions; and what the sender keeps of these addresses and of
+    /// messages to them: suppressions, last messages, and of what is still to go its address and variables. Topics and logs hold more.
     #[prost(string, tag = "2")]
     pub document: ::prost::alloc::string::String,
     /// Offsets the document is as of.
@@ -2298,7 +2299,7 @@ pub mod profile_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
-        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        /// All that identity, segmenter, orchestrator and sender hold of a person, for the person. A line in the audit topic stands before the answer.
         pub async fn export_profile(
             &mut self,
             request: impl tonic::IntoRequest<super::ExportProfileRequest>,
@@ -2377,7 +2378,7 @@ pub mod profile_service_server {
             tonic::Response<super::ExpireProfileResponse>,
             tonic::Status,
         >;
-        /// Everything that is stored of a person, for the person. A line in the audit topic stands before the answer.
+        /// All that identity, segmenter, orchestrator and sender hold of a person, for the person. A line in the audit topic stands before the answer.
         async fn export_profile(
             &self,
             request: tonic::Request<super::ExportProfileRequest>,
@@ -5724,9 +5725,13 @@ pub struct StartRunRequest {
     /// Needed where the journey's entries have a key, and refused where they have none.
     #[prost(string, tag = "4")]
     pub key: ::prost::alloc::string::String,
-    /// Checked, not done: that the journey and the person are there.
+    /// Checked, not done: that the journey and the person are there. It is a line in the audit topic all the same.
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
+    /// A UUID that the caller draws (AIP-155): the same request under the same one is the same record, and is done once, also where its
+    /// run has ended meanwhile, for seven days. Empty: every request is one of its own.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct StartRunResponse {
@@ -5752,6 +5757,9 @@ pub struct CancelRunRequest {
     pub journey: ::prost::alloc::string::String,
     #[prost(bool, tag = "5")]
     pub validate_only: bool,
+    /// As in StartRunRequest. A repeat of what was done already may find no such live run.
+    #[prost(string, tag = "6")]
+    pub request_id: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct CancelRunResponse {
@@ -5929,7 +5937,8 @@ pub mod run_service_client {
         }
         /// Begins a run of the version in force, as an event would, but for the entry's event and filter. What the journey itself does not
         /// allow is refused where the person is, with the reasons that entries have, and shows in the trail and among the decisions.
-        /// NOT_FOUND for an unknown journey, FAILED_PRECONDITION where none of its versions takes entries.
+        /// NOT_FOUND for an unknown journey, FAILED_PRECONDITION where none of its versions takes entries (NOT_IN_FORCE), and while any
+        /// process is too old to read such a record (ENGINE_LACKING).
         pub async fn start_run(
             &mut self,
             request: impl tonic::IntoRequest<super::StartRunRequest>,
@@ -5955,6 +5964,7 @@ pub mod run_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Ends live runs with CANCELLED and takes back what they have queued. Whoever has no such run is left as she is.
+        /// FAILED_PRECONDITION as for StartRun while any process is too old (ENGINE_LACKING).
         pub async fn cancel_run(
             &mut self,
             request: impl tonic::IntoRequest<super::CancelRunRequest>,
@@ -6009,7 +6019,8 @@ pub mod run_service_server {
         ) -> std::result::Result<tonic::Response<super::RunDetail>, tonic::Status>;
         /// Begins a run of the version in force, as an event would, but for the entry's event and filter. What the journey itself does not
         /// allow is refused where the person is, with the reasons that entries have, and shows in the trail and among the decisions.
-        /// NOT_FOUND for an unknown journey, FAILED_PRECONDITION where none of its versions takes entries.
+        /// NOT_FOUND for an unknown journey, FAILED_PRECONDITION where none of its versions takes entries (NOT_IN_FORCE), and while any
+        /// process is too old to read such a record (ENGINE_LACKING).
         async fn start_run(
             &self,
             request: tonic::Request<super::StartRunRequest>,
@@ -6018,6 +6029,7 @@ pub mod run_service_server {
             tonic::Status,
         >;
         /// Ends live runs with CANCELLED and takes back what they have queued. Whoever has no such run is left as she is.
+        /// FAILED_PRECONDITION as for StartRun while any process is too old (ENGINE_LACKING).
         async fn cancel_run(
             &self,
             request: tonic::Request<super::CancelRunRequest>,
