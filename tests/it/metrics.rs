@@ -13,7 +13,7 @@ use crate::{
     http::Request,
     public::Event,
     shop::{ROLES, Shop},
-    stack::{self, PATIENCE, alone, alone_on_empty_kafka},
+    stack::{self, PATIENCE, alone, alone_on_empty_servers},
 };
 
 const KEYED: [&str; 4] = ["identity", "segmenter", "orchestrator", "sender"];
@@ -285,7 +285,7 @@ impl Drop for Felled {
 
 #[test]
 fn a_log_that_is_away_closes_the_door_and_kills_nobody() {
-    let alone = alone_on_empty_kafka("metrics-away");
+    let alone = alone_on_empty_servers("metrics-away");
     let shop = &alone.shop;
     until("the door to be ready", || same(&shop.admin("ingest", "/readyz").status, &200));
     let felled = Felled::new("kafka");

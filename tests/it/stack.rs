@@ -9,7 +9,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-use crate::shop::Shop;
+use crate::{redis::Held, shop::Shop};
 
 /// Long enough for a loaded machine; a test that passes never waits this long.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(150);
@@ -49,13 +49,14 @@ pub(crate) fn alone(name: &str) -> Alone {
     Alone { shop: Shop::open(name), _storm: storm }
 }
 
-/// A fresh shop while nothing else runs, on a Kafka that holds nothing of others: after a crash it looks through every log it
-/// has, and those of all shops before take minutes.
-pub(crate) fn alone_on_empty_kafka(name: &str) -> Alone {
+/// A fresh shop while nothing else runs, on a Kafka and a Redis that hold nothing of others: after a crash Kafka looks through
+/// every log it has, and those of all shops before take minutes.
+pub(crate) fn alone_on_empty_servers(name: &str) -> Alone {
     let storm = storm();
     shut_down("kafka");
     fs::remove_dir_all(root().join(variable("STACK_DIR")).join("kafka/data")).unwrap();
     raise();
+    Held::under("").ask(&["FLUSHDB"]);
     Alone { shop: Shop::open(name), _storm: storm }
 }
 

@@ -13,7 +13,7 @@ use waypost_codec::{frame::Frame, inbox::AttemptOutcome, kind};
 use crate::{
     http::Request,
     shop::{ROLES, Said, Shop},
-    stack::{self, alone, alone_on_empty_kafka},
+    stack::{self, alone, alone_on_empty_servers},
 };
 
 /// Delay before each send of the fixture journey.
@@ -198,7 +198,7 @@ fn a_killed_role_loses_nothing_and_doubles_nothing() {
 
 #[test]
 fn a_crash_of_redis_or_kafka_loses_nothing_and_doubles_nothing() {
-    let alone = alone_on_empty_kafka("servers");
+    let alone = alone_on_empty_servers("servers");
     let shop = &alone.shop;
     let mut crowd = Crowd::of(shop);
     shop.sink.answer_after(Duration::from_millis(100));
