@@ -46,6 +46,20 @@ pub(crate) enum Wish {
     Expire,
 }
 
+// === impl Place ===
+
+impl Place {
+    /// A node without a generation: whoever the identifier is when a record with it is folded.
+    pub(crate) fn node(self) -> inbox::NodeRef {
+        inbox::NodeRef { class: self.class.number(), hash: self.key(), ..inbox::NodeRef::default() }
+    }
+
+    /// Under which its records go.
+    pub(crate) fn key(self) -> Bytes {
+        Bytes::copy_from_slice(self.hash.as_bytes())
+    }
+}
+
 // === impl Wish ===
 
 impl Wish {
@@ -57,16 +71,15 @@ impl Wish {
         }
     }
 
-    /// Its record. The node has no generation: whoever the identifier is when it is folded.
+    /// Its record.
     fn record(self, workspace: WorkspaceId, place: Place, id: [u8; 16], at: Timestamp) -> Record {
-        let hash = Bytes::copy_from_slice(place.hash.as_bytes());
-        let node = Some(inbox::NodeRef { class: place.class.number(), hash: hash.clone(), ..inbox::NodeRef::default() });
+        let node = Some(place.node());
         let (kind, body) = match self {
             Self::Erase => (kind::ERASE, inbox::Erase { node, suppress: true }.encode_to_vec()),
             Self::Detach => (kind::DETACH, inbox::Detach { node }.encode_to_vec()),
             Self::Expire => (kind::EXPIRE, inbox::Expire { node }.encode_to_vec()),
         };
-        Record::new(kind, workspace, id, hash, at, body.into())
+        Record::new(kind, workspace, id, place.key(), at, body.into())
     }
 }
 

@@ -5,6 +5,7 @@ use std::{cmp::Reverse, future::ready};
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
+use uuid::Uuid;
 use waypost_codec::{
     frame::Record,
     inbox::{self, run_command::What},
@@ -90,11 +91,11 @@ impl Control {
             .entered()
             .ok_or_else(|| Refusal::Precondition("NOT_IN_FORCE", format!("no version of `{name}` takes entries: publish one first")))?;
         let wrong = |why: &str| Err(Refusal::Invalid("KEY_INVALID", why.to_owned()));
-        match (key.is_empty(), journey.entries.iter().any(|entry| entry.key.is_some() != key.is_empty())) {
+        match journey.entry_keyed_as(key) {
             _ if key.len() > MAX_KEY => wrong("a key has 128 bytes at most"),
-            (true, false) => wrong("runs of this journey have a key: say which"),
-            (false, false) => wrong("runs of this journey have no key"),
-            (_, true) => Ok(journey.version),
+            Some(_) => Ok(journey.version),
+            None if key.is_empty() => wrong("runs of this journey have a key: say which"),
+            None => wrong("runs of this journey have no key"),
         }
     }
 
@@ -110,14 +111,12 @@ impl Control {
         Err(Refusal::Precondition("ENGINE_LACKING", why))
     }
 
-    /// The command's record. The node has no generation: whoever the identifier is when it is folded.
+    /// The command's record.
     fn command(&self, whom: &Whom<'_>, what: What, request_id: &str) -> Result<Record, Refusal> {
         self.can_be_read(kind::RUN_COMMAND)?;
-        let hash = Bytes::copy_from_slice(whom.place.hash.as_bytes());
-        let node = inbox::NodeRef { class: whom.place.class.number(), hash: hash.clone(), ..inbox::NodeRef::default() };
-        let body = inbox::RunCommand { node: Some(node), what: Some(what) }.encode_to_vec();
-        let id = if request_id.is_empty() { self.drawn() } else { repeated(whom.workspace, &uuid(request_id)?, &body) };
-        let record = Record::new(kind::RUN_COMMAND, whom.workspace, id, hash, self.clock.now(), body.into());
+        let body = inbox::RunCommand { node: Some(whom.place.node()), what: Some(what) }.encode_to_vec();
+        let id = if request_id.is_empty() { self.drawn() } else { repeated(whom.workspace, request_id, &body)? };
+        let record = Record::new(kind::RUN_COMMAND, whom.workspace, id, whom.place.key(), self.clock.now(), body.into());
         Ok(Record { eng_min: kind::engine(kind::RUN_COMMAND), ..record })
     }
 }
@@ -158,24 +157,16 @@ impl<'a> Cancel<'a> {
 }
 
 /// The record id of a request that may come again. What it asks is in it: another request under the same id is not taken for done.
-fn repeated(workspace: WorkspaceId, request: &[u8; 16], body: &[u8]) -> [u8; 16] {
+fn repeated(workspace: WorkspaceId, request_id: &str, body: &[u8]) -> Result<[u8; 16], Refusal> {
+    let wrong = || Refusal::Invalid("INVALID_REQUEST_ID", "request_id is a UUID, drawn at random for each request".to_owned());
+    let request = Uuid::try_parse(request_id).ok().filter(|uuid| !uuid.is_nil()).ok_or_else(wrong)?;
     let mut hasher = blake3::Hasher::new_derive_key("waypost request id v1");
     hasher.update(&workspace.number().to_be_bytes());
-    hasher.update(request);
+    hasher.update(request.as_bytes());
     hasher.update(body);
     let mut id = [0; 16];
     hasher.finalize_xof().fill(&mut id);
-    id
-}
-
-fn uuid(text: &str) -> Result<[u8; 16], Refusal> {
-    let groups: Vec<_> = text.split('-').collect();
-    let mut bytes = [0; 16];
-    let is_one = groups.iter().map(|group| group.len()).eq([8, 4, 4, 4, 12]) && hex::decode_to_slice(groups.concat(), &mut bytes).is_ok();
-    if is_one && bytes != [0; 16] {
-        return Ok(bytes);
-    }
-    Err(Refusal::Invalid("INVALID_REQUEST_ID", "request_id is a UUID, drawn at random for each request".to_owned()))
+    Ok(id)
 }
 
 fn id_of(run: &str) -> Result<RunId, Refusal> {

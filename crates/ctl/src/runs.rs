@@ -151,9 +151,7 @@ impl Session {
 fn request_id() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("this computer has no random numbers")?;
-    let drawn = u128::from_be_bytes(bytes) & !(0xf << 76 | 0b11 << 62) | 4 << 76 | 0b10 << 62;
-    let text = format!("{drawn:032x}");
-    Ok([&text[..8], &text[8..12], &text[12..16], &text[16..20], &text[20..]].join("-"))
+    Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())
 }
 
 /// Asks, and asks again where nobody knows whether it was done: under its request id it is done once.

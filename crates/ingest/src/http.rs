@@ -29,7 +29,7 @@ use waypost_codec::{frame::Record, unsubscribe::LinkKeys, write_key::KeyHash};
 use waypost_runtime::{door::Door, ports::Clock};
 use waypost_telemetry::{metrics::DoorMetrics, traced};
 use waypost_types::{
-    Role, Timestamp,
+    Role,
     trace::{NoTraces, SpanKind, Traces},
 };
 
@@ -309,71 +309,60 @@ impl Ingest {
         // A page may not decide what is kept.
         let kept = Kept::begin(&self.inner.config.traces, asked, rights.kind == "server", SpanKind::Server, name, now);
         let span = traced(kept.as_ref().map(Kept::place));
-        self.let_in(kind, items, shared, rights, body, kept, now).instrument(span).await
-    }
-
-    #[expect(clippy::too_many_arguments, reason = "the rest of `judge`, within its trace")]
-    async fn let_in(
-        &self,
-        kind: Option<CallKind>,
-        items: &[&str],
-        shared: &Shared,
-        rights: &Rights,
-        body: &Bytes,
-        kept: Option<Kept>,
-        now: Timestamp,
-    ) -> Result<Response, Refusal> {
-        let sent = kept.as_ref().map(Kept::sent).unwrap_or_default();
-        let env = Env { install: &self.inner.config.install, now };
-        let mut records = Vec::with_capacity(items.len());
-        let mut rejected = Vec::new();
-        let mut letters = Vec::new();
-        let mut calls = Calls::default();
-        for (index, item) in items.iter().enumerate() {
-            match segment_call::read(kind, item, shared, rights, env) {
-                Ok(accepted) => {
-                    calls.took(accepted.call);
-                    records.push((Role::Identity, Record { trace: sent.clone(), ..accepted.record }));
-                }
-                // One call that is no JSON at all is the request's fault.
-                Err(rejection) if kind.is_some() && rejection.reason == Reason::BadJson => {
-                    return Err(Refusal::new(Reason::BadJson, rejection.message()));
-                }
-                Err(rejection) => {
-                    letters.push(DeadLetter {
-                        reason: rejection.reason,
-                        door: "http",
-                        at: now,
-                        workspace: rights.workspace,
-                        source: rights.source.clone(),
-                        path: rejection.path.clone(),
-                        expected: rejection.expected.clone(),
-                        position: None,
-                        original: body.slice_ref(item.as_bytes()),
-                    });
-                    rejected.push(Rejected { index, rejection });
+        let judged = async {
+            let sent = kept.as_ref().map(Kept::sent).unwrap_or_default();
+            let env = Env { install: &self.inner.config.install, now };
+            let mut records = Vec::with_capacity(items.len());
+            let mut rejected = Vec::new();
+            let mut letters = Vec::new();
+            let mut calls = Calls::default();
+            for (index, item) in items.iter().enumerate() {
+                match segment_call::read(kind, item, shared, rights, env) {
+                    Ok(accepted) => {
+                        calls.took(accepted.call);
+                        records.push((Role::Identity, Record { trace: sent.clone(), ..accepted.record }));
+                    }
+                    // One call that is no JSON at all is the request's fault.
+                    Err(rejection) if kind.is_some() && rejection.reason == Reason::BadJson => {
+                        return Err(Refusal::new(Reason::BadJson, rejection.message()));
+                    }
+                    Err(rejection) => {
+                        letters.push(DeadLetter {
+                            reason: rejection.reason,
+                            door: "http",
+                            at: now,
+                            workspace: rights.workspace,
+                            source: rights.source.clone(),
+                            path: rejection.path.clone(),
+                            expected: rejection.expected.clone(),
+                            position: None,
+                            original: body.slice_ref(item.as_bytes()),
+                        });
+                        rejected.push(Rejected { index, rejection });
+                    }
                 }
             }
-        }
-        let accepted = records.len();
-        if accepted > 0 {
-            let appended = self.inner.door.append(records).await;
-            if let Some(kept) = kept {
-                kept.end(accepted, appended.is_err(), self.inner.clock.now());
+            let accepted = records.len();
+            if accepted > 0 {
+                let appended = self.inner.door.append(records).await;
+                if let Some(kept) = kept {
+                    kept.end(accepted, appended.is_err(), self.inner.clock.now());
+                }
+                appended.map_err(not_stored)?;
+                calls.count(&self.inner.config.metrics, rights);
             }
-            appended.map_err(not_stored)?;
-            calls.count(&self.inner.config.metrics, rights);
-        }
-        let aside = letters.into_iter().map(|letter| {
-            tracing::debug!(reason = %letter.reason, source = %letter.source, "event rejected");
-            self.inner.dead_letters.set_aside(letter)
-        });
-        try_join_all(aside).await.map_err(not_stored)?;
-        for Rejected { rejection, .. } in &rejected {
-            self.inner.config.metrics.rejected(rejection.reason.as_str());
-            self.inner.config.metrics.set_aside(rejection.reason.as_str());
-        }
-        Ok(answer::judged(accepted, &rejected))
+            let aside = letters.into_iter().map(|letter| {
+                tracing::debug!(reason = %letter.reason, source = %letter.source, "event rejected");
+                self.inner.dead_letters.set_aside(letter)
+            });
+            try_join_all(aside).await.map_err(not_stored)?;
+            for Rejected { rejection, .. } in &rejected {
+                self.inner.config.metrics.rejected(rejection.reason.as_str());
+                self.inner.config.metrics.set_aside(rejection.reason.as_str());
+            }
+            Ok(answer::judged(accepted, &rejected))
+        };
+        judged.instrument(span).await
     }
 }
 

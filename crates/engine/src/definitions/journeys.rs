@@ -10,7 +10,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Journey, Match, Standing, StepKind};
+use super::{Entry, Journey, Match, Standing, StepKind};
 
 /// The versions of one journey that may have runs.
 #[derive(Clone, Debug, Default)]
@@ -100,6 +100,11 @@ fn watches(journey: &Journey, name: &str) -> bool {
 // === impl Journey ===
 
 impl Journey {
+    /// The first entry whose runs have a key, or none, as this one is.
+    pub fn entry_keyed_as(&self, key: &str) -> Option<&Entry> {
+        self.entries.iter().find(|entry| entry.key.is_some() != key.is_empty())
+    }
+
     /// What its exits, its goal and its waits look for.
     pub fn matches(&self) -> impl Iterator<Item = &Match> {
         let arms = self.steps.iter().flat_map(|step| match &step.kind {

@@ -82,8 +82,7 @@ pub(crate) fn start(turn: &mut Turn<'_>, runs: &mut Vec<Run>, asked: &StartRun, 
         return trail::record(turn, What::Refused, recorded);
     };
     let run = Run { version: journey.version, ..run };
-    let keyed = journey.entries.iter().find(|entry| entry.key.is_some() != asked.key.is_empty());
-    let Some(entry) = keyed.filter(|_| asked.key.len() <= MAX_KEY) else {
+    let Some(entry) = journey.entry_keyed_as(&asked.key).filter(|_| asked.key.len() <= MAX_KEY) else {
         let note = if asked.key.is_empty() { "its entries have a key" } else { "no entry of it has such a key" };
         return trail::record(turn, What::Refused, Recorded::of(&run).reason("KEY_INVALID").note(note));
     };
