@@ -47,6 +47,11 @@ def own_settings(text):
     if '("cleanup.policy", "compact".to_owned())' in rest:
         found["cleanup.policy"] = "compact"
         rest = rest.replace('("cleanup.policy", "compact".to_owned())', "")
+    words = {"figures": ("cleanup.policy", "compact,delete"), "soon": ("segment.bytes", 64 << 20)}
+    for word, (name, value) in words.items():
+        if re.search(rf"\b{word}\b", rest):
+            found[name] = value
+            rest = re.sub(rf"\b{word}\b", "", rest)
     if match := re.search(r"kept\((.+)\)", rest):
         found["retention.ms"] = retention(match[1])
         rest = rest.replace(match[0], "")
@@ -59,6 +64,8 @@ def own_settings(text):
 
 def of_the_program(prefix, partitions, replication):
     """Every topic as topics.rs makes it."""
+    assert 'let figures = ("cleanup.policy", "compact,delete".to_owned());' in SOURCE
+    assert 'let soon = ("segment.bytes", (64 << 20).to_string());' in SOURCE
     assert "pub(super) const RECORD_BYTES: u64 = 2 << 20;" in SOURCE and 'let large = ("max.message.bytes", RECORD_BYTES.to_string());' in SOURCE
     (public,) = re.findall(r"public_partitions: (\d+)", SOURCE)
     (listed,) = re.findall(r"pub const PUBLIC: \[&str; \d+\] = \[(.+)\];", SOURCE)
@@ -95,7 +102,7 @@ def test_topics_are_those_that_init_makes():
         return {spec.pop("topicName"): spec for spec in specs}
 
     wanted = of_the_program("Shop_A.", 32, 3)
-    assert len(wanted) == 14
+    assert len(wanted) == 15
     assert rendered() == wanted
     small = ("config.install.replication=1", 'config.install.prefix=""', "config.install.partitions=4")
     assert rendered(*small) == of_the_program("", 4, 1)
@@ -150,8 +157,8 @@ def test_who_reads_and_writes_what():
         ),
         "sender": ({"wp1.send"}, {"wp1.send", "wp1.identity", "wp1.segment", "waypost.messages.v1", "wp1.dead"}),
         "control": (
-            {"wp1.audit", "wp1.dead", "waypost.events.v1", "waypost.decisions.v1", "waypost.messages.v1"},
-            {"wp1.definitions", "wp1.control", "wp1.audit", "wp1.identity", "wp1.segment", "wp1.send", "waypost.events.v1"},
+            {"wp1.audit", "wp1.dead", "wp1.reports", "waypost.events.v1", "waypost.decisions.v1", "waypost.messages.v1"},
+            {"wp1.definitions", "wp1.control", "wp1.audit", "wp1.reports", "wp1.identity", "wp1.segment", "wp1.send", "waypost.events.v1"},
         ),
         "jobs": (set(inboxes().values()), {"wp1.control"}),
     }

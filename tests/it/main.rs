@@ -30,6 +30,7 @@ mod secure;
 mod shop;
 mod smtp_sink;
 mod stack;
+mod stats;
 mod story;
 mod tidy;
 mod traces;

@@ -56,7 +56,7 @@ section!(/** `[ingest]` */ Ingest {
 });
 section!(/** `[control]` */ Control {
     listen: String, tls_cert_file: String, tls_key_file: String, client_ca_file: String, access_file: String, oidc_issuer: String,
-    oidc_audience: String, oidc_jwks_url: String, oidc_claim: String, plaintext: bool, reflection: bool,
+    oidc_audience: String, oidc_jwks_url: String, oidc_claim: String, plaintext: bool, reflection: bool, reports_days: u32,
 });
 section!(/** `[owner]` */ Owner {
     listen: String, advertise: String, tls_cert_file: String, tls_key_file: String, ca_file: String, tls_name: String,

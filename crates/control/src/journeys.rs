@@ -1,4 +1,4 @@
-//! `JourneyService`: publish, archive, pause, resume, kill, plan.
+//! `JourneyService`: publish, archive, pause, resume, kill, plan, stats.
 
 use tonic::{Request, Response, Status};
 use waypost_engine::{
@@ -78,6 +78,11 @@ impl JourneyService for Control {
         let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_kill(set, workspace, journey, now);
         let answer = self.change_journey(&caller, Act::Kill, &request.name, &request.etag, plan).await?;
         Ok(Response::new(answer))
+    }
+
+    async fn get_journey_stats(&self, request: Request<pb::GetJourneyStatsRequest>) -> Result<Response<pb::JourneyStats>, Status> {
+        let (_, request) = admit(request)?;
+        Ok(Response::new(self.stats(&request)?))
     }
 }
 

@@ -21,7 +21,9 @@ use waypost_runtime::{
 };
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
-use crate::{access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, status::Refusal, tail::Tails};
+use crate::{
+    access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, reports::Reports, status::Refusal, tail::Tails,
+};
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.
 const REQUEST_MAX: usize = 16 << 20;
@@ -55,6 +57,8 @@ pub struct Control {
     pub(crate) tails: Tails,
     /// Where the schemas are of those who write to the public topics.
     pub(crate) schemas: Arc<dyn Schemas>,
+    /// What journeys have done; none where this process does not count it.
+    pub(crate) reports: Option<Reports>,
 }
 
 // === impl Control ===
@@ -82,13 +86,34 @@ impl Control {
         let audit = Audit::new(changes.log(), Arc::clone(&clock), changes.prefix());
         let letters = Letters::new(changes.log(), changes.prefix());
         let (tails, schemas) = (Tails::default(), Arc::new(MemorySchemas::with_committed()));
-        Self { changes, catalog, owners, clock, layout, install_key, normalise, secret, audit, letters, door, tails, schemas }
+        Self {
+            changes,
+            catalog,
+            owners,
+            clock,
+            layout,
+            install_key,
+            normalise,
+            secret,
+            audit,
+            letters,
+            door,
+            tails,
+            schemas,
+            reports: None,
+        }
     }
 
     /// With this registry; without one only events of the committed schemas can be read, under the ids they have without one.
     #[must_use]
     pub fn with_schemas(self, schemas: Arc<dyn Schemas>) -> Self {
         Self { schemas, ..self }
+    }
+
+    /// With what this process counts; somebody has to run it.
+    #[must_use]
+    pub fn with_reports(self, reports: Reports) -> Self {
+        Self { reports: Some(reports), ..self }
     }
 
     /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.

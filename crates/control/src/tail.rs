@@ -1,7 +1,7 @@
 //! `DecisionService`, `MessageService` and `EventService`: rows of the public topics as they are written, beside all consumer groups.
 
 mod event;
-mod once;
+pub(crate) mod once;
 mod part;
 mod row;
 mod wanted;

@@ -8,6 +8,7 @@ use crate::{
     advice,
     revisions::{Delete, History, Planned, Rollback},
     runs::RunCommand,
+    stats::Stats,
     tails::{EventArgs, TailArgs},
     workspaces::WorkspaceCommand,
 };
@@ -120,6 +121,8 @@ pub(crate) enum Command {
     Delete(Delete),
     /// What a publish would do now to the journey in force: the diff, its templates, the runs that stay
     Plan(Planned),
+    /// What a journey has done: entries, exits, messages and what became of them, counted by the hour
+    Stats(Stats),
     /// What each change made of a definition, newest first; with --from the diff
     History(History),
     /// Put an earlier version's content in force again, as a new version

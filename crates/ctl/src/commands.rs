@@ -65,6 +65,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Archive { journey } => session.archive(&journey).await,
         Command::Delete(wanted) => session.delete(wanted).await,
         Command::Plan(wanted) => session.plan(wanted).await,
+        Command::Stats(wanted) => session.stats(wanted).await,
         Command::History(wanted) => session.history(wanted).await,
         Command::Rollback(wanted) => session.rollback(wanted).await,
         Command::Pause { journey } => session.pause(&journey).await,
@@ -249,7 +250,7 @@ impl Session {
     }
 
     /// `cart` and `journeys/cart` are the same.
-    fn journey(&self, name: &str) -> String {
+    pub(crate) fn journey(&self, name: &str) -> String {
         format!("{}/journeys/{}", self.parent, name.strip_prefix("journeys/").unwrap_or(name))
     }
 

@@ -20,6 +20,7 @@ mod progress;
 mod reference;
 mod revisions;
 mod runs;
+mod stats;
 mod tails;
 mod terminal;
 mod workspaces;

@@ -36,6 +36,11 @@ pub(super) fn check(config: &Config) -> anyhow::Result<()> {
     Origins::parse(&config.ingest.cors_origins).context("ingest.cors_origins")?;
     TrustedProxies::parse(&config.ingest.trusted_proxies).context("ingest.trusted_proxies")?;
     control(&config.control)?;
+    let days = config.control.reports_days;
+    ensure!(
+        days == 0 || (40..=760).contains(&days),
+        "control.reports_days is {days}; it must be 0 or from 40 to 760: public topics keep 30, and late rows are a few days late"
+    );
     let sample = config.telemetry.sample;
     ensure!((0.0..=1.0).contains(&sample), "telemetry.sample is {sample}; it must be from 0 to 1");
     let every = config.telemetry.otlp_metrics_s;

@@ -3,7 +3,7 @@
 use std::{process::ExitCode, sync::Arc, time::Duration};
 
 use anyhow::Context as _;
-use waypost_control::access::Gate;
+use waypost_control::{Reports, access::Gate};
 use waypost_ingest::{Connections, EventsDoor, LogDeadLetters, serve_events_door};
 use waypost_runtime::{host::SystemClock, ports::Clock as _};
 use waypost_telemetry::metrics::DoorMetrics;
@@ -15,6 +15,8 @@ use super::{
 };
 use crate::{cli::Dev, dev_registry, screen};
 
+/// As in the default file; nothing outlives this process anyway.
+const REPORTS_DAYS: u32 = 760;
 /// Longest nap of the loop: how late a timer or a question may be noticed.
 const NAP: Duration = Duration::from_millis(5);
 
@@ -31,7 +33,9 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     let http = world.door.clone().merge(page::router(world.mail.clone())).merge(dev_registry::router(world.schemas.clone()));
     runtime.spawn(waypost_ingest::serve(door, http, Connections::default(), std::future::pending()));
     let api = tokio_listener(&runtime, &args.control)?;
-    let router = runtime.block_on(world.control.router(Gate::open()))?;
+    let reports = Reports::new(world.port.clone(), Arc::new(SystemClock), "", seed(), REPORTS_DAYS);
+    runtime.spawn(reports.clone().run());
+    let router = runtime.block_on(world.control.clone().with_reports(reports).router(Gate::open()))?;
     runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
     events_door(&world);
     let (stop, stopped) = std::sync::mpsc::channel();

@@ -3,9 +3,12 @@
 mod health;
 mod scrape;
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
@@ -17,7 +20,7 @@ use axum::{
 };
 use futures::future::join_all;
 use tokio::sync::watch;
-use waypost_control::Catalog;
+use waypost_control::{Catalog, Reports};
 use waypost_runtime::{driver::Handle, machine::Progress, ports::Clock, progress::Directory};
 use waypost_sender::Calls;
 use waypost_telemetry::metrics::{CONTENT_TYPE, Metrics};
@@ -42,6 +45,8 @@ pub(super) struct Admin {
     pub(super) handles: Vec<Handle>,
     /// The sender's, if it runs here.
     pub(super) calls: Option<Arc<Calls>>,
+    /// What journeys do, if this process counts it.
+    pub(super) reports: Option<Reports>,
     /// Whether the door knows the write keys, if there is one here.
     pub(super) keys: Option<watch::Receiver<bool>>,
     /// Everything that is to listen does.
@@ -71,6 +76,9 @@ impl Admin {
         scrape::roles(&self.metrics, &roles, &self.pulse, &self.catalog, self.clock.now());
         if let Some(calls) = &self.calls {
             scrape::sends(&self.metrics, calls);
+        }
+        if let Some(lag) = self.reports.as_ref().and_then(Reports::lag) {
+            self.metrics.control.reports_lag(Duration::from_millis(u64::try_from(lag.millis()).unwrap_or_default()).as_secs_f64());
         }
         self.metrics.process.look();
         if let Some(brokers) = self.pulse.brokers().up {

@@ -13,7 +13,7 @@ use std::{
 use anyhow::{Context as _, anyhow, bail, ensure};
 use async_trait::async_trait;
 use tokio::task::JoinSet;
-use waypost_control::{Catalog, Changes, Control};
+use waypost_control::{Catalog, Changes, Control, Reports};
 use waypost_engine::dispatch::LONGEST_CALL;
 use waypost_ingest::{Connections, EventsDoor, Ingest, IngestConfig, KeyRing, LogDeadLetters, Origins, TrustedProxies, serve_events_door};
 use waypost_providers::{
@@ -185,6 +185,7 @@ impl Process {
         let mut doors: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let mut loops: JoinSet<anyhow::Result<()>> = JoinSet::new();
         let (stop_all, stop) = tokio::sync::watch::channel(false);
+        let reports = roles.contains(&Role::Control).then(|| self.reports(config)).flatten();
         let answering = owners::Answering::new(LocalOwners::new(handles.values().cloned()), OwnerToken::of(&self.record));
         loops.spawn(answering.serve(listener, access::owner_tls(&config.owner)?));
         loops.spawn(tell_definitions(self.catalog.clone(), handles.values().cloned().collect()));
@@ -202,6 +203,7 @@ impl Process {
             answers: Arc::clone(&self.answers),
             handles: all,
             calls,
+            reports: reports.clone(),
             keys: roles.contains(&Role::Ingest).then(|| keys.1.clone()),
             is_serving: AtomicBool::new(false),
             is_draining: AtomicBool::new(false),
@@ -225,7 +227,7 @@ impl Process {
             self.ingest(config, &mut doors, &mut loops, &stop, keys).await?;
         }
         if roles.contains(&Role::Control) {
-            self.control(config, &mut doors, stop.clone()).await?;
+            self.control(config, reports, &mut doors, &mut loops, stop.clone()).await?;
         }
         let names: Vec<_> = roles.iter().map(|r| r.as_str()).collect();
         tracing::info!(roles = names.join(","), "serving");
@@ -345,7 +347,21 @@ impl Process {
         Ok(())
     }
 
-    async fn control(&self, config: &Config, doors: &mut JoinSet<anyhow::Result<()>>, stop: Stop) -> anyhow::Result<()> {
+    /// What journeys do, where this process is to count it.
+    fn reports(&self, config: &Config) -> Option<Reports> {
+        let days = config.control.reports_days;
+        let (log, clock) = (Arc::clone(&self.log), Arc::clone(&self.clock));
+        (days > 0).then(|| Reports::new(log, clock, &config.install.prefix, OsEntropy.next(), days))
+    }
+
+    async fn control(
+        &self,
+        config: &Config,
+        reports: Option<Reports>,
+        doors: &mut JoinSet<anyhow::Result<()>>,
+        loops: &mut JoinSet<anyhow::Result<()>>,
+        stop: Stop,
+    ) -> anyhow::Result<()> {
         let layout = self.record.layout();
         let changes =
             Changes::new(Arc::clone(&self.log), Arc::clone(&self.clock), self.catalog.clone(), config.install.prefix.clone(), layout);
@@ -363,6 +379,17 @@ impl Process {
             Arc::new(LogDoor::new(Arc::clone(&self.log), config.install.prefix.clone(), layout)),
         )
         .with_schemas(Arc::clone(&self.registry));
+        let control = match reports {
+            Some(reports) => {
+                let counting = reports.clone();
+                loops.spawn(async move {
+                    counting.run().await;
+                    bail!("counting ended")
+                });
+                control.with_reports(reports)
+            }
+            None => control,
+        };
         let listener = tokio::net::TcpListener::bind(&config.control.listen)
             .await
             .with_context(|| format!("control.listen {}", config.control.listen))?;

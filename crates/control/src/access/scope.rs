@@ -53,6 +53,7 @@ named!(
     ResumeJourneyRequest,
     KillJourneyRequest,
     PlanJourneyRequest,
+    GetJourneyStatsRequest,
     DiffRevisionsRequest,
     RollbackDefinitionRequest,
     RotateKeyRequest,

@@ -2,32 +2,65 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
 use waypost_runtime::ports::Delivery;
 
 /// The last number of each source in one partition.
-#[derive(Debug, Default)]
-pub(super) struct Once(BTreeMap<String, u64>);
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Once(BTreeMap<String, Last>);
+
+/// The last number of one source.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Last {
+    number: u64,
+    /// Whether some that follow are gone for good: the next may be any later one.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    gap: bool,
+}
+
+/// Which row of which source a record is, as its headers say; none: nobody's.
+pub(crate) fn numbered(delivery: &Delivery) -> Option<(&str, u64)> {
+    let header = |name: &str| {
+        let found = delivery.headers.iter().find(|(header, _)| header == name);
+        found.and_then(|(_, value)| std::str::from_utf8(value).ok())
+    };
+    Some((header("ce_source")?, header("ce_sequence")?.parse().ok()?))
+}
 
 // === impl Once ===
 
 impl Once {
     /// Of one source the next number only, as `ce_sequence` promises; whatever its first one is.
     pub(super) fn is_new(&mut self, delivery: &Delivery) -> bool {
-        let header = |name: &str| {
-            let found = delivery.headers.iter().find(|(header, _)| header == name);
-            found.and_then(|(_, value)| std::str::from_utf8(value).ok())
-        };
-        let (Some(source), Some(number)) = (header("ce_source"), header("ce_sequence").and_then(|n| n.parse::<u64>().ok())) else {
-            return false;
-        };
-        match self.0.get_mut(source) {
-            Some(last) if number == *last + 1 => *last = number,
-            Some(_) => return false,
-            None => {
-                self.0.insert(source.to_owned(), number);
-            }
+        let Some((source, number)) = numbered(delivery) else { return false };
+        let is_new = self.expects(source, number);
+        if is_new {
+            self.note(source, number);
         }
-        true
+        is_new
+    }
+
+    /// Whether this row comes next.
+    pub(crate) fn expects(&self, source: &str, number: u64) -> bool {
+        match self.0.get(source) {
+            Some(Last { number: last, gap: false }) => number == *last + 1,
+            Some(Last { number: last, gap: true }) => number > *last,
+            None => true,
+        }
+    }
+
+    /// It was taken.
+    pub(crate) fn note(&mut self, source: &str, number: u64) {
+        let last = Last { number, gap: false };
+        match self.0.get_mut(source) {
+            Some(known) => *known = last,
+            None => drop(self.0.insert(source.to_owned(), last)),
+        }
+    }
+
+    /// Rows are gone for good that may have been anybody's.
+    pub(crate) fn after_gap(&mut self) {
+        self.0.values_mut().for_each(|last| last.gap = true);
     }
 }
 
@@ -48,5 +81,15 @@ mod tests {
         };
         let shown: Vec<bool> = [("a", 7), ("a", 8), ("a", 7), ("b", 1), ("a", 10), ("a", 9), ("a", 10)].map(|(s, n)| is_new(s, n)).to_vec();
         assert_eq!(shown, [true, true, false, true, false, true, true]);
+    }
+
+    #[test]
+    fn behind_a_gap_any_later_number_is_the_next_and_then_again_only_one() {
+        let mut once = Once::default();
+        once.note("a", 7);
+        once.after_gap();
+        assert_eq!([7, 8, 12].map(|number| once.expects("a", number)), [false, true, true]);
+        once.note("a", 12);
+        assert_eq!([12, 13, 14].map(|number| once.expects("a", number)), [false, true, false]);
     }
 }

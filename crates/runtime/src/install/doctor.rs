@@ -5,7 +5,10 @@
 
 use waypost_types::{Role, Span, Timestamp};
 
-use super::{InitSettings, topics, topics::RECORD_BYTES};
+use super::{
+    InitSettings, topics,
+    topics::{RECORD_BYTES, REPORTS},
+};
 use crate::{
     finding::Finding,
     ports::{Append, Clock, Log, LogError, TopicSpec},
@@ -31,7 +34,12 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
     for wanted in topics(settings) {
         match log.describe(&wanted.name).await? {
             Some(found) => judge(&found, &wanted, &settings.prefix, &mut findings),
-            None => findings.push(Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`")),
+            None => {
+                let finding = Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`");
+                // An installation from before there was one goes on without journeys' figures.
+                let is_needed = wanted.name.strip_prefix(&settings.prefix) != Some(REPORTS);
+                findings.push(if is_needed { finding } else { finding.warning() });
+            }
         }
     }
     match log.brokers().await {
@@ -44,7 +52,7 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
             findings.push(Finding::refuse("kafka brokers' settings", error.to_string(), "readable", change).warning());
         }
     }
-    if findings.iter().all(|f| f.found != "absent") {
+    if findings.iter().all(|f| f.found != "absent" || !f.refuses()) {
         findings.extend(clocks(log, clock, &settings.prefix).await?);
     }
     Ok(together(findings))
@@ -151,6 +159,8 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, prefix: &str, findings: &mut Vec
             "max.message.bytes" => number(&have) >= i64::try_from(RECORD_BYTES).unwrap_or(i64::MAX),
             // less would lose what a rewound store has to read again; more is somebody's wish
             "retention.ms" => have == "-1" || (want != "-1" && (number(&have) >= number(want) || !inbox)),
+            // only how soon it is compacted
+            "segment.bytes" => true,
             // inboxes are folded by the broker's stamp, and clocks are compared by that of the progress topic
             "message.timestamp.type" => have == *want || !(inbox || own == progress::TOPIC),
             _ => have == *want,
@@ -185,12 +195,12 @@ mod tests {
         let judged: [(&str, &str, Refused<'_>); 12] = [
             ("message.timestamp.type", "CreateTime", &|topic| inbox(topic) || topic == progress::TOPIC),
             ("cleanup.policy", "compact", &|topic| topic != DEFINITIONS),
-            ("cleanup.policy", "delete", &|topic| topic == DEFINITIONS),
+            ("cleanup.policy", "delete", &|topic| [DEFINITIONS, REPORTS].contains(&topic)),
             ("retention.bytes", "1073741824", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "86400000", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "999999999999", &|topic| topic == CONTROL),
             ("retention.ms", "-1", &|_| false),
-            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", progress::TOPIC].contains(&topic)),
+            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", progress::TOPIC, REPORTS].contains(&topic)),
             ("max.message.bytes", "9999999", &|_| false),
             ("segment.ms", "1", &|_| false),
             ("unclean.leader.election.enable", "true", &|_| true),

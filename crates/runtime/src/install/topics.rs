@@ -9,6 +9,8 @@ use crate::{ports::TopicSpec, progress};
 pub const CONTROL: &str = "wp1.control";
 /// Bodies of definitions.
 pub const DEFINITIONS: &str = "wp1.definitions";
+/// What journeys have done, counted by control; an installation without it lacks nothing else.
+pub const REPORTS: &str = "wp1.reports";
 /// Dead letters.
 pub const DEAD: &str = "wp1.dead";
 /// The public topics: what comes in, and what is told.
@@ -90,6 +92,10 @@ pub fn topics(settings: &InitSettings) -> Vec<TopicSpec> {
     all.push(topic(DEFINITIONS, 8, &[("cleanup.policy", "compact".to_owned()), large.clone()]));
     all.push(topic(CONTROL, 1, &[delete.clone(), kept("-1".to_owned()), endless.clone()]));
     all.push(topic("wp1.audit", 1, &[delete.clone(), kept(days(400))]));
+    // Figures of 25 months, and a month to let them go; small segments are soon compacted.
+    let figures = ("cleanup.policy", "compact,delete".to_owned());
+    let soon = ("segment.bytes", (64 << 20).to_string());
+    all.push(topic(REPORTS, 1, &[figures, soon, kept(days(790))]));
     all.push(topic(progress::TOPIC, 1, &[delete.clone(), kept(Span::from_hours(1).millis().to_string())]));
     all.push(topic(DEAD, 8, &[delete.clone(), kept(days(30)), large.clone()]));
     all.push(topic("wp1.parked", v, &[delete.clone(), kept(days(30)), large.clone()]));

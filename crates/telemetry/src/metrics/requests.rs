@@ -3,10 +3,10 @@
 use prometheus_client::metrics::counter::Counter;
 
 use super::{
-    family::Bounded,
+    family::{Bounded, Level, Single},
     histogram::{Histogram, REQUESTS},
     labels::{Name, labels},
-    register::Register,
+    register::{Kind, Register},
 };
 
 labels! {
@@ -19,6 +19,7 @@ labels! {
 pub struct ControlMetrics {
     requests: Bounded<Answered, Counter>,
     durations: Bounded<Method, Histogram>,
+    reports: Single<Level>,
 }
 
 // === impl ControlMetrics ===
@@ -35,6 +36,12 @@ impl ControlMetrics {
                 REQUESTS,
                 "From when a call of the control API has come until its answer begins; exact",
             ),
+            reports: register.known_later(
+                "waypost_reports_lag_seconds",
+                Kind::Gauge,
+                "How far what this process has counted of journeys lies behind now, by the partition that is furthest behind; at rest up \
+                 to the 5 s between two looks at the ends. Only of control processes that count",
+            ),
         }
     }
 
@@ -43,5 +50,10 @@ impl ControlMetrics {
         let method = Name::of(method);
         self.requests.at(&Answered { method: method.clone(), code }).inc();
         self.durations.at(&Method { method }).observe(seconds);
+    }
+
+    /// How far what is counted of journeys lies behind.
+    pub fn reports_lag(&self, seconds: f64) {
+        self.reports.shown().set(seconds);
     }
 }

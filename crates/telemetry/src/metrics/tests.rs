@@ -49,6 +49,7 @@ fn filled() -> Metrics {
     metrics.sends.stopped("email", "CONSENT_MISSING", 2);
     metrics.sends.circuit("mail", true);
     metrics.control.observe("JourneyService/GetJourney", "OK", 0.01);
+    metrics.control.reports_lag(2.5);
     metrics
 }
 
@@ -135,7 +136,7 @@ fn every_metric_is_shown_under_the_name_and_labels_it_is_described_by() {
 #[test]
 fn what_depends_on_others_is_not_shown_before_it_is_known() {
     let text = metrics().encode();
-    for name in ["waypost_kafka_brokers_up", "waypost_store_up"] {
+    for name in ["waypost_kafka_brokers_up", "waypost_store_up", "waypost_reports_lag_seconds"] {
         assert_eq!(value(&text, name), None, "{name}");
     }
 }
