@@ -32,6 +32,8 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     runtime.spawn(waypost_ingest::serve(door, http, Connections::default(), std::future::pending()));
     let api = tokio_listener(&runtime, &args.control)?;
     let router = runtime.block_on(world.control.router(Gate::open()))?;
+    let operating = world.control.clone();
+    runtime.spawn(async move { operating.operate().await });
     runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
     events_door(&world);
     let (stop, stopped) = std::sync::mpsc::channel();

@@ -5,13 +5,18 @@
 
 use waypost_types::{Role, Span, Timestamp};
 
-use super::{InitSettings, topics, topics::RECORD_BYTES};
+use super::{
+    InitSettings, topics,
+    topics::{LATER, RECORD_BYTES},
+};
 use crate::{
     finding::Finding,
     ports::{Append, Clock, Log, LogError, TopicSpec},
     progress,
 };
 
+/// What is found of a topic that is not there.
+const ABSENT: &str = "absent";
 /// How far this computer's clock may be from a broker's.
 const CLOCKS: Span = Span::from_secs(1);
 
@@ -31,7 +36,7 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
     for wanted in topics(settings) {
         match log.describe(&wanted.name).await? {
             Some(found) => judge(&found, &wanted, &settings.prefix, &mut findings),
-            None => findings.push(Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`")),
+            None => findings.push(absent(&wanted.name, &settings.prefix)),
         }
     }
     match log.brokers().await {
@@ -44,10 +49,18 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
             findings.push(Finding::refuse("kafka brokers' settings", error.to_string(), "readable", change).warning());
         }
     }
-    if findings.iter().all(|f| f.found != "absent") {
+    if findings.iter().all(|f| f.found != ABSENT || !f.refuses()) {
         findings.extend(clocks(log, clock, &settings.prefix).await?);
     }
     Ok(together(findings))
+}
+
+/// A topic that is not there. One that came later than the installation is made by the next `init`, which a rolling upgrade need not
+/// wait for.
+fn absent(name: &str, prefix: &str) -> Finding {
+    let finding = Finding::refuse(format!("topic {name}"), ABSENT, "there", "run `waypost init`");
+    let is_later = name.strip_prefix(prefix).is_some_and(|own| LATER.contains(&own));
+    if is_later { finding.warning() } else { finding }
 }
 
 /// Asks a broker for the time: it stamps an empty statement on the progress topic, which says nothing of anybody.
@@ -164,7 +177,7 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, prefix: &str, findings: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::install::topics::{CONTROL, DEFINITIONS};
+    use crate::install::topics::{CONTROL, DEFINITIONS, OPERATIONS};
 
     /// Of which topics something is refused.
     type Refused<'a> = &'a dyn Fn(&str) -> bool;
@@ -185,12 +198,12 @@ mod tests {
         let judged: [(&str, &str, Refused<'_>); 12] = [
             ("message.timestamp.type", "CreateTime", &|topic| inbox(topic) || topic == progress::TOPIC),
             ("cleanup.policy", "compact", &|topic| topic != DEFINITIONS),
-            ("cleanup.policy", "delete", &|topic| topic == DEFINITIONS),
+            ("cleanup.policy", "delete", &|topic| [DEFINITIONS, OPERATIONS].contains(&topic)),
             ("retention.bytes", "1073741824", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "86400000", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "999999999999", &|topic| topic == CONTROL),
             ("retention.ms", "-1", &|_| false),
-            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", progress::TOPIC].contains(&topic)),
+            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", OPERATIONS, progress::TOPIC].contains(&topic)),
             ("max.message.bytes", "9999999", &|_| false),
             ("segment.ms", "1", &|_| false),
             ("unclean.leader.election.enable", "true", &|_| true),
@@ -211,6 +224,12 @@ mod tests {
                 assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{topic} with {name}={value}");
             }
         }
+    }
+
+    #[test]
+    fn a_topic_that_came_later_stops_no_start() {
+        assert!(absent("x.wp1.dead", "x.").refuses());
+        assert!(!absent("x.wp1.operations", "x.").refuses());
     }
 
     #[test]

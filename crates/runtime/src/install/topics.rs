@@ -11,6 +11,10 @@ pub const CONTROL: &str = "wp1.control";
 pub const DEFINITIONS: &str = "wp1.definitions";
 /// Dead letters.
 pub const DEAD: &str = "wp1.dead";
+/// What was begun that outlasts its call, and how far it is.
+pub const OPERATIONS: &str = "wp1.operations";
+/// Topics that installations of before do not have. Without one the pipeline goes on, and only what it is for is refused.
+pub(super) const LATER: [&str; 1] = [OPERATIONS];
 /// The public topics: what comes in, and what is told.
 pub const PUBLIC: [&str; 4] = ["waypost.events.v1", "waypost.segment-changes.v1", "waypost.decisions.v1", "waypost.messages.v1"];
 
@@ -90,6 +94,7 @@ pub fn topics(settings: &InitSettings) -> Vec<TopicSpec> {
     all.push(topic(DEFINITIONS, 8, &[("cleanup.policy", "compact".to_owned()), large.clone()]));
     all.push(topic(CONTROL, 1, &[delete.clone(), kept("-1".to_owned()), endless.clone()]));
     all.push(topic("wp1.audit", 1, &[delete.clone(), kept(days(400))]));
+    all.push(topic(OPERATIONS, 1, &[("cleanup.policy", "compact,delete".to_owned()), kept(days(30))]));
     all.push(topic(progress::TOPIC, 1, &[delete.clone(), kept(Span::from_hours(1).millis().to_string())]));
     all.push(topic(DEAD, 8, &[delete.clone(), kept(days(30)), large.clone()]));
     all.push(topic("wp1.parked", v, &[delete.clone(), kept(days(30)), large.clone()]));
