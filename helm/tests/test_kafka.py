@@ -44,14 +44,12 @@ def own_settings(text):
         if f"{word}.clone()" in rest:
             found[name] = value
             rest = rest.replace(f"{word}.clone()", "")
-    if '("cleanup.policy", "compact".to_owned())' in rest:
-        found["cleanup.policy"] = "compact"
-        rest = rest.replace('("cleanup.policy", "compact".to_owned())', "")
-    words = {"figures": ("cleanup.policy", "compact,delete"), "soon": ("segment.bytes", 64 << 20)}
-    for word, (name, value) in words.items():
-        if re.search(rf"\b{word}\b", rest):
-            found[name] = value
-            rest = re.sub(rf"\b{word}\b", "", rest)
+    if match := re.search(r'\("cleanup.policy", "(compact(?:,delete)?)".to_owned\(\)\)', rest):
+        found["cleanup.policy"] = match[1]
+        rest = rest.replace(match[0], "")
+    if re.search(r"\bsoon\b", rest):
+        found["segment.bytes"] = 64 << 20
+        rest = re.sub(r"\bsoon\b", "", rest)
     if match := re.search(r"kept\((.+)\)", rest):
         found["retention.ms"] = retention(match[1])
         rest = rest.replace(match[0], "")
@@ -157,8 +155,10 @@ def test_who_reads_and_writes_what():
         ),
         "sender": ({"wp1.send"}, {"wp1.send", "wp1.identity", "wp1.segment", "waypost.messages.v1", "wp1.dead"}),
         "control": (
-            {"wp1.audit", "wp1.dead", "wp1.reports", "waypost.events.v1", "waypost.decisions.v1", "waypost.messages.v1"},
-            {"wp1.definitions", "wp1.control", "wp1.audit", "wp1.reports", "wp1.identity", "wp1.segment", "wp1.send", "waypost.events.v1"},
+            # also the inboxes and all that they put out: what was appended, or folded, is looked for there
+            {"wp1.audit", "wp1.dead", "wp1.operations", "wp1.reports", *inboxes().values()}
+            | {"waypost.events.v1", "waypost.segment-changes.v1", "waypost.decisions.v1", "waypost.messages.v1"},
+            {"wp1.definitions", "wp1.control", "wp1.audit", "wp1.operations", "wp1.reports", "wp1.identity", "wp1.segment", "wp1.send", "waypost.events.v1"},
         ),
         "jobs": (set(inboxes().values()), {"wp1.control"}),
     }

@@ -20,6 +20,7 @@ mod holding;
 mod http;
 mod letters;
 mod metrics;
+mod operations;
 mod operator;
 mod partitions;
 mod public;

@@ -226,6 +226,19 @@ impl Writer {
         }
     }
 
+    /// Many at once, under the same headers; each goes where its number says.
+    pub(crate) fn write_many(&self, headers: &[(&str, &'static str)], payloads: impl IntoIterator<Item = (u32, Bytes)>) {
+        let producer = self.log.producer().unwrap();
+        let headers: Vec<_> = headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes()))).collect();
+        let append = |(partition, payload)| {
+            producer.append(Append { topic: self.topic.clone(), partition, key: None, headers: headers.clone(), payload })
+        };
+        let queued: Vec<_> = payloads.into_iter().map(append).collect();
+        for written in queued {
+            RUNTIME.block_on(written).unwrap();
+        }
+    }
+
     /// As a producer does that has a key and says more in headers.
     pub(crate) fn write_at(&self, partition: u32, key: &'static str, headers: &[(&str, &'static str)], payload: Bytes) {
         let headers = headers.iter().map(|(name, value)| ((*name).to_owned(), Bytes::from_static(value.as_bytes()))).collect();

@@ -69,13 +69,13 @@ mod tests {
     fn a_name_outside_of_the_caller_s_workspaces_is_refused_whatever_it_looks_like() {
         let shop = Workspaces::Named(BTreeSet::from(["shop".to_owned()]));
         let caller = Caller::new("ana", How::Token, vec![Grant { roles: BTreeSet::from([Role::Admin]), workspaces: shop }]);
-        let get = |name: &str| admit(caller.clone().asks(pb::GetDefinitionRequest { name: name.to_owned() }));
+        let get = |name: &str| admit(caller.clone().asks(pb::GetDefinitionRequest { name: name.to_owned(), read_mask: None }));
         assert!(get("workspaces/shop/definitions/Journey/j").is_ok());
         for foreign in ["", "shop", "workspaces/", "workspaces/shopp", "workspaces//shop", "workspaces/other/shop", "/workspaces/shop"] {
             assert!(matches!(get(foreign), Err(Refusal::Denied(_))), "{foreign}");
         }
         assert!(
-            admit(Caller::process("dev").asks(pb::GetDefinitionRequest { name: "wrong".to_owned() })).is_ok(),
+            admit(Caller::process("dev").asks(pb::GetDefinitionRequest { name: "wrong".to_owned(), read_mask: None })).is_ok(),
             "told what is wrong later"
         );
     }

@@ -75,6 +75,9 @@ pub enum Act {
     /// A dead letter was marked as done with.
     #[serde(rename = "deadletter.discard")]
     Discard,
+    /// The end of an operation was asked for.
+    #[serde(rename = "operation.cancel")]
+    CancelOperation,
     /// A record was proposed to be skipped.
     #[serde(rename = "skip.propose")]
     SkipPropose,

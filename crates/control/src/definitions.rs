@@ -14,6 +14,7 @@ use crate::{
     access::{Caller, admit},
     audit::{Act, Line},
     names,
+    reading::ReadMask,
     server::{Control, workspace_in},
     status::Refusal,
 };
@@ -58,13 +59,14 @@ impl DefinitionService for Control {
     }
 
     async fn get_definition(&self, request: Request<pb::GetDefinitionRequest>) -> Result<Response<pb::Definition>, Status> {
-        let (_, pb::GetDefinitionRequest { name }) = admit(request)?;
+        let (_, pb::GetDefinitionRequest { name, read_mask }) = admit(request)?;
+        let mask = ReadMask::of("Definition", read_mask)?;
         let (workspace, kind, child) = names::definition(&name)?;
         let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
         let found = kind_of(kind).and_then(|kind| set.shown(id, kind, child));
         let entry = found.ok_or_else(|| Refusal::NotFound(format!("there is no {kind} `{child}` in workspace `{workspace}`")))?;
-        Ok(Response::new(definition(self.catalog.library(), &set, workspace, entry)))
+        Ok(Response::new(mask.cut(definition(self.catalog.library(), &set, workspace, entry))?))
     }
 
     async fn list_definitions(
@@ -72,6 +74,7 @@ impl DefinitionService for Control {
         request: Request<pb::ListDefinitionsRequest>,
     ) -> Result<Response<pb::ListDefinitionsResponse>, Status> {
         let (_, request) = admit(request)?;
+        let mask = ReadMask::of("Definition", request.read_mask)?;
         let workspace = names::workspace(&request.parent)?;
         let set = self.changes.current().map_err(Refusal::from)?;
         let id = workspace_in(&set, workspace)?;
@@ -91,7 +94,7 @@ impl DefinitionService for Control {
         let page: Vec<_> = wanted.iter().skip(start).take(size).map(|e| definition(self.catalog.library(), &set, workspace, e)).collect();
         let end = start + page.len();
         let next_page_token = if end < wanted.len() { format!("{end}.{}", set.etag().trim_matches('"')) } else { String::new() };
-        Ok(Response::new(pb::ListDefinitionsResponse { definitions: page, next_page_token }))
+        Ok(Response::new(pb::ListDefinitionsResponse { definitions: mask.cut_all(page)?, next_page_token }))
     }
 
     async fn diff_definitions(

@@ -7,7 +7,7 @@ use crate::{
     access::Caller,
     audit::{Act, Line},
     letters::Letter,
-    redrive::subject,
+    redrives::subject,
     server::Control,
     status::Refusal,
 };
@@ -59,11 +59,11 @@ impl Control {
     }
 }
 
-fn note(text: &str, is_optional: bool) -> Result<String, Refusal> {
+pub(crate) fn note(text: &str, is_optional: bool) -> Result<String, Refusal> {
     let text = text.trim();
     let wrong = |message: &str| Err(Refusal::Invalid("INVALID_NOTE", message.to_owned()));
     match text.chars().count() {
-        0 if !is_optional => wrong("say why in `note`: it is all that is left to know of it later"),
+        0 if !is_optional => wrong("say why: it is all that is left to know of it later"),
         0..=NOTE_MAX if !text.chars().any(char::is_control) => Ok(text.to_owned()),
         _ => wrong("`note` is one line of at most 200 characters"),
     }

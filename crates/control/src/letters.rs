@@ -9,7 +9,7 @@ use serde_json::Value;
 use waypost_codec::{frame::Record, inbox};
 use waypost_runtime::{
     install::DEAD,
-    ports::{Delivery, Log, LogError, Offset},
+    ports::{Delivery, Log, LogError, Offset, Tail},
 };
 
 use crate::mask::masked;
@@ -71,7 +71,7 @@ impl std::str::FromStr for LetterId {
 // === impl Letter ===
 
 impl Letter {
-    fn of(delivery: Delivery) -> Self {
+    pub(crate) fn of(delivery: Delivery) -> Self {
         let header = |name: &str| {
             let found = delivery.headers.iter().find(|(n, _)| n == name);
             found.map_or_else(String::new, |(_, value)| String::from_utf8_lossy(value).into_owned())
@@ -144,6 +144,21 @@ impl std::fmt::Debug for Letters {
 impl Letters {
     pub(crate) fn new(log: Arc<dyn Log>, prefix: &str) -> Self {
         Self { log, topic: format!("{prefix}{DEAD}") }
+    }
+
+    /// First offset of a partition, and the next to be written.
+    pub(crate) async fn bounds(&self, partition: u32) -> Result<(Offset, Offset), LogError> {
+        self.log.watermarks(&self.topic, partition).await
+    }
+
+    /// Where they end now, by partition.
+    pub(crate) async fn ends(&self) -> Result<Vec<Offset>, LogError> {
+        try_join_all((0..PARTITIONS).map(|partition| async move { Ok(self.bounds(partition).await?.1) })).await
+    }
+
+    /// One partition from an offset on.
+    pub(crate) async fn tail(&self, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
+        self.log.tail(&self.topic, partition, from).await
     }
 
     /// All letters that fit, newest first.

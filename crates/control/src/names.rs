@@ -1,5 +1,7 @@
 //! Resource names of the API, read strictly.
 
+use uuid::Uuid;
+
 use crate::status::Refusal;
 
 /// The workspace of `workspaces/{workspace}`.
@@ -30,6 +32,12 @@ pub(crate) fn definition(name: &str) -> Result<(&str, &str, &str), Refusal> {
 /// another workspace than this says.
 pub(crate) fn workspace_of(name: &str) -> &str {
     name.strip_prefix("workspaces/").and_then(|rest| rest.split('/').next()).unwrap_or_default()
+}
+
+/// The id of a request that may come again.
+pub(crate) fn request_id(text: &str) -> Result<Uuid, Refusal> {
+    let wrong = || Refusal::Invalid("INVALID_REQUEST_ID", "request_id is a UUID, drawn at random for each request".to_owned());
+    Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil()).ok_or_else(wrong)
 }
 
 fn wrong(name: &str, form: &str) -> Refusal {

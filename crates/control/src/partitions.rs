@@ -30,6 +30,26 @@ impl PartitionService for Control {
         let partitions = partitions.filter(|partition| !request.troubled || is_troubled(partition)).collect();
         Ok(Response::new(pb::ListPartitionsResponse { partitions, at: self.clock.now().millis() }))
     }
+
+    async fn list_skips(&self, request: Request<pb::ListSkipsRequest>) -> Result<Response<pb::ListSkipsResponse>, Status> {
+        let (caller, _) = admit(request)?;
+        Ok(Response::new(pb::ListSkipsResponse { skips: self.skips(&caller)? }))
+    }
+
+    async fn propose_skip(&self, request: Request<pb::ProposeSkipRequest>) -> Result<Response<pb::Skip>, Status> {
+        let (caller, request) = admit(request)?;
+        Ok(Response::new(self.propose(&caller, request).await?))
+    }
+
+    async fn approve_skip(&self, request: Request<pb::ApproveSkipRequest>) -> Result<Response<pb::Skip>, Status> {
+        let (caller, request) = admit(request)?;
+        Ok(Response::new(self.approve(&caller, request).await?))
+    }
+
+    async fn retry_partition(&self, request: Request<pb::RetryPartitionRequest>) -> Result<Response<pb::RetryPartitionResponse>, Status> {
+        let (caller, request) = admit(request)?;
+        Ok(Response::new(self.retry(&caller, request).await?))
+    }
 }
 
 // === impl Control ===

@@ -13,6 +13,7 @@ use crate::{
     names,
     people::Wish,
     present,
+    reading::ReadMask,
     server::Control,
     status::Refusal,
 };
@@ -21,8 +22,9 @@ use crate::{
 impl ProfileService for Control {
     async fn lookup_profile(&self, request: Request<pb::LookupProfileRequest>) -> Result<Response<pb::Profile>, Status> {
         let (_, request) = admit(request)?;
+        let mask = ReadMask::of("Profile", request.read_mask)?;
         let (workspace, found) = self.find(&request.parent, &request.identifier).await?;
-        Ok(Response::new(present::profile(&found, self.currency(workspace))))
+        Ok(Response::new(mask.cut(present::profile(&found, self.currency(workspace)))?))
     }
 
     async fn explain_profile(&self, request: Request<pb::ExplainProfileRequest>) -> Result<Response<pb::ExplainProfileResponse>, Status> {

@@ -1,24 +1,27 @@
 //! `DeadLetterService`: what was set aside, and putting it back. The audit topic remembers what was put back, so that
 //! it happens twice only where somebody asks for it.
 
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use futures::future::try_join_all;
 use tonic::{Request, Response, Status};
 use waypost_codec::frame::Record;
 use waypost_engine::apply::SetManifest;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService};
-use waypost_runtime::ports::{Append, Offset, Producer};
+use waypost_runtime::{
+    door::DoorError,
+    ports::{Append, Log, Producer},
+};
 use waypost_types::{Role, WorkspaceId};
 
 use crate::{
     access::{Caller, admit},
     audit::{Act, Line},
     letters::{Letter, LetterId},
+    operations::{Doubt, Hold},
     originals::Originals,
+    reading::ReadMask,
+    redrives::{Choice, Redrives, subject},
     redriving::{Back, back, cut},
     server::Control,
     status::Refusal,
@@ -30,7 +33,10 @@ const PAGE: usize = 100;
 const PAGE_MAX: usize = 1_000;
 /// Letters whose lines are written together: so many may stand in the audit topic and not be put back, where the process ends
 /// between the two.
-const AT_ONCE: usize = 100;
+pub(crate) const AT_ONCE: usize = 100;
+
+/// Of two at once, what the later one hears.
+const ELSEWHERE: &str = "somebody else puts it back at this moment";
 
 #[tonic::async_trait]
 impl DeadLetterService for Control {
@@ -39,6 +45,7 @@ impl DeadLetterService for Control {
         request: Request<pb::ListDeadLettersRequest>,
     ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
         let (caller, request) = admit(request)?;
+        let mask = ReadMask::of("DeadLetter", request.read_mask)?;
         let size = match usize::try_from(request.page_size) {
             Ok(0) => PAGE,
             Ok(size) => size.min(PAGE_MAX),
@@ -48,15 +55,16 @@ impl DeadLetterService for Control {
         let redrives = self.redrives().await?;
         letters.retain(|letter| request.discarded || redrives.discard(&subject(letter)).is_none());
         let total = letters.len() as u64;
-        let letters = letters.iter().take(size).map(|letter| told(letter, &redrives)).collect();
+        let letters = mask.cut_all(letters.iter().take(size).map(|letter| told(letter, &redrives)).collect())?;
         Ok(Response::new(pb::ListDeadLettersResponse { letters, total }))
     }
 
     async fn get_dead_letter(&self, request: Request<pb::GetDeadLetterRequest>) -> Result<Response<pb::DeadLetter>, Status> {
         let (caller, request) = admit(request)?;
+        let mask = ReadMask::of("DeadLetter", request.read_mask)?;
         let letter = self.letter(&caller, &request.id).await?;
         let redrives = self.redrives().await?;
-        Ok(Response::new(pb::DeadLetter { content: letter.content(), ..told(&letter, &redrives) }))
+        Ok(Response::new(mask.cut(pb::DeadLetter { content: letter.content(), ..told(&letter, &redrives) })?))
     }
 
     async fn redrive_dead_letters(
@@ -72,16 +80,8 @@ impl DeadLetterService for Control {
         // oldest first, as they came
         let letters: Vec<Letter> = letters.into_iter().rev().collect();
         let log = self.changes.log();
-        let mut redrive = Redrive {
-            control: self,
-            caller,
-            names: self.changes.current().map_err(Refusal::from)?,
-            again: request.again,
-            only_check: request.validate_only,
-            before: self.redrives().await?,
-            originals: Originals::new(&*log, self.changes.prefix()),
-            producer: None,
-        };
+        let line = Line::of(&caller, Act::Redrive, "");
+        let mut redrive = Redrive::new(self, &*log, line, request.again).await?.only_checking(request.validate_only);
         let mut answer = Vec::new();
         for some in letters.chunks(AT_ONCE) {
             for (letter, outcome) in some.iter().zip(redrive.some(some).await?) {
@@ -95,6 +95,14 @@ impl DeadLetterService for Control {
         Ok(Response::new(pb::RedriveDeadLettersResponse { letters: answer }))
     }
 
+    async fn bulk_redrive_dead_letters(
+        &self,
+        request: Request<pb::BulkRedriveDeadLettersRequest>,
+    ) -> Result<Response<pb::Operation>, Status> {
+        let (caller, request) = admit(request)?;
+        Ok(Response::new(self.bulk_redrive(&caller, request).await?))
+    }
+
     async fn discard_dead_letters(
         &self,
         request: Request<pb::DiscardDeadLettersRequest>,
@@ -105,19 +113,12 @@ impl DeadLetterService for Control {
     }
 }
 
-/// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
-#[derive(Default)]
-pub(crate) struct Redrives {
-    lines: BTreeMap<String, Vec<(Offset, Line)>>,
-    discards: BTreeMap<String, Line>,
-    /// Up to where the topic was read.
-    next: Offset,
-}
-
-/// One request's redrives.
-struct Redrive<'a> {
+/// The redrives of one request, or of one operation.
+pub(crate) struct Redrive<'a> {
     control: &'a Control,
-    caller: Caller,
+    log: &'a dyn Log,
+    /// What every line says; its note names the operation, if it is one.
+    line: Line,
     /// For the names of workspaces.
     names: SetManifest,
     again: bool,
@@ -125,6 +126,8 @@ struct Redrive<'a> {
     before: Redrives,
     originals: Originals<'a>,
     producer: Option<Arc<dyn Producer>>,
+    /// Of an operation: whether this process may still append for it.
+    hold: Option<&'a Hold>,
 }
 
 /// A letter about to be put back: which one, how often it was before, and as what.
@@ -134,6 +137,8 @@ struct Ready {
     workspace: u32,
     before: usize,
     goes: Goes,
+    /// When an earlier attempt at the same operation wrote its line down: it may have been put back then, or not.
+    begun: Option<i64>,
 }
 
 enum Goes {
@@ -145,7 +150,7 @@ enum Goes {
 
 impl Control {
     /// The workspaces whose letters a caller sees; none: all, also those of no workspace.
-    fn seen_by(&self, caller: &Caller) -> Result<Option<BTreeSet<u32>>, Refusal> {
+    pub(crate) fn seen_by(&self, caller: &Caller) -> Result<Option<BTreeSet<u32>>, Refusal> {
         if caller.is_everywhere() {
             return Ok(None);
         }
@@ -171,50 +176,35 @@ impl Control {
             .filter(|letter| seen.as_ref().is_none_or(|seen| seen.contains(&letter.workspace)))
             .ok_or_else(|| Refusal::NotFound(format!("there is no letter {id}, or no longer: they are kept for 30 days")))
     }
-
-    pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
-        let mut redrives = Redrives::default();
-        redrives.read_on(self).await?;
-        Ok(redrives)
-    }
-}
-
-// === impl Redrives ===
-
-impl Redrives {
-    /// Takes in what has been written since.
-    async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
-        for (offset, line) in control.audit.lines(self.next).await? {
-            self.next = offset + 1;
-            // A line that says that another came to nothing is no redrive.
-            if !line.outcome.is_empty() {
-                continue;
-            }
-            if line.act == Act::Redrive {
-                self.discards.remove(&line.subject);
-                self.lines.entry(line.subject.clone()).or_default().push((offset, line));
-            } else if line.act == Act::Discard {
-                self.discards.insert(line.subject.clone(), line);
-            }
-        }
-        Ok(())
-    }
-
-    /// The line that discarded it, unless it was put back since.
-    pub(crate) fn discard(&self, subject: &str) -> Option<&Line> {
-        self.discards.get(subject)
-    }
-
-    fn of(&self, subject: &str) -> &[(Offset, Line)] {
-        self.lines.get(subject).map_or(&[], Vec::as_slice)
-    }
 }
 
 // === impl Redrive ===
 
-impl Redrive<'_> {
+impl<'a> Redrive<'a> {
+    /// `line` is what every line in the audit topic says besides its letter.
+    pub(crate) async fn new(control: &'a Control, log: &'a dyn Log, line: Line, again: bool) -> Result<Self, Refusal> {
+        let (names, before) = (control.changes.current()?, control.redrives().await?);
+        let originals = Originals::new(log, control.changes.prefix());
+        Ok(Self { control, log, line, names, again, only_check: false, before, originals, producer: None, hold: None })
+    }
+
+    /// Without putting anything back.
+    pub(crate) fn only_checking(self, only_check: bool) -> Self {
+        Self { only_check, ..self }
+    }
+
+    /// As one attempt at an operation.
+    pub(crate) fn held_by(self, hold: &'a Hold) -> Self {
+        Self { hold: Some(hold), ..self }
+    }
+
+    /// Which letters are to be put back.
+    pub(crate) fn choice(&self) -> Choice<'_> {
+        Choice { before: &self.before, again: self.again, operation: &self.line.note }
+    }
+
     /// Puts these letters back. Of each, the record it became, or a reason why not.
-    async fn some(&mut self, letters: &[Letter]) -> Result<Vec<Result<String, String>>, Refusal> {
+    pub(crate) async fn some(&mut self, letters: &[Letter]) -> Result<Vec<Result<String, String>>, Refusal> {
         let (mut outcomes, mut ready) = (Vec::new(), Vec::new());
         for (place, letter) in letters.iter().enumerate() {
             outcomes.push(match self.prepare(place, letter).await? {
@@ -229,43 +219,42 @@ impl Redrive<'_> {
         if self.only_check || ready.is_empty() {
             return Ok(outcomes);
         }
-        let line = |one: &Ready| {
-            let workspace = self.names.workspace_name(WorkspaceId::new(one.workspace));
-            let line = Line::of(&self.caller, Act::Redrive, one.subject.as_str()).in_workspace(workspace);
-            Line { record: one.goes.record(), ..line }
-        };
-        let lines: Vec<Line> = ready.iter().map(line).collect();
-        let offsets = self.control.audit.write_all(lines.clone()).await?;
+        let (begun, fresh): (Vec<_>, Vec<_>) = ready.into_iter().partition(|one| one.begun.is_some());
+        let lines: Vec<Line> = fresh.iter().map(|one| self.line(one)).collect();
+        let offsets = if lines.is_empty() { Vec::new() } else { self.control.audit.write_all(lines.clone()).await? };
         self.before.read_on(self.control).await?;
-        let (mut records, mut appends, mut going) = (Vec::new(), Vec::new(), Vec::new());
-        for ((one, offset), line) in ready.into_iter().zip(offsets).zip(lines) {
+        let (mut goes, mut going) = (self.missing(begun).await?, Vec::new());
+        for ((one, offset), line) in fresh.into_iter().zip(offsets).zip(lines) {
             // Of two that were about to do the same the one whose line comes first does it.
             if self.before.of(&one.subject).get(one.before).is_none_or(|(first, _)| *first != offset) {
                 if let Some(outcome) = outcomes.get_mut(one.place) {
-                    *outcome = Err("somebody else puts it back at this moment".to_owned());
+                    *outcome = Err(ELSEWHERE.to_owned());
                 }
                 continue;
             }
             going.push(line);
-            match one.goes {
-                Goes::Inbox(role, record) => records.push((role, *record)),
-                Goes::Door(append) => appends.push(append),
-            }
+            goes.push(one.goes);
         }
-        if let Err(refusal) = self.append(records, appends).await {
+        if let Err(refusal) = self.append(goes).await {
             self.control.audit.failed(going, &refusal).await;
             return Err(refusal);
         }
         Ok(outcomes)
     }
 
+    fn line(&self, one: &Ready) -> Line {
+        let line = Line { subject: one.subject.clone(), record: one.goes.record(), ..self.line.clone() };
+        line.in_workspace(self.names.workspace_name(WorkspaceId::new(one.workspace)))
+    }
+
     async fn prepare(&mut self, place: usize, letter: &Letter) -> Result<Result<Ready, String>, Refusal> {
         let subject = subject(letter);
-        let before = self.before.of(&subject).len();
-        if before > 0 && !self.again {
+        let begun = self.before.place_of(&subject, &self.line.note);
+        let before = begun.unwrap_or_else(|| self.before.of(&subject).len());
+        if begun.is_none() && before > 0 && !self.again {
             return Ok(Err("it was put back before: --again does it once more".to_owned()));
         }
-        if !self.again && self.before.discard(&subject).is_some() {
+        if begun.is_none() && !self.again && self.before.discard(&subject).is_some() {
             return Ok(Err("it was discarded: --again puts it back".to_owned()));
         }
         let goes = match back(letter, before) {
@@ -276,11 +265,49 @@ impl Redrive<'_> {
             },
             Err(why) => return Ok(Err(why)),
         };
-        Ok(Ok(Ready { place, subject, workspace: letter.workspace, before, goes }))
+        let begun = match begun.and_then(|place| self.before.of(&subject).get(place)) {
+            // The line of somebody else took the place that this one was written for, and so its letter.
+            Some((_, line)) if line.record != goes.record() => return Ok(Err(ELSEWHERE.to_owned())),
+            Some((_, line)) => Some(line.at),
+            None => None,
+        };
+        Ok(Ok(Ready { place, subject, workspace: letter.workspace, before, goes, begun }))
     }
 
-    async fn append(&mut self, records: Vec<(Role, Record)>, events: Vec<Append>) -> Result<(), Refusal> {
-        self.control.door.append(records).await?;
+    /// What an earlier attempt has written down and not done.
+    async fn missing(&mut self, begun: Vec<Ready>) -> Result<Vec<Goes>, Refusal> {
+        let mut doubt = Doubt::default();
+        for (number, one) in begun.iter().enumerate() {
+            let since = one.begun.unwrap_or_default();
+            match &one.goes {
+                Goes::Inbox(role, record) => {
+                    doubt.record(number, self.control.changes.prefix(), self.control.layout, *role, record, since);
+                }
+                Goes::Door(append) => doubt.append(number, append, since),
+            }
+        }
+        let there = doubt.settle(self.log).await?;
+        Ok(begun.into_iter().enumerate().filter(|(number, _)| !there.contains(number)).map(|(_, one)| one.goes).collect())
+    }
+
+    async fn append(&mut self, goes: Vec<Goes>) -> Result<(), Refusal> {
+        if self.hold.is_some_and(|hold| !hold.is_sure()) {
+            return Err(Refusal::Aborted("another process may have taken this operation over".to_owned()));
+        }
+        let (mut records, mut events) = (Vec::new(), Vec::new());
+        for one in goes {
+            match one {
+                Goes::Inbox(role, record) => records.push((role, *record)),
+                Goes::Door(append) => events.push(append),
+            }
+        }
+        if !records.is_empty() {
+            self.control.door.append(records).await.map_err(|error| match error {
+                // What does not fit will not fit later either.
+                DoorError::TooLarge => Refusal::Precondition("TOO_LARGE", error.to_string()),
+                DoorError::Unavailable(_) => error.into(),
+            })?;
+        }
         self.write_events(events).await
     }
 
@@ -291,7 +318,7 @@ impl Redrive<'_> {
         }
         let producer = match &self.producer {
             Some(producer) => producer,
-            None => self.producer.insert(self.control.changes.log().producer()?),
+            None => self.producer.insert(self.log.producer()?),
         };
         // Each is on its way before the first answer is waited for, so they stand there in this order.
         let appending: Vec<_> = appends.into_iter().map(|append| producer.append(append)).collect();
@@ -309,10 +336,6 @@ impl Goes {
             Self::Door(_) => String::new(),
         }
     }
-}
-
-pub(crate) fn subject(letter: &Letter) -> String {
-    format!("deadletters/{}", letter.id)
 }
 
 fn told(letter: &Letter, redrives: &Redrives) -> pb::DeadLetter {

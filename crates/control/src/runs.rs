@@ -5,7 +5,6 @@ use std::{cmp::Reverse, future::ready};
 use bytes::Bytes;
 use prost::Message as _;
 use tonic::{Request, Response, Status};
-use uuid::Uuid;
 use waypost_codec::{
     frame::Record,
     inbox::{self, run_command::What},
@@ -19,7 +18,9 @@ use crate::{
     access::{Caller, admit},
     audit::{Act, Line},
     lookup::Found,
+    names,
     people::Whom,
+    reading::ReadMask,
     server::Control,
     status::Refusal,
 };
@@ -28,20 +29,23 @@ use crate::{
 impl RunService for Control {
     async fn list_runs(&self, request: Request<pb::ListRunsRequest>) -> Result<Response<pb::ListRunsResponse>, Status> {
         let (_, request) = admit(request)?;
+        let mask = ReadMask::of("RunDetail", request.read_mask)?;
         let (_, found) = self.find(&request.parent, &request.identifier).await?;
         let wanted = |run: &pb::RunDetail| {
             (request.journey.is_empty() || run.journey == request.journey) && (!request.live || run.state() == pb::RunState::Live)
         };
-        let runs = runs(&found).into_iter().filter(wanted).collect();
+        let runs = mask.cut_all(runs(&found).into_iter().filter(wanted).collect())?;
         Ok(Response::new(pb::ListRunsResponse { profile: found.profile.to_string(), runs, journey_offset: found.journey_offset }))
     }
 
     async fn get_run(&self, request: Request<pb::GetRunRequest>) -> Result<Response<pb::RunDetail>, Status> {
         let (_, request) = admit(request)?;
         let id = id_of(&request.run)?.to_string();
+        let mask = ReadMask::of("RunDetail", request.read_mask)?;
         let (_, found) = self.find(&request.parent, &request.identifier).await?;
         let run = runs(&found).into_iter().find(|run| run.id == id);
-        Ok(Response::new(run.ok_or_else(|| Refusal::NotFound("nothing is known of such a run of this person".to_owned()))?))
+        let run = run.ok_or_else(|| Refusal::NotFound("nothing is known of such a run of this person".to_owned()))?;
+        Ok(Response::new(mask.cut(run)?))
     }
 
     async fn start_run(&self, request: Request<pb::StartRunRequest>) -> Result<Response<pb::StartRunResponse>, Status> {
@@ -158,8 +162,7 @@ impl<'a> Cancel<'a> {
 
 /// The record id of a request that may come again. What it asks is in it: another request under the same id is not taken for done.
 fn repeated(workspace: WorkspaceId, request_id: &str, body: &[u8]) -> Result<[u8; 16], Refusal> {
-    let wrong = || Refusal::Invalid("INVALID_REQUEST_ID", "request_id is a UUID, drawn at random for each request".to_owned());
-    let request = Uuid::try_parse(request_id).ok().filter(|uuid| !uuid.is_nil()).ok_or_else(wrong)?;
+    let request = names::request_id(request_id)?;
     let mut hasher = blake3::Hasher::new_derive_key("waypost request id v1");
     hasher.update(&workspace.number().to_be_bytes());
     hasher.update(request.as_bytes());

@@ -11,18 +11,20 @@ use waypost_proto::control::{
     dead_letter_service_server::DeadLetterServiceServer, decision_service_server::DecisionServiceServer,
     definition_service_server::DefinitionServiceServer, event_service_server::EventServiceServer,
     journey_service_server::JourneyServiceServer, message_service_server::MessageServiceServer,
-    partition_service_server::PartitionServiceServer, profile_service_server::ProfileServiceServer,
-    revision_service_server::RevisionServiceServer, run_service_server::RunServiceServer, source_service_server::SourceServiceServer,
-    workspace_service_server::WorkspaceServiceServer,
+    operation_service_server::OperationServiceServer, partition_service_server::PartitionServiceServer,
+    profile_service_server::ProfileServiceServer, revision_service_server::RevisionServiceServer, run_service_server::RunServiceServer,
+    source_service_server::SourceServiceServer, workspace_service_server::WorkspaceServiceServer,
 };
 use waypost_runtime::{
     door::Door,
     ports::{Clock, Owners},
+    upkeep::Upkeep,
 };
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
 use crate::{
-    access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, reports::Reports, status::Refusal, tail::Tails,
+    access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, operations::Operations, reports::Reports, skips::Heads,
+    status::Refusal, tail::Tails,
 };
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.
@@ -55,6 +57,9 @@ pub struct Control {
     pub(crate) letters: Letters,
     pub(crate) door: Arc<dyn Door>,
     pub(crate) tails: Tails,
+    pub(crate) operations: Operations,
+    /// Heads of the partitions' states; none where nobody is to be skipped.
+    pub(crate) heads: Option<Heads>,
     /// Where the schemas are of those who write to the public topics.
     pub(crate) schemas: Arc<dyn Schemas>,
     /// What journeys have done; none where this process does not count it.
@@ -85,6 +90,7 @@ impl Control {
     ) -> Self {
         let audit = Audit::new(changes.log(), Arc::clone(&clock), changes.prefix());
         let letters = Letters::new(changes.log(), changes.prefix());
+        let operations = Operations::new(changes.log(), Arc::clone(&clock), changes.prefix(), &secret()[..8]);
         let (tails, schemas) = (Tails::default(), Arc::new(MemorySchemas::with_committed()));
         Self {
             changes,
@@ -99,6 +105,8 @@ impl Control {
             letters,
             door,
             tails,
+            operations,
+            heads: None,
             schemas,
             reports: None,
         }
@@ -114,6 +122,12 @@ impl Control {
     #[must_use]
     pub fn with_reports(self, reports: Reports) -> Self {
         Self { reports: Some(reports), ..self }
+    }
+
+    /// With the store in which partitions stand: without it no record is skipped and none tried again.
+    #[must_use]
+    pub fn with_store(self, store: Arc<dyn Upkeep>, public_partitions: u32) -> Self {
+        Self { heads: Some(Heads { store, public_partitions }), ..self }
     }
 
     /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.
@@ -136,6 +150,7 @@ impl Control {
         health.set_serving::<MessageServiceServer<Self>>().await;
         health.set_serving::<EventServiceServer<Self>>().await;
         health.set_serving::<WorkspaceServiceServer<Self>>().await;
+        health.set_serving::<OperationServiceServer<Self>>().await;
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;
@@ -156,7 +171,8 @@ impl Control {
             .add_service(DecisionServiceServer::new(self.clone()))
             .add_service(MessageServiceServer::new(self.clone()))
             .add_service(EventServiceServer::new(self.clone()))
-            .add_service(WorkspaceServiceServer::new(self.clone())))
+            .add_service(WorkspaceServiceServer::new(self.clone()))
+            .add_service(OperationServiceServer::new(self.clone())))
     }
 
     /// Writes and journal, for the wiring.

@@ -174,9 +174,10 @@ impl<T> Sink<T> {
 // === impl Control ===
 
 impl Control {
-    /// Ends what would last: tails.
+    /// Ends what would last: tails, and operations that are under way here.
     pub fn close(&self) {
         self.tails.close();
+        self.operations.close();
     }
 
     async fn tail<R: Row>(&self, wanted: Wanted<R::Filter>) -> Result<Response<Rows<R::Shown>>, Status> {

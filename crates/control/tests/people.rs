@@ -337,7 +337,13 @@ fn acts(log: &MemoryLog, word: &str) -> Vec<Json> {
 async fn runs_are_told_live_ones_first_and_each_by_its_id() {
     let (_log, control, _following) = control(anna(), &TOPICS).await;
     let list = |journey: &str, live| {
-        let request = pb::ListRunsRequest { parent: parent(), identifier: "user_id:anna".to_owned(), journey: journey.to_owned(), live };
+        let request = pb::ListRunsRequest {
+            parent: parent(),
+            identifier: "user_id:anna".to_owned(),
+            journey: journey.to_owned(),
+            live,
+            read_mask: None,
+        };
         let control = control.clone();
         async move { control.list_runs(asked(request)).await.unwrap().into_inner() }
     };
@@ -350,7 +356,7 @@ async fn runs_are_told_live_ones_first_and_each_by_its_id() {
     assert_eq!(list("welcome", false).await.runs.len(), 1);
     assert_eq!(list("", true).await.runs, all.runs[..1]);
     let get = |run: &str| {
-        let request = pb::GetRunRequest { parent: parent(), identifier: "user_id:anna".to_owned(), run: run.to_owned() };
+        let request = pb::GetRunRequest { parent: parent(), identifier: "user_id:anna".to_owned(), run: run.to_owned(), read_mask: None };
         let control = control.clone();
         async move { control.get_run(asked(request)).await.map(tonic::Response::into_inner).map_err(|status| status.code()) }
     };

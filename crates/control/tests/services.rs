@@ -1,13 +1,9 @@
 //! The control services over a log in memory: all or nothing, one winner, errors with their place.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on ends with the place")]
 
-use std::sync::{
-    Arc, Mutex,
-    atomic::{AtomicUsize, Ordering},
-};
+mod common;
 
-use async_trait::async_trait;
-use bytes::Bytes;
+use common::{LAYOUT, audit, by, control, control_over, log};
 use prost::Message as _;
 use tonic::{Code, Request};
 use tonic_types::StatusExt as _;
@@ -15,59 +11,13 @@ use waypost_codec::{
     frame::{Frame, Record},
     inbox, kind, state, stored,
 };
-use waypost_control::{Catalog, Changes, Control, Following, access::Caller};
-use waypost_memory::{LogPort, MemoryLog, VirtualClock};
+use waypost_control::Control;
 use waypost_proto::control::{
-    self as pb, dead_letter_service_server::DeadLetterService as _, definition_service_server::DefinitionService as _,
-    journey_service_server::JourneyService as _, profile_service_server::ProfileService as _,
-    revision_service_server::RevisionService as _, source_service_server::SourceService as _,
+    self as pb, definition_service_server::DefinitionService as _, journey_service_server::JourneyService as _,
+    profile_service_server::ProfileService as _, revision_service_server::RevisionService as _, source_service_server::SourceService as _,
     workspace_service_server::WorkspaceService as _,
 };
-use waypost_runtime::{
-    door::LogDoor,
-    ports::{Append, Clock, Consumer, Delivery, Log, LogError, Offset, Owners, OwnersError, Producer, Subscription, Tail, TopicSpec},
-};
-use waypost_types::{EntityId, IdentifierClass, Layout, PartitionId, Role, Timestamp, WorkspaceId};
-
-const LAYOUT: Layout = Layout { number: 1, partitions: 4 };
-
-/// Owners of partitions in which this is every entity.
-struct All(Option<Bytes>);
-
-#[async_trait]
-impl Owners for All {
-    async fn read(&self, _: PartitionId, _: EntityId) -> Result<(Option<Bytes>, Offset), OwnersError> {
-        Ok((self.0.clone(), 0))
-    }
-}
-
-fn log() -> (MemoryLog, Arc<dyn Log>, VirtualClock) {
-    let clock = VirtualClock::new(Timestamp::from_millis(1_774_594_800_000));
-    let log = MemoryLog::new(&clock);
-    for role in Role::KEYED {
-        log.create_plain(role.inbox().unwrap(), LAYOUT.partitions);
-    }
-    log.create_plain("wp1.control", 1);
-    log.create_plain("wp1.definitions", 8);
-    log.create_plain("wp1.audit", 1);
-    log.create_plain("wp1.dead", 8);
-    log.create_plain("waypost.events.v1", 8);
-    let port: Arc<dyn Log> = Arc::new(LogPort::new(log.clone()));
-    (log, port, clock)
-}
-
-async fn control(port: &Arc<dyn Log>, clock: &VirtualClock) -> (Control, Following) {
-    control_over(port, clock, None).await
-}
-
-async fn control_over(port: &Arc<dyn Log>, clock: &VirtualClock, entity: Option<Bytes>) -> (Control, Following) {
-    let (catalog, following) = Catalog::follow(port, "").await.unwrap();
-    let clock: Arc<dyn Clock> = Arc::new(clock.clone());
-    let changes = Changes::new(port.clone(), clock.clone(), catalog.clone(), String::new(), LAYOUT);
-    let normalise = |_: IdentifierClass, value: &str| (value != "guest").then(|| value.to_owned());
-    let (owners, door) = (Arc::new(All(entity)), Arc::new(LogDoor::new(port.clone(), String::new(), LAYOUT)));
-    (Control::new(changes, catalog, owners, clock, LAYOUT, [7; 32], normalise, Arc::new(|| [9; 24]), door), following)
-}
+use waypost_types::{IdentifierClass, WorkspaceId};
 
 fn file(path: &str, text: &str) -> pb::File {
     pb::File { path: path.to_owned(), text: text.to_owned() }
@@ -132,7 +82,7 @@ async fn of_two_control_processes_that_change_at_once_one_wins() {
         let control = control.clone();
         async move {
             let parent = "workspaces/default".to_owned();
-            let request = pb::ListDefinitionsRequest { parent, kind: String::new(), page_size: 0, page_token: String::new() };
+            let request = pb::ListDefinitionsRequest { parent, ..pb::ListDefinitionsRequest::default() };
             control.list_definitions(by("somebody", request)).await.unwrap().into_inner().definitions.len()
         }
     };
@@ -191,7 +141,7 @@ async fn a_journey_is_paused_resumed_and_killed_and_what_makes_no_sense_is_refus
     let paused = control.pause_journey(pause(&active.etag)).await.unwrap().into_inner();
     assert_eq!((paused.state(), paused.version), (pb::DefinitionState::Paused, 1));
     assert_ne!(paused.etag, active.etag);
-    let got = by("ana", pb::GetDefinitionRequest { name: "workspaces/default/definitions/Journey/nap".to_owned() });
+    let got = by("ana", pb::GetDefinitionRequest { name: "workspaces/default/definitions/Journey/nap".to_owned(), read_mask: None });
     assert_eq!(control.get_definition(got).await.unwrap().into_inner(), paused);
     assert_eq!(control.archive_journey(archive()).await.unwrap_err().code(), Code::FailedPrecondition);
     assert_eq!(control.resume_journey(resume()).await.unwrap().into_inner(), active, "as it was");
@@ -293,7 +243,8 @@ async fn lookups_say_what_is_wrong_with_an_identifier() {
         ("custom:card", Code::InvalidArgument),
         ("custom::77", Code::InvalidArgument),
     ] {
-        let request = pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned() };
+        let request =
+            pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: identifier.to_owned(), read_mask: None };
         assert_eq!(control.lookup_profile(by("somebody", request)).await.unwrap_err().code(), code, "{identifier}");
     }
 }
@@ -315,7 +266,7 @@ async fn a_definition_is_deleted_under_its_etag_with_a_line_of_before_and_after(
     for (name, etag, code) in [(NEWS, "stale", Code::Aborted), ("workspaces/default/definitions/topic/none", "", Code::NotFound)] {
         assert_eq!(control.delete_definition(delete(name, etag, false)).await.unwrap_err().code(), code, "{name}");
     }
-    let get = || by("ana", pb::GetDefinitionRequest { name: NEWS.to_owned() });
+    let get = || by("ana", pb::GetDefinitionRequest { name: NEWS.to_owned(), read_mask: None });
     let etag = control.get_definition(get()).await.unwrap().into_inner().etag;
     let checked = control.delete_definition(delete(NEWS, &etag, true)).await.unwrap().into_inner();
     assert_eq!(checked.change.unwrap().what(), pb::change::What::Deleted);
@@ -406,56 +357,6 @@ async fn revisions_say_who_changed_what_and_an_earlier_version_comes_back_as_a_n
 }
 
 #[tokio::test]
-async fn letters_that_are_done_with_are_passed_over_and_stay() {
-    let (log, port, clock) = log();
-    let (control, _following) = control(&port, &clock).await;
-    let set_aside = |reason: &'static str| {
-        let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
-        let headers = vec![header("reason", reason), header("door", "identity"), header("workspace", "1")];
-        log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
-    };
-    for reason in ["DECODE_FAILED", "DECODE_FAILED", "BAD_KEY"] {
-        set_aside(reason);
-    }
-    let discard = |expected, note: &str, validate_only| {
-        let reason = "DECODE_FAILED".to_owned();
-        let note = note.to_owned();
-        by("ana", pb::DiscardDeadLettersRequest { reason, note, expected, validate_only, ..pb::DiscardDeadLettersRequest::default() })
-    };
-    let list = |discarded| by("ana", pb::ListDeadLettersRequest { discarded, ..pb::ListDeadLettersRequest::default() });
-    let checked = control.discard_dead_letters(discard(0, "", true)).await.unwrap().into_inner().ids;
-    assert_eq!(checked, ["2-0", "2-1"]);
-    assert!(audit(&log).is_empty(), "only checked");
-    assert_eq!(control.discard_dead_letters(discard(2, "", false)).await.unwrap_err().code(), Code::InvalidArgument, "no reason given");
-    set_aside("DECODE_FAILED");
-    assert_eq!(control.discard_dead_letters(discard(2, "test data", false)).await.unwrap_err().code(), Code::FailedPrecondition);
-    assert_eq!(control.list_dead_letters(list(false)).await.unwrap().into_inner().total, 4);
-    let done = control.discard_dead_letters(discard(3, "test data", false)).await.unwrap().into_inner().ids;
-    assert_eq!(done.len(), 3);
-    let left = control.list_dead_letters(list(false)).await.unwrap().into_inner();
-    assert_eq!((left.total, left.letters[0].reason.as_str()), (1, "BAD_KEY"));
-    let all = control.list_dead_letters(list(true)).await.unwrap().into_inner();
-    let mark = all.letters.iter().find(|letter| letter.id == "2-0").unwrap().discard.clone().unwrap();
-    assert_eq!((all.total, mark.by.as_str(), mark.note.as_str()), (4, "ana", "test data"));
-    assert_eq!(log.all("wp1.dead", 2).len(), 4, "nothing is taken out");
-    let lines = audit(&log);
-    assert!(lines.len() == 3 && lines[0].contains(r#""act":"deadletter.discard","subject":"deadletters/2-0""#), "{lines:?}");
-    assert_eq!(control.discard_dead_letters(discard(0, "again", false)).await.unwrap().into_inner().ids, [""; 0]);
-    let request = pb::RedriveDeadLettersRequest { id: "2-0".to_owned(), ..pb::RedriveDeadLettersRequest::default() };
-    let refused = control.redrive_dead_letters(by("ana", request)).await.unwrap().into_inner().letters[0].refused.clone();
-    assert!(refused.contains("discarded"), "{refused}");
-}
-
-/// A request of somebody who may do everything.
-fn by<T>(who: &str, request: T) -> Request<T> {
-    Caller::process(who).asks(request)
-}
-
-fn audit(log: &MemoryLog) -> Vec<String> {
-    log.all("wp1.audit", 0).into_iter().map(|d| String::from_utf8(d.payload.to_vec()).unwrap()).collect()
-}
-
-#[tokio::test]
 async fn changes_are_in_the_audit_topic_with_who_made_them() {
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;
@@ -519,271 +420,4 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     );
     let written: Vec<u8> = appended.iter().flat_map(|(_, payload)| payload.to_vec()).chain(lines.concat().into_bytes()).collect();
     assert!(!String::from_utf8_lossy(&written).contains("ana"), "no personal data");
-}
-
-/// Sets a record aside, as a role does.
-fn set_aside(log: &MemoryLog, door: &str, reason: &str, record: &Record) {
-    let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
-    let headers =
-        vec![header("reason", reason), header("door", door), header("detail", "why"), header("origin", &format!("{door}/3/9.0.0"))];
-    let payload = record.to_proto().encode_to_vec().into();
-    log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload }).unwrap();
-}
-
-/// A log that counts its producers, and the readers of each topic.
-struct Counting {
-    log: Arc<dyn Log>,
-    producers: AtomicUsize,
-    readers: Mutex<Vec<String>>,
-}
-
-#[async_trait]
-impl Log for Counting {
-    fn producer(&self) -> Result<Arc<dyn Producer>, LogError> {
-        self.producers.fetch_add(1, Ordering::SeqCst);
-        self.log.producer()
-    }
-    async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, LogError> {
-        self.log.consumer(topic, group).await
-    }
-    async fn tail(&self, topic: &str, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
-        self.readers.lock().unwrap().push(format!("{topic}/{partition}@{from}"));
-        self.log.tail(topic, partition, from).await
-    }
-    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        self.log.subscribe(topic, group).await
-    }
-    async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
-        self.log.watermarks(topic, partition).await
-    }
-    async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
-        self.log.create(topics).await
-    }
-    async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
-        self.log.describe(topic).await
-    }
-}
-
-#[tokio::test]
-async fn letters_of_the_kafka_door_are_put_back_as_they_lay_there() {
-    let (log, port, clock) = log();
-    let header = |name: &str, value: &str| (name.to_owned(), Bytes::copy_from_slice(value.as_bytes()));
-    // Five events with keys and headers, each set aside with no more than the place where it lies.
-    let events: Vec<Append> = (0..5_u32)
-        .map(|n| Append {
-            topic: "waypost.events.v1".to_owned(),
-            partition: 2 + n % 2,
-            key: (n < 4).then(|| Bytes::from(format!("key {n}"))),
-            headers: vec![header("source", "theirs"), header("__value_schema_id", &n.to_string()), header("source", "twice")],
-            payload: Bytes::from(format!("event {n}")),
-        })
-        .collect();
-    let aside = |position: &str, more: &[(&str, &str)], payload: Bytes| {
-        let facts = [("reason", "SCHEMA_UNKNOWN"), ("door", "kafka"), ("source", ""), ("position", position)];
-        let headers = facts.iter().chain(more).map(|(name, value)| header(name, value)).collect();
-        log.append(Append { topic: "wp1.dead".to_owned(), partition: 6, key: None, headers, payload }).unwrap();
-    };
-    for event in &events {
-        let offset = log.append(event.clone()).unwrap();
-        aside(&format!("{}/{offset}", event.partition), &[], event.payload.clone());
-    }
-    // One whose original has gone, another record there now; one that is cut; one that is both.
-    aside("2/0", &[], Bytes::from_static(b"event of before"));
-    aside("3/1", &[("truncated", "7")], Bytes::from_static(b"even"));
-    aside("3/999", &[("truncated", "7")], Bytes::from_static(b"even"));
-
-    let counting = Arc::new(Counting { log: port, producers: AtomicUsize::new(0), readers: Mutex::default() });
-    let (control, _following) = control(&(Arc::clone(&counting) as Arc<dyn Log>), &clock).await;
-    counting.readers.lock().unwrap().clear();
-    let redrive = |validate_only| {
-        let request = pb::RedriveDeadLettersRequest { reason: "SCHEMA_UNKNOWN".to_owned(), validate_only, ..Default::default() };
-        control.redrive_dead_letters(by("somebody", request))
-    };
-    let checked = redrive(true).await.unwrap().into_inner().letters;
-    assert_eq!((checked.len(), counting.producers.load(Ordering::SeqCst), audit(&log).len()), (8, 0, 0), "a dry run writes nothing");
-    counting.readers.lock().unwrap().clear();
-    let done = redrive(false).await.unwrap().into_inner().letters;
-    assert_eq!(done, checked);
-    let refused: Vec<_> = done.iter().filter(|letter| !letter.refused.is_empty()).collect();
-    assert!(refused.len() == 1 && refused[0].id == "6-7" && refused[0].refused.contains("part of its 7 bytes"), "{refused:?}");
-
-    let back = |partition: u32, written: usize| log.all("waypost.events.v1", partition).split_off(written);
-    let (even, odd) = (back(2, 3), back(3, 2));
-    let expected = |delivery: &Delivery, event: &Append| {
-        assert_eq!((&delivery.key, &delivery.headers, &delivery.payload), (&event.key, &event.headers, &event.payload));
-    };
-    for (delivery, event) in
-        even.iter().zip([&events[0], &events[2], &events[4]]).chain(odd.iter().zip([&events[1], &events[3], &events[3]]))
-    {
-        expected(delivery, event);
-    }
-    assert_eq!((even.len(), odd.len()), (4, 3));
-    assert_eq!((&even[3].payload[..], &even[3].key, even[3].headers.len()), (&b"event of before"[..], &None, 0));
-    // One producer for the events and one for the audit, which was read once to its end, and then what came behind it.
-    assert_eq!(counting.producers.load(Ordering::SeqCst), 2);
-    let mut readers = counting.readers.lock().unwrap().clone();
-    readers.retain(|reader| !reader.starts_with("wp1.dead"));
-    readers.sort();
-    assert_eq!(
-        readers,
-        [
-            "waypost.events.v1/2@0",
-            "waypost.events.v1/2@0",
-            "waypost.events.v1/3@0",
-            "waypost.events.v1/3@1",
-            "wp1.audit/0@0",
-            "wp1.audit/0@0"
-        ]
-    );
-    assert_eq!(audit(&log).len(), 7);
-}
-
-#[tokio::test]
-async fn a_dead_letter_is_put_back_once_unless_asked_again() {
-    let (log, port, clock) = log();
-    let (control, _following) = control(&port, &clock).await;
-    let key = Bytes::from_static(b"ana@mail.example");
-    let item = Record::new(kind::ITEM, WorkspaceId::new(1), [7; 16], key.clone(), clock.now(), Bytes::from_static(b"body"));
-    set_aside(&log, "segmenter", "ENGINE_PANIC", &item);
-    set_aside(&log, "segmenter", "ENGINE_PANIC", &Record { kind: kind::MERGE_STATE, ..item.clone() });
-    set_aside(&log, "identity", "DECODE_FAILED", &item);
-    let list = |reason: &str, source: &str| {
-        let (control, reason, source) = (control.clone(), reason.to_owned(), source.to_owned());
-        async move {
-            let request = pb::ListDeadLettersRequest { reason, source, ..pb::ListDeadLettersRequest::default() };
-            control.list_dead_letters(by("somebody", request)).await.unwrap().into_inner().letters
-        }
-    };
-    assert_eq!(list("", "").await.len(), 3);
-    assert_eq!(list("ENGINE_PANIC", "segmenter/3").await.len(), 2);
-    assert_eq!(list("", "identity").await.len(), 1);
-    let shown = control.get_dead_letter(by("somebody", pb::GetDeadLetterRequest { id: "2-0".to_owned() })).await.unwrap().into_inner();
-    assert!(shown.content.contains("body of 4 bytes") && !shown.content.contains("ana@"), "{}", shown.content);
-
-    let redrive = |id: &str, reason: &str, again| {
-        let (control, id, reason) = (control.clone(), id.to_owned(), reason.to_owned());
-        async move {
-            let request = pb::RedriveDeadLettersRequest { id, reason, again, validate_only: false };
-            control.redrive_dead_letters(by("ben", request)).await.unwrap().into_inner().letters
-        }
-    };
-    let first = redrive("2-0", "", false).await;
-    assert_eq!((first.len(), first[0].refused.as_str()), (1, ""));
-    assert!(redrive("2-0", "", false).await[0].refused.contains("--again"));
-    let again = redrive("2-0", "", true).await;
-    assert!(again[0].refused.is_empty() && again[0].record != first[0].record);
-    let all = redrive("", "ENGINE_PANIC", false).await;
-    assert_eq!(all.iter().filter(|l| l.refused.is_empty()).count(), 0, "one was put back, the other cannot be: {all:?}");
-    let partition = LAYOUT.partition(WorkspaceId::new(1), &key);
-    let records: Vec<Record> = log
-        .all("wp1.segment", partition)
-        .into_iter()
-        .flat_map(|d| Frame::decode(d.payload).unwrap().sections)
-        .flat_map(|s| {
-            assert!(s.source.is_none());
-            s.records
-        })
-        .collect();
-    assert_eq!(records.iter().map(|r| hex::encode(r.id)).collect::<Vec<_>>(), [first[0].record.clone(), again[0].record.clone()]);
-    assert!(records.iter().all(|r| r.body == item.body && r.id != item.id));
-    assert_eq!(list("", "").await.iter().map(|l| l.redrives.len()).sum::<usize>(), 2);
-    assert!(audit(&log).iter().all(|line| line.contains(r#""by":"ben","act":"deadletter.redrive","subject":"deadletters/2-0""#)));
-}
-
-mod skipping {
-    //! What is looked at before a record is skipped.
-
-    use std::collections::BTreeMap;
-
-    use waypost_codec::frame::{Section, Source};
-    use waypost_control::{NoSkip, Search};
-    use waypost_runtime::{
-        ports::{Install, Meta},
-        tip::Tip,
-        upkeep::Head,
-    };
-    use waypost_types::Position;
-
-    use super::*;
-
-    const SOURCE: PartitionId = PartitionId { role: Role::Sender, index: 1 };
-
-    fn head() -> Head {
-        let sequences = BTreeMap::from([("x:identity:3".to_owned(), Tip { seq: 5, chain: 0 }.to_bytes())]);
-        Head { install: Install { id: "00".repeat(16), layout: 1, format: 1 }, frozen: None, off: 1, meta: Meta::default(), sequences }
-    }
-
-    fn write(log: &MemoryLog, topic: &str, partition: u32, sections: Vec<Section>) {
-        let payload = Frame { sections }.encode();
-        log.append(Append { topic: topic.to_owned(), partition, key: None, headers: Vec::new(), payload }).unwrap();
-    }
-
-    fn record(kind: u32, body: Vec<u8>) -> Record {
-        Record::new(kind, WorkspaceId::new(1), [1; 16], Bytes::from_static(b"k"), Timestamp::ZERO, body.into())
-    }
-
-    fn sent(first: u64) -> Vec<Section> {
-        let source = Some(Source { role: SOURCE.role, partition: SOURCE.index, first, chain: 0 });
-        vec![Section { source, records: vec![record(kind::RECEIPT, Vec::new())] }]
-    }
-
-    /// A log in which partition 1 of the sender stands at a frame of two records, the second a dispatch.
-    fn standing() -> (MemoryLog, Arc<dyn Log>) {
-        let (log, port, _) = log();
-        log.create_plain("waypost.decisions.v1", 8);
-        log.create_plain("waypost.messages.v1", 8);
-        log.create_plain("waypost.segment-changes.v1", 8);
-        let dispatch = inbox::Dispatch { dispatch: Bytes::from_static(b"d1"), ..inbox::Dispatch::default() }.encode_to_vec();
-        let records = vec![record(kind::RECALL, Vec::new()), record(kind::DISPATCH, dispatch)];
-        write(&log, "wp1.send", 1, vec![Section { source: None, records: vec![record(kind::TICK, Vec::new())] }]);
-        write(&log, "wp1.send", 1, vec![Section { source: None, records }]);
-        write(&log, "wp1.identity", 3, sent(5));
-        (log, port)
-    }
-
-    async fn look(port: &Arc<dyn Log>, offset: u64, index: u32) -> Result<(), NoSkip> {
-        let search = Search { log: &**port, prefix: "", layout: LAYOUT, public_partitions: 8 };
-        search.nothing_of(SOURCE, &head(), Position { offset, index }).await
-    }
-
-    #[tokio::test]
-    async fn only_a_record_of_the_frame_at_hand_that_nobody_has_folded() {
-        let (_, port) = standing();
-        assert_eq!(look(&port, 1, 1).await, Ok(()), "what it sent up to number 5 is committed");
-        assert!(matches!(look(&port, 0, 0).await, Err(NoSkip::Elsewhere { off: 1, asked: 0, .. })));
-        assert!(matches!(look(&port, 1, 2).await, Err(NoSkip::Absent(_))));
-    }
-
-    #[tokio::test]
-    async fn outputs_above_the_committed_sequence_say_that_it_was_folded() {
-        for (topic, partition, first) in [("wp1.identity", 3, 6), ("wp1.identity", 0, 1), ("wp1.send", 2, 1)] {
-            let (log, port) = standing();
-            write(&log, topic, partition, sent(first));
-            assert!(matches!(look(&port, 1, 1).await, Err(NoSkip::Folded(_))), "{topic}/{partition}");
-        }
-        let public = |name: &'static str, number: &'static str| {
-            let (log, port) = standing();
-            let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
-            let headers = vec![header("ce_source", name), header("ce_sequence", number)];
-            let topic = "waypost.messages.v1".to_owned();
-            log.append(Append { topic, partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
-            port
-        };
-        assert!(matches!(look(&public("/waypost/sender/1", "1"), 1, 1).await, Err(NoSkip::Folded(_))));
-        assert_eq!(look(&public("/waypost/sender/2", "1"), 1, 1).await, Ok(()), "of another partition");
-    }
-
-    #[tokio::test]
-    async fn an_attempt_for_its_dispatch_says_so_too() {
-        let attempt = |name: &'static [u8]| {
-            let body = inbox::Attempt { dispatch: Bytes::from_static(name), ..inbox::Attempt::default() }.encode_to_vec();
-            vec![Section { source: None, records: vec![record(kind::ATTEMPT, body)] }]
-        };
-        let (log, port) = standing();
-        write(&log, "wp1.send", 1, attempt(b"d2"));
-        assert_eq!(look(&port, 1, 1).await, Ok(()), "for another dispatch");
-        write(&log, "wp1.send", 1, attempt(b"d1"));
-        assert!(matches!(look(&port, 1, 1).await, Err(NoSkip::Folded(_))));
-        assert_eq!(look(&port, 1, 0).await, Ok(()), "and nothing of the other record");
-    }
 }

@@ -6,8 +6,10 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     advice,
+    operations::OperationCommand,
     revisions::{Delete, History, Planned, Rollback},
     runs::RunCommand,
+    skips::SkipCommand,
     stats::Stats,
     tails::{EventArgs, TailArgs},
     workspaces::WorkspaceCommand,
@@ -184,6 +186,11 @@ pub(crate) enum Command {
         #[command(subcommand)]
         what: DeadletterCommand,
     },
+    /// Work that outlasts its command: how far it is, waiting for it, ending it
+    Operation {
+        #[command(subcommand)]
+        what: OperationCommand,
+    },
     /// Sources of events
     Source {
         #[command(subcommand)]
@@ -197,6 +204,11 @@ pub(crate) enum Command {
         /// Only those that are not led, are halted, have diverged or wait behind a gap
         #[arg(long)]
         troubled: bool,
+    },
+    /// Records that kill every process which folds them: set aside by two people, or tried again
+    Skip {
+        #[command(subcommand)]
+        what: SkipCommand,
     },
     /// Where the pipeline stands, a line a role, drawn again and again until q or ^C
     Top {
@@ -358,24 +370,35 @@ pub(crate) enum DeadletterCommand {
         /// As `list` shows it
         id: String,
     },
-    /// Put one back through its inbox, or all of a reason, under a new record id
-    Redrive {
-        /// As `list` shows it
-        #[arg(required_unless_present = "reason", conflicts_with = "reason")]
-        id: Option<String>,
-        /// All of this reason that were not put back before, nor discarded
-        #[arg(long)]
-        reason: Option<String>,
-        /// Also what was put back before, or discarded
-        #[arg(long)]
-        again: bool,
-        /// Only check
-        #[arg(long, value_enum, default_value_t = DryRun::None)]
-        dry_run: DryRun,
-    },
+    /// Put one back through its inbox, or all of a reason or source, under a new record id
+    ///
+    /// All of them are an operation, which goes on at the server whatever becomes of this command.
+    Redrive(Redrive),
     /// Be done with one, or with all of a reason or source: lists pass over them, nothing is taken out of the topic.
     /// First says how many; --yes does it
     Discard(Discard),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redrive {
+    /// As `list` shows it
+    #[arg(required_unless_present_any = ["reason", "source"], conflicts_with_all = ["reason", "source"])]
+    pub(crate) id: Option<String>,
+    /// All of this reason that were not put back before, nor discarded
+    #[arg(long)]
+    pub(crate) reason: Option<String>,
+    /// All of this door (http, kafka), role, role/partition, or source of events
+    #[arg(long)]
+    pub(crate) source: Option<String>,
+    /// Also what was put back before, or discarded
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Do not wait for all of them: only say what the operation is called
+    #[arg(long = "async", conflicts_with = "id")]
+    pub(crate) is_async: bool,
+    /// Only check
+    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    pub(crate) dry_run: DryRun,
 }
 
 #[derive(Debug, Args)]

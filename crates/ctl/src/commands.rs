@@ -82,9 +82,10 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Deadletter { what } => match what {
             DeadletterCommand::List { reason, source, limit, discarded } => session.letters(reason, source, limit, discarded).await,
             DeadletterCommand::Show { id } => session.letter(id).await,
-            DeadletterCommand::Redrive { id, reason, again, dry_run } => session.redrive(id, reason, again, dry_run).await,
+            DeadletterCommand::Redrive(wanted) => session.redrive(wanted).await,
             DeadletterCommand::Discard(wanted) => session.discard(wanted).await,
         },
+        Command::Operation { what } => session.operation(what).await,
         Command::Decisions { what: DecisionsCommand::Tail(wanted) } => session.decisions(wanted).await,
         Command::Messages { what: MessagesCommand::Tail(wanted) } => session.messages(wanted).await,
         Command::Events { what: EventsCommand::Tail(wanted) } => session.events(wanted).await,
@@ -92,6 +93,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
         Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
         Command::Partitions { role, troubled } => session.partitions(role, troubled).await,
+        Command::Skip { what } => session.skip(what).await,
         Command::Top { every, once } => session.top(Duration::from_secs(every.into()), once, terminal::open).await,
         Command::Whoami => session.whoami().await,
         Command::Audit { what: AuditCommand::List(wanted) } => session.audit(wanted).await,
@@ -180,6 +182,7 @@ impl Session {
                 kind: kind.unwrap_or_default().to_owned(),
                 page_size: 0,
                 page_token,
+                read_mask: None,
             };
             let page = self.definitions().list_definitions(request).await?.into_inner();
             definitions.extend(page.definitions);
@@ -203,7 +206,7 @@ impl Session {
 
     async fn get(&self, kind: &str, name: &str) -> anyhow::Result<Done> {
         let name = format!("{}/definitions/{kind}/{name}", self.parent);
-        let definition = self.definitions().get_definition(pb::GetDefinitionRequest { name }).await?.into_inner();
+        let definition = self.definitions().get_definition(pb::GetDefinitionRequest { name, read_mask: None }).await?.into_inner();
         Ok(self.definition(&definition))
     }
 
@@ -264,7 +267,7 @@ impl Session {
     }
 
     async fn profile(&self, identifier: String) -> anyhow::Result<Done> {
-        let request = pb::LookupProfileRequest { parent: self.parent.clone(), identifier };
+        let request = pb::LookupProfileRequest { parent: self.parent.clone(), identifier, read_mask: None };
         let profile = ProfileServiceClient::new(self.channel.clone()).lookup_profile(request).await?.into_inner();
         Ok(self.show(&output::profile(&profile), || profile_text(&profile), || vec![profile.id.clone()]))
     }

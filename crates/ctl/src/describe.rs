@@ -34,7 +34,7 @@ impl Session {
     /// What is known of a definition.
     pub(crate) async fn known(&self, definition: &str) -> anyhow::Result<Known> {
         let (kind, name) = kind_and_name(definition)?;
-        let asked = pb::GetDefinitionRequest { name: format!("{}/definitions/{kind}/{name}", self.parent) };
+        let asked = pb::GetDefinitionRequest { name: format!("{}/definitions/{kind}/{name}", self.parent), read_mask: None };
         let shown = self.definitions().get_definition(asked).await?.into_inner();
         let mut versions = self.of_kind(kind).await?;
         versions.retain(|version| version.name == shown.name);
@@ -45,7 +45,7 @@ impl Session {
 
     async fn of_kind(&self, kind: &str) -> anyhow::Result<Vec<pb::Definition>> {
         let mut request =
-            pb::ListDefinitionsRequest { parent: self.parent.clone(), kind: kind.to_owned(), page_size: 0, page_token: String::new() };
+            pb::ListDefinitionsRequest { parent: self.parent.clone(), kind: kind.to_owned(), ..pb::ListDefinitionsRequest::default() };
         let mut all = Vec::new();
         loop {
             let page = self.definitions().list_definitions(request.clone()).await?.into_inner();

@@ -4,9 +4,10 @@ use serde_json::{Value, json};
 use waypost_proto::control::{self as pb, dead_letter_service_client::DeadLetterServiceClient};
 
 use crate::{
-    cli::{Discard, DryRun},
+    cli::{Discard, DryRun, Redrive},
     commands::{Done, Session},
-    output, progress,
+    operations, output, progress,
+    runs::request_id,
 };
 
 // === impl Session ===
@@ -24,6 +25,7 @@ impl Session {
             source: source.unwrap_or_default(),
             page_size: i32::from(limit.max(1)),
             discarded,
+            read_mask: None,
         };
         let answer = DeadLetterServiceClient::new(self.channel.clone()).list_dead_letters(request).await?.into_inner();
         let json = json!({"total": answer.total, "letters": answer.letters.iter().map(letter).collect::<Vec<_>>()});
@@ -43,7 +45,8 @@ impl Session {
     }
 
     pub(crate) async fn letter(&self, id: String) -> anyhow::Result<Done> {
-        let found = DeadLetterServiceClient::new(self.channel.clone()).get_dead_letter(pb::GetDeadLetterRequest { id }).await?.into_inner();
+        let request = pb::GetDeadLetterRequest { id, read_mask: None };
+        let found = DeadLetterServiceClient::new(self.channel.clone()).get_dead_letter(request).await?.into_inner();
         Ok(self.show(
             &letter(&found),
             || {
@@ -58,26 +61,59 @@ impl Session {
         ))
     }
 
-    pub(crate) async fn redrive(&self, id: Option<String>, reason: Option<String>, again: bool, dry_run: DryRun) -> anyhow::Result<Done> {
-        let validate_only = dry_run == DryRun::Server;
-        let one = id.is_some();
-        let request =
-            pb::RedriveDeadLettersRequest { id: id.unwrap_or_default(), reason: reason.unwrap_or_default(), again, validate_only };
+    pub(crate) async fn redrive(&self, wanted: Redrive) -> anyhow::Result<Done> {
+        match wanted.id.clone() {
+            Some(id) => self.redrive_one(id, &wanted).await,
+            None => self.redrive_all(wanted).await,
+        }
+    }
+
+    async fn redrive_one(&self, id: String, wanted: &Redrive) -> anyhow::Result<Done> {
+        let validate_only = wanted.dry_run == DryRun::Server;
+        let request = pb::RedriveDeadLettersRequest { id, reason: String::new(), again: wanted.again, validate_only };
         let mut client = DeadLetterServiceClient::new(self.channel.clone());
-        let answer = progress::during("putting letters back", client.redrive_dead_letters(request)).await?.into_inner();
-        if let Some(refused) = answer.letters.iter().find(|l| one && !l.refused.is_empty()) {
+        let answer = progress::during("putting it back", client.redrive_dead_letters(request)).await?.into_inner();
+        if let Some(refused) = answer.letters.iter().find(|l| !l.refused.is_empty()) {
             anyhow::bail!("{}: {}", refused.id, refused.refused);
         }
         let letters: Vec<_> = answer.letters.iter().map(|l| json!({"id": l.id, "record": l.record, "refused": l.refused})).collect();
-        let note = if validate_only { " (server dry run)" } else { "" };
-        let back = answer.letters.iter().filter(|l| l.refused.is_empty()).count();
+        let said = format!("{} of {} put back{}", letters.len(), letters.len(), dry(validate_only));
+        let names = || answer.letters.iter().map(|l| l.id.clone()).collect();
+        Ok(self.show(&json!({"letters": letters}), || said, names))
+    }
+
+    /// As an operation, and waits for it unless that is not wanted.
+    async fn redrive_all(&self, wanted: Redrive) -> anyhow::Result<Done> {
+        let validate_only = wanted.dry_run == DryRun::Server;
+        let request = pb::BulkRedriveDeadLettersRequest {
+            reason: wanted.reason.unwrap_or_default(),
+            source: wanted.source.unwrap_or_default(),
+            again: wanted.again,
+            validate_only,
+            request_id: request_id()?,
+        };
+        let mut client = DeadLetterServiceClient::new(self.channel.clone());
+        let mut operation = progress::during("looking", client.bulk_redrive_dead_letters(request)).await?.into_inner();
+        if !operation.done && wanted.is_async {
+            let name = operation.name.clone();
+            return Ok(self.show(&operations::json(&operation), || name.clone(), || vec![name.clone()]));
+        }
+        if !operation.done {
+            operation = self.settled(operation.name, None).await?;
+            operations::judged(&operation)?;
+        }
+        let result = operations::redriven(&operation).unwrap_or_default();
+        let (back, refused) = (result.redriven, result.refused);
         Ok(self.show(
-            &json!({"letters": letters}),
+            &operations::json(&operation),
             || {
-                let refused = answer.letters.iter().filter(|l| !l.refused.is_empty()).map(|l| format!("{}: {}", l.id, l.refused));
-                refused.chain([format!("{back} of {} put back{note}", answer.letters.len())]).collect::<Vec<_>>().join("\n")
+                let mut lines: Vec<_> = result.refusals.iter().map(|one| format!("{}: {}", one.id, one.why)).collect();
+                let more = refused.saturating_sub(lines.len() as u64);
+                lines.extend((more > 0).then(|| format!("… and {more} more, which `waypostctl deadletter list` shows")));
+                lines.push(format!("{back} of {} put back{}", back + refused, dry(validate_only)));
+                lines.join("\n")
             },
-            || answer.letters.iter().filter(|l| l.refused.is_empty()).map(|l| l.id.clone()).collect(),
+            || vec![operation.name.clone()],
         ))
     }
 
@@ -101,6 +137,10 @@ impl Session {
         let told = if wanted.yes { "discarded".to_owned() } else { "to discard; --yes --because TEXT does it".to_owned() };
         Ok(self.show(&json!({"letters": ids, "discarded": wanted.yes}), || format!("{} {told}", ids.len()), || ids.clone()))
     }
+}
+
+fn dry(validate_only: bool) -> &'static str {
+    if validate_only { " (server dry run)" } else { "" }
 }
 
 fn letter(letter: &pb::DeadLetter) -> Value {

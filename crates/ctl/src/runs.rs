@@ -93,7 +93,8 @@ impl Session {
 
     async fn runs(&self, wanted: RunList) -> anyhow::Result<Done> {
         let RunList { identifier, journey, live } = wanted;
-        let request = pb::ListRunsRequest { parent: self.parent.clone(), identifier, journey: journey.unwrap_or_default(), live };
+        let journey = journey.unwrap_or_default();
+        let request = pb::ListRunsRequest { parent: self.parent.clone(), identifier, journey, live, read_mask: None };
         let answer = self.run_service().list_runs(request).await?.into_inner();
         let json = json!({"profile": answer.profile, "runs": answer.runs.iter().map(run).collect::<Vec<_>>(),
             "journeyOffset": answer.journey_offset});
@@ -111,7 +112,7 @@ impl Session {
     }
 
     async fn describe_run(&self, identifier: String, wanted: String) -> anyhow::Result<Done> {
-        let request = pb::GetRunRequest { parent: self.parent.clone(), identifier, run: wanted };
+        let request = pb::GetRunRequest { parent: self.parent.clone(), identifier, run: wanted, read_mask: None };
         let found = self.run_service().get_run(request).await?.into_inner();
         Ok(self.show(&run(&found), || described(&found), || vec![found.id.clone()]))
     }
@@ -148,7 +149,7 @@ impl Session {
 }
 
 /// A random UUID.
-fn request_id() -> anyhow::Result<String> {
+pub(crate) fn request_id() -> anyhow::Result<String> {
     let mut bytes = [0; 16];
     getrandom::fill(&mut bytes).context("this computer has no random numbers")?;
     Ok(uuid::Builder::from_random_bytes(bytes).into_uuid().to_string())

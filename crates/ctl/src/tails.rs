@@ -142,7 +142,7 @@ impl Session {
             Some(identifier) => identifier,
             None => return Ok(String::new()),
         };
-        let request = pb::LookupProfileRequest { parent: self.parent.clone(), identifier };
+        let request = pb::LookupProfileRequest { parent: self.parent.clone(), identifier, read_mask: None };
         Ok(ProfileServiceClient::new(self.channel.clone()).lookup_profile(request).await?.into_inner().id)
     }
 

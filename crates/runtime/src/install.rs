@@ -11,7 +11,7 @@ mod topics;
 pub use doctor::{NOT_ASKED, doctor};
 pub use record::{InstallRecord, load_install};
 pub use state::{headroom, judge_state};
-pub use topics::{CONTROL, DEAD, DEFINITIONS, InitSettings, PUBLIC, REPORTS, topics};
+pub use topics::{CONTROL, DEAD, DEFINITIONS, InitSettings, OPERATIONS, PUBLIC, REPORTS, topics};
 
 use waypost_types::{PartitionId, Role};
 

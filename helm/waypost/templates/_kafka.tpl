@@ -28,6 +28,7 @@ sender: wp1.send
 {{- $topics = append $topics (dict "name" "wp1.audit" "partitions" 1 "config" (merge (dict "retention.ms" (mul 400 $day)) $delete)) }}
 {{- $topics = append $topics (dict "name" "wp1.reports" "partitions" 1 "config" (dict "cleanup.policy" "compact,delete" "segment.bytes" 67108864 "retention.ms" (mul 790 $day))) }}
 {{- $topics = append $topics (dict "name" "wp1.progress" "partitions" 1 "config" (merge (dict "retention.ms" 3600000) $delete)) }}
+{{- $topics = append $topics (dict "name" "wp1.operations" "partitions" 1 "config" (dict "cleanup.policy" "compact,delete" "retention.ms" (mul 30 $day))) }}
 {{- range $name, $partitions := dict "wp1.dead" 8 "wp1.parked" $v "waypost.events.v1" 8 "waypost.segment-changes.v1" 8 "waypost.decisions.v1" 8 "waypost.messages.v1" 8 }}
 {{- $topics = append $topics (dict "name" $name "partitions" $partitions "config" (merge (dict "retention.ms" (mul 30 $day)) $delete $large)) }}
 {{- end }}
@@ -70,8 +71,8 @@ sender:
   write: [wp1.send, wp1.identity, wp1.segment, waypost.messages.v1, wp1.dead]
   groups: [waypost.1.sender]
 control:
-  read: [wp1.audit, wp1.dead, wp1.reports, waypost.events.v1, waypost.decisions.v1, waypost.messages.v1]
-  write: [wp1.definitions, wp1.control, wp1.audit, wp1.reports, wp1.identity, wp1.segment, wp1.send, waypost.events.v1]
+  read: [wp1.audit, wp1.dead, wp1.operations, wp1.reports, wp1.identity, wp1.segment, wp1.journey, wp1.send, waypost.events.v1, waypost.segment-changes.v1, waypost.decisions.v1, waypost.messages.v1]
+  write: [wp1.definitions, wp1.control, wp1.audit, wp1.operations, wp1.reports, wp1.identity, wp1.segment, wp1.send, waypost.events.v1]
 jobs:
   read: [wp1.identity, wp1.segment, wp1.journey, wp1.send]
   write: [wp1.control]

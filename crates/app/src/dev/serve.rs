@@ -36,6 +36,8 @@ pub(crate) fn stay(args: &Dev) -> anyhow::Result<ExitCode> {
     let reports = Reports::new(world.port.clone(), Arc::new(SystemClock), "", seed(), REPORTS_DAYS);
     runtime.spawn(reports.clone().run());
     let router = runtime.block_on(world.control.clone().with_reports(reports).router(Gate::open()))?;
+    let operating = world.control.clone();
+    runtime.spawn(async move { operating.operate().await });
     runtime.spawn(async move { router.serve_with_incoming(tokio_stream::wrappers::TcpListenerStream::new(api)).await });
     events_door(&world);
     let (stop, stopped) = std::sync::mpsc::channel();

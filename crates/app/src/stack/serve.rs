@@ -30,6 +30,7 @@ use waypost_runtime::{
     ports::{Clock, Entropy as _, Log, LogError, Store},
     processor::{Job, Proposal},
     progress::{Directory, Speaker},
+    upkeep::Upkeep,
 };
 use waypost_sender::{Calls, Links, Provider};
 use waypost_telemetry::{Collector, OtlpTraces, metrics::Metrics};
@@ -81,6 +82,7 @@ pub(crate) fn serve(config: &Config, args: &Serve) -> anyhow::Result<ExitCode> {
 struct Process {
     log: Arc<dyn Log>,
     store: Arc<dyn Store>,
+    upkeep: Arc<dyn Upkeep>,
     clock: Arc<dyn Clock>,
     record: InstallRecord,
     catalog: Catalog,
@@ -126,7 +128,8 @@ impl Process {
         let (catalog, following) = Catalog::follow(&log, &config.install.prefix).await.context("reading definitions")?;
         let keys = secrets::link_keys(config, &record)?;
         let metrics = Arc::new(Metrics::new(env!("CARGO_PKG_VERSION"), *engines.end()));
-        let store = Metered::new(Arc::new(store), Arc::new(SystemClock), metrics.roles.clone());
+        let upkeep = Arc::new(store);
+        let store = Metered::new(Arc::clone(&upkeep) as Arc<dyn Store>, Arc::new(SystemClock), metrics.roles.clone());
         let collector = collector(config)?;
         Ok(Self {
             answers: store.answers(),
@@ -137,6 +140,7 @@ impl Process {
             collector,
             links: Links { public_url: config.ingest.public_url.trim_end_matches('/').to_owned(), keys },
             store: Arc::new(store),
+            upkeep,
             clock: Arc::new(SystemClock),
             log,
             record,
@@ -378,7 +382,8 @@ impl Process {
             Arc::new(secret),
             Arc::new(LogDoor::new(Arc::clone(&self.log), config.install.prefix.clone(), layout)),
         )
-        .with_schemas(Arc::clone(&self.registry));
+        .with_schemas(Arc::clone(&self.registry))
+        .with_store(Arc::clone(&self.upkeep), self.record.public_partitions);
         let control = match reports {
             Some(reports) => {
                 let counting = reports.clone();
@@ -399,6 +404,11 @@ impl Process {
         let router = control.router(gate).await?;
         let tls = access::control_tls(config)?;
         tracing::info!(address = %listener.local_addr()?, tls = tls.is_some(), "control API open");
+        let operating = control.clone();
+        doors.spawn(async move {
+            operating.operate().await;
+            Ok(())
+        });
         let stopped = async move {
             turned(stop).await;
             control.close();

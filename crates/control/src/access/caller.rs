@@ -214,6 +214,13 @@ mod tests {
     }
 
     #[test]
+    fn who_puts_letters_back_sees_how_far_that_is() {
+        for role in Role::ALL {
+            assert!(role.holds(Permission::Operate) || !role.holds(Permission::DeadLetters), "{role}");
+        }
+    }
+
+    #[test]
     fn an_admin_may_everything_and_nobody_else_does() {
         for role in Role::ALL {
             let all = Permission::ALL.iter().all(|permission| role.holds(*permission));

@@ -47,8 +47,10 @@ pub enum Permission {
     Keys,
     /// Read the audit topic.
     Audit,
-    /// See where the pipeline stands.
+    /// See where the pipeline and operations stand, and end these.
     Operate,
+    /// Set a record aside that kills every process, one of two people, or have it tried again; counts only for the whole installation.
+    Repair,
     /// Say what each workspace may have; counts only for the whole installation.
     Administer,
 }
@@ -81,7 +83,7 @@ impl Role {
             Self::Operator => {
                 matches!(
                     permission,
-                    P::ReadDefinitions | P::Hold | P::ReadEvents | P::Runs | P::DeadLetters | P::Keys | P::Audit | P::Operate
+                    P::ReadDefinitions | P::Hold | P::ReadEvents | P::Runs | P::DeadLetters | P::Keys | P::Audit | P::Operate | P::Repair
                 )
             }
             Self::Privacy => matches!(permission, P::ReadDefinitions | P::ReadEvents | P::ReadPeople | P::Privacy),
@@ -109,7 +111,7 @@ impl std::str::FromStr for Role {
 
 impl Permission {
     /// All of them.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::ReadDefinitions,
         Self::WriteDefinitions,
         Self::Publish,
@@ -122,6 +124,7 @@ impl Permission {
         Self::Keys,
         Self::Audit,
         Self::Operate,
+        Self::Repair,
         Self::Administer,
     ];
 
@@ -140,6 +143,7 @@ impl Permission {
             Self::Keys => "keys",
             Self::Audit => "audit",
             Self::Operate => "operate",
+            Self::Repair => "repair",
             Self::Administer => "administer",
         }
     }

@@ -67,6 +67,15 @@ own!(
     WhoAmIRequest,
     ListPartitionsRequest,
     ListWorkspacesRequest,
+    BulkRedriveDeadLettersRequest,
+    ListSkipsRequest,
+    ProposeSkipRequest,
+    ApproveSkipRequest,
+    RetryPartitionRequest,
+    ListOperationsRequest,
+    GetOperationRequest,
+    WaitOperationRequest,
+    CancelOperationRequest,
 );
 
 impl Scoped for pb::ListAuditEntriesRequest {

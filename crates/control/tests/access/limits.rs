@@ -13,7 +13,7 @@ use waypost_proto::control::{
 use super::town::{Entity, Town, call, with};
 
 fn lookup() -> pb::LookupProfileRequest {
-    pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:u1".to_owned() }
+    pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:u1".to_owned(), read_mask: None }
 }
 
 #[tokio::test]

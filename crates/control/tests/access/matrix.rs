@@ -13,17 +13,32 @@ use super::town::{Entity, Town, call, text, with};
 /// Methods whose requests name no workspace: their answers hold only what is of the caller's own.
 const OWN: &[&str] = &[
     "/waypost.control.v1.AccessService/WhoAmI",
+    "/waypost.control.v1.DeadLetterService/BulkRedriveDeadLetters",
     "/waypost.control.v1.DeadLetterService/DiscardDeadLetters",
     "/waypost.control.v1.DeadLetterService/GetDeadLetter",
     "/waypost.control.v1.DeadLetterService/ListDeadLetters",
     "/waypost.control.v1.DeadLetterService/RedriveDeadLetters",
+    "/waypost.control.v1.OperationService/CancelOperation",
+    "/waypost.control.v1.OperationService/GetOperation",
+    "/waypost.control.v1.OperationService/ListOperations",
+    "/waypost.control.v1.OperationService/WaitOperation",
     // of nobody in particular
     "/waypost.control.v1.PartitionService/ListPartitions",
     "/waypost.control.v1.WorkspaceService/ListWorkspaces",
 ];
 
-/// Methods that take only who holds the permission in all workspaces.
-const INSTALLATION: &[&str] = &["/waypost.control.v1.WorkspaceService/UpdateWorkspace"];
+/// Methods that take only who holds the permission in all workspaces, with a role that does and what it is answered.
+const INSTALLATION: &[(&str, Role, Code)] = &[
+    ("/waypost.control.v1.PartitionService/ApproveSkip", Role::Operator, Code::InvalidArgument),
+    ("/waypost.control.v1.PartitionService/ListSkips", Role::Operator, Code::Ok),
+    ("/waypost.control.v1.PartitionService/ProposeSkip", Role::Operator, Code::InvalidArgument),
+    ("/waypost.control.v1.PartitionService/RetryPartition", Role::Operator, Code::InvalidArgument),
+    ("/waypost.control.v1.WorkspaceService/UpdateWorkspace", Role::Admin, Code::Ok),
+];
+
+fn of_the_installation(path: &str) -> Option<&'static (&'static str, Role, Code)> {
+    INSTALLATION.iter().find(|(method, _, _)| *method == path)
+}
 
 struct Method {
     path: String,
@@ -50,7 +65,10 @@ fn methods() -> Vec<Method> {
         let resource = number("workspace").map(|n| (n, ""));
         let within = named.is_none() && resource.is_some();
         let named = named.or(resource);
-        Method { within, path: format!("/waypost.control.v1.{service}/{}", method.name()), named }
+        let path = format!("/waypost.control.v1.{service}/{}", method.name());
+        // Operations and partitions have names too, and are in no workspace.
+        let is_nobody_s = OWN.contains(&path.as_str()) || path.starts_with("/waypost.control.v1.PartitionService/");
+        Method { within, path, named: named.filter(|_| !is_nobody_s) }
     })
     .collect()
 }
@@ -92,7 +110,7 @@ async fn each_method_takes_who_holds_its_permission_and_nobody_else() {
         for role in Role::ALL {
             let answer = call(&channel, &method.path, with(&format!("a {role}"), method.about("default"))).await;
             let code = answer.map_or_else(|status| status.code(), |_| Code::Ok);
-            let here = !INSTALLATION.contains(&method.path.as_str());
+            let here = of_the_installation(&method.path).is_none();
             if here && needed(&method.path).is_none_or(|permission| role.holds(permission)) {
                 assert!(
                     !matches!(code, Code::PermissionDenied | Code::Unauthenticated | Code::Unimplemented),
@@ -109,13 +127,22 @@ async fn each_method_takes_who_holds_its_permission_and_nobody_else() {
 }
 
 #[tokio::test]
-async fn what_is_the_installation_s_takes_an_admin_of_all_of_it_and_no_workspace_s_own() {
+async fn what_is_the_installation_s_takes_who_may_in_all_of_it_and_no_workspace_s_own() {
     let town = Town::new(Entity::Known).await;
-    let everywhere = "\"*\"";
-    let gate = town.gate(&[("root", "\"admin\"", everywhere), ("boss", "\"admin\"", "\"default\""), ("ops", "\"operator\"", everywhere)]);
-    let channel = town.open(gate).await;
-    for method in methods().iter().filter(|method| INSTALLATION.contains(&method.path.as_str())) {
-        for (token, code) in [("root", Code::Ok), ("boss", Code::PermissionDenied), ("ops", Code::PermissionDenied)] {
+    let (everywhere, here) = ("\"*\"", "\"default\"");
+    let tokens = [
+        ("root", "\"admin\"", everywhere),
+        ("ops", "\"operator\"", everywhere),
+        ("boss", "\"admin\"", here),
+        ("its ops", "\"operator\"", here),
+        ("privacy", "\"privacy\"", everywhere),
+    ];
+    let channel = town.open(town.gate(&tokens)).await;
+    for method in methods() {
+        let Some((_, least, told)) = of_the_installation(&method.path) else { continue };
+        let denied = Code::PermissionDenied;
+        let ops = if *least == Role::Operator { *told } else { denied };
+        for (token, code) in [("root", *told), ("ops", ops), ("boss", denied), ("its ops", denied), ("privacy", denied)] {
             let answer = call(&channel, &method.path, with(token, method.about("default"))).await;
             assert_eq!(answer.map_or_else(|status| status.code(), |_| Code::Ok), code, "{token} {}", method.path);
         }
@@ -130,7 +157,8 @@ async fn another_workspace_is_refused_and_nobody_hears_whether_it_exists() {
     for method in methods() {
         let ask = |workspace: &str| call(&channel, &method.path, with("admin of elsewhere", method.about(workspace)));
         if method.named.is_none() {
-            assert!(OWN.contains(&method.path.as_str()), "{}: which workspace is this about?", method.path);
+            let is_known = OWN.contains(&method.path.as_str()) || of_the_installation(&method.path).is_some();
+            assert!(is_known, "{}: which workspace is this about?", method.path);
             continue;
         }
         let there = ask("default").await.unwrap_err();

@@ -7,7 +7,7 @@ use waypost_types::{Role, Span, Timestamp};
 
 use super::{
     InitSettings, topics,
-    topics::{RECORD_BYTES, REPORTS},
+    topics::{LATER, RECORD_BYTES},
 };
 use crate::{
     finding::Finding,
@@ -15,6 +15,8 @@ use crate::{
     progress,
 };
 
+/// What is found of a topic that is not there.
+const ABSENT: &str = "absent";
 /// How far this computer's clock may be from a broker's.
 const CLOCKS: Span = Span::from_secs(1);
 
@@ -34,12 +36,7 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
     for wanted in topics(settings) {
         match log.describe(&wanted.name).await? {
             Some(found) => judge(&found, &wanted, &settings.prefix, &mut findings),
-            None => {
-                let finding = Finding::refuse(format!("topic {}", wanted.name), "absent", "there", "run `waypost init`");
-                // An installation from before there was one goes on without journeys' figures.
-                let is_needed = wanted.name.strip_prefix(&settings.prefix) != Some(REPORTS);
-                findings.push(if is_needed { finding } else { finding.warning() });
-            }
+            None => findings.push(absent(&wanted.name, &settings.prefix)),
         }
     }
     match log.brokers().await {
@@ -52,10 +49,18 @@ pub async fn doctor(log: &dyn Log, clock: &dyn Clock, settings: &InitSettings) -
             findings.push(Finding::refuse("kafka brokers' settings", error.to_string(), "readable", change).warning());
         }
     }
-    if findings.iter().all(|f| f.found != "absent" || !f.refuses()) {
+    if findings.iter().all(|f| f.found != ABSENT || !f.refuses()) {
         findings.extend(clocks(log, clock, &settings.prefix).await?);
     }
     Ok(together(findings))
+}
+
+/// A topic that is not there. One that came later than the installation is made by the next `init`, which a rolling upgrade need not
+/// wait for.
+fn absent(name: &str, prefix: &str) -> Finding {
+    let finding = Finding::refuse(format!("topic {name}"), ABSENT, "there", "run `waypost init`");
+    let is_later = name.strip_prefix(prefix).is_some_and(|own| LATER.contains(&own));
+    if is_later { finding.warning() } else { finding }
 }
 
 /// Asks a broker for the time: it stamps an empty statement on the progress topic, which says nothing of anybody.
@@ -174,7 +179,7 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, prefix: &str, findings: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::install::topics::{CONTROL, DEFINITIONS};
+    use crate::install::topics::{CONTROL, DEFINITIONS, OPERATIONS};
 
     /// Of which topics something is refused.
     type Refused<'a> = &'a dyn Fn(&str) -> bool;
@@ -195,12 +200,12 @@ mod tests {
         let judged: [(&str, &str, Refused<'_>); 12] = [
             ("message.timestamp.type", "CreateTime", &|topic| inbox(topic) || topic == progress::TOPIC),
             ("cleanup.policy", "compact", &|topic| topic != DEFINITIONS),
-            ("cleanup.policy", "delete", &|topic| [DEFINITIONS, REPORTS].contains(&topic)),
+            ("cleanup.policy", "delete", &|topic| [DEFINITIONS, OPERATIONS, REPORTS].contains(&topic)),
             ("retention.bytes", "1073741824", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "86400000", &|topic| inbox(topic) || topic == CONTROL),
             ("retention.ms", "999999999999", &|topic| topic == CONTROL),
             ("retention.ms", "-1", &|_| false),
-            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", progress::TOPIC, REPORTS].contains(&topic)),
+            ("max.message.bytes", "1048588", &|topic| ![CONTROL, "wp1.audit", OPERATIONS, progress::TOPIC, REPORTS].contains(&topic)),
             ("max.message.bytes", "9999999", &|_| false),
             ("segment.ms", "1", &|_| false),
             ("unclean.leader.election.enable", "true", &|_| true),
@@ -221,6 +226,12 @@ mod tests {
                 assert_eq!(told, expected.into_iter().collect::<Vec<_>>(), "{topic} with {name}={value}");
             }
         }
+    }
+
+    #[test]
+    fn a_topic_that_came_later_stops_no_start() {
+        assert!(absent("x.wp1.dead", "x.").refuses());
+        assert!(!absent("x.wp1.operations", "x.").refuses());
     }
 
     #[test]

@@ -9,10 +9,14 @@ use crate::{ports::TopicSpec, progress};
 pub const CONTROL: &str = "wp1.control";
 /// Bodies of definitions.
 pub const DEFINITIONS: &str = "wp1.definitions";
-/// What journeys have done, counted by control; an installation without it lacks nothing else.
+/// What journeys have done, counted by control.
 pub const REPORTS: &str = "wp1.reports";
 /// Dead letters.
 pub const DEAD: &str = "wp1.dead";
+/// What was begun that outlasts its call, and how far it is.
+pub const OPERATIONS: &str = "wp1.operations";
+/// Topics that installations of before do not have. Without one the pipeline goes on, and only what it is for is refused.
+pub(super) const LATER: [&str; 2] = [OPERATIONS, REPORTS];
 /// The public topics: what comes in, and what is told.
 pub const PUBLIC: [&str; 4] = ["waypost.events.v1", "waypost.segment-changes.v1", "waypost.decisions.v1", "waypost.messages.v1"];
 
@@ -93,9 +97,9 @@ pub fn topics(settings: &InitSettings) -> Vec<TopicSpec> {
     all.push(topic(CONTROL, 1, &[delete.clone(), kept("-1".to_owned()), endless.clone()]));
     all.push(topic("wp1.audit", 1, &[delete.clone(), kept(days(400))]));
     // Figures of 25 months, and a month to let them go; small segments are soon compacted.
-    let figures = ("cleanup.policy", "compact,delete".to_owned());
     let soon = ("segment.bytes", (64 << 20).to_string());
-    all.push(topic(REPORTS, 1, &[figures, soon, kept(days(790))]));
+    all.push(topic(REPORTS, 1, &[("cleanup.policy", "compact,delete".to_owned()), soon, kept(days(790))]));
+    all.push(topic(OPERATIONS, 1, &[("cleanup.policy", "compact,delete".to_owned()), kept(days(30))]));
     all.push(topic(progress::TOPIC, 1, &[delete.clone(), kept(Span::from_hours(1).millis().to_string())]));
     all.push(topic(DEAD, 8, &[delete.clone(), kept(days(30)), large.clone()]));
     all.push(topic("wp1.parked", v, &[delete.clone(), kept(days(30)), large.clone()]));

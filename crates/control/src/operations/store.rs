@@ -1,0 +1,228 @@
+//! The topic, followed and written to.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use tokio::{sync::watch, time::Instant};
+use waypost_runtime::{
+    install::OPERATIONS,
+    ports::{Append, Clock, Log, LogError, Producer, Tail},
+};
+
+use super::{
+    board::{BEAT, Board},
+    record::{Record, State},
+};
+use crate::status::Refusal;
+
+/// How long a process may take to read what the topic has.
+const PATIENCE: Duration = Duration::from_secs(5);
+/// How long what cannot be read is left alone.
+const AGAIN: Duration = Duration::from_secs(2);
+/// A worker that was not heard for so long begins nothing more: somebody may be about to take over.
+const SURE: Duration = Duration::from_secs(15);
+
+/// Operations, as this process knows them; cheap to clone.
+#[derive(Clone)]
+pub(crate) struct Operations {
+    log: Arc<dyn Log>,
+    clock: Arc<dyn Clock>,
+    topic: String,
+    board: Arc<watch::Sender<Board>>,
+    producer: Arc<Mutex<Option<Arc<dyn Producer>>>>,
+    closing: Arc<watch::Sender<bool>>,
+    /// Random name of this process's life.
+    life: Arc<str>,
+}
+
+/// One attempt at an operation: what its worker says of it, and whether it still may.
+pub(crate) struct Hold {
+    operations: Operations,
+    said: Mutex<Said>,
+}
+
+struct Said {
+    state: State,
+    /// When the log last had a word of it.
+    heard: Instant,
+}
+
+// === impl Operations ===
+
+impl std::fmt::Debug for Operations {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Operations").field("topic", &self.topic).field("life", &self.life).finish_non_exhaustive()
+    }
+}
+
+impl Operations {
+    pub(crate) fn new(log: Arc<dyn Log>, clock: Arc<dyn Clock>, prefix: &str, life: &[u8]) -> Self {
+        let (board, closing) = (Arc::new(watch::Sender::new(Board::default())), Arc::new(watch::Sender::new(false)));
+        let (topic, life) = (format!("{prefix}{OPERATIONS}"), hex::encode(life).into());
+        Self { log, clock, topic, board, producer: Arc::default(), closing, life }
+    }
+
+    /// Ends what works here, each behind what it is about.
+    pub(crate) fn close(&self) {
+        self.closing.send_replace(true);
+    }
+
+    pub(super) fn closing(&self) -> watch::Receiver<bool> {
+        self.closing.subscribe()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        *self.closing.borrow()
+    }
+
+    pub(super) fn board(&self) -> watch::Receiver<Board> {
+        self.board.subscribe()
+    }
+
+    pub(super) fn life(&self) -> &str {
+        &self.life
+    }
+
+    pub(super) fn now(&self) -> i64 {
+        self.clock.now().millis()
+    }
+
+    /// Reads the topic from its start, and on; never ends. An installation from before there was one has none yet.
+    pub(super) async fn follow(&self) {
+        let mut silent = false;
+        loop {
+            if let Err(error) = self.read_on().await {
+                // An absent topic is told by whoever asks for an operation.
+                if error != LogError::Unknown && !silent {
+                    tracing::warn!(%error, "operations cannot be read, trying again");
+                }
+                silent = error == LogError::Unknown;
+            }
+            tokio::time::sleep(AGAIN).await;
+        }
+    }
+
+    async fn read_on(&self) -> Result<(), LogError> {
+        self.there().await?;
+        let (start, _) = self.log.watermarks(&self.topic, 0).await?;
+        self.board.send_if_modified(|board| {
+            let behind = board.next < start;
+            board.next = board.next.max(start);
+            behind
+        });
+        let next = self.board.borrow().next;
+        let mut tail: Box<dyn Tail> = self.log.tail(&self.topic, 0, next).await?;
+        loop {
+            if let Some(delivery) = tail.next().await? {
+                self.board.send_modify(|board| board.fold(&delivery, Instant::now()));
+            }
+        }
+    }
+
+    async fn there(&self) -> Result<(), LogError> {
+        self.log.describe(&self.topic).await?.map(drop).ok_or(LogError::Unknown)
+    }
+
+    /// Everything that stands in the topic now.
+    pub(super) async fn fresh(&self) -> Result<Board, Refusal> {
+        let absent = |error| match error {
+            LogError::Unknown => Refusal::Precondition("NO_TOPIC", format!("there is no topic {}: `waypost init` makes it", self.topic)),
+            LogError::OutOfRange | LogError::Unavailable(_) => Refusal::from(error),
+        };
+        self.there().await.map_err(absent)?;
+        let (_, end) = self.log.watermarks(&self.topic, 0).await?;
+        self.read_to(end).await
+    }
+
+    async fn read_to(&self, next: u64) -> Result<Board, Refusal> {
+        let late = || Refusal::Unavailable("operations have not been read here yet; try again".to_owned());
+        let mut board = self.board();
+        let read = tokio::time::timeout(PATIENCE, board.wait_for(|board| board.next >= next)).await;
+        Ok(read.map_err(|_| late())?.map_err(|_| late())?.clone())
+    }
+
+    /// Queues a record now; the answer is there when the log has it, with its offset.
+    fn queue(&self, record: &Record) -> Result<impl Future<Output = Result<u64, Refusal>> + Send + use<>, Refusal> {
+        let key = Some(Bytes::from(record.key()));
+        // a struct of texts and numbers always has a JSON form
+        let payload = serde_json::to_vec(record).unwrap_or_default().into();
+        let append = Append { topic: self.topic.clone(), partition: 0, key, headers: Vec::new(), payload };
+        let mut current = self.producer.lock().unwrap_or_else(PoisonError::into_inner);
+        let producer = match &*current {
+            Some(producer) => Arc::clone(producer),
+            None => Arc::clone(current.insert(self.log.producer()?)),
+        };
+        let (queued, forget) = (producer.append(append), Arc::clone(&self.producer));
+        Ok(async move {
+            queued.await.map_err(|error| {
+                *forget.lock().unwrap_or_else(PoisonError::into_inner) = None;
+                Refusal::Unavailable(error.to_string())
+            })
+        })
+    }
+
+    /// Writes a record, and reads it back.
+    pub(super) async fn write(&self, record: &Record) -> Result<Board, Refusal> {
+        let offset = self.queue(record)?.await?;
+        self.read_to(offset + 1).await
+    }
+}
+
+// === impl Hold ===
+
+impl Hold {
+    pub(super) fn new(operations: Operations, state: State) -> Self {
+        Self { operations, said: Mutex::new(Said { state, heard: Instant::now() }) }
+    }
+
+    fn said(&self) -> std::sync::MutexGuard<'_, Said> {
+        self.said.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn state(&self) -> State {
+        self.said().state.clone()
+    }
+
+    /// Says how it stands now. Words are queued in the order in which they are said.
+    pub(super) async fn tell(&self, change: impl FnOnce(&mut State) + Send) -> Result<(), Refusal> {
+        let queued = {
+            let mut said = self.said();
+            change(&mut said.state);
+            self.operations.queue(&Record::State(Box::new(said.state.clone())))?
+        };
+        queued.await?;
+        self.said().heard = Instant::now();
+        Ok(())
+    }
+
+    /// Says the same again and again; ends when that is not heard.
+    pub(super) async fn beat(&self) -> Refusal {
+        loop {
+            tokio::time::sleep(BEAT).await;
+            if let Err(refusal) = self.tell(|_| ()).await {
+                return refusal;
+            }
+        }
+    }
+
+    /// Whether nobody can have taken the operation over yet.
+    pub(crate) fn is_sure(&self) -> bool {
+        let said = self.said();
+        let board = self.operations.board.borrow();
+        let held = board.get(&said.state.id).is_some_and(|known| known.state.is_of(&said.state.worker, said.state.attempt));
+        held && said.heard.elapsed() < SURE
+    }
+
+    /// Whether its end was asked for.
+    pub(super) fn is_cancelled(&self) -> bool {
+        let id = self.said().state.id.clone();
+        self.operations.board.borrow().cancelled_by(&id).is_some()
+    }
+
+    pub(super) fn is_closing(&self) -> bool {
+        self.operations.is_closing()
+    }
+}

@@ -1,0 +1,100 @@
+//! What the audit topic remembers of letters: which were put back, by whom, and which were discarded.
+
+use std::collections::BTreeMap;
+
+use waypost_runtime::ports::Offset;
+
+use crate::{
+    audit::{Act, Line},
+    letters::Letter,
+    server::Control,
+    status::Refusal,
+};
+
+/// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
+#[derive(Default)]
+pub(crate) struct Redrives {
+    lines: BTreeMap<String, Vec<(Offset, Line)>>,
+    discards: BTreeMap<String, Line>,
+    /// Up to where the topic was read.
+    next: Offset,
+}
+
+/// Which letters an operation puts back, by what stands in the audit topic.
+pub(crate) struct Choice<'a> {
+    pub(crate) before: &'a Redrives,
+    pub(crate) again: bool,
+    /// Its name, which its lines have as their note.
+    pub(crate) operation: &'a str,
+}
+
+// === impl Control ===
+
+impl Control {
+    pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
+        let mut redrives = Redrives::default();
+        redrives.read_on(self).await?;
+        Ok(redrives)
+    }
+}
+
+// === impl Redrives ===
+
+impl Redrives {
+    /// Takes in what has been written since.
+    pub(crate) async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
+        for (offset, line) in control.audit.lines(self.next).await? {
+            self.next = offset + 1;
+            // A line that says that another came to nothing is no redrive.
+            if !line.outcome.is_empty() {
+                continue;
+            }
+            if line.act == Act::Redrive {
+                self.discards.remove(&line.subject);
+                self.lines.entry(line.subject.clone()).or_default().push((offset, line));
+            } else if line.act == Act::Discard {
+                self.discards.insert(line.subject.clone(), line);
+            }
+        }
+        Ok(())
+    }
+
+    /// The line that discarded it, unless it was put back since.
+    pub(crate) fn discard(&self, subject: &str) -> Option<&Line> {
+        self.discards.get(subject)
+    }
+
+    /// Lines that put a letter back, with their offsets.
+    pub(crate) fn of(&self, subject: &str) -> &[(Offset, Line)] {
+        self.lines.get(subject).map_or(&[], Vec::as_slice)
+    }
+
+    /// Where among a letter's lines that of an operation is.
+    pub(crate) fn place_of(&self, subject: &str, operation: &str) -> Option<usize> {
+        if operation.is_empty() { None } else { self.of(subject).iter().position(|(_, line)| line.note == operation) }
+    }
+
+    /// Whether an operation is to put a letter back: nobody has done so or discarded it before, or its own attempt has to be settled.
+    fn is_open(&self, subject: &str, operation: &str) -> bool {
+        self.place_of(subject, operation).is_some() || (self.of(subject).is_empty() && self.discard(subject).is_none())
+    }
+}
+
+// === impl Choice ===
+
+impl Choice<'_> {
+    /// Whether a letter is one of those that are to be put back.
+    pub(crate) fn is_wanted(&self, letter: &Letter) -> bool {
+        self.again || self.before.is_open(&subject(letter), self.operation)
+    }
+
+    /// Whether an attempt at the same operation has written down that it puts a letter back.
+    pub(crate) fn is_begun(&self, letter: &Letter) -> bool {
+        self.before.place_of(&subject(letter), self.operation).is_some()
+    }
+}
+
+/// What lines call a letter.
+pub(crate) fn subject(letter: &Letter) -> String {
+    format!("deadletters/{}", letter.id)
+}
