@@ -14,7 +14,12 @@ use waypost_codec::{
 };
 use waypost_types::{DispatchId, PartitionId, Position, Role};
 
-use super::{Partitions, Wrong, decided::decided, rest::open, stops::send_of};
+use super::{
+    Partitions, Wrong,
+    decided::{Decided, decided},
+    rest::open,
+    stops::send_of,
+};
 use crate::{
     naive::{Accepted, Folded},
     shop::held::{Held, Says},
@@ -69,8 +74,9 @@ pub(super) fn held(world: &mut World, folded: &Partitions) -> Result<(), Wrong> 
         match id.role {
             Role::Orchestrator => {
                 nothing_is_sent(*id, meaning, &sets)?;
-                nobody_enters(world, *id, meaning, &sets)?;
-                runs_end(*id, meaning, &sets)?;
+                let decisions = decided(*id, meaning)?;
+                nobody_enters(world, *id, &decisions, &sets)?;
+                runs_end(*id, meaning, &decisions, &sets)?;
             }
             Role::Sender => nothing_is_called_for(world, *id, meaning, &sets)?,
             Role::Ingest | Role::Identity | Role::Segmenter | Role::Control => {}
@@ -94,8 +100,8 @@ fn nothing_is_sent(id: PartitionId, meaning: &Folded, sets: &Sets<'_>) -> Result
     Ok(())
 }
 
-fn nobody_enters(world: &mut World, id: PartitionId, meaning: &Folded, sets: &Sets<'_>) -> Result<(), Wrong> {
-    for decided in decided(id, meaning)? {
+fn nobody_enters(world: &mut World, id: PartitionId, decisions: &[Decided], sets: &Sets<'_>) -> Result<(), Wrong> {
+    for decided in decisions {
         let row = &decided.row;
         let says = sets.at(decided.at, &row.journey);
         let what = || format!("{id}: {} {} at {}, decided at {}", row.journey, row.key, row.at, decided.at);
@@ -115,21 +121,30 @@ fn nobody_enters(world: &mut World, id: PartitionId, meaning: &Folded, sets: &Se
     Ok(())
 }
 
-/// Whoever something came to behind the kill has no such run any more.
-fn runs_end(id: PartitionId, meaning: &Folded, sets: &Sets<'_>) -> Result<(), Wrong> {
-    let mut latest: BTreeMap<&Bytes, Position> = BTreeMap::new();
+/// With the first that comes to somebody behind the kill, the runs of it are over; at rest none is left of whom anything came to.
+fn runs_end(id: PartitionId, meaning: &Folded, decisions: &[Decided], sets: &Sets<'_>) -> Result<(), Wrong> {
+    let mut came: BTreeMap<&Bytes, Vec<Position>> = BTreeMap::new();
     for accepted in meaning.accepted.iter().filter(|accepted| !accepted.aside) {
         if matches!(accepted.record.kind, kind::JOURNEY_ITEM | kind::JOURNEY_RUN_ITEM | kind::JOURNEY_MERGE_STATE) {
-            latest.insert(&accepted.record.key, accepted.position);
+            came.entry(&accepted.record.key).or_default().push(accepted.position);
+        }
+    }
+    let behind = |profile: &Bytes, since: Position| came.get(profile)?.iter().copied().find(|at| *at > since);
+    for entered in decisions.iter().filter(|decided| decided.row.what == "ENTERED") {
+        let row = &entered.row;
+        let Some(next) = sets.killed_from(&row.journey, row.version).and_then(|since| behind(&entered.profile, since)) else { continue };
+        let is_end = |d: &&Decided| d.row.what == "EXITED" && d.row.run == row.run && d.at <= next;
+        if !decisions.iter().any(|decided| is_end(&decided)) {
+            return Err(format!("a run of a killed journey goes on: {id} at {next}: {} {}", row.journey, row.key));
         }
     }
     for (entity, bytes) in meaning.entities.iter().filter(|(entity, _)| entity.kind() == b'p') {
         let profile: JourneyProfile = open(id, bytes)?;
-        let came = latest.get(&Bytes::copy_from_slice(entity.key())).copied();
         for run in profile.runs.iter().filter(|run| run.exit_reason.is_empty()) {
-            if sets.killed_from(&run.journey, run.version).is_some_and(|since| Some(since) < came) {
+            let since = sets.killed_from(&run.journey, run.version);
+            if since.is_some_and(|since| behind(&Bytes::copy_from_slice(entity.key()), since).is_some()) {
                 let who = hex::encode(&entity.key()[..4]);
-                return Err(format!("a run of a killed journey goes on: {id}: {} {} of {who}", run.journey, run.key));
+                return Err(format!("a run of a killed journey is left: {id}: {} {} of {who}", run.journey, run.key));
             }
         }
     }
