@@ -112,7 +112,7 @@ impl<P: Processor> Worker<P> {
     /// The store says what is noted.
     pub(crate) fn deaths(&mut self, turn: &mut Turn<'_>, token: Token, reply: Result<Option<Deaths>, StoreError>) {
         if token == self.token && matches!(self.phase, Phase::Halted(_)) {
-            return self.looked_at_deaths(turn, reply);
+            return self.looked_at_deaths(turn, &reply);
         }
         if token != self.token || self.phase != Phase::NotReady(None) {
             return;

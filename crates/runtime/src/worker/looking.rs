@@ -21,7 +21,12 @@ use crate::{
 const PACE: Span = Span::from_secs(15);
 
 /// What the store shows of a partition without its entities.
-type Shown = (Option<Token>, Offset, Bytes);
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Shown {
+    NoState,
+    /// Whose it is, where it stands, its digest.
+    State(Option<Token>, Offset, Bytes),
+}
 
 /// What is known of the state that the partition halted over.
 #[derive(Debug, Default)]
@@ -34,10 +39,10 @@ pub(super) struct Looking {
     part: Option<Part>,
     /// It halted over what is noted of deaths.
     deaths: bool,
-    /// As it was at the first look; the inner one is none where there is no state.
-    first: Option<Option<Shown>>,
+    /// As it was at the first look.
+    first: Option<Shown>,
     /// At the latest look.
-    last: Option<Option<Shown>>,
+    last: Option<Shown>,
     /// When it last began anew.
     anew: Option<Timestamp>,
 }
@@ -93,15 +98,15 @@ impl<P: Processor> Worker<P> {
                 if is_free && self.looking.part == Some(part) && adds_up(part, &audit) {
                     return self.begin_anew(turn, "a part of the state that was not whole is whole");
                 }
-                Some((audit.own, audit.off, audit.digest))
+                Shown::State(audit.own, audit.off, audit.digest)
             }
-            Ok(AuditReply::Uninit) => None,
+            Ok(AuditReply::Uninit) => Shown::NoState,
             Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
                 self.looking.at = Some(turn.now.plus(PACE));
                 return;
             }
         };
-        if self.is_another(shown.as_ref()) {
+        if self.is_another(&shown) {
             return self.begin_anew(turn, "another state is in the place of the one that it halted over");
         }
         self.looking.first.get_or_insert_with(|| shown.clone());
@@ -110,22 +115,21 @@ impl<P: Processor> Worker<P> {
     }
 
     /// What is noted of deaths was asked for by a halted partition.
-    pub(super) fn looked_at_deaths(&mut self, turn: &mut Turn<'_>, reply: Result<Option<Deaths>, StoreError>) {
-        if reply == Ok(None) && self.looking.deaths {
+    pub(super) fn looked_at_deaths(&mut self, turn: &mut Turn<'_>, reply: &Result<Option<Deaths>, StoreError>) {
+        if *reply == Ok(None) && self.looking.deaths {
             self.begin_anew(turn, "nothing is noted of deaths any more");
         }
     }
 
     /// Whether somebody has put another state there. One that another worker has is that one's to fold, as long as it gets on:
     /// whoever leads commits a tick every few seconds.
-    fn is_another(&self, shown: Option<&Shown>) -> bool {
-        let was = |known: &Option<Option<Shown>>| known.as_ref().map(|known| known.as_ref() == shown);
-        let (first, last) = (was(&self.looking.first), was(&self.looking.last));
+    fn is_another(&self, shown: &Shown) -> bool {
+        let changed = self.looking.first.as_ref().is_some_and(|first| first != shown);
         match shown {
-            Some((Some(own), off, _)) if *own == self.token => !self.expected().contains(off),
-            Some((Some(_), ..)) => first == Some(false) && last == Some(true),
-            Some((None, ..)) if self.looking.had => true,
-            Some((None, ..)) | None => first == Some(false),
+            Shown::State(Some(own), off, _) if *own == self.token => !self.expected().contains(off),
+            Shown::State(Some(_), ..) => changed && self.looking.last.as_ref() == Some(shown),
+            Shown::State(None, ..) => self.looking.had || changed,
+            Shown::NoState => changed,
         }
     }
 
