@@ -20,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One seed is one world: who works there, what people do, what breaks, and in which order everything happens.
 #[derive(Debug, Parser)]
 #[command(version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Cli {
     /// Replays one world and prints its story.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]

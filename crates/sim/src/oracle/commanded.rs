@@ -179,15 +179,13 @@ fn are_over(folded: &Partitions, id: PartitionId, came: &Came<'_>, cancel: &Canc
     for (run, begun_here) in runs {
         let exit = here.clone().find(|decided| decided.row.what == "EXITED" && decided.row.run == run);
         match exit {
-            Some(Decided { at, row, .. }) => {
-                if (*at, row.reason.as_str(), row.cause.as_str()) == (came.at, "CANCELLED", OPERATOR) {
-                    ended += 1;
-                    is_taken_back(folded, id, came, run)?;
-                }
+            Some(Decided { at, row, .. }) if (*at, row.reason.as_str(), row.cause.as_str()) == (came.at, "CANCELLED", OPERATOR) => {
+                ended += 1;
+                is_taken_back(folded, id, came, run)?;
             }
             None if begun_here => return Err(format!("a cancelled run goes on: {id} at {}: {run}", came.at)),
-            // It came here when it had ended elsewhere, or has to.
-            None => {}
+            // It had ended before; or it came here when it had ended elsewhere.
+            Some(_) | None => {}
         }
         for (other, meaning) in orchestrators(folded) {
             for (place, _, dispatch) in meaning.put_out.values().flatten().filter_map(send_of).filter(|(.., d)| name(&d.run) == run) {
