@@ -11,7 +11,7 @@
 //! and `ticking` fold, `emitting` numbers outputs, `committing` freezes and commits batches, `loading`
 //! reads the store, `auditing` compares it with its digest, `watching` looks whether the log is whole and
 //! the work gets on, `proposing` appends ticks, `draining` gives back; `dying` finds the record that kills
-//! the process, `poison` sets aside, `alarming` says what is wrong and stops nothing.
+//! the process, `poison` sets aside, `looking` sees whether a halt is over, `alarming` says what is wrong and stops nothing.
 
 mod alarming;
 mod auditing;
@@ -22,6 +22,7 @@ mod dying;
 mod emitting;
 mod folding;
 mod loading;
+mod looking;
 mod poison;
 mod proposing;
 mod queue;
@@ -158,6 +159,8 @@ pub(crate) struct Worker<P: Processor> {
     through: Timestamp,
     ticks: proposing::Ticks,
     lives: dying::Lives,
+    /// What a halted partition looks for.
+    looking: looking::Looking,
     /// The record it halted at, where the skip list can help.
     stuck: Option<Position>,
     set_aside: poison::SetAside,
@@ -213,6 +216,7 @@ impl<P: Processor> Worker<P> {
             through: Timestamp::ZERO,
             ticks: proposing::Ticks::default(),
             lives: dying::Lives::default(),
+            looking: looking::Looking::default(),
             stuck: None,
             set_aside: poison::SetAside::default(),
             gaps: alarming::Gaps::new(),
@@ -259,9 +263,10 @@ impl<P: Processor> Worker<P> {
         self.watch_gaps(turn);
         self.note_due(turn);
         self.drain_further(turn);
+        self.look_due(turn);
     }
 
-    /// Stops for good; the partition is polled on and its records dropped.
+    /// Stops, until somebody did something about it; the partition is polled on and its records dropped.
     pub(crate) fn halt(&mut self, turn: &mut Turn<'_>, why: impl Into<String>) {
         if matches!(self.phase, Phase::Halted(_)) {
             return;
@@ -271,6 +276,7 @@ impl<P: Processor> Worker<P> {
         turn.publisher.close(self.id.index);
         turn.pace.forget(self.id.index);
         turn.commands.push(Command::Halted(self.id.index, why.clone()));
+        self.begin_looking(turn);
         self.phase = Phase::Halted(why);
     }
 
@@ -314,7 +320,8 @@ impl<P: Processor> Worker<P> {
     pub(crate) fn next_wake(&self, config: &Config, upstream: Option<Timestamp>, ready: bool) -> Option<Timestamp> {
         match &self.phase {
             Phase::NotReady(at) => at.or(self.lives.next_wake()),
-            Phase::Halted(_) | Phase::Gone => None,
+            Phase::Halted(_) => self.looking.next_wake(),
+            Phase::Gone => None,
             Phase::Releasing(until) => Some(*until),
             Phase::Draining(until) => [Some(*until), self.commit_wake(config), self.reads.next_wake()].into_iter().flatten().min(),
             Phase::Replaying | Phase::Leading => {

@@ -8,7 +8,7 @@ use clap::{CommandFactory as _, Parser, error::ErrorKind};
 use waypost_sim::{
     Scenario, Switches, run,
     scenario::Without,
-    shop::Shop,
+    shop::{Shop, held::Held},
     switches::{ALL, Switch},
 };
 
@@ -20,6 +20,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 /// One seed is one world: who works there, what people do, what breaks, and in which order everything happens.
 #[derive(Debug, Parser)]
 #[command(version)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 struct Cli {
     /// Replays one world and prints its story.
     #[arg(long, conflicts_with_all = ["seeds", "from"])]
@@ -45,6 +46,9 @@ struct Cli {
     /// Gives people custom identifiers, which the worlds of recorded seeds do without.
     #[arg(long, conflicts_with = "switches")]
     cards: bool,
+    /// Lets operators pause, resume and kill journeys, and begin and end runs by hand, which the worlds of recorded seeds do without.
+    #[arg(long, conflicts_with = "switches")]
+    operators: bool,
     /// Threads; as many as there are cores unless given.
     #[arg(long)]
     threads: Option<usize>,
@@ -53,6 +57,7 @@ struct Cli {
 fn main() -> ExitCode {
     // Before anything is kept quiet.
     Shop::get();
+    Held::all();
     // What a fold panics over is the oracle's to report, with its seed.
     std::panic::set_hook(Box::new(|_| ()));
     let cli = Cli::parse();
@@ -69,12 +74,13 @@ fn main() -> ExitCode {
         return if cli.switches {
             many::table(&seeds, cli.threads, off)
         } else {
-            many::run(&seeds, cli.threads, Switches { cards: cli.cards, ..Switches::default() })
+            many::run(&seeds, cli.threads, Switches { cards: cli.cards, operators: cli.operators, ..Switches::default() })
         };
     };
     let without = ALL.iter().find(|switch| cli.off.is_some() && switch.rule.contains(off));
     let mut switches = without.map_or_else(Switches::default, Switch::switches);
     switches.cards |= cli.cards;
+    switches.operators |= cli.operators;
     let scenario = Scenario { seed, without: cli.without };
     let shrunk = if cli.shrink { many::smaller(&scenario, switches) } else { None };
     one(&shrunk.map_or(scenario, |shrunk| shrunk.scenario), switches)

@@ -55,14 +55,15 @@ pub(crate) fn run(seeds: &Range<u64>, threads: Option<usize>, switches: Switches
         drop(writeln!(out, "0 worlds wrong"));
         return ExitCode::SUCCESS;
     }
-    let cards = if switches.cards { " --cards" } else { "" };
+    let with = [(switches.cards, " --cards"), (switches.operators, " --operators")];
+    let with: String = with.into_iter().filter(|(on, _)| *on).map(|(_, flag)| flag).collect();
     for (at, (seed, wrong)) in failed.iter().enumerate() {
         let shrunk = if at < MOST_SHRUNK { smaller(&Scenario::new(*seed), switches) } else { None };
         drop(match shrunk {
             Some(Shrunk { scenario: Scenario { seed, without }, wrong, .. }) => {
-                writeln!(out, "WRONG: waypost-sim{cards} --seed {seed} --without {without}: {wrong}")
+                writeln!(out, "WRONG: waypost-sim{with} --seed {seed} --without {without}: {wrong}")
             }
-            None => writeln!(out, "WRONG: waypost-sim{cards} --seed {seed}: {wrong}"),
+            None => writeln!(out, "WRONG: waypost-sim{with} --seed {seed}: {wrong}"),
         });
     }
     drop(writeln!(out, "{} worlds wrong", failed.len()));
@@ -122,6 +123,11 @@ fn class(wrong: &str) -> &str {
         "not buried",
         "ought to be",
         "behind a later record",
+        "paused journey",
+        "killed journey",
+        "behind a cancel",
+        "cancelled run",
+        "has come to nobody",
     ];
     CLASSES.iter().find(|class| wrong.contains(**class)).copied().unwrap_or(wrong)
 }
@@ -154,7 +160,7 @@ fn work(next: &AtomicU64, end: u64, switches: Switches, done: &AtomicU64, sum: &
         let report = run_one(&Scenario::new(seed), switches, false);
         own.tally.add(&report.tally);
         if let Some(wrong) = report.wrong {
-            if switches == (Switches { cards: switches.cards, ..Switches::default() }) {
+            if switches == (Switches { cards: switches.cards, operators: switches.operators, ..Switches::default() }) {
                 say(&format!("\rseed {seed} is wrong; the first few are made smaller at the end\n"));
             }
             own.failed.push((seed, wrong));

@@ -145,6 +145,11 @@ pub fn fold<P: Processor>(
     Ok(naive.folded)
 }
 
+/// The engine that a record of this kind asks for: commands about runs came with the third.
+fn asks(kind: u32) -> u32 {
+    if [kind::RUN_COMMAND, kind::RUN_ITEM, kind::JOURNEY_RUN_ITEM, kind::PASS_RUN].contains(&kind) { 3 } else { 0 }
+}
+
 fn earliest<E: Entity>(entity: Option<&E>) -> Option<Timestamp> {
     let wakeups = entity?.wakeups();
     [wakeups.plain, wakeups.absent].into_iter().flatten().min()
@@ -413,7 +418,7 @@ impl<P: Processor> Naive<'_, P> {
     }
 
     fn send_on(&mut self, role: Role, index: u32, record: Record) {
-        let record = Record { cause: self.position, trace: self.trace.clone(), ..record };
+        let record = Record { cause: self.position, trace: self.trace.clone(), eng_min: asks(record.kind), ..record };
         let field = format!("x:{role}:{index}");
         self.number(&field, record.kind, &record.key, &record.body);
         self.folded.put_out.entry(field).or_default().push(Out::Record(record));

@@ -2,9 +2,12 @@
 
 mod calls;
 mod causal;
+mod commanded;
+mod decided;
 mod erased;
 mod fence;
 mod folds;
+mod held;
 mod kept;
 mod overflows;
 mod own;
@@ -22,11 +25,11 @@ use waypost_memory::store::Dump;
 use waypost_runtime::ports::Delivery;
 use waypost_types::{Node, PartitionId, Position, Role, Span};
 
-use self::{folds::Ghosts, window::Counted};
+pub(crate) use self::stops::text_of;
+use self::{commanded::Meddled, folds::Ghosts, window::Counted};
 use crate::{
     faults::Fault,
     naive::{Accepted, Folded, Out, fold},
-    shop::Shop,
     world::{PUBLIC, World, set_aside},
 };
 
@@ -60,8 +63,11 @@ pub fn judge(world: &mut World) -> Result<(), Wrong> {
     // A false acknowledgement makes a watermark false: until the repair a timer may fire against a stop.
     if !world.dice.has_struck(Fault::FalselyAcknowledged) {
         stops::stops_beat_sends(world, &folded)?;
-        world.tally.kept += kept::reminders(&folded)? + tokens::tokens(world, &folded)?;
+        let meddled = Meddled::of(world, &folded)?;
+        world.tally.kept += kept::reminders(&folded, &meddled)? + tokens::tokens(world, &folded, &meddled)?;
     }
+    held::held(world, &folded)?;
+    commanded::commanded(world, &folded, &ghosts)?;
     calls::calls(world, &folded)?;
     fence::fence(world, &folded)?;
     let diverged = world.tally.divergences > 0;
@@ -74,7 +80,7 @@ fn all(world: &World) -> impl Iterator<Item = PartitionId> + use<> {
 }
 
 pub(crate) fn fold_all(world: &World) -> Result<Partitions, Wrong> {
-    let (layout, config, library) = (world.layout, &world.config, &Shop::get().library);
+    let (layout, config, library) = (world.layout, &world.config, &world.shop.library);
     let mut folded = Partitions::new();
     for id in all(world) {
         let log: Vec<Delivery> = world.whole_log(id);

@@ -1,5 +1,7 @@
 //! The definitions of every world: short journeys, a segment that lapses, four sets one after the other.
 
+pub mod held;
+
 use std::{
     collections::BTreeSet,
     sync::{Arc, OnceLock},
@@ -10,7 +12,7 @@ use waypost_codec::inbox;
 use waypost_engine::{
     apply::{Plan, SetManifest, plan_apply, plan_archive, plan_publish},
     library::Library,
-    manifest::{Problem, parse_files},
+    manifest::{Manifest, Problem, parse_files},
 };
 use waypost_types::{ContentHash, Timestamp, WorkspaceId};
 
@@ -158,44 +160,86 @@ impl Shop {
     }
 
     fn open() -> Result<Self, String> {
-        let library = Library::default();
-        let mut all = BTreeSet::new();
+        let mut opening = Opening::begin()?;
+        for journey in ["ticket", "pledge", "cart"] {
+            opening.publish(journey)?;
+        }
+        opening.activate();
+        opening.publish("welcome")?;
+        opening.activate();
+        // And back, and forth again.
+        opening.keep(plan_archive(&opening.current, WORKSPACE, "welcome", Timestamp::ZERO))?;
+        opening.activate();
+        opening.apply()?;
+        opening.publish("welcome")?;
+        opening.activate();
+        opening.open()
+    }
+}
+
+/// A shop on its way: what has been applied and published, and which of it comes into force.
+struct Opening {
+    library: Library,
+    all: BTreeSet<Bytes>,
+    manifests: Vec<Manifest>,
+    current: SetManifest,
+    sets: Vec<SetManifest>,
+}
+
+// === impl Opening ===
+
+impl Opening {
+    /// With everything applied and nothing published.
+    fn begin() -> Result<Self, String> {
         let attachments = |path: &str| match path {
             "body.html" => Some(BODY.to_owned()),
             "answer.html" => Some(ANSWER.to_owned()),
             _ => None,
         };
         let manifests = parse_files(&[("shop.yaml".to_owned(), FILES.to_owned())], &attachments).map_err(shown)?;
-        let mut keep = |plan: Plan| {
-            for (_, body) in plan.bodies {
-                library.insert(body.clone());
-                all.insert(body);
-            }
-            plan.next
-        };
-        let applied = keep(plan_apply(&SetManifest::empty(WORKSPACE, "shop"), &library, WORKSPACE, &manifests).map_err(shown)?);
-        let mut first = applied;
-        for journey in ["ticket", "pledge", "cart"] {
-            first = keep(plan_publish(&first, &library, WORKSPACE, journey, Timestamp::ZERO).map_err(shown)?);
+        let (library, all) = (Library::default(), BTreeSet::new());
+        let mut opening = Self { library, all, manifests, current: SetManifest::empty(WORKSPACE, "shop"), sets: Vec::new() };
+        opening.apply()?;
+        Ok(opening)
+    }
+
+    fn keep(&mut self, plan: Result<Plan, Vec<Problem>>) -> Result<(), String> {
+        let plan = plan.map_err(shown)?;
+        for (_, body) in plan.bodies {
+            self.library.insert(body.clone());
+            self.all.insert(body);
         }
-        let second = keep(plan_publish(&first, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
-        // And back, and forth again.
-        let third = keep(plan_archive(&second, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
-        let applied_again = keep(plan_apply(&third, &library, WORKSPACE, &manifests).map_err(shown)?);
-        let fourth = keep(plan_publish(&applied_again, &library, WORKSPACE, "welcome", Timestamp::ZERO).map_err(shown)?);
-        let (mut sets, mut bodies) = (Vec::new(), vec![all.into_iter().collect::<Vec<Bytes>>()]);
-        for set in [first, second, third, fourth] {
+        self.current = plan.next;
+        Ok(())
+    }
+
+    fn apply(&mut self) -> Result<(), String> {
+        self.keep(plan_apply(&self.current, &self.library, WORKSPACE, &self.manifests))
+    }
+
+    fn publish(&mut self, journey: &str) -> Result<(), String> {
+        self.keep(plan_publish(&self.current, &self.library, WORKSPACE, journey, Timestamp::ZERO))
+    }
+
+    /// What there is now is one of the sets.
+    fn activate(&mut self) {
+        self.sets.push(self.current.clone());
+    }
+
+    fn open(self) -> Result<Shop, String> {
+        let (mut sets, mut bodies) = (Vec::new(), vec![self.all.into_iter().collect::<Vec<Bytes>>()]);
+        for set in self.sets {
             let bytes = set.to_bytes();
             let hash = ContentHash::of(&bytes);
-            library.insert(bytes.clone());
+            self.library.insert(bytes.clone());
             bodies.push(vec![bytes]);
-            library.set(&Library::defv(&set)).ok_or("a set does not compile")?;
+            self.library.set(&Library::defv(&set)).ok_or("a set does not compile")?;
             sets.push(inbox::DefActivate { set: set.number, hash: Bytes::copy_from_slice(hash.as_bytes()) });
         }
         // The first set comes with every definition, since all were applied before it.
         let first = bodies.swap_remove(1);
         bodies[0].extend(first);
-        Ok(Self { library: Arc::new(library), sets, bodies })
+        Ok(Shop { library: Arc::new(self.library), sets, bodies })
     }
 }
 

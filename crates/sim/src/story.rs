@@ -111,6 +111,8 @@ pub struct Tally {
     pub skips: u64,
     /// Skips refused, because somebody had folded the record.
     pub refused_skips: u64,
+    /// What operators did and what came of it, by its name.
+    pub operated: BTreeMap<&'static str, u64>,
     /// Injected faults, by kind.
     pub faults: BTreeMap<&'static str, u64>,
 }
@@ -165,6 +167,11 @@ impl Tally {
         for (fault, count) in dice.counts() {
             *self.faults.entry(fault.name()).or_default() += count;
         }
+    }
+
+    /// Operators, or what they held, did this once more.
+    pub fn did(&mut self, what: &'static str) {
+        *self.operated.entry(what).or_default() += 1;
     }
 
     /// What a machine counted in its life.
@@ -232,6 +239,9 @@ impl Tally {
         self.killers += other.killers;
         self.skips += other.skips;
         self.refused_skips += other.refused_skips;
+        for (what, count) in &other.operated {
+            *self.operated.entry(what).or_default() += count;
+        }
         for (kind, count) in &other.faults {
             *self.faults.entry(kind).or_default() += count;
         }
@@ -269,8 +279,13 @@ impl fmt::Display for Tally {
             f,
             "poison: {deaths} deaths, {killers} halts at who kills, {skips} skipped, {refused_skips} not, {dead_letters} dead letters"
         )?;
-        let faults: Vec<String> = self.faults.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        write!(f, "faults: {}", if faults.is_empty() { "none".to_owned() } else { faults.join(", ") })
+        let named = |counts: &BTreeMap<&'static str, u64>| {
+            counts.iter().map(|(what, count)| format!("{what} {count}")).collect::<Vec<_>>().join(", ")
+        };
+        if !self.operated.is_empty() {
+            writeln!(f, "operators: {}", named(&self.operated))?;
+        }
+        write!(f, "faults: {}", if self.faults.is_empty() { "none".to_owned() } else { named(&self.faults) })
     }
 }
 

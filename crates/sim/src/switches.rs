@@ -35,6 +35,8 @@ pub struct Switches {
     pub later_by_place: i64,
     /// People have custom identifiers too. No rule: it is off by default, so that seeds keep the worlds they had before there were any.
     pub cards: bool,
+    /// Operators hold journeys, and begin and end runs by hand. No rule either, and off for the same reason.
+    pub operators: bool,
 }
 
 impl Default for Switches {
@@ -52,6 +54,7 @@ impl Default for Switches {
             leaders_alone: true,
             later_by_place: 0,
             cards: false,
+            operators: false,
         }
     }
 }
@@ -163,6 +166,7 @@ switches! {
     "a door's records are said earlier by place": right because "how records fall into frames is chance", |s| s.later_by_place = -3;
     "a door's records are said later by place": right because "how records fall into frames is chance", |s| s.later_by_place = 3;
     "nobody has a custom identifier": right because "what people are called is chance", |s| s.cards = true;
+    "no operator is at work": right because "what operators do is chance", |s| s.operators = true;
     "the owner's token": right because "the offset guards the state; the token makes duels visible and cheap, and names a commit",
         |s| (s.checks.commit_token, s.checks.read_token) = (false, false);
 }

@@ -4,6 +4,7 @@ pub mod cards;
 mod crossing;
 pub mod engines;
 pub mod hurry;
+pub mod operators;
 mod privacy;
 
 use std::collections::BTreeMap;
@@ -12,7 +13,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use waypost_codec::{
     frame::Record,
-    inbox::{self, Event, IdentityEvent, NodeRef},
+    inbox::{self, DefActivate, Event, IdentityEvent, NodeRef},
     kind,
     value::object_to_proto,
 };
@@ -84,14 +85,14 @@ fn hash(class: IdentifierClass, value: &str) -> Bytes {
 pub fn draw(chance: &mut Chance, start: Timestamp, partitions: u32) -> Vec<Append> {
     let (mut privacy, mut apart) = (chance.at(PRIVACY), chance.at(CROSSING));
     let mut appends = Vec::new();
-    for set in 0..Shop::get().sets.len() {
+    for (set, body) in Shop::get().sets.iter().enumerate() {
         // The others come when people are at it already; in some worlds close together, so that they overtake.
         let behind = i64::try_from(set).unwrap_or(0);
         let at = if set == 0 { start.plus(chance.span(0, 300)) } else { start.plus(chance.span(2_000, 9_000 + 3_000 * behind)) };
         if set > 1 && chance.index(2) == 0 {
             continue;
         }
-        activate(chance, at, set, partitions, &mut appends);
+        activate(chance, at, body, partitions, &mut appends);
     }
     let mut people: Vec<Person> =
         (0..chance.small(4)).map(|name| Person { name, devices: chance.small(2), known: Vec::new(), user: chance.index(2) == 0 }).collect();
@@ -289,8 +290,7 @@ fn nodes(identifiers: &[inbox::Identifier]) -> Vec<NodeRef> {
 }
 
 /// Every partition learns of a set at its own moment, and of some sets twice.
-fn activate(chance: &mut Chance, at: Timestamp, set: usize, partitions: u32, appends: &mut Vec<Append>) {
-    let Some(body) = Shop::get().sets.get(set) else { return };
+fn activate(chance: &mut Chance, at: Timestamp, body: &DefActivate, partitions: u32, appends: &mut Vec<Append>) {
     let mut id = [0xdd; 16];
     id[..8].copy_from_slice(&body.set.to_be_bytes());
     for role in [Role::Identity, Role::Segmenter, Role::Sender] {

@@ -2,6 +2,7 @@
 //!
 //! `staffing` starts processes, `carrying` does what machines ask for, `breaking` what nobody asked for; here is the order of it all.
 
+mod aiming;
 mod breaking;
 mod carrying;
 mod clearing;
@@ -15,7 +16,7 @@ mod staffing;
 mod telling;
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     fmt,
     sync::Arc,
 };
@@ -37,7 +38,7 @@ use crate::{
     process::{Process, Roles, Skips, install},
     provider::{Offers, SimProvider},
     scenario::{Part, Scenario, Without},
-    shop::Shop,
+    shop::{Shop, held::Held},
     story::{Story, Tally},
     switches::Switches,
     workload,
@@ -85,6 +86,11 @@ pub struct World {
     /// What must not happen and did.
     pub(crate) wrong: Option<String>,
     workload: VecDeque<workload::Append>,
+    /// What the shop's definitions are.
+    pub(crate) shop: &'static Shop,
+    /// The same, where operators hold its journeys.
+    pub(crate) held: Option<&'static Held>,
+    aimed: aiming::Aimed,
     backups: Vec<(PartitionId, Dump)>,
     channels: repacking::Channels,
     refused_until: Option<Timestamp>,
@@ -96,7 +102,7 @@ pub struct World {
     told: VecDeque<(u32, Timestamp)>,
     without: Arc<Without>,
     /// Of the events that come.
-    numbers: Vec<u32>,
+    numbers: BTreeSet<u32>,
     starved: Vec<PartitionId>,
     /// By how much clocks of processes are off is drawn from this.
     skews: Option<Chance>,
@@ -150,18 +156,20 @@ impl World {
         log.create_plain("wp1.dead", DEAD);
         let mut workload = workload::draw(&mut chance.at(2), START, layout.partitions);
         let engines = workload::engines::draw(&mut chance.at(5), START, layout.partitions);
-        let old = if engines.is_empty() { None } else { renewing::Old::draw(chance.at(6)) };
+        let old = if engines.is_empty() && !switches.operators { None } else { renewing::Old::draw(chance.at(6)) };
         let forgets = workload.iter().any(|append| matches!(append.record.kind, kind::ERASE | kind::EXPIRE | kind::DETACH));
         let hurried = workload::hurry::draw(&mut chance.at(9), &workload);
         if switches.cards {
             workload::cards::draw(&chance.at(11), &mut workload);
         }
+        let held = switches.operators.then(|| workload::operators::draw(&mut chance.at(12), START, layout.partitions, &mut workload));
+        let shop = held.map_or_else(Shop::get, |held| &held.shop);
         workload.extend(engines);
         workload.extend(hurried);
         workload.sort_by_key(|append| append.at);
         let ends = workload.last().map_or(START, |append| append.at);
         let workload: VecDeque<_> = workload.into_iter().filter(|append| append.number.is_none_or(|n| !without.event(n))).collect();
-        let numbers = workload.iter().filter_map(|append| append.number).collect();
+        let numbers: BTreeSet<u32> = workload.iter().filter_map(|append| append.number).collect();
         let starved = dice.strike(Fault::Starved).map(|mut chance| {
             // Rather identity, which everything waits for.
             let role = chance.pick(&[&Role::KEYED[..], &[Role::Identity; 4]].concat()).copied().unwrap_or(Role::Identity);
@@ -175,16 +183,16 @@ impl World {
         let skews = dice.strike(Fault::ProcessClocks);
         let (library, bodies_at) = if let Some(mut chance) = dice.strike(Fault::BodiesLate) {
             let library = Library::default();
-            for body in Shop::get().bodies.first().into_iter().flatten() {
+            for body in shop.bodies.first().into_iter().flatten() {
                 library.insert(body.clone());
             }
             (Arc::new(library), Some(START.plus(chance.span(2_000, 18_000))))
         } else {
-            (Shop::get().library.clone(), None)
+            (shop.library.clone(), None)
         };
         let weights = [(); 4].map(|()| if chance.index(3) == 0 { 8 } else { 1 + chance.index(2) });
         let repacked = dice.may(Fault::Repacked);
-        let limits = narrowing::limits(&mut chance.at(4), &mut chance.at(7), forgets);
+        let limits = narrowing::limits(&mut chance.at(4), &mut chance.at(7), forgets || switches.operators);
         let roles = Roles { layout, limits, switches };
         let offers = Offers::draw(&mut chance.at(3), &mut chance.at(8));
         let provider = SimProvider::new(dice.clone(), offers, clock.clone());
@@ -216,6 +224,9 @@ impl World {
             story: Story::new(START, told),
             wrong: None,
             workload,
+            shop,
+            held,
+            aimed: aiming::Aimed::default(),
             backups: Vec::new(),
             channels: repacking::Channels::new(repacked || !switches.leaders_alone),
             refused_until: None,
@@ -330,7 +341,7 @@ impl World {
         }
         self.bodies_at = None;
         self.story.tell(self.clock.now(), || "the bodies of the second set arrive".to_owned());
-        for body in Shop::get().bodies.iter().flatten() {
+        for body in self.shop.bodies.iter().flatten() {
             self.library.insert(body.clone());
         }
         for process in 0..self.processes.len() {
@@ -343,6 +354,7 @@ impl World {
         while self.workload.front().is_some_and(|append| append.at <= self.clock.now()) {
             let Some(append) = self.workload.pop_front() else { break };
             let workload::Append { role, partition, record, says, .. } = append;
+            let record = self.aim(record);
             let index = partition.unwrap_or_else(|| self.layout.partition(record.workspace, &record.key));
             let mut records = vec![record];
             // A door packs what came at the same time.
@@ -353,7 +365,7 @@ impl World {
                 && let Some(next) = self.workload.pop_front()
             {
                 self.story.tell(self.clock.now(), || format!("{} (in one frame with the next)", next.says));
-                records.push(next.record);
+                records.push(self.aim(next.record));
             }
             self.story.tell(self.clock.now(), || says);
             for (record, place) in records.iter_mut().zip(0..) {

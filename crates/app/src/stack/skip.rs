@@ -78,10 +78,7 @@ impl Here {
         let line = Line::new(by, Act::SkipRetry, format!("partitions/{}/{}", partition.role, partition.index));
         self.audit.write(line.note(format!("offset {}, {} deaths", deaths.offset, deaths.count))).await?;
         self.store.note_deaths(partition, None).await?;
-        screen(
-            &format!("{partition} is folded again from offset {} by the next process that takes it: restart its owner", deaths.offset),
-            false,
-        );
+        screen(&format!("{partition} is folded again from offset {}; its owner notices within half a minute", deaths.offset), false);
         Ok(())
     }
 

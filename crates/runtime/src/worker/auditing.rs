@@ -2,7 +2,7 @@
 
 use waypost_types::Timestamp;
 
-use super::{Turn, Worker, loading::pause};
+use super::{Phase, Turn, Worker, loading::pause};
 use crate::{
     digest::{self, Digest, Part},
     machine::Command,
@@ -55,6 +55,9 @@ impl<P: Processor> Worker<P> {
 
     /// The store has added up a part.
     pub(crate) fn audited(&mut self, turn: &mut Turn<'_>, token: Token, part: Part, reply: Result<AuditReply, StoreError>) {
+        if token == self.token && matches!(self.phase, Phase::Halted(_)) {
+            return self.looked(turn, part, reply);
+        }
         if token != self.token || !self.is_folding() || self.audits.due.is_some() {
             return;
         }
@@ -67,7 +70,7 @@ impl<P: Processor> Worker<P> {
                     turn.counters.digest_mismatches += 1;
                     let sum = sum.map_or_else(|| "no digest".to_owned(), |sum| format!("digest {sum:032x}"));
                     let found = format!("{part} of the store adds up to {:032x}, and was committed with {sum}", audit.sum);
-                    return self.halt(turn, format!("{found}, at offset {}: {}", audit.off, digest::RESTORE));
+                    return self.halt_over(turn, part, format!("{found}, at offset {}: {}", audit.off, digest::RESTORE));
                 }
                 self.audits.left.retain(|left| *left != part);
                 self.audits.failed = 0;

@@ -73,6 +73,7 @@ impl<P: Processor> Worker<P> {
         self.reads = loading::Reads::default();
         self.ticks = proposing::Ticks::default();
         self.lives.reborn();
+        self.looking = self.looking.over();
         self.stuck = None;
         self.set_aside = SetAside::default();
         self.gaps.clear();
@@ -162,7 +163,7 @@ impl<P: Processor> Worker<P> {
         if turn.config.rules.whole_parts && Digest::of([], [], sequences).sum(Part::Sequences) != digest.sum(Part::Sequences) {
             turn.counters.digest_mismatches += 1;
             let why = "the sequences of the store are not those that were committed";
-            return self.halt(turn, format!("{why}, at offset {}: {}", self.off, digest::RESTORE));
+            return self.halt_over(turn, Part::Sequences, format!("{why}, at offset {}: {}", self.off, digest::RESTORE));
         }
         self.digest = digest;
         if self.meta.eng == 0 {

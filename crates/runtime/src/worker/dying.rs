@@ -111,6 +111,9 @@ impl<P: Processor> Worker<P> {
 
     /// The store says what is noted.
     pub(crate) fn deaths(&mut self, turn: &mut Turn<'_>, token: Token, reply: Result<Option<Deaths>, StoreError>) {
+        if token == self.token && matches!(self.phase, Phase::Halted(_)) {
+            return self.looked_at_deaths(turn, &reply);
+        }
         if token != self.token || self.phase != Phase::NotReady(None) {
             return;
         }
@@ -185,6 +188,7 @@ impl<P: Processor> Worker<P> {
                 position.index
             );
             self.halt_at(turn, position, why);
+            self.looks_at_deaths();
             return Step::Done;
         }
         let Some(deaths) = self.lives.about_to_fold(turn.process, self.off, position) else { return Step::Done };

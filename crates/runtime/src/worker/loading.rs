@@ -56,13 +56,13 @@ impl Reads {
 }
 
 /// What says that a part is not whole: what a read has not found there may have been lost.
-fn lost(extent: &Extent) -> Option<String> {
+fn lost(extent: &Extent) -> Option<(Part, String)> {
     let digest = Digest::stored(&extent.digest, extent.off);
     let is_whole = |(part, count): &(Part, u64)| digest.as_ref().is_some_and(|digest| digest.count(*part) == *count);
     let (part, count) = extent.counts.iter().copied().find(|there| !is_whole(there))?;
     let committed = digest.map_or_else(|| "no digest was".to_owned(), |digest| format!("{} were", digest.count(part)));
     let found = format!("{part} of the store: {count} entries are there and {committed} committed");
-    Some(format!("{found}, at offset {}: {}", extent.off, digest::RESTORE))
+    Some((part, format!("{found}, at offset {}: {}", extent.off, digest::RESTORE)))
 }
 
 /// 10 ms, doubling up to 1 s.
@@ -139,7 +139,7 @@ impl<P: Processor> Worker<P> {
     }
 
     /// The offsets at which an answer may be used.
-    fn expected(&self) -> Vec<Offset> {
+    pub(super) fn expected(&self) -> Vec<Offset> {
         std::iter::once(self.off).chain(self.commit.as_ref().map(InFlight::next)).collect()
     }
 
@@ -176,10 +176,10 @@ impl<P: Processor> Worker<P> {
             Ok(ReadReply::Ok { entities, wakeups, timers, extent }) => {
                 self.watch.store_answered(true);
                 if turn.config.rules.whole_parts
-                    && let Some(why) = lost(&extent)
+                    && let Some((part, why)) = lost(&extent)
                 {
                     turn.counters.digest_mismatches += 1;
-                    return self.halt(turn, why);
+                    return self.halt_over(turn, part, why);
                 }
                 self.take_in(turn, pending, entities.into_iter().zip(wakeups), timers);
             }

@@ -77,8 +77,7 @@ impl<P: Processor> Worker<P> {
     /// The skip list is longer: where its new entry is what this partition halted at, it begins again.
     pub(crate) fn skips_changed(&mut self, turn: &mut Turn<'_>) {
         if matches!(self.phase, Phase::Halted(_)) && self.stuck.is_some_and(|position| self.is_skipped(turn, position)) {
-            self.phase = Phase::NotReady(Some(turn.now));
-            self.life = 0;
+            self.begin_anew(turn, "the record that it halted at is skipped");
         }
     }
 }

@@ -10,6 +10,7 @@ mod embedded;
 mod engines;
 mod figures;
 mod held;
+mod looking;
 mod refolding;
 mod script;
 mod timing;

@@ -148,7 +148,7 @@ impl Ghosts {
                 }
                 self.came.insert((id.index, accepted.position), *last);
             }
-            (Role::Segmenter, kind::ITEM) => {
+            (Role::Segmenter, kind::ITEM | kind::RUN_ITEM) => {
                 self.item(id, accepted)?;
                 let events = self.segmenter.profiles.get(&record.key).map_or(0, |ghost| ghost.events);
                 self.computed.insert((id.index, accepted.position), events);
@@ -168,7 +168,7 @@ impl Ghosts {
             (Role::Orchestrator, kind::JOURNEY_MERGE_STATE) => {
                 drop(self.orchestrator.arrive(&record.key, &decode::<JourneyMergeState>(&record.body)?.loser));
             }
-            (Role::Orchestrator, kind::JOURNEY_ITEM) => self.journey_item(id, accepted)?,
+            (Role::Orchestrator, kind::JOURNEY_ITEM | kind::JOURNEY_RUN_ITEM) => self.journey_item(id, accepted)?,
             (Role::Orchestrator, kind::ERASED) => self.erased(&record.key, &decode::<Erased>(&record.body)?),
             _ => {}
         }

@@ -8,9 +8,13 @@ use waypost_types::{Position, Role, Timestamp};
 
 use super::{
     Partitions, Wrong,
+    commanded::start_of,
     stops::{event_of, send_of, text_of},
 };
-use crate::{naive::Folded, world::World};
+use crate::{
+    naive::{Accepted, Folded},
+    world::World,
+};
 
 /// A record of a profile, and up to which due its absent timers might fire before it.
 struct Met {
@@ -61,9 +65,11 @@ fn met(world: &World, meaning: &Folded, profile: &Bytes) -> Vec<Met> {
     met
 }
 
-/// Where a pledge was made, the last time before `cause`: where identity has forgotten a message id, a copy makes it again.
+/// Where a pledge was made, the last time before `cause`: where identity has forgotten a message id, a copy makes it again; and
+/// an operator may.
 fn made(meaning: &Folded, pledge: &str, cause: Position) -> Option<Position> {
     let made = |event: &inbox::Event| event.name == "Pledge Made" && text_of(event, "subscription_id") == pledge;
+    let begun = |accepted: &&Accepted| start_of(accepted).is_some_and(|(start, _)| start.journey == "pledge" && start.key == pledge);
     let before = meaning.accepted.iter().filter(|accepted| accepted.position < cause);
-    before.filter(|accepted| event_of(accepted).as_ref().is_some_and(made)).map(|accepted| accepted.position).last()
+    before.filter(|accepted| event_of(accepted).as_ref().is_some_and(made) || begun(accepted)).map(|accepted| accepted.position).last()
 }

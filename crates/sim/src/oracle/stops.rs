@@ -10,7 +10,7 @@ use waypost_codec::{
 };
 use waypost_types::{PartitionId, Position, Role, Timestamp};
 
-use super::{Partitions, Wrong};
+use super::{Partitions, Wrong, commanded::start_of};
 use crate::{
     naive::{Accepted, Out},
     world::World,
@@ -148,6 +148,11 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
         };
         let at = profile.entries.entry(entry).or_default();
         *at = event.event_time.max(*at);
+    } else if let Some((start, at)) = start_of(accepted) {
+        // Begun by hand, if it was: at this moment at the latest.
+        let key = if start.journey == "cart" { start.key } else { String::new() };
+        let entry = known.entry(record.key.clone()).or_default().entries.entry(key).or_default();
+        *entry = at.millis().max(*entry);
     } else if record.kind == kind::ERASED {
         known.insert(record.key.clone(), Known { erased: true, ..Known::default() });
     } else if record.kind == kind::JOURNEY_MERGE_BEGIN {
@@ -169,7 +174,7 @@ fn learn(known: &mut BTreeMap<Bytes, Known>, moving: &mut BTreeMap<(Bytes, Bytes
     }
 }
 
-pub(super) fn text_of(event: &Event, name: &str) -> String {
+pub(crate) fn text_of(event: &Event, name: &str) -> String {
     text(event.properties.as_ref(), name)
 }
 

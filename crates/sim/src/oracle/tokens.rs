@@ -16,6 +16,7 @@ use waypost_types::{Role, Span, Timestamp};
 
 use super::{
     Partitions, Wrong,
+    commanded::Meddled,
     stops::{acknowledged, event_of, send_of, text_of},
 };
 use crate::{naive::Accepted, world::World};
@@ -137,7 +138,7 @@ fn denies(event: &Event) -> Option<bool> {
 }
 
 /// Every token has the messages it must have. Returns how many were foreseen.
-pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
+pub(super) fn tokens(world: &World, folded: &Partitions, meddled: &Meddled) -> Result<u64, Wrong> {
     let mut tokens: BTreeMap<(&str, String), Token> = BTreeMap::new();
     let times = acknowledged(folded);
     let mut sent: BTreeMap<(String, String), u64> = BTreeMap::new();
@@ -185,7 +186,7 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
         token.erased = token.profiles.iter().any(|profile| erased.contains(profile));
     }
     let mut foreseen = 0;
-    for ((journey, name), token) in &tokens {
+    for ((journey, name), token) in tokens.iter().filter(|((journey, name), _)| !meddled.started(journey, name)) {
         let sent = sent.get(&((*journey).to_owned(), name.clone())).copied().unwrap_or(0);
         let Some(asked) = token.asked else { continue };
         let due = asked.plus(PATIENCE);
@@ -194,6 +195,7 @@ pub(super) fn tokens(world: &World, folded: &Partitions) -> Result<u64, Wrong> {
             (_, None) => (!token.denied && !token.erased, true),
             (_, Some(kept)) => (false, !token.stayed() || kept.plus(world.config.slack) >= due),
         };
+        let must = must && !meddled.with(journey);
         foreseen += u64::from(must || !may);
         let askers = token.askers.len() as u64;
         if sent > askers || (must && sent == 0) || (!may && sent > 0) {

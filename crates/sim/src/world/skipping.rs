@@ -5,7 +5,7 @@
 //! logs under numbers that the skip would give to others, and it needs memory, not a skip.
 
 use waypost_codec::frame::Frame;
-use waypost_runtime::{Input, machine::Progress, ports::Delivery};
+use waypost_runtime::{Input, ports::Delivery};
 use waypost_types::{PartitionId, Position, Role, Span, Timestamp};
 
 use super::{PUBLIC, World};
@@ -112,9 +112,8 @@ impl World {
             return false;
         }
         self.story.tell(self.clock.now(), || format!("the operator lets {partition} try again"));
-        // Where the store refuses, the next life halts too, and so on.
-        drop(self.store.note_deaths(partition, None));
-        self.processes[i].is_dead = true;
+        // Where the store refuses, the next life halts too, and so on. Else the process that halted notices by itself.
+        self.processes[i].is_dead = self.store.note_deaths(partition, None).is_err();
         true
     }
 
@@ -128,7 +127,8 @@ impl World {
         let Some((partition, position)) = self.fatal.deadly() else { return };
         // Only at the frame that comes next, and when whoever may have folded it is gone with all it had under way.
         if self.store.offset(partition) != Some(position.offset) {
-            return self.restart_halted(partition);
+            // It notices by itself that its store was rewound, and folds up to there again.
+            return;
         }
         if !self.is_quiet() {
             return;
@@ -164,15 +164,6 @@ impl World {
     fn owner(&self, partition: PartitionId) -> Option<usize> {
         let owns = |process: &Process| process.role == partition.role && process.assigned.contains(&partition.index);
         self.processes.iter().position(|process| process.is_live() && owns(process))
-    }
-
-    /// A halted partition does not see that its store was rewound: another process folds up to there again.
-    fn restart_halted(&mut self, partition: PartitionId) {
-        let Some(owner) = self.owner(partition) else { return };
-        let is_halted = |progress: &Progress| progress.partition == partition && progress.halted.is_some();
-        if self.processes[owner].machine().progress().iter().any(is_halted) {
-            self.end(owner);
-        }
     }
 
     /// Nothing of a process that has folded the record can land any more.

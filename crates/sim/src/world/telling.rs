@@ -6,7 +6,7 @@ use waypost_codec::{
     frame::{Frame, Record, Section},
     inbox::{
         Attempt, AttemptOutcome, DefActivate, Dispatch, Event, IdentityEvent, JourneyItem, Leader, Link, MergeBegin, Pass, Recall, Receipt,
-        SegmentItem, Tick, segment_item::Body,
+        RunCommand, SegmentItem, Tick, run_command::What, segment_item::Body,
     },
     kind,
 };
@@ -69,13 +69,18 @@ fn what(record: &Record) -> Option<(&'static str, String)> {
             let begin = of::<MergeBegin>(record)?;
             ("merge_begin", format!("{} into {}", short(&begin.loser), short(&begin.winner)))
         }
+        kind::RUN_COMMAND => ("command", format!("{} for {}", asked(&of::<RunCommand>(record)?), key())),
+        kind::RUN_ITEM => ("run_item", item(&of::<SegmentItem>(record)?, &key())),
+        kind::JOURNEY_RUN_ITEM => ("run_item+delta", item(&of::<JourneyItem>(record)?.item?, &key())),
         kind::FLUSH | kind::JOURNEY_FLUSH => ("flush", key()),
         kind::MERGE_STATE | kind::JOURNEY_MERGE_STATE => ("merge_state", format!("to {}", key())),
         kind::BURY => ("bury", key()),
         kind::JOURNEY_ITEM => ("item+delta", item(&of::<JourneyItem>(record)?.item?, &key())),
         kind::DELTA => ("delta", key()),
         kind::JOURNEY_MERGE_BEGIN => ("merge_begin+state", key()),
-        kind::PASS => ("pass", format!("at {}: {}", key(), self::record(&Record::from_proto(of::<Pass>(record)?.record?).ok()?))),
+        kind::PASS | kind::PASS_RUN => {
+            ("pass", format!("at {}: {}", key(), self::record(&Record::from_proto(of::<Pass>(record)?.record?).ok()?)))
+        }
         kind::ERASED => ("erased", key()),
         kind::GONE => ("gone", String::new()),
         kind::DISPATCH => {
@@ -117,10 +122,18 @@ fn item(item: &SegmentItem, profile: &str) -> String {
         Some(Body::Receipt(of)) => receipt(of),
         Some(Body::Settled(_)) => "settled".to_owned(),
         Some(Body::Erase(_)) => "erase".to_owned(),
-        Some(Body::Command(_)) => "command".to_owned(),
+        Some(Body::Command(command)) => asked(command),
         None => "nothing".to_owned(),
     };
     format!("{what} of {} at {profile}", short(&item.node))
+}
+
+fn asked(command: &RunCommand) -> String {
+    match &command.what {
+        Some(What::Start(start)) => format!("start {} {}", start.journey, start.key),
+        Some(What::Cancel(cancel)) => format!("cancel {} {}", cancel.journey, short(&cancel.run)),
+        None => "nothing".to_owned(),
+    }
 }
 
 fn receipt(receipt: &Receipt) -> String {

@@ -80,6 +80,42 @@ fn worlds_in_which_people_have_custom_identifiers_hold() {
     assert!(shows(true) && !shows(false));
 }
 
+/// Journeys are paused, resumed, killed and published anew, runs are begun and ended by hand, and asked for again. A switch too.
+#[test]
+fn worlds_in_which_operators_are_at_work_hold() {
+    const WORLDS: u64 = 400;
+    let switches = Switches { operators: true, ..Switches::default() };
+    let reports = on_all_cores((0..WORLDS).collect(), |seed| {
+        let report = run(&Scenario::new(seed), switches, false);
+        (seed, report.wrong, report.tally)
+    });
+    let mut sum = Tally::default();
+    for (seed, wrong, tally) in reports {
+        assert_eq!(wrong, None, "seed {seed}; make it smaller and replay it with `waypost-sim --operators --seed {seed} --shrink`");
+        sum.add(&tally);
+    }
+    for what in [
+        "commands",
+        "runs begun",
+        "starts refused",
+        "runs cancelled",
+        "entries refused",
+        "sends that waited",
+        "sends stopped",
+        "runs killed",
+        "messages behind a kill",
+    ] {
+        let count = sum.operated.get(what).copied().unwrap_or(0);
+        let rare = ["sends that waited", "messages behind a kill"].contains(&what);
+        assert!(count > if rare { 0 } else { WORLDS / 100 }, "only {count} {what} in {WORLDS} worlds: {:?}", sum.operated);
+    }
+    for (what, count) in
+        [("merges", sum.merges), ("erases", sum.erases), ("sends foreseen", sum.kept), ("halts at the barrier", sum.barriers)]
+    {
+        assert!(count > WORLDS / 100, "only {count} {what} in {WORLDS} worlds");
+    }
+}
+
 #[test]
 fn one_seed_is_one_story() {
     for seed in [3, 7, 11] {
