@@ -55,9 +55,10 @@ impl Waits {
 // === impl Lane ===
 
 impl Lane {
-    /// Adds an output.
-    pub(crate) fn put(&mut self, waits: Waits, worker: u32, life: u64, before: u64, item: Item) {
+    /// Adds an output; returns the bytes of those that this forgets, of a life before.
+    pub(crate) fn put(&mut self, waits: Waits, worker: u32, life: u64, before: u64, item: Item) -> usize {
         let (of, window) = self.windows.entry(worker).or_insert_with(|| (life, Window::new(before)));
+        let forgotten = if *of == life { 0 } else { window.bytes() };
         if *of != life {
             *of = life;
             *window = Window::new(before);
@@ -65,6 +66,7 @@ impl Lane {
         window.put(item);
         let first = self.waits.get_or_insert(waits);
         first.until = first.until.min(waits.until);
+        forgotten
     }
 
     /// What waits of this worker waits for no company any more.
@@ -102,12 +104,15 @@ impl Lane {
         self.in_flight = self.in_flight.saturating_sub(1);
     }
 
-    /// Counts an acknowledgement, unless its worker has started anew since.
-    pub(crate) fn acknowledge(&mut self, part: Part) {
-        if let Some((life, window)) = self.windows.get_mut(&part.worker)
-            && *life == part.life
-        {
-            window.acknowledge(part.run);
+    /// Counts an acknowledgement, unless its worker has started anew since; returns the bytes that wait no more.
+    pub(crate) fn acknowledge(&mut self, part: Part) -> usize {
+        match self.windows.get_mut(&part.worker) {
+            Some((life, window)) if *life == part.life => {
+                let before = window.bytes();
+                window.acknowledge(part.run);
+                before - window.bytes()
+            }
+            Some(_) | None => 0,
         }
     }
 

@@ -27,6 +27,8 @@ const RESET_PAUSE: Span = Span::from_secs(1);
 pub(crate) struct Publisher {
     role: Role,
     lanes: BTreeMap<Destination, Lane>,
+    /// Bytes that wait for acknowledgement, by worker.
+    unacknowledged: BTreeMap<u32, usize>,
     own: VecDeque<OwnFrame>,
     flights: BTreeMap<u64, Flight>,
     discarded: BTreeMap<u64, Flight>,
@@ -109,6 +111,7 @@ impl Publisher {
         Self {
             role,
             lanes: BTreeMap::new(),
+            unacknowledged: BTreeMap::new(),
             own: VecDeque::new(),
             flights: BTreeMap::new(),
             discarded: BTreeMap::new(),
@@ -131,7 +134,10 @@ impl Publisher {
             Some(lane) => lane,
             None => self.lanes.entry(destination.clone()).or_default(),
         };
-        lane.put(waits, worker, life, before, item);
+        let size = item.size;
+        let forgotten = lane.put(waits, worker, life, before, item);
+        let bytes = self.unacknowledged.entry(worker).or_default();
+        *bytes = (*bytes + size).saturating_sub(forgotten);
     }
 
     /// A worker gives its partition back: its outputs wait for no company.
@@ -146,6 +152,7 @@ impl Publisher {
         for lane in self.lanes.values_mut() {
             lane.close(worker);
         }
+        self.unacknowledged.remove(&worker);
         self.own.retain(|own| own.partition != worker || own.what == Own::Proposals);
         for flight in self.flights.values_mut() {
             if let Flight::Own(own) = flight
@@ -170,7 +177,7 @@ impl Publisher {
 
     /// Bytes of a worker's outputs that wait for acknowledgement.
     pub(crate) fn unacknowledged_bytes(&self, worker: u32) -> usize {
-        self.lanes.values().filter_map(|lane| lane.window(worker)).map(Window::bytes).sum()
+        self.unacknowledged.get(&worker).copied().unwrap_or(0)
     }
 
     /// Appends a frame of this worker to its own inbox, waiting behind nothing.
@@ -289,7 +296,10 @@ impl Publisher {
     fn acknowledge(&mut self, destination: &Destination, parts: &[Part], report: &mut Report) {
         let Some(lane) = self.lanes.get_mut(destination) else { return };
         for part in parts {
-            lane.acknowledge(*part);
+            let freed = lane.acknowledge(*part);
+            if let Some(bytes) = self.unacknowledged.get_mut(&part.worker) {
+                *bytes = bytes.saturating_sub(freed);
+            }
             report.workers.insert(part.worker);
         }
     }

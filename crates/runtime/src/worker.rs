@@ -8,7 +8,7 @@
 //! ```
 //!
 //! One file a concern: `claiming` takes and loses the partition, `queue` keeps frames dense, `folding`
-//! and `ticking` fold, `emitting` numbers outputs, `committing` freezes and commits batches, `loading`
+//! and `ticking` fold, `emitting` numbers outputs, `handing` hands them on, `committing` freezes and commits batches, `loading`
 //! reads the store, `auditing` compares it with its digest, `watching` looks whether the log is whole and
 //! the work gets on, `proposing` appends ticks, `draining` gives back; `dying` finds the record that kills
 //! the process, `poison` sets aside, `looking` sees whether a halt is over, `alarming` says what is wrong and stops nothing.
@@ -21,6 +21,7 @@ mod draining;
 mod dying;
 mod emitting;
 mod folding;
+mod handing;
 mod loading;
 mod looking;
 mod poison;
@@ -138,6 +139,7 @@ pub(crate) struct Worker<P: Processor> {
     queue: queue::Queue,
     work: Option<folding::Work>,
     open: committing::Open,
+    handed: handing::Handed,
     frozen: VecDeque<committing::Frozen>,
     /// Bytes and records of the frozen batches.
     held: (usize, usize),
@@ -201,6 +203,7 @@ impl<P: Processor> Worker<P> {
             queue: queue::Queue::default(),
             work: None,
             open: committing::Open::default(),
+            handed: handing::Handed::default(),
             frozen: VecDeque::new(),
             held: (0, 0),
             acknowledged: 0,
@@ -306,6 +309,7 @@ impl<P: Processor> Worker<P> {
             Phase::Leading => {
                 self.queue.is_empty()
                     && self.work.is_none()
+                    && self.open.is_empty()
                     && self.frozen.is_empty()
                     && self.commit.is_none()
                     && self.reads.is_empty()
@@ -328,6 +332,7 @@ impl<P: Processor> Worker<P> {
                 let wakes = [
                     self.queue.next_wake(config),
                     self.commit_wake(config),
+                    self.freeze_at(config),
                     self.reads.next_wake(),
                     self.timers_wake(config),
                     self.watch.next_wake(config, self.tempo.interval),

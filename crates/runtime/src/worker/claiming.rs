@@ -10,7 +10,7 @@ use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{Span, Timestamp, WorkspaceId};
 
 use super::{
-    Phase, Turn, Worker, auditing, committing, loading,
+    Phase, Turn, Worker, auditing, committing, handing, loading,
     poison::{SetAside, engines},
     proposing, queue,
     watching::{self, appended_at},
@@ -63,6 +63,7 @@ impl<P: Processor> Worker<P> {
         self.queue = queue::Queue::default();
         self.work = None;
         self.open = committing::Open::default();
+        self.handed = handing::Handed::default();
         self.frozen.clear();
         self.held = (0, 0);
         self.acknowledged = 0;

@@ -1,23 +1,23 @@
 //! Batches, frozen as they end, and commits behind the acknowledgements of their outputs (PROTOCOL §4, §5.2–5.4).
 //!
 //! A write set is what the end of its batch left behind, not what memory holds when the commit is sent:
-//! newer values under an older offset would be folded twice.
+//! newer values under an older offset would be folded twice. A batch ends when it is full or the next commit is due, long
+//! behind the frames whose outputs were handed on, so that what many records touch is encoded once a commit.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
 use tracing::warn;
 use waypost_types::{EntityId, Span, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause, watching::appended_at};
+use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause, watching::{appended_at, lastrec}};
 use crate::{
     channel_out::Item,
     config::Config,
     figures::{DEAD_LETTER, Decided, Tally},
     late::is_late,
     machine::{Command, Destination},
-    packer::Waits,
     ports::{Commit, CommitReply, Meta, Offset, StoreError, Token},
     processor::{Job, Processor},
     tip::Tip,
@@ -30,6 +30,8 @@ pub(super) struct Open {
     records: usize,
     bytes: usize,
     appended: Timestamp,
+    /// The last frame, as it was received.
+    last: Option<(Timestamp, Bytes)>,
     /// With what they were when the batch began.
     entities: HashMap<EntityId, Option<Bytes>, RandomState>,
     /// Since the bytes of what they touched were made, in order.
@@ -37,24 +39,37 @@ pub(super) struct Open {
     /// As they were when the batch began, and as they are.
     timers: BTreeMap<EntityId, (Option<Timestamp>, Option<Timestamp>)>,
     sequences: BTreeMap<String, Tip>,
+    /// Not handed on yet.
     outputs: Vec<(Destination, u64, Item)>,
     jobs: Vec<Job>,
+    /// Frames since the last outputs were handed on.
+    unhanded: usize,
+    /// Where outputs were handed on to.
+    destinations: BTreeSet<Destination>,
     decided: Decided,
+}
+
+/// What the frames folded since the last time hand on.
+#[derive(Debug)]
+pub(super) struct Unhanded {
+    /// When the latest of all frames of the batch was appended.
+    pub(super) appended: Timestamp,
+    pub(super) outputs: Vec<(Destination, u64, Item)>,
+    pub(super) jobs: Vec<Job>,
 }
 
 /// A batch folded whole: its outputs are out, its write set waits for their acknowledgements.
 #[derive(Debug)]
 pub(super) struct Frozen {
     next: Offset,
-    /// Everything appended before this is folded with it, and nothing older is held; once its outputs are acknowledged,
-    /// that is `through`.
+    /// All handed on until its end: as many acknowledgements it waits for.
+    handed: u64,
+    /// What it proves once it is committed.
     proves: Timestamp,
     meta: Meta,
     entities: Vec<(EntityId, Option<Bytes>)>,
     timers: BTreeMap<EntityId, Option<Timestamp>>,
     sequences: BTreeMap<String, Tip>,
-    /// Last number it put out, by destination.
-    ends: BTreeMap<Destination, u64>,
     bytes: usize,
     records: usize,
     /// Those that wait for the commit; none unless the switch says so.
@@ -87,17 +102,41 @@ impl Open {
         let new = Self {
             entities: HashMap::with_capacity_and_hasher(self.entities.len(), RandomState::default()),
             acts: Vec::with_capacity(self.acts.len()),
-            outputs: Vec::with_capacity(self.outputs.len()),
             ..Self::default()
         };
         std::mem::replace(self, new)
     }
 
-    pub(super) fn frame(&mut self, appended: Timestamp, records: usize, bytes: usize) {
+    pub(super) fn frame(&mut self, appended: Timestamp, records: usize, payload: Bytes) {
         self.frames += 1;
+        self.unhanded += 1;
         self.records += records;
-        self.bytes += bytes;
+        self.bytes += payload.len();
         self.appended = self.appended.max(appended);
+        self.last = Some((appended, payload));
+    }
+
+    /// What is to be handed on; none where no frame was folded since.
+    pub(super) fn hand_on(&mut self) -> Option<Unhanded> {
+        if std::mem::take(&mut self.unhanded) == 0 {
+            return None;
+        }
+        let room = Vec::with_capacity(self.outputs.len());
+        let outputs = std::mem::replace(&mut self.outputs, room);
+        Some(Unhanded { appended: self.appended, outputs, jobs: std::mem::take(&mut self.jobs) })
+    }
+
+    /// Outputs went to these.
+    pub(super) fn handed_to<'a>(&mut self, destinations: impl Iterator<Item = &'a Destination>) {
+        for destination in destinations {
+            if !self.destinations.contains(destination) {
+                self.destinations.insert(destination.clone());
+            }
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.frames == 0
     }
 
     pub(super) fn is_full(&self, now: Timestamp, config: &Config) -> bool {
@@ -173,49 +212,44 @@ impl InFlight {
 }
 
 impl<P: Processor> Worker<P> {
-    /// Ends the batch: its write set is fixed, its outputs go out, its jobs start.
+    /// Ends the batch: what it has not handed on goes out, and its write set is fixed.
     pub(super) fn freeze(&mut self, turn: &mut Turn<'_>) {
-        if self.open.frames == 0 || !self.make_bytes(turn) {
+        if self.open.is_empty() || !self.make_bytes(turn) {
             return;
         }
+        self.hand_on(turn);
         let mut open = self.open.end();
-        let mut ends = BTreeMap::new();
-        // Frame by frame there is no company to wait for.
-        let waits = if self.lives.is_bisecting() { Waits::none(turn.now) } else { Waits::new(turn.now, open.appended, turn.config) };
-        for (destination, before, item) in open.outputs {
-            let seq = item.seq;
-            turn.publisher.put(waits, &destination, self.id.index, self.life, before, item);
-            ends.insert(destination, seq);
+        if let Some((appended, payload)) = &open.last {
+            self.meta.lastrec = lastrec(self.folded.saturating_sub(1), payload, *appended);
         }
-        open.sequences.extend(ends.keys().filter_map(|to| self.tips.get(to)).map(|sent| (sent.field.clone(), sent.tip)));
+        open.sequences.extend(open.destinations.iter().filter_map(|to| self.tips.get(to)).map(|sent| (sent.field.clone(), sent.tip)));
         let Summed { entities, timers } = self.sum(open.entities, open.timers, &open.sequences);
         let blobs: usize = entities.iter().map(|(id, bytes)| id.as_bytes().len() + bytes.as_ref().map_or(0, Bytes::len)).sum();
         let bytes = blobs + 32 * (timers.len() + open.sequences.len());
         self.held = (self.held.0 + bytes, self.held.1 + open.records);
-        let proves = self.proven(turn.config, open.appended);
-        let (now, later) = if turn.config.rules.calls_ahead_of_commits { (open.jobs, Vec::new()) } else { (Vec::new(), open.jobs) };
         self.frozen.push_back(Frozen {
             next: self.folded,
-            proves,
+            handed: self.handed.count(),
+            proves: self.proven(turn.config, open.appended),
             meta: self.meta.clone(),
             bytes,
             entities,
             timers,
             sequences: open.sequences,
-            ends,
             records: open.records,
-            jobs: later,
+            jobs: open.jobs,
             decided: open.decided,
         });
-        if !turn.config.rules.through_behind_acknowledgements {
-            self.through = self.through.max(proves);
-        }
-        self.start(turn, now);
         self.cache.evict(turn.config.cache_entities, self.off, turn.config.rules.keep_uncommitted);
         self.count_acknowledged(turn);
     }
 
-    fn start(&self, turn: &mut Turn<'_>, jobs: Vec<Job>) {
+    /// When the open batch ends although it is not full: with the next commit.
+    pub(super) fn freeze_at(&self, config: &Config) -> Option<Timestamp> {
+        (self.is_folding() && self.work.is_none() && !self.open.is_empty()).then(|| self.next_commit(config, false))
+    }
+
+    pub(super) fn start(&self, turn: &mut Turn<'_>, jobs: Vec<Job>) {
         for job in jobs {
             *turn.jobs.entry(self.id.index).or_default() += 1;
             turn.commands.push(Command::Job(self.id.index, job));
@@ -252,28 +286,10 @@ impl<P: Processor> Worker<P> {
         Summed { entities, timers }
     }
 
-    /// What the batch that ends here proves of the log: that it was appended is not enough where it is held (PROTOCOL §8.3).
-    fn proven(&self, config: &Config, appended: Timestamp) -> Timestamp {
-        match P::HOLDS_FOR {
-            Some(held) if config.rules.held_in_through => {
-                self.timers.earliest().map_or(Timestamp::ZERO, |wakeup| appended.min(wakeup.minus(held)))
-            }
-            Some(_) | None => appended,
-        }
-    }
-
-    /// Batches whose outputs all stand in their logs may be committed, and prove what is upstream of them.
+    /// Batches whose outputs all stand in their logs may be committed.
     pub(super) fn count_acknowledged(&mut self, turn: &mut Turn<'_>) {
-        while let Some(batch) = self.frozen.get(self.acknowledged) {
-            let stands = |(destination, end): (&Destination, &u64)| {
-                turn.publisher.acknowledged(destination, self.id.index).is_some_and(|acknowledged| acknowledged >= *end)
-            };
-            if !batch.ends.iter().all(stands) {
-                break;
-            }
-            if turn.config.rules.through_ahead_of_commits {
-                self.through = self.through.max(batch.proves);
-            }
+        let stand = self.outputs_standing(turn);
+        while self.frozen.get(self.acknowledged).is_some_and(|batch| batch.handed <= stand) {
             self.acknowledged += 1;
         }
     }

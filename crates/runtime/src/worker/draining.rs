@@ -21,6 +21,13 @@ impl<P: Processor> Worker<P> {
             Phase::Replaying | Phase::Leading => {
                 self.answer_queries_with_none(turn);
                 self.queue.clear();
+                // A frame folded in part is the next owner's, with all behind the last batch.
+                if self.work.is_none() {
+                    self.freeze(turn);
+                }
+                if !self.is_folding() {
+                    return self.leave(turn);
+                }
                 turn.publisher.hurry(self.id.index);
                 if let (Phase::Leading, Some(kind)) = (&self.phase, P::LAST_JOB) {
                     *turn.jobs.entry(self.id.index).or_default() += 1;

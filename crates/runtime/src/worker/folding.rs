@@ -16,7 +16,7 @@ use waypost_codec::{
 };
 use waypost_types::{EntityId, PartitionId, Position, Timestamp, WorkspaceId, trace::TraceContext};
 
-use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick, watching::lastrec};
+use super::{Phase, Turn, Worker, emitting::Scene, poison::engines, queue::Queued, ticking::Tick};
 use crate::{
     cache::Was,
     channel_in::Verdict,
@@ -35,17 +35,18 @@ const TRACED_MAX: usize = 1_024;
 pub(super) struct Work {
     pub(super) offset: Offset,
     pub(super) appended: Timestamp,
-    /// What `lastrec` will say once it is folded.
-    lastrec: String,
+    /// As it was received.
+    payload: Bytes,
     /// Accepted and not folded yet.
     items: VecDeque<Item>,
     /// Outputs of the record under way, over all its acts.
     pub(super) outputs: u32,
     /// The tick under way.
     pub(super) tick: Option<Tick>,
+    /// What it fires is due: it waits for no frame behind it.
+    has_tick: bool,
     ends_batch: bool,
     records: usize,
-    bytes: usize,
 }
 
 /// A record and its index in its frame.
@@ -135,10 +136,13 @@ impl<P: Processor> Worker<P> {
             if !self.is_folding() {
                 break;
             }
-            self.finish(turn, &work);
+            self.finish(turn, work);
         }
         if self.is_folding() && self.work.is_none() {
-            self.freeze(turn);
+            self.hand_on(turn);
+            if self.freeze_at(turn.config).is_some_and(|at| at <= turn.now) {
+                self.freeze(turn);
+            }
         }
     }
 
@@ -167,17 +171,16 @@ impl<P: Processor> Worker<P> {
 
     /// Judges the sections of a frame; what is accepted becomes work.
     fn begin(&mut self, turn: &mut Turn<'_>, queued: Queued) -> Work {
-        let lastrec = lastrec(queued.offset, &queued.payload, queued.appended);
         let mut work = Work {
             offset: queued.offset,
             appended: queued.appended,
-            lastrec,
+            payload: queued.payload.clone(),
             items: VecDeque::new(),
             outputs: 0,
             tick: None,
+            has_tick: false,
             ends_batch: false,
             records: 0,
-            bytes: queued.payload.len(),
         };
         match queued.frame {
             Ok(frame) => self.accept(turn, frame, &mut work),
@@ -224,7 +227,8 @@ impl<P: Processor> Worker<P> {
             }
             for (i, record) in section.records.into_iter().enumerate() {
                 if i >= skip {
-                    work.ends_batch |= matches!(record.kind, kind::TICK | kind::ENGINE_ACTIVATE);
+                    work.has_tick |= record.kind == kind::TICK;
+                    work.ends_batch |= record.kind == kind::ENGINE_ACTIVATE;
                     work.items.push_back(Item { index, record, source: from });
                 }
                 index += 1;
@@ -250,15 +254,17 @@ impl<P: Processor> Worker<P> {
     }
 
     /// The frame is folded whole: the batch is one frame longer, or ends here.
-    fn finish(&mut self, turn: &mut Turn<'_>, work: &Work) {
+    fn finish(&mut self, turn: &mut Turn<'_>, work: Work) {
+        let Work { offset, appended, has_tick, ends_batch, .. } = work;
         turn.counters.frames += 1;
-        self.folded = work.offset + 1;
-        self.meta.lastrec.clone_from(&work.lastrec);
-        self.open.frame(work.appended, work.records, work.bytes);
-        self.survived_frame(work.offset);
+        self.folded = offset + 1;
+        self.open.frame(appended, work.records, work.payload);
+        self.survived_frame(offset);
         self.miss_leader(turn);
-        if work.ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.now, turn.config) {
+        if ends_batch || self.lives.is_bisecting() || self.open.is_full(turn.now, turn.config) {
             self.freeze(turn);
+        } else if has_tick {
+            self.hand_on(turn);
         }
     }
 
