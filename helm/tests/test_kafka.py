@@ -100,7 +100,7 @@ def test_topics_are_those_that_init_makes():
         return {spec.pop("topicName"): spec for spec in specs}
 
     wanted = of_the_program("Shop_A.", 32, 3)
-    assert len(wanted) == 15
+    assert len(wanted) == 16
     assert rendered() == wanted
     small = ("config.install.replication=1", 'config.install.prefix=""', "config.install.partitions=4")
     assert rendered(*small) == of_the_program("", 4, 1)

@@ -164,9 +164,9 @@ mod tests {
 
     fn mask(message: &str, paths: &[&str]) -> Result<ReadMask, String> {
         let paths = paths.iter().map(|path| (*path).to_owned()).collect();
-        ReadMask::of(message, Some(FieldMask { paths })).map_err(|refusal| match refusal {
-            Refusal::Invalid("INVALID_MASK", why) => why,
-            other => panic!("{other:?}"),
+        ReadMask::of(message, Some(FieldMask { paths })).map_err(|refusal| {
+            let Refusal::Invalid("INVALID_MASK", why) = refusal else { panic!("{refusal:?}") };
+            why
         })
     }
 

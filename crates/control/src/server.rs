@@ -23,8 +23,8 @@ use waypost_runtime::{
 use waypost_types::{IdentifierClass, Layout, WorkspaceId};
 
 use crate::{
-    access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, operations::Operations, reports::Reports, skips::Heads,
-    status::Refusal, tail::Tails,
+    access::Gate, audit::Audit, catalog::Catalog, changes::Changes, letters::Letters, operations::Operations, reports::Reports,
+    skips::Heads, status::Refusal, tail::Tails,
 };
 
 /// Largest request: manifests with their bodies; a whole shop's folder is well below it.

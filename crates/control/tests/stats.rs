@@ -293,7 +293,7 @@ async fn without_a_topic_it_says_how_to_get_one_and_then_counts() {
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::FailedPrecondition, "NO_TOPIC"));
     assert!(refused.message().contains("`waypost init`"), "{}", refused.message());
     world.log.create_plain("wp1.reports", 1);
-    tokio::time::sleep(Duration::from_secs(60)).await;
+    tokio::time::sleep(Duration::from_mins(1)).await;
     assert_eq!(process.asked(&world, &total()).await.rows[0].entered, 1);
 }
 

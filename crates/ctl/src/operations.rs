@@ -2,7 +2,7 @@
 
 use std::{
     io::{IsTerminal as _, Write as _},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use anyhow::{Context as _, bail};
@@ -87,7 +87,7 @@ impl Session {
 
     /// Waits until it is done, and says how far it is where somebody sees it.
     pub(crate) async fn settled(&self, name: String, timeout: Option<Duration>) -> anyhow::Result<pb::Operation> {
-        let began = Instant::now();
+        let began = tokio::time::Instant::now();
         let mut line = Line::default();
         loop {
             let request = pb::WaitOperationRequest { name: name.clone(), timeout_ms: STEP };

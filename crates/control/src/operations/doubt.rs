@@ -13,8 +13,11 @@ const CLOCKS: Span = Span::from_secs(60);
 #[derive(Default)]
 pub(crate) struct Doubt {
     /// By topic and partition: since when, and what.
-    places: BTreeMap<(String, u32), (Timestamp, Vec<(usize, Trace)>)>,
+    places: BTreeMap<(String, u32), (Timestamp, Vec<Intention>)>,
 }
+
+/// The caller's number of an append, and how it is known again.
+type Intention = (usize, Trace);
 
 /// How an append is known again.
 enum Trace {
@@ -38,7 +41,7 @@ impl Doubt {
         self.add((append.topic.clone(), append.partition), since, (number, Trace::Same(append.clone())));
     }
 
-    fn add(&mut self, place: (String, u32), since: i64, one: (usize, Trace)) {
+    fn add(&mut self, place: (String, u32), since: i64, one: Intention) {
         let since = Timestamp::from_millis(since).minus(CLOCKS);
         let (first, all) = self.places.entry(place).or_insert_with(|| (since, Vec::new()));
         *first = since.min(*first);
@@ -74,7 +77,7 @@ impl Doubt {
 }
 
 /// Ids of a frame's records, where any of them is looked for.
-fn ids(delivery: &Delivery, wanted: &[(usize, Trace)]) -> BTreeSet<[u8; 16]> {
+fn ids(delivery: &Delivery, wanted: &[Intention]) -> BTreeSet<[u8; 16]> {
     if !wanted.iter().any(|(_, trace)| matches!(trace, Trace::Record(_))) {
         return BTreeSet::new();
     }

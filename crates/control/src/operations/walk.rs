@@ -64,21 +64,18 @@ impl Part {
         while self.head.is_none()
             && let Some(tail) = &mut self.tail
         {
-            match tail.next().await?.filter(|delivery| delivery.offset < self.until) {
-                Some(delivery) => {
-                    self.next = delivery.offset;
-                    let letter = Letter::of(delivery);
-                    if wanted(&letter) {
-                        self.head = Some(letter);
-                    } else {
-                        self.next += 1;
-                    }
+            if let Some(delivery) = tail.next().await?.filter(|delivery| delivery.offset < self.until) {
+                self.next = delivery.offset;
+                let letter = Letter::of(delivery);
+                if wanted(&letter) {
+                    self.head = Some(letter);
+                } else {
+                    self.next += 1;
                 }
+            } else {
                 // The end that was meant is no later than the present one.
-                None => {
-                    self.next = self.next.max(self.until);
-                    self.tail = None;
-                }
+                self.next = self.next.max(self.until);
+                self.tail = None;
             }
         }
         Ok(())

@@ -109,7 +109,7 @@ impl Fold {
                     self.forget();
                 }
             }
-            Said::Hour(Hour { series, hour, through, figures }) => {
+            Said::Hour(Hour { series, number: hour, through, figures }) => {
                 if hour != ALWAYS && hour < self.oldest {
                     return;
                 }
@@ -247,7 +247,7 @@ impl Fold {
         let figures = cells.iter().filter_map(|at| {
             let (cell, series) = (self.cells.get(at)?, self.series.named(at.0)?);
             let figures = cell.figures.iter().filter_map(|(word, amount)| Some((self.words.named(word)?.clone(), amount)));
-            let hour = Hour { series: series.clone(), hour: at.1, through: cell.through, figures: figures.collect() };
+            let hour = Hour { series: series.clone(), number: at.1, through: cell.through, figures: figures.collect() };
             Some(record::hour(self.place, self.life, hour))
         });
         let figures = figures.collect();

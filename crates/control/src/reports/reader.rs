@@ -150,7 +150,9 @@ impl Reports {
                     part.fold().put_back(batch);
                     if matches!(error, AppendError::UnknownPartition { .. }) {
                         // It has gone with what all others had written; a new one has to have everything.
-                        parts.iter().for_each(|part| part.fold().start_over());
+                        for part in parts {
+                            part.fold().start_over();
+                        }
                     }
                     warn!(%error, "what was counted of journeys cannot be written, trying again");
                     return;

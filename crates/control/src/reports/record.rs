@@ -58,7 +58,8 @@ pub(crate) struct Progress {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Hour {
     pub(crate) series: Series,
-    pub(crate) hour: u32,
+    /// Since 1970.
+    pub(crate) number: u32,
     pub(crate) through: Through,
     pub(crate) figures: BTreeMap<String, i64>,
 }
@@ -78,7 +79,7 @@ pub(crate) type Pair = (Bytes, Bytes);
 
 /// Figures of an hour, as this life writes them.
 pub(crate) fn hour((public, partition): Place, life: u64, hour: Hour) -> Pair {
-    let Hour { series: Series { workspace, journey, version, step }, hour, through, figures } = hour;
+    let Hour { series: Series { workspace, journey, version, step }, number: hour, through, figures } = hour;
     let (topic, life) = (public.topic().to_owned(), format!("{life:016x}"));
     pair(&Key::Hour { topic, partition, life, workspace, journey, version, step, hour }, &HourValue { through, figures })
 }
@@ -98,7 +99,7 @@ pub(crate) fn read(key: &[u8], value: &[u8]) -> Option<(Place, Said)> {
         Key::Hour { topic, partition, workspace, journey, version, step, hour, .. } => {
             let HourValue { through, figures } = serde_json::from_slice(value).ok()?;
             let series = Series { workspace, journey, version, step };
-            Some(((Public::parse(&topic)?, partition), Said::Hour(Hour { series, hour, through, figures })))
+            Some(((Public::parse(&topic)?, partition), Said::Hour(Hour { series, number: hour, through, figures })))
         }
         Key::Progress { topic, partition } => {
             Some(((Public::parse(&topic)?, partition), Said::Progress(serde_json::from_slice(value).ok()?)))
@@ -117,8 +118,8 @@ mod tests {
     #[test]
     fn what_is_written_is_read() {
         let through = Through { epoch: 1, offset: 9 };
-        let one = Hour { series: series(), hour: 5, through, figures: BTreeMap::from([("refused NO_CONSENT".to_owned(), 3)]) };
-        let (key, value) = hour((Public::Messages, 7), 0xab, one.clone());
+        let figures = Hour { series: series(), number: 5, through, figures: BTreeMap::from([("refused NO_CONSENT".to_owned(), 3)]) };
+        let (key, value) = hour((Public::Messages, 7), 0xab, figures.clone());
         assert_eq!(
             std::str::from_utf8(&key),
             Ok(concat!(
@@ -126,7 +127,7 @@ mod tests {
                 r#""workspace":1,"journey":"cart","version":2,"step":"first","hour":5}"#
             ))
         );
-        assert_eq!(read(&key, &value), Some(((Public::Messages, 7), Said::Hour(one))));
+        assert_eq!(read(&key, &value), Some(((Public::Messages, 7), Said::Hour(figures))));
         let mut once = Once::default();
         once.note("a", 3);
         let standing = Progress { through, newest: 5, missed: 0, once };

@@ -188,12 +188,12 @@ async fn a_process_that_stops_in_order_hands_over_at_once_and_two_that_take_over
     let before = get_state(&log);
     let (second, _b) = control(&port, &clock).await;
     let (third, _c) = control(&port, &clock).await;
-    let began = tokio::time::Instant::now();
+    let takeover = tokio::time::Instant::now();
     let _working = (work(&second), work(&third));
     let done = ended(&third, &begun.name).await;
     assert_eq!(result(&done).redriven, 250);
     assert!(before.contains(r#""free":true"#), "{before}");
-    assert!(began.elapsed() < Duration::from_secs(30), "nobody waits for somebody who has said that it goes");
+    assert!(takeover.elapsed() < Duration::from_secs(30), "nobody waits for somebody who has said that it goes");
     let keys = put_back(&log);
     assert_eq!((keys.len(), keys.into_iter().collect::<BTreeSet<_>>().len()), (250, 250));
 }

@@ -179,7 +179,7 @@ fn judge(found: &TopicSpec, wanted: &TopicSpec, prefix: &str, findings: &mut Vec
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::install::topics::{CONTROL, DEFINITIONS, OPERATIONS};
+    use crate::install::topics::{CONTROL, DEFINITIONS, OPERATIONS, REPORTS};
 
     /// Of which topics something is refused.
     type Refused<'a> = &'a dyn Fn(&str) -> bool;

@@ -11,7 +11,13 @@ use foldhash::fast::RandomState;
 use tracing::warn;
 use waypost_types::{EntityId, Span, Timestamp, WorkspaceId};
 
-use super::{Phase, Turn, Worker, claiming::ASK_AGAIN, folding::Act, loading::pause, watching::{appended_at, lastrec}};
+use super::{
+    Phase, Turn, Worker,
+    claiming::ASK_AGAIN,
+    folding::Act,
+    loading::pause,
+    watching::{appended_at, lastrec},
+};
 use crate::{
     channel_out::Item,
     config::Config,

@@ -182,7 +182,7 @@ pub(crate) async fn story(log: Arc<dyn Log>, store: Arc<dyn Store>, prefix: Stri
     let settings = InitSettings::new(prefix.clone(), 4, 1);
     assert!(load_install(&*log, &prefix).await.is_err(), "nothing before init");
     let first = init(&*log, &*store, &mut OsEntropy, &settings).await.expect("initialised");
-    assert!(first.new && first.partitions == 16 && first.topics.len() == 15, "{first:?}");
+    assert!(first.new && first.partitions == 16 && first.topics.len() == 16, "{first:?}");
     let second = init(&*log, &*store, &mut OsEntropy, &settings).await.expect("again");
     assert!(!second.new && second.partitions == 0 && second.topics.is_empty() && second.record == first.record, "{second:?}");
     assert!(init(&*log, &*store, &mut OsEntropy, &InitSettings::new(prefix.clone(), 8, 1)).await.is_err(), "V never changes");

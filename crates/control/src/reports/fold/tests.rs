@@ -196,7 +196,9 @@ fn story(seed: u64, key: impl Fn(&Bytes) -> Vec<u8>) -> (Vec<String>, Vec<String
     let mut topic: Vec<Pair> = Vec::new();
     let begin = |topic: &[Pair], life: u64| {
         let mut fold = Fold::new(PLACE, life, LIMITS);
-        topic.iter().for_each(|(key, value)| fold.take_in(record::read(key, value).unwrap().1));
+        for (key, value) in topic {
+            fold.take_in(record::read(key, value).unwrap().1);
+        }
         fold.begin(0, 60);
         fold
     };
@@ -243,7 +245,7 @@ fn story(seed: u64, key: impl Fn(&Bytes) -> Vec<u8>) -> (Vec<String>, Vec<String
             }
         }
     }
-    late.into_iter().for_each(|all| topic.extend(all));
+    topic.extend(late.into_iter().flatten());
     let until = topic.len();
     compact(&mut topic, until, &key);
     let mut last = begin(&topic, 99);
