@@ -62,7 +62,6 @@ def own_settings(text):
 
 def of_the_program(prefix, partitions, replication):
     """Every topic as topics.rs makes it."""
-    assert 'let figures = ("cleanup.policy", "compact,delete".to_owned());' in SOURCE
     assert 'let soon = ("segment.bytes", (64 << 20).to_string());' in SOURCE
     assert "pub(super) const RECORD_BYTES: u64 = 2 << 20;" in SOURCE and 'let large = ("max.message.bytes", RECORD_BYTES.to_string());' in SOURCE
     (public,) = re.findall(r"public_partitions: (\d+)", SOURCE)
