@@ -123,7 +123,7 @@ pub struct Rules {
     pub keep_uncommitted: bool,
     /// `through` waits for acknowledgements.
     pub through_behind_acknowledgements: bool,
-    /// `through` stays behind what is held at the same end of a batch.
+    /// `through` stays behind what is held when the outputs are handed on.
     pub held_in_through: bool,
     /// The partition clock moves by ticks in the log.
     pub ticks_in_log: bool,

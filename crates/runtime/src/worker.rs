@@ -279,6 +279,10 @@ impl<P: Processor> Worker<P> {
         turn.publisher.close(self.id.index);
         turn.pace.forget(self.id.index);
         turn.commands.push(Command::Halted(self.id.index, why.clone()));
+        // What is given back is given back; whoever has it next halts over the same.
+        if matches!(self.phase, Phase::Draining(_) | Phase::Releasing(_) | Phase::Gone) {
+            return self.leave(turn);
+        }
         self.begin_looking(turn);
         self.phase = Phase::Halted(why);
     }

@@ -77,7 +77,7 @@ impl<P: Processor> Worker<P> {
                 let next = if self.audits.left.is_empty() { self.audits.began.plus(turn.config.digest_every) } else { turn.now };
                 self.audits.due = Some(next.max(turn.now).plus(turn.config.digest_pace));
             }
-            Ok(AuditReply::Uninit) => self.halt(turn, "the store has lost the state of this partition"),
+            Ok(AuditReply::Uninit) => self.halt_without_state(turn, "the store has lost the state of this partition"),
             Err(StoreError::Refused(_) | StoreError::Unknown(_)) => {
                 self.audits.due = Some(turn.now.plus(turn.config.digest_pace).plus(pause(self.audits.failed)));
                 self.audits.failed += 1;

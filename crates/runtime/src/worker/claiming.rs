@@ -136,7 +136,9 @@ impl<P: Processor> Worker<P> {
         }
         match reply {
             Ok(ClaimReply::Ok(claimed)) => self.ask_deaths(turn, claimed),
-            Ok(ClaimReply::Uninit) => self.halt(turn, "the store has no state of this partition; only `waypost init` creates it"),
+            Ok(ClaimReply::Uninit) => {
+                self.halt_without_state(turn, "the store has no state of this partition; only `waypost init` creates it");
+            }
             Ok(ClaimReply::Mismatch(there)) => {
                 self.halt(turn, format!("the store belongs to {there}"));
             }

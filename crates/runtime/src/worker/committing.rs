@@ -250,9 +250,11 @@ impl<P: Processor> Worker<P> {
         self.count_acknowledged(turn);
     }
 
-    /// When the open batch ends although it is not full: with the next commit.
+    /// When the open batch ends although it is not full: with the next commit. While one is under way, or the batches before wait
+    /// for acknowledgements, that is not yet to be told; the answer brings a step.
     pub(super) fn freeze_at(&self, config: &Config) -> Option<Timestamp> {
-        (self.is_folding() && self.work.is_none() && !self.open.is_empty()).then(|| self.next_commit(config, false))
+        let waits = self.commit.is_some() || config.rules.commit_behind_acknowledgements && self.acknowledged < self.frozen.len();
+        (self.is_folding() && self.work.is_none() && !self.open.is_empty() && !waits).then(|| self.next_commit(config, false))
     }
 
     pub(super) fn start(&self, turn: &mut Turn<'_>, jobs: Vec<Job>) {
@@ -436,7 +438,7 @@ impl<P: Processor> Worker<P> {
             }
             Ok(CommitReply::Moved(_)) => self.moved(turn),
             Ok(CommitReply::Fenced) => self.fenced(turn),
-            Ok(CommitReply::Uninit) => self.halt(turn, "the store has lost the state of this partition"),
+            Ok(CommitReply::Uninit) => self.halt_without_state(turn, "the store has lost the state of this partition"),
             Ok(CommitReply::BadArg) => self.halt(turn, "the store refused an argument of a commit"),
             Ok(CommitReply::Torn) => self.halt(turn, "the store applied a commit in part: one of the partition's keys is of a wrong kind"),
             // Nothing was written, or nobody knows: the same bytes again, folding on meanwhile. A store that has

@@ -106,6 +106,7 @@ impl<P: Processor> Worker<P> {
     /// The partition is claimed; what has happened to those who had it before comes first.
     pub(super) fn ask_deaths(&mut self, turn: &mut Turn<'_>, claimed: Box<Claimed>) {
         self.lives.claimed = Some(claimed);
+        self.has_claimed();
         turn.commands.push(Command::Deaths(self.id.index, self.token));
     }
 

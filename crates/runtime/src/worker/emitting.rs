@@ -1,4 +1,4 @@
-//! What a fold puts out: numbered in its partition channel as it is folded, handed on when its batch is
+//! What a fold puts out: numbered in its partition channel as it is folded, handed on when its frame is
 //! folded whole (PROTOCOL §7.1).
 
 use std::sync::Arc;

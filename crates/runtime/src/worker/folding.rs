@@ -140,6 +140,8 @@ impl<P: Processor> Worker<P> {
         }
         if self.is_folding() && self.work.is_none() {
             self.hand_on(turn);
+            // Of frames that put nothing out no acknowledgement comes.
+            self.count_acknowledged(turn);
             if self.freeze_at(turn.config).is_some_and(|at| at <= turn.now) {
                 self.freeze(turn);
             }

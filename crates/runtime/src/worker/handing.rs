@@ -1,5 +1,5 @@
-//! Handing on what was put out: at every end of a frame behind which nothing waits, long before the batch ends that the
-//! frame belongs to, and what the acknowledgements of it prove (PROTOCOL §4, §7.2, §8.3).
+//! Handing on what was put out: at the end of a frame behind which nothing waits, of a tick, of a batch that is full; mostly long
+//! before the batch ends that the frame belongs to. And what the acknowledgements of it prove (PROTOCOL §4, §7.2, §8.3).
 
 use std::collections::{BTreeMap, VecDeque};
 

@@ -157,6 +157,9 @@ impl<P: Processor> Worker<P> {
     }
 
     pub(super) fn retry_reads(&mut self, turn: &mut Turn<'_>) {
+        if !self.is_folding() {
+            return;
+        }
         let due: Vec<u64> =
             self.reads.pending.iter().filter(|(_, p)| p.again.is_some_and(|at| at <= turn.now)).map(|(number, _)| *number).collect();
         for number in due {
@@ -168,7 +171,7 @@ impl<P: Processor> Worker<P> {
 
     /// The store answered a read.
     pub(crate) fn loaded(&mut self, turn: &mut Turn<'_>, token: Token, number: u64, reply: Result<ReadReply, StoreError>) {
-        if token != self.token {
+        if token != self.token || !self.is_folding() {
             return;
         }
         let Some(pending) = self.reads.pending.remove(&number) else { return };

@@ -33,7 +33,7 @@ enum Shown {
 pub(super) struct Looking {
     /// When it looks next; none while it looks.
     at: Option<Timestamp>,
-    /// It had the partition when it halted.
+    /// It had the partition when it halted, or at least its claim was taken.
     had: bool,
     /// What was not whole.
     part: Option<Part>,
@@ -41,8 +41,8 @@ pub(super) struct Looking {
     deaths: bool,
     /// As it was at the first look.
     first: Option<Shown>,
-    /// At the latest look.
-    last: Option<Shown>,
+    /// At the latest look, and since when it has looked so.
+    last: Option<(Shown, Timestamp)>,
     /// When it last began anew.
     anew: Option<Timestamp>,
 }
@@ -63,8 +63,23 @@ impl Looking {
 impl<P: Processor> Worker<P> {
     /// Halts, and will look again; `part` was not whole.
     pub(super) fn halt_over(&mut self, turn: &mut Turn<'_>, part: Part, why: String) {
-        self.halt(turn, why);
-        self.looking.part = Some(part);
+        if !matches!(self.phase, Phase::Halted(_)) {
+            self.halt(turn, why);
+            self.looking.part = Some(part);
+        }
+    }
+
+    /// Halts where the store has nothing, and will look again: whatever is there then is another state.
+    pub(super) fn halt_without_state(&mut self, turn: &mut Turn<'_>, why: &'static str) {
+        if !matches!(self.phase, Phase::Halted(_)) {
+            self.halt(turn, why);
+            self.looking.first = Some(Shown::NoState);
+        }
+    }
+
+    /// The store has taken its claim.
+    pub(super) fn has_claimed(&mut self) {
+        self.looking.had = true;
     }
 
     /// Halts over what is noted of deaths.
@@ -73,7 +88,7 @@ impl<P: Processor> Worker<P> {
     }
 
     pub(super) fn begin_looking(&mut self, turn: &Turn<'_>) {
-        let had = !matches!(self.phase, Phase::NotReady(_));
+        let had = self.looking.had;
         // At once, to know what there is; but no life follows another faster than it may look.
         let at = self.looking.anew.map_or(turn.now, |anew| anew.plus(PACE).max(turn.now));
         self.looking = Looking { at: Some(at), had, ..self.looking.over() };
@@ -106,11 +121,13 @@ impl<P: Processor> Worker<P> {
                 return;
             }
         };
-        if self.is_another(&shown) {
+        let quiet = turn.now.minus(turn.config.quiet_tick).minus(PACE);
+        let since = self.looking.last.as_ref().filter(|(last, _)| *last == shown).map_or(turn.now, |(_, since)| *since);
+        if self.is_another(&shown, since < quiet) {
             return self.begin_anew(turn, "another state is in the place of the one that it halted over");
         }
         self.looking.first.get_or_insert_with(|| shown.clone());
-        self.looking.last = Some(shown);
+        self.looking.last = Some((shown, since));
         self.looking.at = Some(turn.now.plus(PACE));
     }
 
@@ -122,13 +139,14 @@ impl<P: Processor> Worker<P> {
     }
 
     /// Whether somebody has put another state there. One that another worker has is that one's to fold, as long as it gets on:
-    /// whoever leads commits a tick every few seconds.
-    fn is_another(&self, shown: &Shown) -> bool {
-        let changed = self.looking.first.as_ref().is_some_and(|first| first != shown);
+    /// whoever leads commits a tick where nothing else comes, so what `stands` for longer than such a silence is nobody's.
+    fn is_another(&self, shown: &Shown, stands: bool) -> bool {
+        let Looking { had, first, .. } = &self.looking;
+        let changed = first.as_ref().is_some_and(|first| first != shown);
         match shown {
-            Shown::State(Some(own), off, _) if *own == self.token => !self.expected().contains(off),
-            Shown::State(Some(_), ..) => changed && self.looking.last.as_ref() == Some(shown),
-            Shown::State(None, ..) => self.looking.had || changed,
+            Shown::State(Some(own), off, _) if *own == self.token => !self.expected().contains(off) || *first == Some(Shown::NoState),
+            Shown::State(Some(_), ..) => (*had || changed) && stands,
+            Shown::State(None, ..) => *had || changed,
             Shown::NoState => changed,
         }
     }

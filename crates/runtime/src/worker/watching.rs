@@ -242,7 +242,11 @@ impl<P: Processor> Worker<P> {
     /// Whether there is work that ought to lead to a commit.
     fn has_work(&self) -> bool {
         self.missing.is_none()
-            && (self.queue.known_end() > self.next || !self.queue.is_empty() || self.work.is_some() || !self.is_committed())
+            && (self.queue.known_end() > self.next
+                || !self.queue.is_empty()
+                || self.work.is_some()
+                || !self.open.is_empty()
+                || !self.is_committed())
     }
 
     /// Work is there and nothing was committed for too long.
