@@ -100,7 +100,8 @@ impl<'a> Wanted<'a> {
             return Err(invalid("INVALID_INTERVAL", "from has to be before until, and before now where there is no until"));
         }
         let whole = if interval == pb::StatsInterval::Day { DAY } else { 1 };
-        let first = hour_of(Timestamp::from_millis(request.from)).max(kept_from);
+        // Of a day that is forgotten in part nothing is told.
+        let first = hour_of(Timestamp::from_millis(request.from)).max(kept_from.next_multiple_of(whole));
         let last = hour_of(Timestamp::from_millis(until.saturating_sub(1))).max(first);
         let hours = (first / whole * whole, (last / whole + 1).saturating_mul(whole));
         let asked = pb::GetJourneyStatsRequest { page_size: 0, page_token: String::new(), ..request.clone() };

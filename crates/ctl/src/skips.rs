@@ -36,7 +36,7 @@ pub(crate) enum SkipCommand {
         #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
         dry_run: DryRun,
     },
-    /// Forget the deaths at the record at which a partition halted, for a newer binary or more memory; then restart its owner
+    /// Forget the deaths at the record at which a partition halted, for a newer binary or more memory; its owner notices within half a minute
     Retry {
         /// `identity/3`
         partition: String,
@@ -106,7 +106,7 @@ impl Session {
                 let said = if validate_only {
                     format!("{} lives have ended at offset {} (server dry run)", answer.deaths, answer.offset)
                 } else {
-                    format!("folded again from offset {} by the next process that takes it: restart its owner", answer.offset)
+                    format!("folded again from offset {}: its owner notices within half a minute", answer.offset)
                 };
                 Ok(self.show(&json, || said, || vec![name.clone()]))
             }

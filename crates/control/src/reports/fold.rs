@@ -296,7 +296,8 @@ impl Fold {
         }
     }
 
-    /// Runs of the wanted series that have entered and not ended, of those whose entry was counted.
+    /// Entries of the wanted series less their ends, since counting began; runs that had entered before are missing, and below
+    /// nothing while they end.
     pub(crate) fn live(&self, wanted: impl Fn(&Series) -> bool) -> i64 {
         let mut live = 0;
         for (number, _) in (0..).zip(&self.series.all).filter(|(_, series)| wanted(series)) {
