@@ -273,14 +273,14 @@ impl<'a> Redrive<'a> {
         let mut ends = BTreeMap::new();
         for one in fresh {
             let Goes::Door(append) = &one.goes else { continue };
-            one.end = Some(match ends.get(&append.partition) {
-                Some(end) => *end,
-                None => {
-                    let (_, end) = self.log.watermarks(&append.topic, append.partition).await?;
-                    ends.insert(append.partition, end);
-                    end
-                }
-            });
+            let end = if let Some(end) = ends.get(&append.partition) {
+                *end
+            } else {
+                let (_, end) = self.log.watermarks(&append.topic, append.partition).await?;
+                ends.insert(append.partition, end);
+                end
+            };
+            one.end = Some(end);
         }
         Ok(())
     }
