@@ -124,7 +124,7 @@ pub struct Line {
     /// Whose it is, where the subject does not say so.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub workspace: String,
-    /// Etag or hash of what stood there before.
+    /// Etag or hash of what stood there before; where a letter goes back to the public topic, the end of its partition.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub before: String,
     /// Etag or hash of what is to stand there.

@@ -62,11 +62,15 @@ impl Control {
 pub(crate) fn note(text: &str, is_optional: bool) -> Result<String, Refusal> {
     let text = text.trim();
     let wrong = |message: &str| Err(Refusal::Invalid("INVALID_NOTE", message.to_owned()));
-    match text.chars().count() {
-        0 if !is_optional => wrong("say why: it is all that is left to know of it later"),
-        0..=NOTE_MAX if !text.chars().any(char::is_control) => Ok(text.to_owned()),
-        _ => wrong("`note` is one line of at most 200 characters"),
+    if text.is_empty() && !is_optional {
+        return wrong("say why: it is all that is left to know of it later");
     }
+    if is_short(text) { Ok(text.to_owned()) } else { wrong("`note` is one line of at most 200 characters") }
+}
+
+/// Whether it is one short line.
+pub(crate) fn is_short(text: &str) -> bool {
+    text.chars().count() <= NOTE_MAX && !text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

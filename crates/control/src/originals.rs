@@ -27,19 +27,20 @@ impl<'a> Originals<'a> {
     }
 
     /// What is appended to put the letter back: the same record at the same partition. Where that has fallen to its
-    /// topic's retention, what the letter has kept of it, and nothing if that is not the whole.
-    pub(crate) async fn of(&mut self, letter: &Letter) -> Result<Option<Append>, LogError> {
+    /// topic's retention, what the letter has kept of it, and nothing if that is not the whole. With it the first offset at which
+    /// it may lie: behind the original.
+    pub(crate) async fn of(&mut self, letter: &Letter) -> Result<Option<(Append, Offset)>, LogError> {
         let original = match letter.position {
             Some((partition, offset)) => self.read(partition, offset).await?.filter(|original| is_of(original, letter)),
             None => None,
         };
         let partition = letter.position.map_or(0, |(partition, _)| partition);
-        let (key, headers, payload): (Option<Bytes>, _, _) = match original {
-            Some(Delivery { key, headers, payload, .. }) => (key, headers, payload),
+        let (key, headers, payload, behind): (Option<Bytes>, _, _, _) = match original {
+            Some(Delivery { key, headers, payload, offset, .. }) => (key, headers, payload, offset + 1),
             None if letter.truncated.is_some() => return Ok(None),
-            None => (None, Vec::new(), letter.bytes.clone()),
+            None => (None, Vec::new(), letter.bytes.clone(), 0),
         };
-        Ok(Some(Append { topic: self.topic.clone(), partition, key, headers, payload }))
+        Ok(Some((Append { topic: self.topic.clone(), partition, key, headers, payload }, behind)))
     }
 
     async fn read(&mut self, partition: u32, offset: Offset) -> Result<Option<Delivery>, LogError> {

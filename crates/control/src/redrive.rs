@@ -1,17 +1,18 @@
 //! `DeadLetterService`: what was set aside, and putting it back. The audit topic remembers what was put back, so that
 //! it happens twice only where somebody asks for it.
 
-use std::{collections::BTreeSet, sync::Arc};
+mod appends;
 
-use futures::future::try_join_all;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
 use tonic::{Request, Response, Status};
 use waypost_codec::frame::Record;
 use waypost_engine::apply::SetManifest;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService};
-use waypost_runtime::{
-    door::DoorError,
-    ports::{Append, Log, Producer},
-};
+use waypost_runtime::ports::{Append, Log, Offset, Producer};
 use waypost_types::{Role, WorkspaceId};
 
 use crate::{
@@ -35,6 +36,8 @@ const PAGE_MAX: usize = 1_000;
 /// between the two.
 pub(crate) const AT_ONCE: usize = 100;
 
+/// What is told of what no log takes.
+const LARGE: &str = "it is too large to be put back: send it again";
 /// Of two at once, what the later one hears.
 const ELSEWHERE: &str = "somebody else puts it back at this moment";
 
@@ -137,8 +140,18 @@ struct Ready {
     workspace: u32,
     before: usize,
     goes: Goes,
-    /// When an earlier attempt at the same operation wrote its line down: it may have been put back then, or not.
-    begun: Option<i64>,
+    /// An earlier attempt at the same operation wrote its line down: it may have been put back then, or not.
+    begun: Option<Begun>,
+    /// Where the partition of the public topic ended before the line was written.
+    end: Option<Offset>,
+}
+
+/// Where what may have been put back is looked for.
+struct Begun {
+    /// When its line was written, ms.
+    at: i64,
+    /// In the public topic, the first offset at which it can be: neither the original nor what was put back before.
+    from: Offset,
 }
 
 enum Goes {
@@ -219,12 +232,13 @@ impl<'a> Redrive<'a> {
         if self.only_check || ready.is_empty() {
             return Ok(outcomes);
         }
-        let (begun, fresh): (Vec<_>, Vec<_>) = ready.into_iter().partition(|one| one.begun.is_some());
+        let (begun, mut fresh): (Vec<_>, Vec<_>) = ready.into_iter().partition(|one| one.begun.is_some());
+        self.look_up_ends(&mut fresh).await?;
         let lines: Vec<Line> = fresh.iter().map(|one| self.line(one)).collect();
-        let offsets = if lines.is_empty() { Vec::new() } else { self.control.audit.write_all(lines.clone()).await? };
+        let offsets = if lines.is_empty() { Vec::new() } else { self.control.audit.write_all(lines).await? };
         self.before.read_on(self.control).await?;
-        let (mut goes, mut going) = (self.missing(begun).await?, Vec::new());
-        for ((one, offset), line) in fresh.into_iter().zip(offsets).zip(lines) {
+        let mut going = self.missing(begun).await?;
+        for (one, offset) in fresh.into_iter().zip(offsets) {
             // Of two that were about to do the same the one whose line comes first does it.
             if self.before.of(&one.subject).get(one.before).is_none_or(|(first, _)| *first != offset) {
                 if let Some(outcome) = outcomes.get_mut(one.place) {
@@ -232,18 +246,48 @@ impl<'a> Redrive<'a> {
                 }
                 continue;
             }
-            going.push(line);
-            goes.push(one.goes);
+            going.push(one);
         }
-        if let Err(refusal) = self.append(goes).await {
-            self.control.audit.failed(going, &refusal).await;
-            return Err(refusal);
+        let large = match self.append(&going).await {
+            Ok(large) => large,
+            Err(refusal) => {
+                let lines = going.iter().filter(|one| one.begun.is_none()).map(|one| self.line(one)).collect();
+                self.control.audit.failed(lines, &refusal).await;
+                return Err(refusal);
+            }
+        };
+        if !large.is_empty() {
+            let lines = going.iter().filter(|one| large.contains(&one.place)).map(|one| self.line(one)).collect();
+            self.control.audit.failed(lines, &Refusal::Precondition("TOO_LARGE", LARGE.to_owned())).await;
+        }
+        for place in large {
+            if let Some(outcome) = outcomes.get_mut(place) {
+                *outcome = Err(LARGE.to_owned());
+            }
         }
         Ok(outcomes)
     }
 
+    /// Where the public topic ends now: what is put back lies behind that.
+    async fn look_up_ends(&mut self, fresh: &mut [Ready]) -> Result<(), Refusal> {
+        let mut ends = BTreeMap::new();
+        for one in fresh {
+            let Goes::Door(append) = &one.goes else { continue };
+            let end = if let Some(end) = ends.get(&append.partition) {
+                *end
+            } else {
+                let (_, end) = self.log.watermarks(&append.topic, append.partition).await?;
+                ends.insert(append.partition, end);
+                end
+            };
+            one.end = Some(end);
+        }
+        Ok(())
+    }
+
     fn line(&self, one: &Ready) -> Line {
-        let line = Line { subject: one.subject.clone(), record: one.goes.record(), ..self.line.clone() };
+        let before = one.end.map_or_else(String::new, |end| end.to_string());
+        let line = Line { subject: one.subject.clone(), record: one.goes.record(), before, ..self.line.clone() };
         line.in_workspace(self.names.workspace_name(WorkspaceId::new(one.workspace)))
     }
 
@@ -257,10 +301,11 @@ impl<'a> Redrive<'a> {
         if begun.is_none() && !self.again && self.before.discard(&subject).is_some() {
             return Ok(Err("it was discarded: --again puts it back".to_owned()));
         }
-        let goes = match back(letter, before) {
-            Ok(Back::Inbox(role, record)) => Goes::Inbox(role, record),
+        let (goes, behind) = match back(letter, before) {
+            Ok(Back::Inbox(role, record)) => (Goes::Inbox(role, record), 0),
             Ok(Back::Door) => match self.originals.of(letter).await? {
-                Some(append) => Goes::Door(append),
+                Some((append, _)) if !appends::fits(&append) => return Ok(Err(LARGE.to_owned())),
+                Some((append, behind)) => (Goes::Door(append), behind),
                 None => return Ok(Err(cut(letter.truncated.unwrap_or_default()))),
             },
             Err(why) => return Ok(Err(why)),
@@ -268,61 +313,26 @@ impl<'a> Redrive<'a> {
         let begun = match begun.and_then(|place| self.before.of(&subject).get(place)) {
             // The line of somebody else took the place that this one was written for, and so its letter.
             Some((_, line)) if line.record != goes.record() => return Ok(Err(ELSEWHERE.to_owned())),
-            Some((_, line)) => Some(line.at),
+            Some((_, line)) => Some(Begun { at: line.at, from: line.before.parse().unwrap_or(0).max(behind) }),
             None => None,
         };
-        Ok(Ok(Ready { place, subject, workspace: letter.workspace, before, goes, begun }))
+        Ok(Ok(Ready { place, subject, workspace: letter.workspace, before, goes, begun, end: None }))
     }
 
     /// What an earlier attempt has written down and not done.
-    async fn missing(&mut self, begun: Vec<Ready>) -> Result<Vec<Goes>, Refusal> {
+    async fn missing(&mut self, begun: Vec<Ready>) -> Result<Vec<Ready>, Refusal> {
         let mut doubt = Doubt::default();
         for (number, one) in begun.iter().enumerate() {
-            let since = one.begun.unwrap_or_default();
+            let Some(Begun { at: since, from }) = one.begun else { continue };
             match &one.goes {
                 Goes::Inbox(role, record) => {
                     doubt.record(number, self.control.changes.prefix(), self.control.layout, *role, record, since);
                 }
-                Goes::Door(append) => doubt.append(number, append, since),
+                Goes::Door(append) => doubt.append(number, append, since, from),
             }
         }
         let there = doubt.settle(self.log).await?;
-        Ok(begun.into_iter().enumerate().filter(|(number, _)| !there.contains(number)).map(|(_, one)| one.goes).collect())
-    }
-
-    async fn append(&mut self, goes: Vec<Goes>) -> Result<(), Refusal> {
-        if self.hold.is_some_and(|hold| !hold.is_sure()) {
-            return Err(Refusal::Aborted("another process may have taken this operation over".to_owned()));
-        }
-        let (mut records, mut events) = (Vec::new(), Vec::new());
-        for one in goes {
-            match one {
-                Goes::Inbox(role, record) => records.push((role, *record)),
-                Goes::Door(append) => events.push(append),
-            }
-        }
-        if !records.is_empty() {
-            self.control.door.append(records).await.map_err(|error| match error {
-                // What does not fit will not fit later either.
-                DoorError::TooLarge => Refusal::Precondition("TOO_LARGE", error.to_string()),
-                DoorError::Unavailable(_) => error.into(),
-            })?;
-        }
-        self.write_events(events).await
-    }
-
-    /// To the public topic, as the shop's program wrote them.
-    async fn write_events(&mut self, appends: Vec<Append>) -> Result<(), Refusal> {
-        if appends.is_empty() {
-            return Ok(());
-        }
-        let producer = match &self.producer {
-            Some(producer) => producer,
-            None => self.producer.insert(self.log.producer()?),
-        };
-        // Each is on its way before the first answer is waited for, so they stand there in this order.
-        let appending: Vec<_> = appends.into_iter().map(|append| producer.append(append)).collect();
-        try_join_all(appending).await.map(drop).map_err(|e| Refusal::Unavailable(e.to_string()))
+        Ok(begun.into_iter().enumerate().filter(|(number, _)| !there.contains(number)).map(|(_, one)| one).collect())
     }
 }
 

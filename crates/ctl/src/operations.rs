@@ -20,6 +20,8 @@ use crate::{
 
 /// How often whoever waits hears how far it is, ms.
 const STEP: u32 = 1_000;
+/// How long it is asked again where nobody answers: as long as a control process takes to come back, and more.
+const PATIENCE: Duration = Duration::from_mins(1);
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum OperationCommand {
@@ -88,27 +90,44 @@ impl Session {
     /// Waits until it is done, and says how far it is where somebody sees it.
     pub(crate) async fn settled(&self, name: String, timeout: Option<Duration>) -> anyhow::Result<pb::Operation> {
         let began = tokio::time::Instant::now();
-        let mut line = Line::default();
+        let (mut line, mut answered) = (Line::default(), began);
         loop {
+            let asked = tokio::time::Instant::now();
             let request = pb::WaitOperationRequest { name: name.clone(), timeout_ms: STEP };
-            let asked = self.operations().wait_operation(request).await;
-            let operation =
-                asked.with_context(|| format!("it goes on without this command: waypostctl operation wait {name}"))?.into_inner();
-            if operation.done {
-                line.clear();
-                return Ok(operation);
-            }
+            let far = match self.operations().wait_operation(request).await {
+                Ok(operation) => {
+                    let operation = operation.into_inner();
+                    if operation.done {
+                        line.clear();
+                        return Ok(operation);
+                    }
+                    answered = tokio::time::Instant::now();
+                    words(&operation)
+                }
+                Err(status) if is_away(&status, answered.elapsed()) => "no control process answers".to_owned(),
+                Err(status) => {
+                    line.clear();
+                    return Err(status).with_context(|| format!("it goes on without this command: waypostctl operation wait {name}"));
+                }
+            };
             if timeout.is_some_and(|timeout| began.elapsed() >= timeout) {
                 line.clear();
-                bail!("{name} is not done yet: {}", words(&operation));
+                bail!("{name} is not done yet: {far}");
             }
-            line.say(&words(&operation));
+            line.say(&far);
+            // A control process that closes answers at once.
+            tokio::time::sleep_until(asked + Duration::from_millis(STEP.into())).await;
         }
     }
 
     fn described(&self, operation: &pb::Operation) -> Done {
         self.show(&json(operation), || described(operation), || vec![operation.name.clone()])
     }
+}
+
+/// Whether somebody may answer soon.
+fn is_away(status: &tonic::Status, silent: Duration) -> bool {
+    status.code() == tonic::Code::Unavailable && silent < PATIENCE
 }
 
 /// One line of a terminal that is written again and again.
@@ -275,6 +294,13 @@ mod tests {
         let error = pb::OperationError { code: 1, reason: "CANCELLED".into(), message: "ended".into() };
         let ended = operation(OperationState::Cancelled, Some(Outcome::Error(error)));
         assert!(judged(&ended).unwrap_err().to_string().contains("ended (CANCELLED)"));
+    }
+
+    #[test]
+    fn whoever_is_away_is_asked_again_for_a_minute() {
+        let (away, wrong) = (tonic::Status::unavailable("away"), tonic::Status::not_found("none"));
+        assert!(is_away(&away, Duration::from_secs(59)) && !is_away(&away, PATIENCE));
+        assert!(!is_away(&wrong, Duration::ZERO));
     }
 
     #[test]

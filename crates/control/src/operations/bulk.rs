@@ -12,6 +12,7 @@ use super::{
 use crate::{
     access::Caller,
     audit::{Act, Line},
+    discards::is_short,
     letters::Letter,
     names,
     redrive::{AT_ONCE, Redrive},
@@ -27,6 +28,11 @@ impl Control {
         let pb::BulkRedriveDeadLettersRequest { reason, source, again, validate_only, request_id } = request;
         if reason.is_empty() && source.is_empty() {
             return Err(Refusal::Invalid("NOTHING_NAMED", "name a reason or a source".to_owned()));
+        }
+        for (word, code) in [(&reason, "INVALID_REASON"), (&source, "INVALID_SOURCE")] {
+            if !is_short(word) {
+                return Err(Refusal::Invalid(code, "a reason and a source are one line of at most 200 characters each".to_owned()));
+            }
         }
         let (asked, started) = (Asked::of(caller, self.seen_by(caller)?), self.clock.now().millis());
         let until = self.letters.ends().await?;

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use waypost_codec::frame::{Frame, Record};
-use waypost_runtime::ports::{Append, Delivery, Log, LogError};
+use waypost_runtime::ports::{Append, Delivery, Log, LogError, Offset};
 use waypost_types::{Layout, Role, Span, Timestamp};
 
 /// How far the clock that stamped the intention may be ahead of the broker's.
@@ -23,8 +23,9 @@ type Intention = (usize, Trace);
 enum Trace {
     /// By the id of a record, which nothing else has.
     Record([u8; 16]),
-    /// As it was: whoever writes the same to the public topic meanwhile says the same event.
-    Same(Append),
+    /// As it was, from an offset on: whoever writes the same to the public topic meanwhile says the same event. Below lies what was
+    /// there before, the original of the letter above all.
+    Same(Append, Offset),
 }
 
 // === impl Doubt ===
@@ -36,9 +37,9 @@ impl Doubt {
         self.add((topic, layout.partition(record.workspace, &record.key)), since, (number, Trace::Record(record.id)));
     }
 
-    /// Any other append.
-    pub(crate) fn append(&mut self, number: usize, append: &Append, since: i64) {
-        self.add((append.topic.clone(), append.partition), since, (number, Trace::Same(append.clone())));
+    /// Any other append, which lies at `from` or behind it.
+    pub(crate) fn append(&mut self, number: usize, append: &Append, since: i64, from: Offset) {
+        self.add((append.topic.clone(), append.partition), since, (number, Trace::Same(append.clone(), from)));
     }
 
     fn add(&mut self, place: (String, u32), since: i64, one: Intention) {
@@ -91,7 +92,7 @@ impl Trace {
     fn is(&self, delivery: &Delivery, ids: &BTreeSet<[u8; 16]>) -> bool {
         match self {
             Self::Record(id) => ids.contains(id),
-            Self::Same(append) => append.payload == delivery.payload && append.key == delivery.key,
+            Self::Same(append, from) => delivery.offset >= *from && append.payload == delivery.payload && append.key == delivery.key,
         }
     }
 }

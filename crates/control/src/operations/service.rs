@@ -161,7 +161,9 @@ fn note(stands: pb::OperationState) -> &'static str {
         pb::OperationState::Pending => "a control process begins with it when it has room",
         pb::OperationState::Cancelling => "it ends where it is; what is done stays done",
         pb::OperationState::Cancelled => "begun again it goes on with what is left",
-        pb::OperationState::Failed => "begun again it goes on with what is left, once the cause is gone",
+        pb::OperationState::Failed => {
+            "begun again it goes on with what is left, once the cause is gone; up to 100 letters of its last step may need --again"
+        }
         pb::OperationState::Unspecified | pb::OperationState::Running | pb::OperationState::Succeeded => "",
     }
 }

@@ -107,11 +107,16 @@ impl Operations {
 
     async fn read_on(&self) -> Result<(), LogError> {
         self.there().await?;
-        let (start, _) = self.log.watermarks(&self.topic, 0).await?;
+        let (start, end) = self.log.watermarks(&self.topic, 0).await?;
         self.board.send_if_modified(|board| {
-            let behind = board.next < start;
+            // The topic was deleted and made anew, and what it had is gone.
+            let is_anew = board.next > end;
+            if is_anew {
+                *board = Board::default();
+            }
+            let is_behind = board.next < start;
             board.next = board.next.max(start);
-            behind
+            is_anew || is_behind
         });
         let next = self.board.borrow().next;
         let mut tail: Box<dyn Tail> = self.log.tail(&self.topic, 0, next).await?;
@@ -133,7 +138,11 @@ impl Operations {
             LogError::OutOfRange | LogError::Unavailable(_) => Refusal::from(error),
         };
         self.there().await.map_err(absent)?;
+        let next = self.board.borrow().next;
         let (_, end) = self.log.watermarks(&self.topic, 0).await?;
+        if next > end {
+            return Err(Refusal::Unavailable("operations are read anew here; try again".to_owned()));
+        }
         self.read_to(end).await
     }
 

@@ -1,8 +1,11 @@
 //! Whoever works on operations: each control process, on what was asked for at it and on what others have left.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
-use tokio::{task::JoinSet, time::Instant};
+use tokio::{
+    task::{self, JoinSet},
+    time::Instant,
+};
 
 use super::{
     record::{End, Outcome, Record, State, Work},
@@ -14,7 +17,7 @@ use crate::{server::Control, status::Refusal};
 const AT_ONCE: usize = 2;
 /// How often it is looked whether somebody has fallen silent.
 const LOOK: Duration = Duration::from_secs(1);
-/// Two that take an operation over at once hear of each other within this time.
+/// Two that take an operation at once hear of each other within this time, also where both were asked for the same.
 const RIVALS: Duration = Duration::from_secs(1);
 
 // === impl Control ===
@@ -41,31 +44,36 @@ impl Control {
     /// Takes what is due, as long as there is room; ends when this process closes and nothing is under way.
     async fn take(&self) {
         let (mut board, mut closing) = (self.operations.board(), self.operations.closing());
-        let (mut under_way, mut tasks) = (BTreeSet::new(), JoinSet::new());
+        let (mut under_way, mut tasks) = (Vec::<(task::Id, String)>::new(), JoinSet::new());
         loop {
             let due = board.borrow_and_update().due(self.operations.life(), Instant::now());
             for state in due {
-                if under_way.len() < AT_ONCE && !self.operations.is_closing() && under_way.insert(state.id.clone()) {
-                    let control = self.clone();
-                    tasks.spawn(async move {
+                let has_room = under_way.len() < AT_ONCE && !self.operations.is_closing();
+                if has_room && !under_way.iter().any(|(_, id)| *id == state.id) {
+                    let (control, id) = (self.clone(), state.id.clone());
+                    let task = tasks.spawn(async move {
                         let id = state.id.clone();
                         if let Err(refusal) = control.work_on(state).await {
                             tracing::warn!(operation = id, reason = refusal.reason(), "an operation stands still; it is taken up again");
                             tokio::time::sleep(LOOK).await;
                         }
-                        id
                     });
+                    under_way.push((task.id(), id));
                 }
             }
             if self.operations.is_closing() && tasks.is_empty() {
                 return;
             }
             tokio::select! {
-                Some(ended) = tasks.join_next() => match ended {
-                    Ok(id) => drop(under_way.remove(&id)),
-                    // Its place is not given again: whatever panics here would do so again.
-                    Err(error) => tracing::error!(%error, "an operation's task ended"),
-                },
+                Some(ended) = tasks.join_next_with_id() => {
+                    let task = ended.as_ref().map_or_else(task::JoinError::id, |(task, ())| *task);
+                    let place = under_way.iter().position(|(of, _)| *of == task);
+                    let id = place.map(|place| under_way.swap_remove(place).1).unwrap_or_default();
+                    if let Err(error) = ended {
+                        tracing::error!(operation = id, %error, "an operation's task ended");
+                        self.give_up(&id).await;
+                    }
+                }
                 _ = board.changed() => {}
                 _ = closing.changed() => {}
                 () = tokio::time::sleep(LOOK) => {}
@@ -73,14 +81,23 @@ impl Control {
         }
     }
 
+    /// Ends an operation whose task has panicked here: it would do so again, here and elsewhere.
+    async fn give_up(&self, id: &str) {
+        let known = self.operations.board().borrow().get(id).map(|known| known.state.clone());
+        let Some(mut state) = known.filter(|state| state.worker == self.operations.life() && state.end.is_none()) else { return };
+        let Ok(outcome) = failed(Refusal::Internal) else { return };
+        state.end = Some(End { at: self.operations.now(), outcome });
+        if let Err(refusal) = self.operations.write(&Record::State(Box::new(state))).await {
+            tracing::warn!(operation = id, reason = refusal.reason(), "that an operation failed cannot be written; it is taken up again");
+        }
+    }
+
     /// One attempt.
     async fn work_on(&self, before: State) -> Result<(), Refusal> {
         let (operations, state) = (self.operations.clone(), before.taken_by(self.operations.life()));
-        let (id, attempt, asked_here) = (state.id.clone(), state.attempt, before.is_of(operations.life(), 0));
+        let (id, attempt) = (state.id.clone(), state.attempt);
         operations.write(&Record::State(Box::new(state.clone()))).await?;
-        if !asked_here {
-            tokio::time::sleep(RIVALS).await;
-        }
+        tokio::time::sleep(RIVALS).await;
         let is_mine = operations.board().borrow().get(&id).is_some_and(|known| known.state.is_of(operations.life(), attempt));
         if !is_mine {
             return Ok(());

@@ -56,7 +56,7 @@ impl Door for Dying {
 }
 
 /// Sets so many records aside, each of somebody else.
-fn fill(log: &MemoryLog, count: u8) {
+pub(super) fn fill(log: &MemoryLog, count: u8) {
     for n in 0..count {
         let key = Bytes::from(format!("person {n}"));
         let record = Record::new(kind::ITEM, WorkspaceId::new(1), [n; 16], key, Timestamp::from_millis(3), Bytes::from_static(b"body"));
@@ -65,13 +65,13 @@ fn fill(log: &MemoryLog, count: u8) {
 }
 
 /// Keys of what was put back, as often as it was.
-fn put_back(log: &MemoryLog) -> Vec<Bytes> {
+pub(super) fn put_back(log: &MemoryLog) -> Vec<Bytes> {
     let frames = (0..LAYOUT.partitions).flat_map(|partition| log.all("wp1.segment", partition));
     let sections = frames.flat_map(|frame| Frame::decode(frame.payload).unwrap().sections);
     sections.flat_map(|section| section.records.into_iter().map(|record| record.key)).collect()
 }
 
-fn redrive(reason: &str) -> tonic::Request<pb::BulkRedriveDeadLettersRequest> {
+pub(super) fn redrive(reason: &str) -> tonic::Request<pb::BulkRedriveDeadLettersRequest> {
     by("ana", pb::BulkRedriveDeadLettersRequest { reason: reason.to_owned(), ..pb::BulkRedriveDeadLettersRequest::default() })
 }
 
@@ -80,7 +80,7 @@ async fn get(control: &Control, name: &str) -> pb::Operation {
 }
 
 /// Until it is done, for half an hour at most.
-async fn ended(control: &Control, name: &str) -> pb::Operation {
+pub(super) async fn ended(control: &Control, name: &str) -> pb::Operation {
     for _ in 0..36 {
         let request = pb::WaitOperationRequest { name: name.to_owned(), timeout_ms: 50_000 };
         let operation = control.wait_operation(by("ben", request)).await.unwrap().into_inner();
@@ -91,19 +91,19 @@ async fn ended(control: &Control, name: &str) -> pb::Operation {
     panic!("{:?}", get(control, name).await);
 }
 
-fn work(control: &Control) -> JoinHandle<()> {
+pub(super) fn work(control: &Control) -> JoinHandle<()> {
     let control = control.clone();
     tokio::spawn(async move { control.operate().await })
 }
 
-fn result(operation: &pb::Operation) -> pb::RedriveResult {
+pub(super) fn result(operation: &pb::Operation) -> pb::RedriveResult {
     match &operation.result {
         Some(Outcome::Response(pb::OperationResponse { kind: Some(Kind::Redrive(result)) })) => result.clone(),
         other => panic!("{other:?}"),
     }
 }
 
-fn state(operation: &pb::Operation) -> OperationState {
+pub(super) fn state(operation: &pb::Operation) -> OperationState {
     operation.metadata.as_ref().unwrap().state()
 }
 
