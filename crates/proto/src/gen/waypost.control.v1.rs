@@ -780,7 +780,7 @@ pub struct JourneyStats {
     pub from: i64,
     #[prost(int64, tag = "5")]
     pub until: i64,
-    /// Runs that have entered since counting began and have not ended, as of then, whatever the interval.
+    /// Entries less ends since counting began, as of then, whatever the interval: too low while runs end that had entered before.
     #[prost(uint64, tag = "6")]
     pub live: u64,
     /// Rows of all journeys together that fell to the topics' retention before anybody counted them: 0, or the figures are too low.
@@ -1605,7 +1605,8 @@ pub struct AuditEntry {
     /// Id of the record it put into a log, hex.
     #[prost(string, tag = "9")]
     pub record: ::prost::alloc::string::String,
-    /// What stood there before and after: etags of the set of definitions, hashes of write keys.
+    /// What stood there before and after: etags of the set of definitions, hashes of write keys; of a redrive to the public topic, where its
+    /// partition ended.
     #[prost(string, tag = "10")]
     pub before: ::prost::alloc::string::String,
     #[prost(string, tag = "11")]
@@ -6099,7 +6100,7 @@ pub mod partition_service_client {
             self.inner.unary(req, path, codec).await
         }
         /// Forgets the deaths at the offset at which the partition stands, so that whoever takes it next folds the record again: for a newer
-        /// binary, or more memory. Its owner has to be restarted. FAILED_PRECONDITION (NO_DEATHS) where no life has ended there.
+        /// binary, or more memory. Its owner notices within half a minute. FAILED_PRECONDITION (NO_DEATHS) where no life has ended there.
         pub async fn retry_partition(
             &mut self,
             request: impl tonic::IntoRequest<super::RetryPartitionRequest>,
@@ -6176,7 +6177,7 @@ pub mod partition_service_server {
             request: tonic::Request<super::ApproveSkipRequest>,
         ) -> std::result::Result<tonic::Response<super::Skip>, tonic::Status>;
         /// Forgets the deaths at the offset at which the partition stands, so that whoever takes it next folds the record again: for a newer
-        /// binary, or more memory. Its owner has to be restarted. FAILED_PRECONDITION (NO_DEATHS) where no life has ended there.
+        /// binary, or more memory. Its owner notices within half a minute. FAILED_PRECONDITION (NO_DEATHS) where no life has ended there.
         async fn retry_partition(
             &self,
             request: tonic::Request<super::RetryPartitionRequest>,
