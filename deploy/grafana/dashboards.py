@@ -593,6 +593,18 @@ JOURNEYS = dashboard(
                 ),
             ],
         ),
+        (
+            "Figures",
+            [
+                series(
+                    "Counting behind by",
+                    "How far what `waypostctl stats` tells lies behind, by the control process that is furthest behind.",
+                    [("control", "max(waypost_reports_lag_seconds{<c>})")],
+                    unit="s",
+                    width=24,
+                ),
+            ],
+        ),
     ],
     variables=[
         chosen("workspace", "Workspace", f"label_values(waypost_journey_entries_total{{{CLUSTER}}}, workspace)"),
