@@ -140,6 +140,7 @@ fn a_stop_for_somebody_who_has_expired_is_set_aside_or_meets_who_came_after() {
         assert_eq!(shop.request(&form).status, 200);
     };
     shop.tell(&["profile", "expire", "user_id:expires", "--yes"]);
+    // until then what comes still goes to her
     shop.until("the account to be nobody's", || {
         said(&shop.ask(&["profile", "show", "user_id:expires"])).contains("was forgotten").then_some(())
     });

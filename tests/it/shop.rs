@@ -267,16 +267,17 @@ impl Shop {
             }
             assert!(
                 began.elapsed() < PATIENCE,
-                "waited {} s for {what}; logs are in {}\n{}",
-                PATIENCE.as_secs(),
+                "{}logs are in {}; waited {} s for {what}",
+                self.last_words(),
                 self.launch.logs.display(),
-                self.last_words()
+                PATIENCE.as_secs()
             );
             thread::sleep(Duration::from_millis(100));
         }
     }
 
-    /// The last lines that each role logged: where the tests run for somebody else, nobody can look at the files.
+    /// The last lines that each role logged: where the tests run for somebody else, nobody can look at the files. (And of a long
+    /// message such a place may show the end alone.)
     fn last_words(&self) -> String {
         self.lock().keys().fold(String::new(), |words, role| words + &format!("--- {role}\n{}\n", role::tail(&self.launch.logs, role)))
     }

@@ -9,7 +9,7 @@ use futures::future::try_join_all;
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::Mutex;
-use waypost_runtime::ports::{Append, Clock, Log, LogError, Offset, Producer};
+use waypost_runtime::ports::{Append, Clock, Log, LogError, Offset, Producer, Tail};
 
 use crate::{access::Caller, changes::ChangeError, names, status::Refusal};
 
@@ -143,6 +143,9 @@ pub struct Audit {
     topic: String,
     producer: Arc<Mutex<Option<Arc<dyn Producer>>>>,
 }
+
+/// Lines on their way.
+pub(crate) struct Lines(Box<dyn Tail>);
 
 // === impl Act ===
 
@@ -288,20 +291,30 @@ impl Audit {
         }
     }
 
-    /// All lines from an offset up to the present end, with their offsets.
+    /// The lines from an offset up to the present end. The topic is kept for ever, so nobody holds all of it at once.
     ///
     /// # Errors
     /// When the topic cannot be read.
-    pub(crate) async fn lines(&self, from: Offset) -> Result<Vec<(Offset, Line)>, LogError> {
+    pub(crate) async fn lines(&self, from: Offset) -> Result<Lines, LogError> {
         let (start, _) = self.log.watermarks(&self.topic, 0).await?;
-        let mut tail = self.log.tail(&self.topic, 0, start.max(from)).await?;
-        let mut lines = Vec::new();
-        while let Some(delivery) = tail.next().await? {
+        Ok(Lines(self.log.tail(&self.topic, 0, start.max(from)).await?))
+    }
+}
+
+// === impl Lines ===
+
+impl Lines {
+    /// The next line and its offset; what is no line is passed over.
+    ///
+    /// # Errors
+    /// When the topic cannot be read.
+    pub(crate) async fn next(&mut self) -> Result<Option<(Offset, Line)>, LogError> {
+        while let Some(delivery) = self.0.next().await? {
             if let Ok(line) = serde_json::from_slice(&delivery.payload) {
-                lines.push((delivery.offset, line));
+                return Ok(Some((delivery.offset, line)));
             }
         }
-        Ok(lines)
+        Ok(None)
     }
 }
 

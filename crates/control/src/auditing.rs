@@ -29,7 +29,8 @@ impl AuditService for Control {
         let wanted = Wanted::read(&caller, &request)?;
         let mut newest = VecDeque::new();
         let mut older = false;
-        for (offset, line) in self.audit.lines(0).await.map_err(Refusal::from)? {
+        let mut lines = self.audit.lines(0).await.map_err(Refusal::from)?;
+        while let Some((offset, line)) = lines.next().await.map_err(Refusal::from)? {
             if offset < wanted.before && wanted.fits(&line) {
                 newest.push_back((offset, line));
                 if newest.len() > wanted.size {

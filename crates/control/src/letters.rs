@@ -151,9 +151,9 @@ impl Letters {
         self.log.watermarks(&self.topic, partition).await
     }
 
-    /// Where they end now, by partition.
-    pub(crate) async fn ends(&self) -> Result<Vec<Offset>, LogError> {
-        try_join_all((0..PARTITIONS).map(|partition| async move { Ok(self.bounds(partition).await?.1) })).await
+    /// The same of all partitions.
+    pub(crate) async fn bounds_of_all(&self) -> Result<Vec<(Offset, Offset)>, LogError> {
+        try_join_all((0..PARTITIONS).map(|partition| self.bounds(partition))).await
     }
 
     /// One partition from an offset on.

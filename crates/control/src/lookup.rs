@@ -35,6 +35,9 @@ pub enum LookupError {
     /// Somebody was, and was erased or let expire.
     #[error("the person with this identifier was forgotten at {0}; whoever brings it again is somebody new")]
     Forgotten(Timestamp),
+    /// The person has been wiped, and the identifier does not know it yet: what comes under it now still goes to her, and falls.
+    #[error("the person with this identifier is being forgotten since {0}, and what comes under it still falls: ask again in a moment")]
+    BeingForgotten(Timestamp),
     /// Its owner does not answer.
     #[error(transparent)]
     Owners(#[from] OwnersError),
@@ -84,7 +87,10 @@ pub(crate) async fn by_identifier(
     let state = identifier(owners, layout, workspace, hash).await?.ok_or(LookupError::Unknown)?;
     let node = state.generations.last().ok_or(LookupError::Unknown)?;
     let route = Node::from_slice(&node.route).map_err(|e| LookupError::Stored(e.to_string()))?;
-    by_profile(owners, layout, workspace, route.profile()).await
+    match by_profile(owners, layout, workspace, route.profile()).await {
+        Err(LookupError::Forgotten(since)) if !node.gone => Err(LookupError::BeingForgotten(since)),
+        found => found,
+    }
 }
 
 /// What identity keeps of an identifier.

@@ -6,10 +6,13 @@ use waypost_runtime::ports::Offset;
 
 use crate::{
     audit::{Act, Line},
-    letters::Letter,
+    letters::{Letter, LetterId},
     server::Control,
     status::Refusal,
 };
+
+/// Before the id of a letter.
+const PREFIX: &str = "deadletters/";
 
 /// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
 #[derive(Default)]
@@ -18,6 +21,8 @@ pub(crate) struct Redrives {
     discards: BTreeMap<String, Line>,
     /// Up to where the topic was read.
     next: Offset,
+    /// The first letter that there still is, by partition: lines are kept for ever and letters are not.
+    first: Vec<Offset>,
 }
 
 /// Which letters an operation puts back, by what stands in the audit topic.
@@ -32,7 +37,8 @@ pub(crate) struct Choice<'a> {
 
 impl Control {
     pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
-        let mut redrives = Redrives::default();
+        let first = self.letters.bounds_of_all().await?.into_iter().map(|(first, _)| first).collect();
+        let mut redrives = Redrives { first, ..Redrives::default() };
         redrives.read_on(self).await?;
         Ok(redrives)
     }
@@ -43,20 +49,31 @@ impl Control {
 impl Redrives {
     /// Takes in what has been written since.
     pub(crate) async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
-        for (offset, line) in control.audit.lines(self.next).await? {
-            self.next = offset + 1;
-            // A line that says that another came to nothing is no redrive.
-            if !line.outcome.is_empty() {
-                continue;
-            }
-            if line.act == Act::Redrive {
-                self.discards.remove(&line.subject);
-                self.lines.entry(line.subject.clone()).or_default().push((offset, line));
-            } else if line.act == Act::Discard {
-                self.discards.insert(line.subject.clone(), line);
-            }
+        let mut lines = control.audit.lines(self.next).await?;
+        while let Some((offset, line)) = lines.next().await? {
+            self.take(offset, line);
         }
         Ok(())
+    }
+
+    fn take(&mut self, offset: Offset, line: Line) {
+        self.next = offset + 1;
+        // A line that says that another came to nothing is no redrive.
+        if !line.outcome.is_empty() || !self.is_kept(&line.subject) {
+            return;
+        }
+        if line.act == Act::Redrive {
+            self.discards.remove(&line.subject);
+            self.lines.entry(line.subject.clone()).or_default().push((offset, line));
+        } else if line.act == Act::Discard {
+            self.discards.insert(line.subject.clone(), line);
+        }
+    }
+
+    /// Whether it is a letter that there still is.
+    fn is_kept(&self, subject: &str) -> bool {
+        let letter = subject.strip_prefix(PREFIX).and_then(|id| id.parse::<LetterId>().ok());
+        letter.is_some_and(|id| self.first.get(id.partition as usize).is_none_or(|first| id.offset >= *first))
     }
 
     /// The line that discarded it, unless it was put back since.
@@ -96,5 +113,25 @@ impl Choice<'_> {
 
 /// What lines call a letter.
 pub(crate) fn subject(letter: &Letter) -> String {
-    format!("deadletters/{}", letter.id)
+    format!("{PREFIX}{}", letter.id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_said_of_letters_that_are_still_there_is_kept() {
+        let mut redrives = Redrives { first: vec![0, 7], ..Redrives::default() };
+        let subjects = ["deadletters/1-6", "deadletters/1-7", "deadletters/0-0", "operations/12ab"];
+        for (offset, subject) in (10..).zip(subjects) {
+            redrives.take(offset, Line::new("ana", Act::Discard, subject));
+            redrives.take(offset, Line::new("ana", Act::Redrive, subject));
+        }
+        assert_eq!(redrives.lines.keys().collect::<Vec<_>>(), ["deadletters/0-0", "deadletters/1-7"]);
+        assert!(redrives.discards.is_empty(), "put back since");
+        assert_eq!(redrives.next, 14);
+        redrives.take(14, Line::new("ana", Act::Discard, "deadletters/1-6"));
+        assert!(redrives.discards.is_empty());
+    }
 }

@@ -127,7 +127,8 @@ impl Control {
     /// The lines of the audit topic by the set that they led to. What came to nothing led to none.
     async fn told(&self) -> Result<BTreeMap<String, Line>, Refusal> {
         let mut told = BTreeMap::new();
-        for (_, line) in self.audit.lines(0).await? {
+        let mut lines = self.audit.lines(0).await?;
+        while let Some((_, line)) = lines.next().await? {
             if line.before == line.after {
                 continue;
             }

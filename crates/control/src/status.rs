@@ -100,7 +100,7 @@ impl From<LogError> for Refusal {
 impl From<LookupError> for Refusal {
     fn from(error: LookupError) -> Self {
         match error {
-            LookupError::Unknown | LookupError::Forgotten(_) => Self::NotFound(error.to_string()),
+            LookupError::Unknown | LookupError::Forgotten(_) | LookupError::BeingForgotten(_) => Self::NotFound(error.to_string()),
             LookupError::Owners(_) => Self::Unavailable(error.to_string()),
             LookupError::Stored(_) => {
                 tracing::error!(%error, "a profile was asked for");

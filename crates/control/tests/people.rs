@@ -281,6 +281,25 @@ async fn whoever_asks_in_vain_stands_in_the_topic_too_and_without_the_topic_nobo
     assert_eq!(export(&control, "user_id:anna").await.unwrap_err().code(), Code::Unavailable);
 }
 
+#[tokio::test]
+async fn somebody_is_forgotten_when_the_identifier_knows_it() {
+    let id = |role: Role, kind: u8, key: &[u8]| (role, EntityId::new(workspace(), kind, key));
+    let user = node(IdentifierClass::UserId, "ben", 1);
+    let mark = state::SegmentProfile { erased: true, erased_at: NOW, ..state::SegmentProfile::default() };
+    for (gone, told) in [(false, "is being forgotten since 2026-03-27T"), (true, "was forgotten at 2026-03-27T")] {
+        let life = state::Node { id: bytes(user), parent: bytes(user), route: bytes(user), gone, ..state::Node::default() };
+        let identifier = state::IdentifierState { generations: vec![life], ..state::IdentifierState::default() };
+        let all = BTreeMap::from([
+            (id(Role::Identity, b'i', user.hash.as_bytes()), seal(1, &identifier.encode_to_vec())),
+            (id(Role::Segmenter, b'p', user.profile().as_bytes()), seal(1, &mark.encode_to_vec())),
+        ]);
+        let (_log, control, _following) = control(Stored(all, 3), &TOPICS).await;
+        let refused = export(&control, "user_id:ben").await.unwrap_err();
+        assert_eq!(refused.code(), Code::NotFound);
+        assert!(refused.message().contains(told), "{refused:?}");
+    }
+}
+
 const JOURNEY: &str = "apiVersion: waypost.dev/v1
 kind: Topic
 metadata: {name: news}

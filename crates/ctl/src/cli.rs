@@ -62,8 +62,16 @@ pub(crate) enum Output {
     Name,
 }
 
+/// Of a command that changes something.
+#[derive(Clone, Copy, Debug, Args)]
+pub(crate) struct DryRun {
+    /// Only check, and show what would be done
+    #[arg(id = "dry_run", long = "dry-run", value_enum, num_args = 0..=1, default_value_t = Check::None, default_missing_value = "server")]
+    check: Check,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub(crate) enum DryRun {
+enum Check {
     /// Change it
     None,
     /// Check it there, change nothing
@@ -80,8 +88,7 @@ pub(crate) enum Command {
         /// Also delete what is not there, of each kind that is: what is still read stays, a live journey refuses the whole
         #[arg(long)]
         prune: bool,
-        /// Only check, and show the plan
-        #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+        #[command(flatten)]
         dry_run: DryRun,
     },
     /// Show what applying would change; exit code 0 same, 1 different, 2 error
@@ -370,7 +377,8 @@ pub(crate) enum DeadletterCommand {
         /// As `list` shows it
         id: String,
     },
-    /// Put one back through its inbox, or all of a reason or source, under a new record id
+    /// Put one back through its inbox, or all of a reason or source that were not put back before, nor discarded; under a new
+    /// record id
     ///
     /// All of them are an operation, which goes on at the server whatever becomes of this command.
     Redrive(Redrive),
@@ -379,30 +387,9 @@ pub(crate) enum DeadletterCommand {
     Discard(Discard),
 }
 
-#[derive(Debug, Args)]
-pub(crate) struct Redrive {
-    /// As `list` shows it
-    #[arg(required_unless_present_any = ["reason", "source"], conflicts_with_all = ["reason", "source"])]
-    pub(crate) id: Option<String>,
-    /// All of this reason that were not put back before, nor discarded
-    #[arg(long)]
-    pub(crate) reason: Option<String>,
-    /// All of this door (http, kafka), role, role/partition, or source of events
-    #[arg(long)]
-    pub(crate) source: Option<String>,
-    /// Also what was put back before, or discarded
-    #[arg(long)]
-    pub(crate) again: bool,
-    /// Do not wait for all of them: only say what the operation is called
-    #[arg(long = "async", conflicts_with = "id")]
-    pub(crate) is_async: bool,
-    /// Only check
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
-    pub(crate) dry_run: DryRun,
-}
-
-#[derive(Debug, Args)]
-pub(crate) struct Discard {
+/// One letter, or all of a kind.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Letters {
     /// As `list` shows it
     #[arg(required_unless_present_any = ["reason", "source"], conflicts_with_all = ["reason", "source"])]
     pub(crate) id: Option<String>,
@@ -412,6 +399,26 @@ pub(crate) struct Discard {
     /// All of this door (http, kafka), role, role/partition, or source of events
     #[arg(long)]
     pub(crate) source: Option<String>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Redrive {
+    #[command(flatten)]
+    pub(crate) letters: Letters,
+    /// Also what was put back before, or discarded
+    #[arg(long)]
+    pub(crate) again: bool,
+    /// Do not wait for all of them: only say what the operation is called
+    #[arg(long = "async", conflicts_with = "id")]
+    pub(crate) is_async: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct Discard {
+    #[command(flatten)]
+    pub(crate) letters: Letters,
     /// Why, for whoever asks later: a line of the audit topic
     #[arg(long, value_name = "TEXT", required_if_eq("yes", "true"))]
     pub(crate) because: Option<String>,
@@ -427,4 +434,13 @@ pub(crate) enum SourceCommand {
         /// Source
         source: String,
     },
+}
+
+// === impl DryRun ===
+
+impl DryRun {
+    /// Whether nothing is to be changed.
+    pub(crate) fn is_dry(self) -> bool {
+        self.check == Check::Server
+    }
 }

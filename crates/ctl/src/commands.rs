@@ -131,7 +131,7 @@ impl Session {
             parent: self.parent.clone(),
             manifests: found.manifests,
             attachments: found.attachments,
-            validate_only: dry_run == DryRun::Server,
+            validate_only: dry_run.is_dry(),
             etag: String::new(),
             prune,
         };
@@ -139,12 +139,12 @@ impl Session {
         let answer = progress::during(&doing, self.definitions().apply_definitions(request)).await?.into_inner();
         let json =
             json!({"set": answer.set, "etag": answer.etag, "changes": answer.changes.iter().map(output::change).collect::<Vec<_>>()});
-        let note = if dry_run == DryRun::Server { " (server dry run)" } else { "" };
+        let note = if dry_run.is_dry() { " (server dry run)" } else { "" };
         Ok(self.show(
             &json,
             || {
                 let lines = answer.changes.iter().map(|c| format!("{}/{} {}{note}", c.kind.to_lowercase(), c.name, described(c)));
-                let summary = (prune || dry_run == DryRun::Server).then(|| counted(&answer.changes));
+                let summary = (prune || dry_run.is_dry()).then(|| counted(&answer.changes));
                 lines.chain(summary).collect::<Vec<_>>().join("\n")
             },
             || answer.changes.iter().map(|c| format!("{}/{}", c.kind.to_lowercase(), c.name)).collect(),

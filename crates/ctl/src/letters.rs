@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use waypost_proto::control::{self as pb, dead_letter_service_client::DeadLetterServiceClient};
 
 use crate::{
-    cli::{Discard, DryRun, Redrive},
+    cli::{Discard, Redrive},
     commands::{Done, Session},
     operations, output, progress,
     runs::request_id,
@@ -62,14 +62,14 @@ impl Session {
     }
 
     pub(crate) async fn redrive(&self, wanted: Redrive) -> anyhow::Result<Done> {
-        match wanted.id.clone() {
+        match wanted.letters.id.clone() {
             Some(id) => self.redrive_one(id, &wanted).await,
             None => self.redrive_all(wanted).await,
         }
     }
 
     async fn redrive_one(&self, id: String, wanted: &Redrive) -> anyhow::Result<Done> {
-        let validate_only = wanted.dry_run == DryRun::Server;
+        let validate_only = wanted.dry_run.is_dry();
         let request = pb::RedriveDeadLettersRequest { id, reason: String::new(), again: wanted.again, validate_only };
         let mut client = DeadLetterServiceClient::new(self.channel.clone());
         let answer = progress::during("putting it back", client.redrive_dead_letters(request)).await?.into_inner();
@@ -84,10 +84,10 @@ impl Session {
 
     /// As an operation, and waits for it unless that is not wanted.
     async fn redrive_all(&self, wanted: Redrive) -> anyhow::Result<Done> {
-        let validate_only = wanted.dry_run == DryRun::Server;
+        let validate_only = wanted.dry_run.is_dry();
         let request = pb::BulkRedriveDeadLettersRequest {
-            reason: wanted.reason.unwrap_or_default(),
-            source: wanted.source.unwrap_or_default(),
+            reason: wanted.letters.reason.unwrap_or_default(),
+            source: wanted.letters.source.unwrap_or_default(),
             again: wanted.again,
             validate_only,
             request_id: request_id()?,
@@ -120,9 +120,9 @@ impl Session {
     /// In two steps: what fits is counted, and only that many are discarded.
     pub(crate) async fn discard(&self, wanted: Discard) -> anyhow::Result<Done> {
         let mut request = pb::DiscardDeadLettersRequest {
-            id: wanted.id.unwrap_or_default(),
-            reason: wanted.reason.unwrap_or_default(),
-            source: wanted.source.unwrap_or_default(),
+            id: wanted.letters.id.unwrap_or_default(),
+            reason: wanted.letters.reason.unwrap_or_default(),
+            source: wanted.letters.source.unwrap_or_default(),
             note: wanted.because.unwrap_or_default(),
             validate_only: true,
             expected: 0,

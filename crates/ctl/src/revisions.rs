@@ -20,8 +20,7 @@ pub(crate) struct Delete {
     /// As `journeys/cart-recovery`, `topic/news`
     #[arg(value_name = "KIND/NAME")]
     definition: String,
-    /// Only check
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    #[command(flatten)]
     dry_run: DryRun,
 }
 
@@ -49,8 +48,7 @@ pub(crate) struct Rollback {
     /// The version whose content is to be in force again, as `history` shows it
     #[arg(long, value_name = "VERSION")]
     to: u32,
-    /// Only check, and show what would change
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    #[command(flatten)]
     dry_run: DryRun,
 }
 
@@ -64,14 +62,14 @@ pub(crate) struct Planned {
 
 impl Session {
     pub(crate) async fn delete(&self, wanted: Delete) -> anyhow::Result<Done> {
-        let validate_only = wanted.dry_run == DryRun::Server;
+        let validate_only = wanted.dry_run.is_dry();
         let request = pb::DeleteDefinitionRequest { name: self.named(&wanted.definition)?, etag: String::new(), validate_only };
         let answer = DefinitionServiceClient::new(self.channel.clone()).delete_definition(request).await?.into_inner();
         Ok(self.changed(answer.change, answer.set, validate_only, false))
     }
 
     pub(crate) async fn rollback(&self, wanted: Rollback) -> anyhow::Result<Done> {
-        let validate_only = wanted.dry_run == DryRun::Server;
+        let validate_only = wanted.dry_run.is_dry();
         let (name, version) = (self.named(&wanted.definition)?, wanted.to);
         let request = pb::RollbackDefinitionRequest { name, version, etag: String::new(), validate_only };
         let answer = RevisionServiceClient::new(self.channel.clone()).rollback_definition(request).await?.into_inner();

@@ -55,8 +55,7 @@ pub(crate) struct RunStart {
     /// What the run is about, where the journey's entries have a key: a cart, an order
     #[arg(long)]
     key: Option<String>,
-    /// Only check
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    #[command(flatten)]
     dry_run: DryRun,
 }
 
@@ -70,8 +69,7 @@ pub(crate) struct RunCancel {
     /// All live runs of this journey
     #[arg(long)]
     journey: Option<String>,
-    /// Only check
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    #[command(flatten)]
     dry_run: DryRun,
 }
 
@@ -119,7 +117,7 @@ impl Session {
 
     async fn start_run(&self, wanted: RunStart) -> anyhow::Result<Done> {
         let RunStart { identifier, journey, key, dry_run } = wanted;
-        let (parent, key, validate_only) = (self.parent.clone(), key.unwrap_or_default(), dry_run == DryRun::Server);
+        let (parent, key, validate_only) = (self.parent.clone(), key.unwrap_or_default(), dry_run.is_dry());
         let request = pb::StartRunRequest { parent, identifier, journey: journey.clone(), key, validate_only, request_id: request_id()? };
         let answer = repeated(async || self.run_service().start_run(request.clone()).await).await?;
         Ok(self.accepted(&format!("start of {journey}, version {}", answer.version), answer.acknowledged))
@@ -129,7 +127,7 @@ impl Session {
         let RunCancel { identifier, run, journey, dry_run } = wanted;
         let (run, journey) = (run.unwrap_or_default(), journey.unwrap_or_default());
         let what = format!("cancel of {run}{journey}");
-        let (parent, validate_only) = (self.parent.clone(), dry_run == DryRun::Server);
+        let (parent, validate_only) = (self.parent.clone(), dry_run.is_dry());
         let request = pb::CancelRunRequest { parent, identifier, run, journey, validate_only, request_id: request_id()? };
         let answer = repeated(async || self.run_service().cancel_run(request.clone()).await).await?;
         Ok(self.accepted(&what, answer.acknowledged))

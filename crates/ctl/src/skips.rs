@@ -24,24 +24,21 @@ pub(crate) enum SkipCommand {
         /// Why, for whoever asks later: a line of the audit topic
         #[arg(long, value_name = "TEXT")]
         because: Option<String>,
-        /// Only check
-        #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+        #[command(flatten)]
         dry_run: DryRun,
     },
     /// Set aside what somebody else has proposed; it folds to a dead letter from then on
     Approve {
         #[command(flatten)]
         record: SkippedRecord,
-        /// Only check
-        #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+        #[command(flatten)]
         dry_run: DryRun,
     },
     /// Forget the deaths at the record at which a partition halted, for a newer binary or more memory; its owner notices within half a minute
     Retry {
         /// `identity/3`
         partition: String,
-        /// Only say what there is to forget
-        #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+        #[command(flatten)]
         dry_run: DryRun,
     },
 }
@@ -71,7 +68,7 @@ impl Session {
                 Ok(self.show(&json, || output::table(&head, skips.iter().map(row)), || skips.iter().map(|s| s.partition.clone()).collect()))
             }
             SkipCommand::Propose { record, because, dry_run } => {
-                let (name, validate_only) = (full(&record.partition), dry_run == DryRun::Server);
+                let (name, validate_only) = (full(&record.partition), dry_run.is_dry());
                 let request = pb::ProposeSkipRequest {
                     name,
                     offset: record.offset,
@@ -89,7 +86,7 @@ impl Session {
                 Ok(self.one(&skip, said))
             }
             SkipCommand::Approve { record, dry_run } => {
-                let (name, validate_only) = (full(&record.partition), dry_run == DryRun::Server);
+                let (name, validate_only) = (full(&record.partition), dry_run.is_dry());
                 let request = pb::ApproveSkipRequest { name, offset: record.offset, index: record.index, validate_only };
                 let skip = progress::during("reading every destination", client.approve_skip(request)).await?.into_inner();
                 let said = if validate_only {
@@ -100,7 +97,7 @@ impl Session {
                 Ok(self.one(&skip, said.to_owned()))
             }
             SkipCommand::Retry { partition, dry_run } => {
-                let (name, validate_only) = (full(&partition), dry_run == DryRun::Server);
+                let (name, validate_only) = (full(&partition), dry_run.is_dry());
                 let answer = client.retry_partition(pb::RetryPartitionRequest { name: name.clone(), validate_only }).await?.into_inner();
                 let json = json!({"partition": name, "offset": answer.offset, "deaths": answer.deaths, "isForgotten": !validate_only});
                 let said = if validate_only {

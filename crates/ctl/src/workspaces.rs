@@ -40,8 +40,7 @@ pub(crate) struct SetQuota {
     /// Events a second of all write keys together, at each ingest process
     #[arg(long, value_name = "N")]
     events_per_second: Option<Bound>,
-    /// Only check
-    #[arg(long, value_enum, num_args = 0..=1, default_value_t = DryRun::None, default_missing_value = "server")]
+    #[command(flatten)]
     dry_run: DryRun,
 }
 
@@ -103,7 +102,7 @@ impl Session {
             WorkspaceCommand::SetQuota(wanted) => {
                 let (quota, paths) = wanted.quota();
                 ensure!(!paths.is_empty(), "say what is bounded: --live-journeys, --segments, --definitions, --events-per-second");
-                let validate_only = wanted.dry_run == DryRun::Server;
+                let validate_only = wanted.dry_run.is_dry();
                 let name = self.workspace_named(wanted.workspace);
                 let workspace = Some(pb::Workspace { name, quota: Some(quota), ..pb::Workspace::default() });
                 let update_mask = Some(prost_types::FieldMask { paths });

@@ -35,7 +35,7 @@ impl Control {
             }
         }
         let (asked, started) = (Asked::of(caller, self.seen_by(caller)?), self.clock.now().millis());
-        let until = self.letters.ends().await?;
+        let until: Vec<_> = self.letters.bounds_of_all().await?.into_iter().map(|(_, end)| end).collect();
         let progress = Progress { next: vec![0; until.len()], until, ..Progress::default() };
         let (work, worker) = (Work::Redrive { reason, source, again }, self.operations.life().to_owned());
         let id = if request_id.is_empty() { hex::encode(self.drawn()) } else { repeated(caller, &work, &request_id)? };
