@@ -75,8 +75,11 @@ fn a_key_that_is_changed_keeps_the_links_that_are_out() {
 
     // too early: each process keeps what it knew, says so, and forgets it when it ends
     holds(&[NEW]);
-    shop.until("the door to say what is gone", || shop.log("ingest").contains("keys are gone from secrets.link_key_file").then_some(()));
-    assert_eq!([asked(shop, &before), asked(shop, &after)], [200, 200]);
+    shop.until("the door to say what is gone", || {
+        // it looks when a link is opened
+        assert_eq!([asked(shop, &before), asked(shop, &after)], [200, 200]);
+        shop.log("ingest").contains("keys are gone from secrets.link_key_file").then_some(())
+    });
     assert!(shop.stop("ingest").success());
     shop.start("ingest");
     shop.wait_for_ingest();

@@ -19,6 +19,7 @@ mod erasing;
 mod holding;
 mod http;
 mod letters;
+mod link_keys;
 mod metrics;
 mod operations;
 mod operator;

@@ -76,4 +76,35 @@ fn an_upgrade_and_the_way_back_lose_nothing_and_double_nothing() {
     crowd.settle();
     assert_eq!(crowd.judge(), Vec::<String>::new());
     sound(shop, Release::This);
+    runs_are_commanded_when_nobody_is_older(shop);
+}
+
+/// A command about a run is a record at which a process of the release before would halt: it is refused while there is one, in any
+/// role, and accepted when the last is gone.
+fn runs_are_commanded_when_nobody_is_older(shop: &Shop) {
+    shop.person("commanded");
+    let who = "user_id:commanded";
+    shop.until("the person to be known", || shop.ask(&["run", "list", who]).status.success().then_some(()));
+    let begin = ["run", "start", who, "cart-recovery", "--key", "k-commanded"];
+    shop.until("the last of the rollout to be forgotten", || {
+        shop.ask(&[&begin[..], &["--dry-run"]].concat()).status.success().then_some(())
+    });
+    shop.start_of(Release::Before, "sender-late", "sender");
+    shop.until("the late one to be ready", || (shop.admin("sender-late", "/readyz").status == 200).then_some(()));
+    let why = shop.until("the API to hear of it", || {
+        let refused = shop.ask(&[&begin[..], &["--dry-run"]].concat());
+        (!refused.status.success()).then(|| said(&refused))
+    });
+    let cancel = said(&shop.ask(&["run", "cancel", who, "--journey", "cart-recovery"]));
+    for words in [&why, &cancel, &said(&shop.ask(&begin))] {
+        assert!(words.contains("roll out a binary that has engine 3, then ask again"), "{words}");
+    }
+    if old_binary().is_none() {
+        assert!(why.contains("has engines 1 to 1 and would halt at this"), "{why}");
+    }
+    end(shop, "sender-late");
+    shop.until("the command to be accepted", || shop.ask(&begin).status.success().then_some(()));
+    let entered = shop.decision("the entry", |row| row["key"] == "k-commanded" && row["what"] == "ENTERED");
+    assert_eq!(entered["cause"], "operator");
+    assert_eq!(shop.tell_json(&["run", "list", who])["runs"].as_array().map(Vec::len), Some(1), "what was refused began nothing");
 }
