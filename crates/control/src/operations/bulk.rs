@@ -12,7 +12,6 @@ use super::{
 use crate::{
     access::Caller,
     audit::{Act, Line},
-    discards::is_short,
     letters::Letter,
     names,
     redrive::{AT_ONCE, Redrive},
@@ -30,7 +29,7 @@ impl Control {
             return Err(Refusal::Invalid("NOTHING_NAMED", "name a reason or a source".to_owned()));
         }
         for (word, code) in [(&reason, "INVALID_REASON"), (&source, "INVALID_SOURCE")] {
-            if !is_short(word) {
+            if !names::is_short(word) {
                 return Err(Refusal::Invalid(code, "a reason and a source are one line of at most 200 characters each".to_owned()));
             }
         }
