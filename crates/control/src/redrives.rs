@@ -21,7 +21,7 @@ pub(crate) struct Redrives {
     discards: BTreeMap<String, Line>,
     /// Up to where the topic was read.
     next: Offset,
-    /// The first letter that there still is, by partition: lines are kept for ever and letters are not.
+    /// The first letter that there still is, by partition: lines are kept for longer than letters.
     first: Vec<Offset>,
 }
 
