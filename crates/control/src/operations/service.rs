@@ -8,7 +8,7 @@ use waypost_proto::control::{self as pb, operation_service_server::OperationServ
 use super::{
     board::{Board, Known, SILENT_MS},
     name,
-    record::{Asked, Outcome, Record, State, Work},
+    record::{Asked, Outcome, Progress, Record, State, Work},
 };
 use crate::{
     access::{Caller, admit},
@@ -47,7 +47,11 @@ impl OperationService for Control {
         all.truncate(size);
         let next_page_token = all.last().filter(|_| more).map_or_else(String::new, |last| token(&last.state));
         let now = self.clock.now().millis();
-        let operations = all.into_iter().map(|known| told(known, &board, now)).collect();
+        let mut operations: Vec<_> = all.into_iter().map(|known| told(known, &board, now)).collect();
+        // A page of a thousand would be too large with them.
+        for metadata in operations.iter_mut().filter_map(|operation| operation.metadata.as_mut()) {
+            metadata.refusals.clear();
+        }
         Ok(Response::new(pb::ListOperationsResponse { operations, next_page_token }))
     }
 
@@ -134,6 +138,7 @@ pub(super) fn shown(state: &State, cancelled_by: Option<&str>, heard_at: i64, no
         attempts: state.attempt,
         cancelled_by: cancelled_by.unwrap_or_default().to_owned(),
         note: note(stands).to_owned(),
+        refusals: refusals(progress),
     };
     pb::Operation { name: name(&state.id), metadata: Some(metadata), done: state.end.is_some(), result: result(state) }
 }
@@ -185,7 +190,7 @@ fn response(state: &State) -> pb::operation_response::Kind {
         Work::Redrive { .. } => pb::operation_response::Kind::Redrive(pb::RedriveResult {
             redriven: progress.done - progress.failed.min(progress.done),
             refused: progress.failed,
-            refusals: progress.refusals.iter().map(|(id, why)| pb::RefusedLetter { id: id.clone(), why: why.clone() }).collect(),
+            refusals: refusals(progress),
         }),
     }
 }
@@ -208,3 +213,7 @@ mod tests {
         }
     }
 }
+fn refusals(progress: &Progress) -> Vec<pb::RefusedLetter> {
+    progress.refusals.iter().map(|(id, why)| pb::RefusedLetter { id: id.clone(), why: why.clone() }).collect()
+}
+
