@@ -57,6 +57,10 @@ impl std::fmt::Debug for Operations {
         f.debug_struct("Operations").field("topic", &self.topic).field("life", &self.life).finish_non_exhaustive()
     }
 }
+/// What was told of a log that cannot be read, so that it is told once.
+#[derive(Default)]
+struct Told(Option<LogError>);
+
 
 impl Operations {
     pub(crate) fn new(log: Arc<dyn Log>, clock: Arc<dyn Clock>, prefix: &str, life: &[u8]) -> Self {
@@ -92,20 +96,18 @@ impl Operations {
 
     /// Reads the topic from its start, and on; never ends. An installation from before there was one has none yet.
     pub(super) async fn follow(&self) {
-        let mut silent = false;
+        let mut told = Told::default();
         loop {
-            if let Err(error) = self.read_on().await {
-                // An absent topic is told by whoever asks for an operation.
-                if error != LogError::Unknown && !silent {
-                    tracing::warn!(%error, "operations cannot be read, trying again");
-                }
-                silent = error == LogError::Unknown;
+            if let Err(error) = self.read_on(&mut told).await
+                && told.is_news(&error)
+            {
+                tracing::warn!(%error, "operations cannot be read, trying again");
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    async fn read_on(&self) -> Result<(), LogError> {
+    async fn read_on(&self, told: &mut Told) -> Result<(), LogError> {
         self.there().await?;
         let (start, end) = self.log.watermarks(&self.topic, 0).await?;
         self.board.send_if_modified(|board| {
@@ -121,7 +123,9 @@ impl Operations {
         let next = self.board.borrow().next;
         let mut tail: Box<dyn Tail> = self.log.tail(&self.topic, 0, next).await?;
         loop {
-            if let Some(delivery) = tail.next().await? {
+            let delivery = tail.next().await?;
+            *told = Told::default();
+            if let Some(delivery) = delivery {
                 self.board.send_modify(|board| board.fold(&delivery, Instant::now()));
             }
         }
@@ -187,6 +191,17 @@ impl Hold {
         Self { operations, said: Mutex::new(Said { state, heard: Instant::now() }) }
     }
 
+// === impl Told ===
+
+impl Told {
+    /// Whether somebody is to hear of it. An absent topic is told by whoever asks for an operation.
+    fn is_news(&mut self, error: &LogError) -> bool {
+        let is_news = self.0.as_ref() != Some(error);
+        self.0 = Some(error.clone());
+        is_news && *error != LogError::Unknown
+    }
+}
+
     fn said(&self) -> std::sync::MutexGuard<'_, Said> {
         self.said.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -233,5 +248,18 @@ impl Hold {
 
     pub(super) fn is_closing(&self) -> bool {
         self.operations.is_closing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_away_is_told_of_once() {
+        let away = |why: &str| LogError::Unavailable(why.to_owned());
+        let mut told = Told::default();
+        let heard = [away("a"), away("a"), away("b"), LogError::Unknown, LogError::Unknown, away("b")].map(|error| told.is_news(&error));
+        assert_eq!(heard, [true, false, true, false, false, true]);
     }
 }
