@@ -291,7 +291,7 @@ impl Audit {
         }
     }
 
-    /// The lines from an offset up to the present end. The topic is kept for ever, so nobody holds all of it at once.
+    /// The lines from an offset up to the present end. The topic is kept for 400 days, so nobody holds all of it at once.
     ///
     /// # Errors
     /// When the topic cannot be read.

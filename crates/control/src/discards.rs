@@ -7,6 +7,7 @@ use crate::{
     access::Caller,
     audit::{Act, Line},
     letters::Letter,
+    names,
     redrives::subject,
     server::Control,
     status::Refusal,
@@ -14,8 +15,6 @@ use crate::{
 
 /// Lines that are written together.
 const AT_ONCE: usize = 1_000;
-/// Characters of a reason.
-const NOTE_MAX: usize = 200;
 
 // === impl Control ===
 
@@ -26,7 +25,7 @@ impl Control {
         if !one && request.reason.is_empty() && request.source.is_empty() {
             return Err(Refusal::Invalid("NOTHING_NAMED", "name a letter by its id, or a reason or source".to_owned()));
         }
-        let note = note(&request.note, request.validate_only)?;
+        let note = names::line("note", "INVALID_NOTE", &request.note, request.validate_only)?;
         let mut letters = if one {
             vec![self.letter(caller, &request.id).await?]
         } else {
@@ -47,42 +46,14 @@ impl Control {
     }
 
     async fn mark(&self, caller: &Caller, letters: &[Letter], note: &str) -> Result<(), Refusal> {
-        let names = self.changes.current()?;
+        let manifest = self.changes.current()?;
         for some in letters.chunks(AT_ONCE) {
             let line = |letter: &Letter| {
-                let workspace = names.workspace_name(WorkspaceId::new(letter.workspace));
+                let workspace = manifest.workspace_name(WorkspaceId::new(letter.workspace));
                 Line::of(caller, Act::Discard, subject(letter)).in_workspace(workspace).note(note)
             };
             self.audit.write_all(some.iter().map(line).collect()).await?;
         }
         Ok(())
-    }
-}
-
-pub(crate) fn note(text: &str, is_optional: bool) -> Result<String, Refusal> {
-    let text = text.trim();
-    let wrong = |message: &str| Err(Refusal::Invalid("INVALID_NOTE", message.to_owned()));
-    if text.is_empty() && !is_optional {
-        return wrong("say why: it is all that is left to know of it later");
-    }
-    if is_short(text) { Ok(text.to_owned()) } else { wrong("`note` is one line of at most 200 characters") }
-}
-
-/// Whether it is one short line.
-pub(crate) fn is_short(text: &str) -> bool {
-    text.chars().count() <= NOTE_MAX && !text.chars().any(char::is_control)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_reason_is_one_short_line() {
-        assert_eq!(note(" test data ", false).ok().as_deref(), Some("test data"));
-        assert!(note("", true).is_ok());
-        for bad in ["", " ", "two\nlines", &"x".repeat(201)] {
-            assert!(note(bad, false).is_err(), "{bad}");
-        }
     }
 }

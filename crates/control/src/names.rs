@@ -4,6 +4,9 @@ use uuid::Uuid;
 
 use crate::status::Refusal;
 
+/// Characters of a short line.
+const LINE_MAX: usize = 200;
+
 /// The workspace of `workspaces/{workspace}`.
 pub(crate) fn workspace(parent: &str) -> Result<&str, Refusal> {
     match parent.split('/').collect::<Vec<_>>()[..] {
@@ -40,6 +43,21 @@ pub(crate) fn request_id(text: &str) -> Result<Uuid, Refusal> {
     Uuid::try_parse(text).ok().filter(|uuid| !uuid.is_nil()).ok_or_else(wrong)
 }
 
+/// What people say of what they do, in a field of a request; a wrong one is refused under `code`.
+pub(crate) fn line(field: &str, code: &'static str, text: &str, is_optional: bool) -> Result<String, Refusal> {
+    let text = text.trim();
+    let wrong = |message: String| Err(Refusal::Invalid(code, message));
+    if text.is_empty() && !is_optional {
+        return wrong(format!("say why in `{field}`: it is all that is left to know of it later"));
+    }
+    if is_short(text) { Ok(text.to_owned()) } else { wrong(format!("`{field}` is one line of at most {LINE_MAX} characters")) }
+}
+
+/// Whether it is one short line.
+pub(crate) fn is_short(text: &str) -> bool {
+    text.chars().count() <= LINE_MAX && !text.chars().any(char::is_control)
+}
+
 fn wrong(name: &str, form: &str) -> Refusal {
     Refusal::Invalid("INVALID_NAME", format!("`{name}` is not a resource name of the form `{form}`"))
 }
@@ -47,6 +65,17 @@ fn wrong(name: &str, form: &str) -> Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_people_say_is_one_short_line_and_a_wrong_one_is_named_by_its_field() {
+        let said = |text: &str, is_optional| line("reason", "INVALID_REASON", text, is_optional);
+        assert_eq!(said(" test data ", false).ok().as_deref(), Some("test data"));
+        assert!(said("", true).is_ok());
+        for bad in ["", " ", "two\nlines", &"x".repeat(201)] {
+            let refusal = said(bad, false).unwrap_err();
+            assert!(refusal.reason() == "INVALID_REASON" && refusal.message().contains("`reason`"), "{bad}");
+        }
+    }
 
     #[test]
     fn names_are_read_strictly() {

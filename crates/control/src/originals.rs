@@ -28,7 +28,7 @@ impl<'a> Originals<'a> {
 
     /// What is appended to put the letter back: the same record at the same partition. Where that has fallen to its
     /// topic's retention, what the letter has kept of it, and nothing if that is not the whole. With it the first offset at which
-    /// it may lie: behind the original.
+    /// it may lie: behind the original. A partition that the topic no longer has has no originals.
     pub(crate) async fn of(&mut self, letter: &Letter) -> Result<Option<(Append, Offset)>, LogError> {
         let original = match letter.position {
             Some((partition, offset)) => self.read(partition, offset).await?.filter(|original| is_of(original, letter)),
@@ -44,7 +44,10 @@ impl<'a> Originals<'a> {
     }
 
     async fn read(&mut self, partition: u32, offset: Offset) -> Result<Option<Delivery>, LogError> {
-        let (start, end) = self.log.watermarks(&self.topic, partition).await?;
+        let (start, end) = match self.log.watermarks(&self.topic, partition).await {
+            Err(LogError::Unknown) => return Ok(None),
+            bounds @ (Ok(_) | Err(LogError::OutOfRange | LogError::Unavailable(_))) => bounds?,
+        };
         if !(start..end).contains(&offset) {
             return Ok(None);
         }

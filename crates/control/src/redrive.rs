@@ -12,12 +12,13 @@ use tonic::{Request, Response, Status};
 use waypost_codec::frame::Record;
 use waypost_engine::apply::SetManifest;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService};
-use waypost_runtime::ports::{Append, Log, Offset, Producer};
+use waypost_runtime::ports::{Append, Log, LogError, Offset, Producer};
 use waypost_types::{Role, WorkspaceId};
 
+use self::appends::No;
 use crate::{
     access::{Caller, admit},
-    audit::{Act, Line},
+    audit::{Act, Line, Lines},
     letters::{Letter, LetterId},
     operations::{Doubt, Hold},
     originals::Originals,
@@ -36,8 +37,6 @@ const PAGE_MAX: usize = 1_000;
 /// between the two.
 pub(crate) const AT_ONCE: usize = 100;
 
-/// What is told of what no log takes.
-const LARGE: &str = "it is too large to be put back: send it again";
 /// Of two at once, what the later one hears.
 const ELSEWHERE: &str = "somebody else puts it back at this moment";
 
@@ -127,6 +126,8 @@ pub(crate) struct Redrive<'a> {
     again: bool,
     only_check: bool,
     before: Redrives,
+    /// What comes behind those.
+    lines: Lines,
     originals: Originals<'a>,
     producer: Option<Arc<dyn Producer>>,
     /// Of an operation: whether this process may still append for it.
@@ -196,19 +197,24 @@ impl Control {
 impl<'a> Redrive<'a> {
     /// `line` is what every line in the audit topic says besides its letter.
     pub(crate) async fn new(control: &'a Control, log: &'a dyn Log, line: Line, again: bool) -> Result<Self, Refusal> {
-        let (names, before) = (control.changes.current()?, control.redrives().await?);
+        Self::open(control, log, line, again, None).await
+    }
+
+    /// As one attempt at an operation.
+    pub(crate) async fn held(control: &'a Control, log: &'a dyn Log, line: Line, again: bool, hold: &'a Hold) -> Result<Self, Refusal> {
+        Self::open(control, log, line, again, Some(hold)).await
+    }
+
+    async fn open(control: &'a Control, log: &'a dyn Log, line: Line, again: bool, hold: Option<&'a Hold>) -> Result<Self, Refusal> {
+        let names = control.changes.current()?;
+        let (before, lines) = control.redrives_open(|| moved(hold)).await?;
         let originals = Originals::new(log, control.changes.prefix());
-        Ok(Self { control, log, line, names, again, only_check: false, before, originals, producer: None, hold: None })
+        Ok(Self { control, log, line, names, again, only_check: false, before, lines, originals, producer: None, hold })
     }
 
     /// Without putting anything back.
     pub(crate) fn only_checking(self, only_check: bool) -> Self {
         Self { only_check, ..self }
-    }
-
-    /// As one attempt at an operation.
-    pub(crate) fn held_by(self, hold: &'a Hold) -> Self {
-        Self { hold: Some(hold), ..self }
     }
 
     /// Which letters are to be put back.
@@ -220,6 +226,7 @@ impl<'a> Redrive<'a> {
     pub(crate) async fn some(&mut self, letters: &[Letter]) -> Result<Vec<Result<String, String>>, Refusal> {
         let (mut outcomes, mut ready) = (Vec::new(), Vec::new());
         for (place, letter) in letters.iter().enumerate() {
+            moved(self.hold);
             outcomes.push(match self.prepare(place, letter).await? {
                 Ok(one) => {
                     let record = one.goes.record();
@@ -236,7 +243,10 @@ impl<'a> Redrive<'a> {
         self.look_up_ends(&mut fresh).await?;
         let lines: Vec<Line> = fresh.iter().map(|one| self.line(one)).collect();
         let offsets = if lines.is_empty() { Vec::new() } else { self.control.audit.write_all(lines).await? };
-        self.before.read_on(self.control).await?;
+        moved(self.hold);
+        if let Some(last) = offsets.iter().max() {
+            self.before.read_to(&mut self.lines, *last).await?;
+        }
         let mut going = self.missing(begun).await?;
         for (one, offset) in fresh.into_iter().zip(offsets) {
             // Of two that were about to do the same the one whose line comes first does it.
@@ -248,21 +258,27 @@ impl<'a> Redrive<'a> {
             }
             going.push(one);
         }
-        let large = match self.append(&going).await {
-            Ok(large) => large,
+        let refused = match self.append(&going).await {
+            Ok(refused) => refused,
             Err(refusal) => {
-                let lines = going.iter().filter(|one| one.begun.is_none()).map(|one| self.line(one)).collect();
-                self.control.audit.failed(lines, &refusal).await;
+                // The next attempt at an operation settles these lines and does what they say.
+                if self.hold.is_none() || !refusal.is_passing() {
+                    let lines = going.iter().filter(|one| one.begun.is_none()).map(|one| self.line(one)).collect();
+                    self.control.audit.failed(lines, &refusal).await;
+                }
                 return Err(refusal);
             }
         };
-        if !large.is_empty() {
-            let lines = going.iter().filter(|one| large.contains(&one.place)).map(|one| self.line(one)).collect();
-            self.control.audit.failed(lines, &Refusal::Precondition("TOO_LARGE", LARGE.to_owned())).await;
+        for why in [No::Large, No::Partition] {
+            let is_so = |one: &&Ready| refused.contains(&(one.place, why));
+            let lines: Vec<Line> = going.iter().filter(is_so).map(|one| self.line(one)).collect();
+            if !lines.is_empty() {
+                self.control.audit.failed(lines, &Refusal::Precondition(why.code(), why.words().to_owned())).await;
+            }
         }
-        for place in large {
+        for (place, why) in refused {
             if let Some(outcome) = outcomes.get_mut(place) {
-                *outcome = Err(LARGE.to_owned());
+                *outcome = Err(why.words().to_owned());
             }
         }
         Ok(outcomes)
@@ -276,7 +292,11 @@ impl<'a> Redrive<'a> {
             let end = if let Some(end) = ends.get(&append.partition) {
                 *end
             } else {
-                let (_, end) = self.log.watermarks(&append.topic, append.partition).await?;
+                let end = match self.log.watermarks(&append.topic, append.partition).await {
+                    // The append says so.
+                    Err(LogError::Unknown) => 0,
+                    bounds @ (Ok(_) | Err(LogError::OutOfRange | LogError::Unavailable(_))) => bounds?.1,
+                };
                 ends.insert(append.partition, end);
                 end
             };
@@ -304,7 +324,7 @@ impl<'a> Redrive<'a> {
         let (goes, behind) = match back(letter, before) {
             Ok(Back::Inbox(role, record)) => (Goes::Inbox(role, record), 0),
             Ok(Back::Door) => match self.originals.of(letter).await? {
-                Some((append, _)) if !appends::fits(&append) => return Ok(Err(LARGE.to_owned())),
+                Some((append, _)) if !appends::fits(&append) => return Ok(Err(No::Large.words().to_owned())),
                 Some((append, behind)) => (Goes::Door(append), behind),
                 None => return Ok(Err(cut(letter.truncated.unwrap_or_default()))),
             },
@@ -331,7 +351,8 @@ impl<'a> Redrive<'a> {
                 Goes::Door(append) => doubt.append(number, append, since, from),
             }
         }
-        let there = doubt.settle(self.log).await?;
+        let hold = self.hold;
+        let there = doubt.settle(self.log, || moved(hold)).await?;
         Ok(begun.into_iter().enumerate().filter(|(number, _)| !there.contains(number)).map(|(_, one)| one).collect())
     }
 }
@@ -345,6 +366,13 @@ impl Goes {
             Self::Inbox(_, record) => hex::encode(record.id),
             Self::Door(_) => String::new(),
         }
+    }
+}
+
+/// Says that an operation's attempt goes on.
+fn moved(hold: Option<&Hold>) {
+    if let Some(hold) = hold {
+        hold.moved();
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use waypost_runtime::ports::Offset;
 
 use crate::{
-    audit::{Act, Line},
+    audit::{Act, Line, Lines},
     letters::{Letter, LetterId},
     server::Control,
     status::Refusal,
@@ -21,7 +21,7 @@ pub(crate) struct Redrives {
     discards: BTreeMap<String, Line>,
     /// Up to where the topic was read.
     next: Offset,
-    /// The first letter that there still is, by partition: lines are kept for ever and letters are not.
+    /// The first letter that there still is, by partition: lines are kept for longer than letters.
     first: Vec<Offset>,
 }
 
@@ -37,21 +37,31 @@ pub(crate) struct Choice<'a> {
 
 impl Control {
     pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
+        Ok(self.redrives_open(|| ()).await?.0)
+    }
+
+    /// With the lines that come behind; calls `moved` at each.
+    pub(crate) async fn redrives_open(&self, moved: impl Fn()) -> Result<(Redrives, Lines), Refusal> {
         let first = self.letters.bounds_of_all().await?.into_iter().map(|(first, _)| first).collect();
-        let mut redrives = Redrives { first, ..Redrives::default() };
-        redrives.read_on(self).await?;
-        Ok(redrives)
+        let (mut redrives, mut lines) = (Redrives { first, ..Redrives::default() }, self.audit.lines(0).await?);
+        while let Some((offset, line)) = lines.next().await? {
+            redrives.take(offset, line);
+            moved();
+        }
+        Ok((redrives, lines))
     }
 }
 
 // === impl Redrives ===
 
 impl Redrives {
-    /// Takes in what has been written since.
-    pub(crate) async fn read_on(&mut self, control: &Control) -> Result<(), Refusal> {
-        let mut lines = control.audit.lines(self.next).await?;
-        while let Some((offset, line)) = lines.next().await? {
-            self.take(offset, line);
+    /// Takes in what has been written since, up to a line of which it is known that it stands there.
+    pub(crate) async fn read_to(&mut self, lines: &mut Lines, last: Offset) -> Result<(), Refusal> {
+        while self.next <= last {
+            // Where the present end comes first, the next call waits for more.
+            if let Some((offset, line)) = lines.next().await? {
+                self.take(offset, line);
+            }
         }
         Ok(())
     }

@@ -11,8 +11,8 @@ use crate::{
     access::Caller,
     audit::{Act, Line},
     changes::ChangeError,
-    discards,
     journal::{Entry, Skip, SkipPlace},
+    names,
     server::Control,
     status::Refusal,
     traces::{NoSkip, Search},
@@ -36,7 +36,7 @@ impl Control {
     pub(crate) async fn propose(&self, caller: &Caller, request: pb::ProposeSkipRequest) -> Result<pb::Skip, Refusal> {
         let pb::ProposeSkipRequest { name, offset, index, reason, validate_only } = request;
         everywhere(caller)?;
-        let (partition, reason) = (self.partition(&name)?, discards::note(&reason, validate_only)?);
+        let (partition, reason) = (self.partition(&name)?, names::line("reason", "INVALID_REASON", &reason, validate_only)?);
         let position = Position { offset, index };
         let place = SkipPlace::of(partition, position);
         if let Some(there) = self.proposed(&place) {

@@ -74,6 +74,34 @@ impl Refusal {
     pub(crate) fn reason(&self) -> &'static str {
         self.code().1
     }
+
+    /// Whether the same may go well a little later.
+    pub(crate) fn is_passing(&self) -> bool {
+        matches!(self, Self::Unavailable(_) | Self::Aborted(_) | Self::Deadline)
+    }
+
+    /// Why, for people.
+    pub(crate) fn message(&self) -> String {
+        match self {
+            Self::Problems(problems) => format!("{} problem(s) in the manifests; nothing was changed", problems.len()),
+            Self::InUse(_) => "it is still in use; nothing was changed".to_owned(),
+            Self::Invalid(_, message)
+            | Self::Precondition(_, message)
+            | Self::NotFound(message)
+            | Self::Unavailable(message)
+            | Self::Aborted(message)
+            | Self::Unauthenticated(message)
+            | Self::Denied(message) => message.clone(),
+            Self::Exhausted(message) => (*message).to_owned(),
+            Self::Quota(workspace, excess) => {
+                let words: Vec<_> = excess.iter().map(over).collect();
+                format!("{workspace} would have {}; nothing was changed", words.join(" and "))
+            }
+            Self::Etag => "the etag is not the current one: read again and retry".to_owned(),
+            Self::Deadline => "this took too long and was given up; what it began may have been done".to_owned(),
+            Self::Internal => "an internal error; the log of the control process has more".to_owned(),
+        }
+    }
 }
 
 impl From<ChangeError> for Refusal {
@@ -118,26 +146,7 @@ impl From<Vec<Problem>> for Refusal {
 
 impl From<Refusal> for Status {
     fn from(refusal: Refusal) -> Self {
-        let (code, reason) = refusal.code();
-        let message = match &refusal {
-            Refusal::Problems(problems) => format!("{} problem(s) in the manifests; nothing was changed", problems.len()),
-            Refusal::InUse(_) => "it is still in use; nothing was changed".to_owned(),
-            Refusal::Invalid(_, message)
-            | Refusal::Precondition(_, message)
-            | Refusal::NotFound(message)
-            | Refusal::Unavailable(message)
-            | Refusal::Aborted(message)
-            | Refusal::Unauthenticated(message)
-            | Refusal::Denied(message) => message.clone(),
-            Refusal::Exhausted(message) => (*message).to_owned(),
-            Refusal::Quota(workspace, excess) => {
-                let words: Vec<_> = excess.iter().map(over).collect();
-                format!("{workspace} would have {}; nothing was changed", words.join(" and "))
-            }
-            Refusal::Etag => "the etag is not the current one: read again and retry".to_owned(),
-            Refusal::Deadline => "this took too long and was given up; what it began may have been done".to_owned(),
-            Refusal::Internal => "an internal error; the log of the control process has more".to_owned(),
-        };
+        let ((code, reason), message) = (refusal.code(), refusal.message());
         let mut details = ErrorDetails::new();
         details.set_error_info(reason, DOMAIN, std::collections::HashMap::default());
         if let Refusal::Quota(workspace, excess) = &refusal {

@@ -223,16 +223,17 @@ fn described(operation: &pb::Operation) -> String {
     lines.extend([metadata.note].into_iter().filter(|note| !note.is_empty()));
     match &operation.result {
         Some(Outcome::Error(error)) => lines.push(format!("{}: {}", error.reason, error.message)),
-        Some(Outcome::Response(_)) => lines.extend(refusals(operation).into_iter().map(|(id, why)| format!("{id}: {why}"))),
-        None => {}
+        Some(Outcome::Response(_)) | None => {}
     }
+    lines.extend(refusals(operation).into_iter().map(|(id, why)| format!("{id}: {why}")));
     lines.join("\n")
 }
 
-/// The first letters that were not put back.
+/// The first letters that were not put back, whatever became of the operation; a control process of before says so at its end alone.
 pub(crate) fn refusals(operation: &pb::Operation) -> Vec<(String, String)> {
-    let redrive = redriven(operation).map(|redrive| redrive.refusals).unwrap_or_default();
-    redrive.into_iter().map(|one| (one.id, one.why)).collect()
+    let so_far = operation.metadata.as_ref().map(|metadata| metadata.refusals.clone()).filter(|refusals| !refusals.is_empty());
+    let refusals = so_far.or_else(|| redriven(operation).map(|redrive| redrive.refusals)).unwrap_or_default();
+    refusals.into_iter().map(|one| (one.id, one.why)).collect()
 }
 
 /// What came of putting letters back.
@@ -250,12 +251,13 @@ pub(crate) fn json(operation: &pb::Operation) -> Value {
         Some(Outcome::Response(_)) | None => Value::Null,
     };
     let letters: Vec<_> = refusals(operation).into_iter().map(|(id, why)| json!({"id": id, "refused": why})).collect();
-    let redrive = redriven(operation).map(|redrive| json!({"redriven": redrive.redriven, "refused": redrive.refused, "letters": letters}));
+    let redrive =
+        redriven(operation).map(|redrive| json!({"redriven": redrive.redriven, "refused": redrive.refused, "letters": letters.clone()}));
     json!({
         "name": operation.name, "state": state(operation), "isDone": operation.done, "act": m.act, "what": m.what, "by": m.by,
         "total": m.total, "done": m.done, "failed": m.failed, "startedAt": output::time(m.started_at), "heardAt": output::time(m.heard_at),
         "endedAt": output::time(m.ended_at), "attempts": m.attempts, "cancelledBy": m.cancelled_by, "note": m.note, "error": error,
-        "redrive": redrive,
+        "refusals": letters, "redrive": redrive,
     })
 }
 
@@ -293,6 +295,10 @@ mod tests {
         assert_eq!(json(&done)["redrive"]["letters"][0]["refused"], "cut");
         let error = pb::OperationError { code: 1, reason: "CANCELLED".into(), message: "ended".into() };
         let ended = operation(OperationState::Cancelled, Some(Outcome::Error(error)));
+        let mut stopped = ended.clone();
+        stopped.metadata.as_mut().unwrap().refusals = vec![pb::RefusedLetter { id: "0-2".into(), why: "cut".into() }];
+        assert!(described(&stopped).contains("0-2: cut"), "{}", described(&stopped));
+        assert_eq!(json(&stopped)["refusals"][0]["id"], "0-2");
         assert!(judged(&ended).unwrap_err().to_string().contains("ended (CANCELLED)"));
     }
 

@@ -12,9 +12,15 @@ use super::record::{Record, State};
 pub(super) const BEAT: Duration = Duration::from_secs(3);
 /// A worker that has said nothing for so long, ms, is told of as gone.
 pub(super) const SILENT_MS: i64 = 10_000;
-/// After such a silence another takes over: longer than a producer goes on trying (30 s), so that what the silent one appended last is
-/// in the log by then, or never will be.
-pub(super) const TAKEN_OVER: Duration = Duration::from_secs(35);
+/// A worker begins nothing more so long after its last word that was heard: somebody may be about to take over.
+pub(super) const SURE: Duration = Duration::from_secs(15);
+/// So long a producer goes on trying (`message.timeout.ms`).
+const TRYING: Duration = Duration::from_secs(30);
+/// For what lies between looking whether one is sure and handing over to the producer.
+const MARGIN: Duration = Duration::from_secs(5);
+/// After such a silence another takes over: what the silent one began at the last moment at which it was sure is in the log by then,
+/// or never will be.
+pub(super) const TAKEN_OVER: Duration = SURE.saturating_add(TRYING).saturating_add(MARGIN);
 /// The topic keeps them for so long, and so does a process that runs for longer.
 const KEPT: Span = Span::from_days(30);
 
@@ -101,7 +107,18 @@ mod tests {
         let work = Work::Redrive { reason: "R".into(), source: String::new(), again: false };
         let asked = Asked { by: "ana".into(), how: "token".into(), from: String::new(), workspaces: None };
         let progress = Progress { done, ..Progress::default() };
-        State { id: "o1".into(), work, asked, started: 1, attempt, worker: worker.into(), free: false, progress, end: None }
+        State {
+            id: "o1".into(),
+            work,
+            asked,
+            started: 1,
+            attempt,
+            worker: worker.into(),
+            free: false,
+            progress,
+            trouble: String::new(),
+            end: None,
+        }
     }
 
     fn delivery(offset: Offset, record: &Record) -> Delivery {
@@ -144,7 +161,9 @@ mod tests {
         let free = State { free: true, ..state(1, "a", 0) };
         assert_eq!(due(&free, "b"), 1, "given up in order");
         let silent = board(&[word(state(1, "a", 3))]);
-        tokio::time::advance(TAKEN_OVER).await;
+        tokio::time::advance(SURE + TRYING).await;
+        assert!(silent.due("b", Instant::now()).is_empty(), "what it began last may be under way");
+        tokio::time::advance(MARGIN).await;
         assert_eq!(silent.due("b", Instant::now()), [state(1, "a", 3)]);
         let ended = State { end: Some(End { at: 5, outcome: Outcome::Cancelled }), ..free };
         assert_eq!(due(&ended, "b"), 0);
@@ -170,9 +189,11 @@ mod tests {
             refusals: vec![("0-1".into(), "why".into())],
             ..Progress::default()
         };
-        let whole = word(State { end: Some(End { at: 5, outcome }), progress, ..state(1, "a", 0) });
+        let whole = word(State { end: Some(End { at: 5, outcome }), progress, trouble: "away".into(), ..state(1, "a", 0) });
         let text = serde_json::to_string(&whole).unwrap();
         assert_eq!(serde_json::from_str::<Record>(&text).unwrap(), whole, "{text}");
+        let before = text.replace(r#""trouble":"away","#, "");
+        assert!(before != text && serde_json::from_str::<Record>(&before).is_ok(), "a record of before has none: {before}");
         assert_eq!((whole.key(), Record::Cancel { id: "o1".into(), by: String::new() }.key()), ("o1/a".into(), "o1/cancel".into()));
     }
 }

@@ -12,7 +12,6 @@ use super::{
 use crate::{
     access::Caller,
     audit::{Act, Line},
-    discards::is_short,
     letters::Letter,
     names,
     redrive::{AT_ONCE, Redrive},
@@ -30,7 +29,7 @@ impl Control {
             return Err(Refusal::Invalid("NOTHING_NAMED", "name a reason or a source".to_owned()));
         }
         for (word, code) in [(&reason, "INVALID_REASON"), (&source, "INVALID_SOURCE")] {
-            if !is_short(word) {
+            if !names::is_short(word) {
                 return Err(Refusal::Invalid(code, "a reason and a source are one line of at most 200 characters each".to_owned()));
             }
         }
@@ -39,7 +38,7 @@ impl Control {
         let progress = Progress { next: vec![0; until.len()], until, ..Progress::default() };
         let (work, worker) = (Work::Redrive { reason, source, again }, self.operations.life().to_owned());
         let id = if request_id.is_empty() { hex::encode(self.drawn()) } else { repeated(caller, &work, &request_id)? };
-        let state = State { id, work, asked, started, attempt: 0, worker, free: false, progress, end: None };
+        let state = State { id, work, asked, started, attempt: 0, worker, free: false, progress, trouble: String::new(), end: None };
         if validate_only {
             return self.only_counted(state).await;
         }
@@ -76,19 +75,25 @@ impl Control {
         let state = hold.state();
         let (Work::Redrive { again, .. }, log) = (&state.work, self.changes.log());
         let line = state.asked.line(Act::Redrive).note(name(&state.id));
-        let mut redrive = Redrive::new(self, &*log, line, *again).await?.held_by(hold);
-        if state.progress.total.is_none() {
+        let mut redrive = Redrive::held(self, &*log, line, *again, hold).await?;
+        if state.progress.total.is_none() && !hold.is_cancelled() {
             let mut walk = Walk::open(&self.letters, &state.progress.next, &state.progress.until).await?;
             let mut total = 0;
-            loop {
-                let choice = redrive.choice();
-                let some = walk.some(AT_ONCE, |letter| is_meant(&state, letter) && choice.is_wanted(letter)).await?.len() as u64;
+            let choice = redrive.choice();
+            let is_counted = |letter: &Letter| is_meant(&state, letter) && choice.is_wanted(letter);
+            let is_whole = loop {
+                let some = tokio::select! {
+                    some = walk.some(AT_ONCE, moving(hold, is_counted)) => some?.len() as u64,
+                    () = hold.interrupted(false) => break false,
+                };
                 if some == 0 {
-                    break;
+                    break true;
                 }
                 total += some;
+            };
+            if is_whole {
+                hold.tell(|state| state.progress.total = Some(total)).await?;
             }
-            hold.tell(|state| state.progress.total = Some(total)).await?;
         }
         // First what was asked for; once its end is, what an attempt before has begun and maybe not done.
         let mut is_over = hold.is_cancelled();
@@ -99,11 +104,15 @@ impl Control {
             }
             if hold.is_cancelled() && !is_over {
                 is_over = true;
-                walk = Walk::open(&self.letters, &walk.next(), &state.progress.until).await?;
+                // From where the last step ended: what was looked at since is not done.
+                walk = Walk::open(&self.letters, &hold.state().progress.next, &state.progress.until).await?;
             }
             let choice = redrive.choice();
             let is_next = |letter: &Letter| if is_over { choice.is_begun(letter) } else { choice.is_wanted(letter) };
-            let some = walk.some(AT_ONCE, |letter| is_meant(&state, letter) && is_next(letter)).await?;
+            let some = tokio::select! {
+                some = walk.some(AT_ONCE, moving(hold, |letter| is_meant(&state, letter) && is_next(letter))) => some?,
+                () = hold.interrupted(is_over) => continue,
+            };
             if some.is_empty() {
                 return Ok(Some(if is_over { Outcome::Cancelled } else { Outcome::Succeeded }));
             }
@@ -111,10 +120,19 @@ impl Control {
             let next = walk.next();
             hold.tell(|state| {
                 state.progress.next = next;
+                state.trouble.clear();
                 count(&mut state.progress, &some, outcomes);
             })
             .await?;
         }
+    }
+}
+
+/// The same filter; each letter that it looks at is a sign that the attempt goes on.
+fn moving(hold: &Hold, wanted: impl Fn(&Letter) -> bool) -> impl Fn(&Letter) -> bool {
+    move |letter| {
+        hold.moved();
+        wanted(letter)
     }
 }
 

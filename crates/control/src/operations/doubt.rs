@@ -49,17 +49,23 @@ impl Doubt {
         all.push(one);
     }
 
-    /// Those that are there. Reads each place from its time to its present end.
-    pub(crate) async fn settle(self, log: &dyn Log) -> Result<BTreeSet<usize>, LogError> {
+    /// Those that are there. Reads each place from its time to its present end, and calls `moved` on the way.
+    pub(crate) async fn settle(self, log: &dyn Log, moved: impl Fn()) -> Result<BTreeSet<usize>, LogError> {
         let mut there = BTreeSet::new();
         for ((topic, partition), (since, mut wanted)) in self.places {
-            let (start, end) = log.watermarks(&topic, partition).await?;
+            moved();
+            let (start, end) = match log.watermarks(&topic, partition).await {
+                // A partition that there is no more has nothing.
+                Err(LogError::Unknown) => continue,
+                bounds @ (Ok(_) | Err(LogError::OutOfRange | LogError::Unavailable(_))) => bounds?,
+            };
             let from = log.offset_at(&topic, partition, since).await?.max(start);
             if from >= end {
                 continue;
             }
             let mut tail = log.tail(&topic, partition, from).await?;
             while let Some(delivery) = tail.next().await? {
+                moved();
                 let ids = ids(&delivery, &wanted);
                 wanted.retain(|(number, trace)| {
                     let found = trace.is(&delivery, &ids);

@@ -12,6 +12,8 @@ use crate::{
 
 /// Letters of which it is kept why they were not put back.
 pub(super) const REFUSALS: usize = 20;
+/// Characters that are kept of what stopped an attempt.
+const TROUBLE_MAX: usize = 300;
 
 /// One record. One of another kind is a later release's.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -46,6 +48,9 @@ pub(super) struct State {
     pub(super) free: bool,
     #[serde(default)]
     pub(super) progress: Progress,
+    /// What the last attempt was given up for, until another gets further; no personal data.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub(super) trouble: String,
     #[serde(default)]
     pub(super) end: Option<End>,
 }
@@ -129,6 +134,11 @@ impl State {
     /// As another life begins to work on it.
     pub(super) fn taken_by(&self, life: &str) -> Self {
         Self { attempt: self.attempt + 1, worker: life.to_owned(), free: false, ..self.clone() }
+    }
+
+    /// Keeps what an attempt was given up for.
+    pub(super) fn stopped_by(&mut self, why: &str) {
+        self.trouble = why.chars().filter(|c| !c.is_control()).take(TROUBLE_MAX).collect();
     }
 
     /// Whether it is this life that works on it in this attempt.

@@ -8,7 +8,7 @@ use waypost_proto::control::{self as pb, operation_service_server::OperationServ
 use super::{
     board::{Board, Known, SILENT_MS},
     name,
-    record::{Asked, Outcome, Record, State, Work},
+    record::{Asked, Outcome, Progress, Record, State, Work},
 };
 use crate::{
     access::{Caller, admit},
@@ -47,7 +47,11 @@ impl OperationService for Control {
         all.truncate(size);
         let next_page_token = all.last().filter(|_| more).map_or_else(String::new, |last| token(&last.state));
         let now = self.clock.now().millis();
-        let operations = all.into_iter().map(|known| told(known, &board, now)).collect();
+        let mut operations: Vec<_> = all.into_iter().map(|known| told(known, &board, now)).collect();
+        // A page of a thousand would be too large with them.
+        for metadata in operations.iter_mut().filter_map(|operation| operation.metadata.as_mut()) {
+            metadata.refusals.clear();
+        }
         Ok(Response::new(pb::ListOperationsResponse { operations, next_page_token }))
     }
 
@@ -133,7 +137,8 @@ pub(super) fn shown(state: &State, cancelled_by: Option<&str>, heard_at: i64, no
         ended_at: state.end.as_ref().map_or(0, |end| end.at),
         attempts: state.attempt,
         cancelled_by: cancelled_by.unwrap_or_default().to_owned(),
-        note: note(stands).to_owned(),
+        note: note(stands, &state.trouble),
+        refusals: refusals(progress),
     };
     pb::Operation { name: name(&state.id), metadata: Some(metadata), done: state.end.is_some(), result: result(state) }
 }
@@ -152,11 +157,31 @@ fn stands(state: &State, is_cancelled: bool, silent: i64) -> pb::OperationState 
     }
 }
 
-/// What becomes of it, or what to do.
-fn note(stands: pb::OperationState) -> &'static str {
+/// What becomes of it, or what to do; and what stopped the last attempt, while that stands in the way.
+fn note(stands: pb::OperationState, trouble: &str) -> String {
+    let next = next(stands);
+    match stands {
+        pb::OperationState::Pending | pb::OperationState::Running | pb::OperationState::Interrupted | pb::OperationState::Cancelling
+            if !trouble.is_empty() =>
+        {
+            let stopped = format!("its last attempt was given up: {trouble}");
+            if next.is_empty() { stopped } else { format!("{next}; {stopped}") }
+        }
+        pb::OperationState::Unspecified
+        | pb::OperationState::Pending
+        | pb::OperationState::Running
+        | pb::OperationState::Interrupted
+        | pb::OperationState::Cancelling
+        | pb::OperationState::Succeeded
+        | pb::OperationState::Failed
+        | pb::OperationState::Cancelled => next.to_owned(),
+    }
+}
+
+fn next(stands: pb::OperationState) -> &'static str {
     match stands {
         pb::OperationState::Interrupted => {
-            "its process is gone or cannot write; a control process goes on with it within 40 s, so start one if none runs"
+            "its process is gone or cannot write; a control process goes on with it within a minute, so start one if none runs"
         }
         pb::OperationState::Pending => "a control process begins with it when it has room",
         pb::OperationState::Cancelling => "it ends where it is; what is done stays done",
@@ -185,14 +210,25 @@ fn response(state: &State) -> pb::operation_response::Kind {
         Work::Redrive { .. } => pb::operation_response::Kind::Redrive(pb::RedriveResult {
             redriven: progress.done - progress.failed.min(progress.done),
             refused: progress.failed,
-            refusals: progress.refusals.iter().map(|(id, why)| pb::RefusedLetter { id: id.clone(), why: why.clone() }).collect(),
+            refusals: refusals(progress),
         }),
     }
+}
+
+fn refusals(progress: &Progress) -> Vec<pb::RefusedLetter> {
+    progress.refusals.iter().map(|(id, why)| pb::RefusedLetter { id: id.clone(), why: why.clone() }).collect()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_stopped_the_last_attempt_is_told_until_it_is_over() {
+        assert_eq!(note(pb::OperationState::Running, "away"), "its last attempt was given up: away");
+        assert!(note(pb::OperationState::Interrupted, "away").ends_with("; its last attempt was given up: away"));
+        assert!(!note(pb::OperationState::Cancelled, "away").contains("away"));
+    }
 
     #[test]
     fn an_operation_is_seen_by_whoever_sees_all_that_it_touches() {

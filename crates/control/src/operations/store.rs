@@ -1,7 +1,10 @@
 //! The topic, followed and written to.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -13,7 +16,7 @@ use waypost_runtime::{
 };
 
 use super::{
-    board::{BEAT, Board},
+    board::{BEAT, Board, SURE},
     record::{Record, State},
 };
 use crate::status::Refusal;
@@ -22,8 +25,10 @@ use crate::status::Refusal;
 const PATIENCE: Duration = Duration::from_secs(5);
 /// How long what cannot be read is left alone.
 const AGAIN: Duration = Duration::from_secs(2);
-/// A worker that was not heard for so long begins nothing more: somebody may be about to take over.
-const SURE: Duration = Duration::from_secs(15);
+/// An attempt of which nothing has moved for so long is given up: what it waits for may never answer.
+const STALLED: Duration = Duration::from_mins(1);
+/// How often that is looked at.
+const LOOK: Duration = Duration::from_secs(5);
 
 /// Operations, as this process knows them; cheap to clone.
 #[derive(Clone)]
@@ -42,13 +47,19 @@ pub(crate) struct Operations {
 pub(crate) struct Hold {
     operations: Operations,
     said: Mutex<Said>,
+    /// Counts what was read, looked at and done.
+    moves: AtomicU64,
 }
 
 struct Said {
     state: State,
-    /// When the log last had a word of it.
+    /// When the last word was begun that the log has: nobody heard it earlier.
     heard: Instant,
 }
+
+/// What was told of a log that cannot be read, so that it is told once.
+#[derive(Default)]
+struct Told(Option<LogError>);
 
 // === impl Operations ===
 
@@ -92,20 +103,18 @@ impl Operations {
 
     /// Reads the topic from its start, and on; never ends. An installation from before there was one has none yet.
     pub(super) async fn follow(&self) {
-        let mut silent = false;
+        let mut told = Told::default();
         loop {
-            if let Err(error) = self.read_on().await {
-                // An absent topic is told by whoever asks for an operation.
-                if error != LogError::Unknown && !silent {
-                    tracing::warn!(%error, "operations cannot be read, trying again");
-                }
-                silent = error == LogError::Unknown;
+            if let Err(error) = self.read_on(&mut told).await
+                && told.is_news(&error)
+            {
+                tracing::warn!(%error, "operations cannot be read, trying again");
             }
             tokio::time::sleep(AGAIN).await;
         }
     }
 
-    async fn read_on(&self) -> Result<(), LogError> {
+    async fn read_on(&self, told: &mut Told) -> Result<(), LogError> {
         self.there().await?;
         let (start, end) = self.log.watermarks(&self.topic, 0).await?;
         self.board.send_if_modified(|board| {
@@ -121,7 +130,9 @@ impl Operations {
         let next = self.board.borrow().next;
         let mut tail: Box<dyn Tail> = self.log.tail(&self.topic, 0, next).await?;
         loop {
-            if let Some(delivery) = tail.next().await? {
+            let delivery = tail.next().await?;
+            *told = Told::default();
+            if let Some(delivery) = delivery {
                 self.board.send_modify(|board| board.fold(&delivery, Instant::now()));
             }
         }
@@ -180,11 +191,23 @@ impl Operations {
     }
 }
 
+// === impl Told ===
+
+impl Told {
+    /// Whether somebody is to hear of it. An absent topic is told by whoever asks for an operation.
+    fn is_news(&mut self, error: &LogError) -> bool {
+        let is_news = self.0.as_ref() != Some(error);
+        self.0 = Some(error.clone());
+        is_news && *error != LogError::Unknown
+    }
+}
+
 // === impl Hold ===
 
 impl Hold {
-    pub(super) fn new(operations: Operations, state: State) -> Self {
-        Self { operations, said: Mutex::new(Said { state, heard: Instant::now() }) }
+    /// `heard`: from before its first word was written.
+    pub(super) fn new(operations: Operations, state: State, heard: Instant) -> Self {
+        Self { operations, said: Mutex::new(Said { state, heard }), moves: AtomicU64::new(0) }
     }
 
     fn said(&self) -> std::sync::MutexGuard<'_, Said> {
@@ -197,13 +220,16 @@ impl Hold {
 
     /// Says how it stands now. Words are queued in the order in which they are said.
     pub(super) async fn tell(&self, change: impl FnOnce(&mut State) + Send) -> Result<(), Refusal> {
+        // Whoever reads it has it no earlier than now, however late its acknowledgement comes.
+        let begun = Instant::now();
         let queued = {
             let mut said = self.said();
             change(&mut said.state);
             self.operations.queue(&Record::State(Box::new(said.state.clone())))?
         };
         queued.await?;
-        self.said().heard = Instant::now();
+        let mut said = self.said();
+        said.heard = said.heard.max(begun);
         Ok(())
     }
 
@@ -214,6 +240,42 @@ impl Hold {
             if let Err(refusal) = self.tell(|_| ()).await {
                 return refusal;
             }
+        }
+    }
+
+    /// Says that the attempt goes on: something was read, looked at or done.
+    pub(crate) fn moved(&self) {
+        self.moves.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Ends when nothing has moved for long. A log that is away may never answer, and the beats beside go on.
+    pub(super) async fn stalled(&self) -> Refusal {
+        let (mut seen, mut since) = (self.moves.load(Ordering::Relaxed), Instant::now());
+        while since.elapsed() < STALLED {
+            tokio::time::sleep(LOOK).await;
+            let moves = self.moves.load(Ordering::Relaxed);
+            if moves != seen {
+                (seen, since) = (moves, Instant::now());
+            }
+        }
+        Refusal::Unavailable(format!("a log has not answered for {} s", STALLED.as_secs()))
+    }
+
+    /// Says what the attempt is given up for, where the log takes it soon.
+    pub(super) async fn stop(&self, why: &str) {
+        let said = tokio::time::timeout(PATIENCE, self.tell(|state| state.stopped_by(why))).await;
+        if !matches!(said, Ok(Ok(()))) {
+            tracing::debug!("why an attempt was given up is in no record");
+        }
+    }
+
+    /// Ends when this process closes, or the operation's end was asked for, unless that is known.
+    pub(super) async fn interrupted(&self, is_known: bool) {
+        let id = self.said().state.id.clone();
+        let (mut board, mut closing) = (self.operations.board(), self.operations.closing());
+        tokio::select! {
+            _ = board.wait_for(|board| !is_known && board.cancelled_by(&id).is_some()) => {}
+            _ = closing.wait_for(|closing| *closing) => {}
         }
     }
 
@@ -233,5 +295,18 @@ impl Hold {
 
     pub(super) fn is_closing(&self) -> bool {
         self.operations.is_closing()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_that_is_away_is_told_of_once() {
+        let away = |why: &str| LogError::Unavailable(why.to_owned());
+        let mut told = Told::default();
+        let heard = [away("a"), away("a"), away("b"), LogError::Unknown, LogError::Unknown, away("b")].map(|error| told.is_news(&error));
+        assert_eq!(heard, [true, false, true, false, false, true]);
     }
 }

@@ -54,7 +54,8 @@ impl Control {
                     let task = tasks.spawn(async move {
                         let id = state.id.clone();
                         if let Err(refusal) = control.work_on(state).await {
-                            tracing::warn!(operation = id, reason = refusal.reason(), "an operation stands still; it is taken up again");
+                            let (reason, error) = (refusal.reason(), refusal.message());
+                            tracing::warn!(operation = id, reason, error, "an operation stands still; it is taken up again");
                             tokio::time::sleep(LOOK).await;
                         }
                     });
@@ -96,6 +97,7 @@ impl Control {
     async fn work_on(&self, before: State) -> Result<(), Refusal> {
         let (operations, state) = (self.operations.clone(), before.taken_by(self.operations.life()));
         let (id, attempt) = (state.id.clone(), state.attempt);
+        let heard = Instant::now();
         operations.write(&Record::State(Box::new(state.clone()))).await?;
         tokio::time::sleep(RIVALS).await;
         let is_mine = operations.board().borrow().get(&id).is_some_and(|known| known.state.is_of(operations.life(), attempt));
@@ -103,14 +105,18 @@ impl Control {
             return Ok(());
         }
         tracing::info!(operation = id, attempt, "working on an operation");
-        let hold = Hold::new(operations.clone(), state);
+        let hold = Hold::new(operations.clone(), state, heard);
         let outcome = tokio::select! {
             outcome = self.work(&hold) => outcome,
             refusal = hold.beat() => Err(refusal),
+            refusal = hold.stalled() => Err(refusal),
         };
-        let outcome = match outcome {
+        let outcome = match outcome.or_else(|refusal| failed(refusal).map(Some)) {
             Ok(outcome) => outcome,
-            Err(refusal) => Some(failed(refusal)?),
+            Err(refusal) => {
+                hold.stop(&refusal.message()).await;
+                return Err(refusal);
+            }
         };
         let at = operations.now();
         tracing::info!(operation = id, attempt, ?outcome, "an operation is over here");
@@ -133,7 +139,7 @@ impl Control {
 /// # Errors
 /// The refusal, where another attempt may fare better.
 fn failed(refusal: Refusal) -> Result<Outcome, Refusal> {
-    if matches!(refusal, Refusal::Unavailable(_) | Refusal::Aborted(_) | Refusal::Deadline) {
+    if refusal.is_passing() {
         return Err(refusal);
     }
     let status = tonic::Status::from(refusal);

@@ -11,7 +11,7 @@ use waypost_runtime::{
 };
 use waypost_types::Role;
 
-use super::{Goes, Ready, Redrive};
+use super::{Goes, Ready, Redrive, moved};
 use crate::status::Refusal;
 
 /// Bytes of a record of the public topic at most: a little below what a producer sends.
@@ -19,14 +19,47 @@ const EVENT_BYTES: usize = 990_000;
 /// Bytes that a header takes besides its name and value, at most.
 const HEADER_BYTES: usize = 20;
 
+/// Why no log takes a letter, now or later.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum No {
+    Large,
+    /// The public topic was made anew with fewer partitions, or is no more.
+    Partition,
+}
+
+// === impl No ===
+
+impl No {
+    pub(super) fn code(self) -> &'static str {
+        match self {
+            Self::Large => "TOO_LARGE",
+            Self::Partition => "NO_PARTITION",
+        }
+    }
+
+    /// For people.
+    pub(super) fn words(self) -> &'static str {
+        match self {
+            Self::Large => "it is too large to be put back: send it again",
+            Self::Partition => "the public topic no longer has the partition in which it lay: send it again",
+        }
+    }
+
+    /// None: another attempt may fare better.
+    fn of(error: &AppendError) -> Option<Self> {
+        match error {
+            AppendError::TooLarge { .. } => Some(Self::Large),
+            AppendError::UnknownPartition { .. } => Some(Self::Partition),
+            AppendError::Full | AppendError::Failed(_) => None,
+        }
+    }
+}
+
 // === impl Redrive ===
 
 impl Redrive<'_> {
-    /// The places of what no log takes; everything else is appended.
-    pub(super) async fn append(&mut self, going: &[Ready]) -> Result<Vec<usize>, Refusal> {
-        if self.hold.is_some_and(|hold| !hold.is_sure()) {
-            return Err(Refusal::Aborted("another process may have taken this operation over".to_owned()));
-        }
+    /// The places of what no log takes, and why; everything else is appended.
+    pub(super) async fn append(&mut self, going: &[Ready]) -> Result<Vec<(usize, No)>, Refusal> {
         let (mut records, mut events) = (Vec::new(), Vec::new());
         for one in going {
             match &one.goes {
@@ -34,66 +67,72 @@ impl Redrive<'_> {
                 Goes::Door(append) => events.push((one.place, append.clone())),
             }
         }
-        let mut large = self.write_records(records).await?;
-        large.extend(self.write_events(events).await?);
-        Ok(large)
+        let mut refused = self.write_records(records).await?;
+        refused.extend(self.write_events(events).await?);
+        Ok(refused)
     }
 
-    async fn write_records(&mut self, records: Vec<(usize, (Role, Record))>) -> Result<Vec<usize>, Refusal> {
-        let mut large = Vec::new();
-        if records.is_empty() {
-            return Ok(large);
+    /// Asked before each append: those before it may have taken long.
+    fn still_mine(&self) -> Result<(), Refusal> {
+        moved(self.hold);
+        match self.hold {
+            Some(hold) if !hold.is_sure() => Err(Refusal::Aborted("another process may have taken this operation over".to_owned())),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    async fn write_records(&mut self, records: Vec<(usize, (Role, Record))>) -> Result<Vec<(usize, No)>, Refusal> {
+        let mut refused = Vec::new();
+        if records.is_empty() {
+            return Ok(refused);
+        }
+        self.still_mine()?;
         match self.control.door.append(records.iter().map(|(_, record)| record.clone()).collect()).await {
-            Ok(()) => return Ok(large),
+            Ok(()) => return Ok(refused),
             Err(DoorError::TooLarge) => {}
             Err(error @ DoorError::Unavailable(_)) => return Err(error.into()),
         }
         // One of them is; a repeat of the others is dropped by its id.
         for (place, record) in records {
+            self.still_mine()?;
             match self.control.door.append(vec![record]).await {
                 Ok(()) => {}
-                Err(DoorError::TooLarge) => large.push(place),
+                Err(DoorError::TooLarge) => refused.push((place, No::Large)),
                 Err(error @ DoorError::Unavailable(_)) => return Err(error.into()),
             }
         }
-        Ok(large)
+        Ok(refused)
     }
 
     /// To the public topic, as the shop's program wrote them.
-    async fn write_events(&mut self, events: Vec<(usize, Append)>) -> Result<Vec<usize>, Refusal> {
-        let mut large = Vec::new();
+    async fn write_events(&mut self, events: Vec<(usize, Append)>) -> Result<Vec<(usize, No)>, Refusal> {
+        let mut refused = Vec::new();
         if events.is_empty() {
-            return Ok(large);
+            return Ok(refused);
         }
+        self.still_mine()?;
         let producer = self.producer()?;
         // Each is on its way before the first answer is waited for, so they stand there in this order.
         let appending: Vec<_> = events.iter().map(|(_, append)| producer.append(append.clone())).collect();
         let answers = join_all(appending).await;
-        if !answers.iter().any(|answer| matches!(answer, Err(AppendError::TooLarge { .. }))) {
-            return answers.into_iter().find_map(Result::err).map_or(Ok(large), |error| Err(Refusal::Unavailable(error.to_string())));
+        if !answers.iter().any(|answer| answer.as_ref().is_err_and(|error| No::of(error).is_some())) {
+            return answers.into_iter().find_map(Result::err).map_or(Ok(refused), |error| Err(Refusal::Unavailable(error.to_string())));
         }
-        // The topic takes less than ours do. That has ended the producer's life, and with it others that fit: one by one.
+        // The topic does not take one of them. That has ended the producer's life, and with it others that it takes: one by one.
         self.producer = None;
         for ((place, append), answer) in events.into_iter().zip(answers) {
             let answer = match answer {
-                Ok(_) | Err(AppendError::TooLarge { .. }) => answer,
-                Err(AppendError::UnknownPartition { .. } | AppendError::Full | AppendError::Failed(_)) => {
+                Err(error) if No::of(&error).is_none() => {
+                    self.still_mine()?;
                     self.producer()?.append(append).await
                 }
+                answer @ (Ok(_) | Err(_)) => answer,
             };
-            match answer {
-                Ok(_) => {}
-                Err(AppendError::TooLarge { .. }) => {
-                    self.producer = None;
-                    large.push(place);
-                }
-                Err(error @ (AppendError::UnknownPartition { .. } | AppendError::Full | AppendError::Failed(_))) => {
-                    return Err(Refusal::Unavailable(error.to_string()));
-                }
-            }
+            let Err(error) = answer else { continue };
+            self.producer = None;
+            refused.push((place, No::of(&error).ok_or_else(|| Refusal::Unavailable(error.to_string()))?));
         }
-        Ok(large)
+        Ok(refused)
     }
 
     fn producer(&mut self) -> Result<Arc<dyn Producer>, Refusal> {

@@ -14,6 +14,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use tonic::Code;
 use waypost_codec::{frame::Record, kind};
+use waypost_control::Control;
 use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{
     self as pb, OperationState, dead_letter_service_server::DeadLetterService as _, operation::Result as Outcome,
@@ -21,7 +22,7 @@ use waypost_proto::control::{
 };
 use waypost_runtime::{
     door::{Door, DoorError, LogDoor},
-    ports::{Append, AppendError, Consumer, Log, LogError, Offset, Producer, Subscription, Tail, TopicSpec},
+    ports::{Append, AppendError, Consumer, Delivery, Log, LogError, Offset, Producer, Subscription, Tail, TopicSpec},
 };
 use waypost_types::{Role, Timestamp, WorkspaceId};
 
@@ -133,14 +134,50 @@ async fn what_an_inbox_does_not_take_is_refused_and_the_others_go() {
     assert!(result(&done).refusals[0].why.contains("too large"), "{done:?}");
 }
 
-/// A log whose producers take nothing for the public topic and never answer: a process that dies behind its lines.
-struct Mute(Arc<dyn Log>);
+/// A log whose producers take nothing for the public topic and never answer, a process that dies behind its lines; or one whose
+/// dead letters nobody can read at first, or that says late that it has the first words about operations.
+struct Mute {
+    log: Arc<dyn Log>,
+    /// How many readers of dead letters hear nothing, for ever.
+    deaf: AtomicUsize,
+    late: Arc<AtomicUsize>,
+}
 
-struct MuteProducer(Arc<dyn Producer>);
+struct DeafTail;
+
+#[async_trait]
+impl Tail for DeafTail {
+    async fn next(&mut self) -> Result<Option<Delivery>, LogError> {
+        pending().await
+    }
+}
+
+struct MuteProducer(Arc<dyn Producer>, Arc<AtomicUsize>);
+
+impl Mute {
+    fn new(log: &Arc<dyn Log>, deaf: usize, late: usize) -> Arc<dyn Log> {
+        Arc::new(Self { log: log.clone(), deaf: AtomicUsize::new(deaf), late: Arc::new(AtomicUsize::new(late)) })
+    }
+}
+
+/// Whether it is one of the first so many.
+fn is_first(left: &AtomicUsize) -> bool {
+    left.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |left| left.checked_sub(1)).is_ok()
+}
 
 impl Producer for MuteProducer {
     fn append(&self, record: Append) -> Pin<Box<dyn Future<Output = Result<Offset, AppendError>> + Send + 'static>> {
-        if record.topic == EVENTS { Box::pin(pending()) } else { self.0.append(record) }
+        if record.topic == EVENTS {
+            return Box::pin(pending());
+        }
+        let is_late = record.topic == "wp1.operations" && is_first(&self.1);
+        let appended = self.0.append(record);
+        Box::pin(async move {
+            if is_late {
+                tokio::time::sleep(Duration::from_secs(20)).await;
+            }
+            appended.await
+        })
     }
     fn purge(&self) {
         self.0.purge();
@@ -150,25 +187,25 @@ impl Producer for MuteProducer {
 #[async_trait]
 impl Log for Mute {
     fn producer(&self) -> Result<Arc<dyn Producer>, LogError> {
-        Ok(Arc::new(MuteProducer(self.0.producer()?)))
+        Ok(Arc::new(MuteProducer(self.log.producer()?, Arc::clone(&self.late))))
     }
     async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, LogError> {
-        self.0.consumer(topic, group).await
+        self.log.consumer(topic, group).await
     }
     async fn tail(&self, topic: &str, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
-        self.0.tail(topic, partition, from).await
+        if topic == "wp1.dead" && is_first(&self.deaf) { Ok(Box::new(DeafTail)) } else { self.log.tail(topic, partition, from).await }
     }
     async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError> {
-        self.0.subscribe(topic, group).await
+        self.log.subscribe(topic, group).await
     }
     async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
-        self.0.watermarks(topic, partition).await
+        self.log.watermarks(topic, partition).await
     }
     async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
-        self.0.create(topics).await
+        self.log.create(topics).await
     }
     async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
-        self.0.describe(topic).await
+        self.log.describe(topic).await
     }
 }
 
@@ -185,8 +222,7 @@ async fn neither_a_young_original_nor_an_earlier_redrive_is_taken_for_what_a_dea
             second.redrive_dead_letters(by("ben", one)).await.unwrap();
         }
         let (there, lines) = (log.all(EVENTS, 2).len(), audit(&log).len());
-        let mute: Arc<dyn Log> = Arc::new(Mute(port.clone()));
-        let (first, _a) = control(&mute, &clock).await;
+        let (first, _a) = control(&Mute::new(&port, 0, 0), &clock).await;
         let working = work(&first);
         let request = pb::BulkRedriveDeadLettersRequest { again: earlier, ..redrive("SCHEMA_UNKNOWN").into_inner() };
         let begun = first.bulk_redrive_dead_letters(by("ana", request)).await.unwrap().into_inner();
@@ -285,4 +321,131 @@ async fn what_is_named_is_one_short_line() {
     assert!(audit(&log).is_empty() && log.all("wp1.operations", 0).is_empty());
     let request = pb::BulkRedriveDeadLettersRequest { validate_only: true, ..redrive(&"x".repeat(200)).into_inner() };
     control.bulk_redrive_dead_letters(by("ana", request)).await.unwrap();
+}
+
+async fn note(control: &Control, name: &str) -> String {
+    let request = pb::GetOperationRequest { name: name.to_owned() };
+    control.get_operation(by("ben", request)).await.unwrap().into_inner().metadata.unwrap().note
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_log_that_never_answers_ends_an_attempt_and_the_next_one_goes_on() {
+    let (log, port, clock) = log();
+    fill(&log, 3);
+    let (control, _following) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let _working = work(&control);
+    let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
+    tokio::time::sleep(Duration::from_secs(50)).await;
+    assert_eq!(note(&control, &begun.name).await, "", "it may yet answer");
+    tokio::time::sleep(Duration::from_secs(30)).await;
+    let stopped = note(&control, &begun.name).await;
+    assert!(stopped.contains("a log has not answered for 60 s"), "{stopped}");
+    let done = ended(&control, &begun.name).await;
+    assert_eq!((result(&done).redriven, put_back(&log).len()), (3, 3));
+    let metadata = done.metadata.unwrap();
+    assert_eq!((metadata.attempts, metadata.note.as_str()), (2, ""));
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_end_is_heard_while_a_log_does_not_answer() {
+    let (log, port, clock) = log();
+    fill(&log, 3);
+    let (control, _following) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let _working = work(&control);
+    let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let asked = tokio::time::Instant::now();
+    control.cancel_operation(by("ben", pb::CancelOperationRequest { name: begun.name.clone() })).await.unwrap();
+    let done = ended(&control, &begun.name).await;
+    assert_eq!((state(&done), put_back(&log).len()), (OperationState::Cancelled, 0));
+    assert!(asked.elapsed() < Duration::from_secs(5), "while they are counted, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_process_ends_in_order_while_a_log_does_not_answer() {
+    let (log, port, clock) = log();
+    fill(&log, 3);
+    let (first, _a) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let working = work(&first);
+    let begun = first.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let (second, _b) = control(&port, &clock).await;
+    let _working = work(&second);
+    let closed = tokio::time::Instant::now();
+    first.close();
+    working.await.unwrap();
+    assert_eq!(result(&ended(&second, &begun.name).await).redriven, 3);
+    assert!(closed.elapsed() < Duration::from_secs(10), "handed over while they are counted, too");
+}
+
+#[tokio::test(start_paused = true)]
+async fn whoever_hears_late_that_its_word_is_there_begins_nothing() {
+    let (log, port, clock) = log();
+    fill(&log, 3);
+    // That of the call, and those of its first attempts.
+    let (control, _following) = control(&Mute::new(&port, 0, 12), &clock).await;
+    let _working = work(&control);
+    let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
+    tokio::time::sleep(Duration::from_secs(40)).await;
+    assert!(put_back(&log).is_empty(), "somebody else has had its word for longer");
+    let done = ended(&control, &begun.name).await;
+    assert_eq!((result(&done).redriven, put_back(&log).len()), (3, 3));
+    assert!(done.metadata.unwrap().attempts > 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_partition_that_is_no_more_is_one_letters_matter() {
+    let (log, port, clock) = log();
+    let (whole, part) = (Bytes::from_static(b"whole"), Bytes::from_static(b"part"));
+    let aside = |more: &[(&str, &str)], payload: &Bytes| {
+        let facts = [("reason", "SCHEMA_UNKNOWN"), ("door", "kafka"), ("position", "40/7")];
+        let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()));
+        let headers = facts.iter().chain(more).map(header).collect();
+        log.append(Append { topic: "wp1.dead".to_owned(), partition: 6, key: None, headers, payload: payload.clone() }).unwrap();
+    };
+    aside(&[], &whole);
+    aside(&[("truncated", "9")], &part);
+    event_aside(&log, None, &Bytes::from_static(b"last"));
+    let done = all_put_back(&port, &clock).await;
+    let result = result(&done);
+    assert_eq!((state(&done), result.redriven, result.refused), (OperationState::Succeeded, 1, 2));
+    let refused: Vec<_> = result.refusals.iter().map(|one| (one.id.as_str(), one.why.contains("no longer has the partition"))).collect();
+    assert_eq!(refused, [("6-0", true), ("6-1", false)], "{result:?}");
+    assert_eq!(done.metadata.unwrap().refusals, result.refusals);
+    assert!(audit(&log).iter().any(|line| line.contains(r#""outcome":"failed: NO_PARTITION""#)), "{:?}", audit(&log));
+}
+
+/// A door that is away at its first call.
+struct Away(LogDoor, AtomicUsize);
+
+#[async_trait]
+impl Door for Away {
+    async fn append(&self, records: Vec<(Role, Record)>) -> Result<(), DoorError> {
+        if self.1.fetch_add(1, Ordering::SeqCst) == 0 {
+            return Err(DoorError::Unavailable("away".to_owned()));
+        }
+        self.0.append(records).await
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_what_the_next_attempt_does_nobody_says_that_it_failed() {
+    for again in [false, true] {
+        let (log, port, clock) = log();
+        fill(&log, 3);
+        let door = Away(LogDoor::new(port.clone(), String::new(), LAYOUT), AtomicUsize::new(0));
+        let (control, _following) = control_by(&port, &clock, None, Arc::new(door)).await;
+        let _working = work(&control);
+        if again {
+            let one = pb::RedriveDeadLettersRequest { reason: "ENGINE_PANIC".to_owned(), ..pb::RedriveDeadLettersRequest::default() };
+            assert_eq!(control.redrive_dead_letters(by("ben", one)).await.unwrap_err().code(), Code::Unavailable);
+        }
+        let request = pb::BulkRedriveDeadLettersRequest { again, ..redrive("ENGINE_PANIC").into_inner() };
+        let begun = control.bulk_redrive_dead_letters(by("ana", request)).await.unwrap().into_inner();
+        let done = ended(&control, &begun.name).await;
+        let failed = audit(&log).into_iter().filter(|line| line.contains(r#""outcome":"failed: "#)).count();
+        let attempts = if again { 1 } else { 2 };
+        assert_eq!((result(&done).redriven, done.metadata.unwrap().attempts, put_back(&log).len()), (3, attempts, 3));
+        assert_eq!(failed, if again { 3 } else { 0 }, "of a call somebody has to hear it");
+    }
 }

@@ -289,6 +289,8 @@ async fn an_installation_of_before_says_what_makes_the_topic() {
     let reason = refused.get_error_details().error_info().unwrap().reason.clone();
     assert_eq!((refused.code(), reason.as_str()), (Code::FailedPrecondition, "NO_TOPIC"));
     assert!(refused.message().contains("waypost init") && audit(&log).is_empty(), "{}", refused.message());
-    let garbage = Append { topic: "wp1.dead".to_owned(), partition: 0, key: None, headers: Vec::new(), payload: Bytes::new() };
-    log.append(garbage).unwrap();
+    let letter = Append { topic: "wp1.dead".to_owned(), partition: 0, key: None, headers: Vec::new(), payload: Bytes::new() };
+    log.append(letter).unwrap();
+    let listed = control.list_dead_letters(by("ana", pb::ListDeadLettersRequest::default())).await.unwrap().into_inner();
+    assert_eq!(listed.letters[0].id, "0-0", "everything else works");
 }

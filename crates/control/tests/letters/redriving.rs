@@ -151,21 +151,14 @@ async fn letters_of_the_kafka_door_are_put_back_as_they_lay_there() {
     }
     assert_eq!((even.len(), odd.len()), (4, 3));
     assert_eq!((&even[3].payload[..], &even[3].key, even[3].headers.len()), (&b"event of before"[..], &None, 0));
-    // One producer for the events and one for the audit, which was read once to its end, and then what came behind it.
+    // One producer for the events and one for the audit, which one reader read to its end, and then what came behind it.
     assert_eq!(counting.producers.load(Ordering::SeqCst), 2);
     let mut readers = counting.readers.lock().unwrap().clone();
     readers.retain(|reader| !reader.starts_with("wp1.dead"));
     readers.sort();
     assert_eq!(
         readers,
-        [
-            "waypost.events.v1/2@0",
-            "waypost.events.v1/2@0",
-            "waypost.events.v1/3@0",
-            "waypost.events.v1/3@1",
-            "wp1.audit/0@0",
-            "wp1.audit/0@0"
-        ]
+        ["waypost.events.v1/2@0", "waypost.events.v1/2@0", "waypost.events.v1/3@0", "waypost.events.v1/3@1", "wp1.audit/0@0"]
     );
     assert_eq!(audit(&log).len(), 7);
 }

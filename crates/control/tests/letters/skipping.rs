@@ -150,7 +150,7 @@ async fn a_record_is_skipped_by_two_people_whom_the_api_knows() {
     for (request, expected) in [
         (propose("ana", 1, 1, "kills", false), precondition("NOT_AT_RECORD")),
         (propose("ana", 0, 2, "kills", false), precondition("NO_SUCH_RECORD")),
-        (propose("ana", 0, 1, "", false), no(Code::InvalidArgument, "INVALID_NOTE")),
+        (propose("ana", 0, 1, "", false), no(Code::InvalidArgument, "INVALID_REASON")),
     ] {
         assert_eq!(refusal(&control.propose_skip(request).await.unwrap_err()), expected);
     }

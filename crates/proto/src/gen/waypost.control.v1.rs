@@ -23,7 +23,7 @@ pub mod operation {
         Response(super::OperationResponse),
     }
 }
-#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+#[derive(Clone, PartialEq, ::prost::Message)]
 pub struct OperationMetadata {
     #[prost(enumeration = "OperationState", tag = "1")]
     pub state: i32,
@@ -60,6 +60,9 @@ pub struct OperationMetadata {
     /// What becomes of it now, or what to do, for people.
     #[prost(string, tag = "13")]
     pub note: ::prost::alloc::string::String,
+    /// The first letters that were not put back so far, and why, whatever became of the operation. Lists have none.
+    #[prost(message, repeated, tag = "14")]
+    pub refusals: ::prost::alloc::vec::Vec<RefusedLetter>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct OperationError {
