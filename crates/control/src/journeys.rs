@@ -82,7 +82,7 @@ impl JourneyService for Control {
 
     async fn get_journey_stats(&self, request: Request<pb::GetJourneyStatsRequest>) -> Result<Response<pb::JourneyStats>, Status> {
         let (_, request) = admit(request)?;
-        Ok(Response::new(self.stats(&request)?))
+        Ok(Response::new(self.stats(&request).await?))
     }
 }
 

@@ -23,9 +23,9 @@ const DAY: u32 = 24;
 
 /// Which figures are wanted.
 #[derive(Debug)]
-struct Wanted<'a> {
+struct Wanted {
     workspace: WorkspaceId,
-    journey: &'a str,
+    journey: String,
     /// None: all.
     version: Option<u32>,
     interval: pb::StatsInterval,
@@ -48,7 +48,7 @@ type Figures = BTreeMap<(What, String), i64>;
 // === impl Control ===
 
 impl Control {
-    pub(crate) fn stats(&self, request: &pb::GetJourneyStatsRequest) -> Result<pb::JourneyStats, Refusal> {
+    pub(crate) async fn stats(&self, request: &pb::GetJourneyStatsRequest) -> Result<pb::JourneyStats, Refusal> {
         let (workspace, journey) = names::child(&request.name, "journeys")?;
         let set = self.changes.current()?;
         let id = workspace_in(&set, workspace)?;
@@ -59,21 +59,28 @@ impl Control {
         let parts = self.reports.as_ref().ok_or_else(nothing)?.parts()?;
         let kept_from = parts.iter().map(|part| part.fold().kept_from()).max().unwrap_or_default();
         let wanted = Wanted::read(request, id, journey, kept_from, self.clock.now())?;
+        let name = request.name.clone();
+        // Steps of two years are millions of figures: meanwhile the runtime's threads are for others.
+        let counting = tokio::task::spawn_blocking(move || {
+            let is_about = |series: &Series| series.workspace == wanted.workspace.number() && series.journey == wanted.journey;
+            (parts.iter().any(|part| part.fold().knows(is_about)), answer(name, &wanted, &parts))
+        });
+        let (is_counted, answer) = counting.await.map_err(|_| Refusal::Internal)?;
         // Of one that was deleted the figures stay; of a mistyped one there are none, and no answer that looks like it.
-        if !parts.iter().any(|part| part.fold().knows(|series| series.workspace == id.number() && series.journey == journey)) {
+        if !is_counted {
             known(&set, id, workspace, Kind::Journey.as_str(), journey, "")?;
         }
-        Ok(answer(&request.name, &wanted, &parts))
+        Ok(answer)
     }
 }
 
 // === impl Wanted ===
 
-impl<'a> Wanted<'a> {
+impl Wanted {
     fn read(
         request: &pb::GetJourneyStatsRequest,
         workspace: WorkspaceId,
-        journey: &'a str,
+        journey: &str,
         kept_from: u32,
         now: Timestamp,
     ) -> Result<Self, Refusal> {
@@ -102,25 +109,51 @@ impl<'a> Wanted<'a> {
         let whole = if interval == pb::StatsInterval::Day { DAY } else { 1 };
         // Of a day that is forgotten in part nothing is told.
         let first = hour_of(Timestamp::from_millis(request.from)).max(kept_from.next_multiple_of(whole));
-        let last = hour_of(Timestamp::from_millis(until.saturating_sub(1))).max(first);
-        let hours = (first / whole * whole, (last / whole + 1).saturating_mul(whole));
+        let first = first / whole * whole;
+        let last = hour_of(Timestamp::from_millis(until.saturating_sub(1)));
+        // Of an interval that lies before all that is kept, nothing is told: no other hours take its place.
+        let end = (last / whole + 1).saturating_mul(whole).max(first);
         let asked = pb::GetJourneyStatsRequest { page_size: 0, page_token: String::new(), ..request.clone() };
         let arguments = blake3::hash(format!("{asked:?}").as_bytes()).to_hex()[..16].to_owned();
         let after = (!request.page_token.is_empty()).then(|| {
-            let (place, of) = request.page_token.rsplit_once('.')?;
+            let (rest, of) = request.page_token.rsplit_once('.')?;
+            let (first, place) = rest.split_once('.')?;
             let (hour, step) = place.split_once('.')?;
-            Some((hour.parse().ok()?, step.to_owned())).filter(|_| of == arguments)
+            Some((first.parse::<u32>().ok()?, (hour.parse().ok()?, step.to_owned()))).filter(|_| of == arguments)
         });
         let foreign = || invalid("INVALID_PAGE_TOKEN", "the page token is of another question: ask from the first page");
-        let after = after.map(|after| after.ok_or_else(foreign)).transpose()?;
+        let (first_before, after) = after.map(|after| after.ok_or_else(foreign)).transpose()?.unzip();
+        // The first hour is the place of every total; what is forgotten between two pages must not move rows that were shown behind
+        // the page again.
+        let first = if interval == pb::StatsInterval::Total { first_before.map_or(first, |before| first.min(before)) } else { first };
         let version = (request.version != 0).then_some(request.version);
-        Ok(Self { workspace, journey, version, interval, steps: request.steps, hours, size, after, arguments })
+        let (journey, hours, steps) = (journey.to_owned(), (first, end), request.steps);
+        Ok(Self { workspace, journey, version, interval, steps, hours, size, after, arguments })
     }
 
     fn is_about(&self, series: &Series) -> bool {
         series.workspace == self.workspace.number()
             && series.journey == self.journey
             && self.version.is_none_or(|version| version == series.version)
+    }
+
+    /// The hours in which rows behind the page before may be.
+    fn left(&self) -> (u32, u32) {
+        let (first, end) = self.hours;
+        (self.after.as_ref().map_or(first, |(hour, _)| first.max(*hour).min(end)), end)
+    }
+
+    /// Hours of a row.
+    fn width(&self) -> u32 {
+        match self.interval {
+            pb::StatsInterval::Hour => 1,
+            pb::StatsInterval::Day => DAY,
+            pb::StatsInterval::Total | pb::StatsInterval::Unspecified => u32::MAX,
+        }
+    }
+
+    fn is_behind(&self, place: &Place) -> bool {
+        self.after.as_ref().is_none_or(|after| place > after)
     }
 
     /// The row to which an hour and step belong.
@@ -134,39 +167,30 @@ impl<'a> Wanted<'a> {
     }
 }
 
-fn answer(name: &str, wanted: &Wanted<'_>, parts: &[Part]) -> pb::JourneyStats {
-    let mut rows: BTreeMap<Place, Figures> = BTreeMap::new();
-    let (mut live, mut missed) = (0, 0_u64);
+fn answer(name: String, wanted: &Wanted, parts: &[Part]) -> pb::JourneyStats {
     // Before the figures: they may only be further.
     let through = as_of(parts);
+    let mut rows = BTreeMap::new();
+    let (mut from, end) = wanted.left();
+    let mut width = wanted.width();
+    // Further and further, only until the page is full and it is known whether there is another: what lies behind is not looked at.
+    while from < end && rows.len() <= wanted.size {
+        let until = from.saturating_add(width).min(end);
+        add_rows(wanted, parts, (from, until), &mut rows);
+        (from, width) = (until, width.saturating_mul(2));
+    }
+    let (mut live, mut missed) = (0, 0_u64);
     for part in parts {
         let fold = part.fold();
-        fold.tell(
-            |series| wanted.is_about(series),
-            wanted.hours.0,
-            wanted.hours.1,
-            |series, hour, word, amount| {
-                if let Some((what, reason)) = What::parse(word) {
-                    *rows.entry(wanted.place(hour, &series.step)).or_default().entry((what, reason.to_owned())).or_default() += amount;
-                }
-            },
-        );
         live += fold.live(|series| wanted.is_about(series));
         missed = missed.saturating_add(fold.missed());
     }
-    let mut rest = rows.into_iter().filter(|(place, _)| wanted.after.as_ref().is_none_or(|after| place > after)).peekable();
-    let mut shown = Vec::new();
-    let mut last = None;
-    while let Some((place, figures)) = rest.next() {
-        shown.push(row(&place, figures));
-        if shown.len() == wanted.size {
-            last = rest.peek().is_some().then_some(place);
-            break;
-        }
-    }
-    let next_page_token = last.map_or_else(String::new, |(hour, step)| format!("{hour}.{step}.{}", wanted.arguments));
+    let is_more = rows.len() > wanted.size;
+    let last = rows.keys().nth(wanted.size - 1).filter(|_| is_more).cloned();
+    let shown = rows.into_iter().take(wanted.size).map(|(place, figures)| row(&place, figures)).collect();
+    let next_page_token = last.map_or_else(String::new, |(hour, step)| format!("{}.{hour}.{step}.{}", wanted.hours.0, wanted.arguments));
     pb::JourneyStats {
-        name: name.to_owned(),
+        name,
         rows: shown,
         as_of: through.map_or(0, Timestamp::millis),
         from: begin_of(wanted.hours.0).millis(),
@@ -174,6 +198,23 @@ fn answer(name: &str, wanted: &Wanted<'_>, parts: &[Part]) -> pb::JourneyStats {
         live: u64::try_from(live).unwrap_or_default(),
         missed,
         next_page_token,
+    }
+}
+
+/// Adds what was counted from one hour until before another to the rows behind the page before.
+fn add_rows(wanted: &Wanted, parts: &[Part], (from, until): (u32, u32), rows: &mut BTreeMap<Place, Figures>) {
+    for part in parts {
+        part.fold().tell(
+            |series| wanted.is_about(series),
+            from,
+            until,
+            |series, hour, word, amount| {
+                let place = wanted.place(hour, &series.step);
+                if let Some((what, reason)) = What::parse(word).filter(|_| wanted.is_behind(&place)) {
+                    *rows.entry(place).or_default().entry((what, reason.to_owned())).or_default() += amount;
+                }
+            },
+        );
     }
 }
 
@@ -236,7 +277,12 @@ mod tests {
             (990 * HOUR, 0, I::Total, Ok((990, 1_001))),
             (0, 0, I::Unspecified, Ok((50, 1_001))),
             (1, 60 * HOUR, I::Hour, Ok((50, 60))),
-            (0, 10 * HOUR, I::Hour, Ok((50, 51))),
+            (0, 10 * HOUR, I::Hour, Ok((50, 50))),
+            (0, 50 * HOUR, I::Total, Ok((50, 50))),
+            (0, 50 * HOUR + 1, I::Total, Ok((50, 51))),
+            // The day of hour 50 is forgotten in part.
+            (0, 60 * HOUR, I::Day, Ok((72, 72))),
+            (0, 72 * HOUR + 1, I::Day, Ok((72, 96))),
             (200 * HOUR, 200 * HOUR, I::Hour, Err("INVALID_INTERVAL")),
             (1_001 * HOUR, 0, I::Hour, Err("INVALID_INTERVAL")),
             (-1, 0, I::Hour, Err("INVALID_INTERVAL")),

@@ -16,7 +16,7 @@ use waypost_memory::{LogPort, MemoryLog, VirtualClock};
 use waypost_proto::control::{self as pb, journey_service_server::JourneyService as _};
 use waypost_runtime::{
     door::LogDoor,
-    ports::{Append, Clock, Log, Offset, Owners, OwnersError},
+    ports::{Append, Clock, Consumer, Log, LogError, Offset, Owners, OwnersError, Producer, Subscription, Tail, TopicSpec},
 };
 use waypost_types::{EntityId, IdentifierClass, Layout, PartitionId, Role, Span, Timestamp};
 
@@ -78,7 +78,11 @@ impl World {
 
     /// A process; `life` tells it from others.
     async fn start(&self, life: u64) -> Process {
-        let reports = Reports::new(self.port.clone(), Arc::new(self.clock.clone()), "", life, 400).every(Duration::from_secs(1));
+        self.start_that_writes(life, Duration::from_secs(1)).await
+    }
+
+    async fn start_that_writes(&self, life: u64, every: Duration) -> Process {
+        let reports = Reports::new(self.port.clone(), Arc::new(self.clock.clone()), "", life, 400).every(every);
         let counting = tokio::spawn(reports.clone().run());
         let (control, following) = self.control().await;
         Process { control: control.with_reports(reports), counting, _following: following }
@@ -110,6 +114,13 @@ impl World {
         self.numbers += 1;
     }
 
+    /// What a process's life has written of hours.
+    fn hours_of(&self, life: u64) -> usize {
+        let life = format!(r#""life":"{life:016x}""#);
+        let is_its = |key: &Bytes| std::str::from_utf8(key).unwrap().contains(&life);
+        self.log.all("wp1.reports", 0).iter().filter(|record| record.key.as_ref().is_some_and(is_its)).count()
+    }
+
     /// Of all partitions what has been written to `wp1.reports`.
     fn progress(&self) -> usize {
         let is_progress = |key: &Bytes| key.starts_with(br#"{"kind":"progress""#);
@@ -129,6 +140,32 @@ impl Process {
         self.control.get_journey_stats(Caller::process("test").asks(request)).await.map(tonic::Response::into_inner)
     }
 
+    /// Lines of all pages.
+    async fn all(&self, mut request: pb::GetJourneyStatsRequest) -> Vec<String> {
+        let mut all = Vec::new();
+        loop {
+            let page = self.ask(request.clone()).await.unwrap();
+            assert!(page.rows.len() <= usize::try_from(request.page_size).unwrap());
+            all.extend(lines(&page));
+            request.page_token = page.next_page_token;
+            if request.page_token.is_empty() {
+                return all;
+            }
+        }
+    }
+
+    /// When it tells so many entries and ends.
+    async fn told(&self, entered: u64, exited: u64) {
+        for _ in 0..1_000 {
+            let answer = self.ask(total()).await;
+            if answer.is_ok_and(|answer| answer.rows.iter().any(|row| (row.entered, row.exited) == (entered, exited))) {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        panic!("it is never told");
+    }
+
     /// When everything that is there now has been counted.
     async fn asked(&self, world: &World, request: &pb::GetJourneyStatsRequest) -> pb::JourneyStats {
         world.clock.advance(Span::from_millis(1));
@@ -142,6 +179,41 @@ impl Process {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         panic!("it is never counted");
+    }
+}
+
+/// A log that has a defect: whoever reads a certain partition dies of it.
+struct Broken(Arc<dyn Log>);
+
+#[async_trait]
+impl Log for Broken {
+    fn producer(&self) -> Result<Arc<dyn Producer>, LogError> {
+        self.0.producer()
+    }
+
+    async fn consumer(&self, topic: &str, group: &str) -> Result<Box<dyn Consumer>, LogError> {
+        self.0.consumer(topic, group).await
+    }
+
+    async fn tail(&self, topic: &str, partition: u32, from: Offset) -> Result<Box<dyn Tail>, LogError> {
+        assert!(topic != Message::TOPIC || partition != 1, "the defect");
+        self.0.tail(topic, partition, from).await
+    }
+
+    async fn subscribe(&self, topic: &str, group: &str) -> Result<Box<dyn Subscription>, LogError> {
+        self.0.subscribe(topic, group).await
+    }
+
+    async fn watermarks(&self, topic: &str, partition: u32) -> Result<(Offset, Offset), LogError> {
+        self.0.watermarks(topic, partition).await
+    }
+
+    async fn create(&self, topics: &[TopicSpec]) -> Result<Vec<String>, LogError> {
+        self.0.create(topics).await
+    }
+
+    async fn describe(&self, topic: &str) -> Result<Option<TopicSpec>, LogError> {
+        self.0.describe(topic).await
     }
 }
 
@@ -235,6 +307,86 @@ async fn pages_follow_one_another_and_are_of_one_question() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn pages_reach_over_hours_in_which_nothing_happened() {
+    let mut world = World::new();
+    let hours = [-2_000, -301, -300, -5, 0, 1, 25];
+    for hour in hours {
+        world.decide("ENTERED", "a", hour);
+    }
+    let process = world.start(1).await;
+    process.asked(&world, &total()).await;
+    for size in 1..9 {
+        let request = pb::GetJourneyStatsRequest { page_size: size, ..by(pb::StatsInterval::Hour) };
+        assert_eq!(process.all(request).await, hours.map(|hour| format!("{hour}  1 0 0")));
+        let request = pb::GetJourneyStatsRequest { page_size: size, ..by(pb::StatsInterval::Day) };
+        let expected = ["-2016  1 0 0", "-312  2 0 0", "-24  1 0 0", "0  2 0 0", "24  1 0 0"];
+        assert_eq!(process.all(request).await, expected);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_forgotten_between_two_pages_shows_no_row_again() {
+    let mut world = World::new();
+    for step in ["a", "b", "c"] {
+        world.decide("ENTERED", step, 0);
+    }
+    let process = world.start(1).await;
+    let mut request = pb::GetJourneyStatsRequest { steps: true, page_size: 1, ..total() };
+    let mut all = Vec::new();
+    let mut kept_from = Vec::new();
+    for _ in 0..3 {
+        let page = process.asked(&world, &request).await;
+        all.extend(page.rows.iter().map(|row| row.step.clone()));
+        request.page_token = page.next_page_token;
+        kept_from.push(process.asked(&world, &total()).await.from);
+        world.clock.advance(Span::from_hours(1));
+        world.decide("SENT", "c", 30);
+    }
+    assert_eq!((all, request.page_token.as_str()), (vec!["a".to_owned(), "b".to_owned(), "c".to_owned()], ""));
+    assert!(kept_from[0] < kept_from[1] && kept_from[1] < kept_from[2], "{kept_from:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_topic_of_figures_that_was_made_anew_gets_all_of_them_again() {
+    let mut world = World::new();
+    for _ in 0..9 {
+        world.decide("ENTERED", "first", 0);
+    }
+    let process = world.start(1).await;
+    process.asked(&world, &total()).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let written = world.log.all("wp1.reports", 0).len();
+    assert!(written > 0);
+    // Deleted and made between two writes; what it had fell to the public topics' retention long ago.
+    world.log.cut("wp1.reports", 0, 0);
+    for partition in 0..3 {
+        world.log.trim(Decision::TOPIC, partition, 3);
+    }
+    for _ in 0..3 {
+        world.decide("ENTERED", "first", 1);
+    }
+    process.asked(&world, &total()).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    process.counting.abort();
+    let process = world.start(2).await;
+    let answer = process.asked(&world, &by(pb::StatsInterval::Hour)).await;
+    assert_eq!((lines(&answer), answer.live, answer.missed), (vec!["0  9 0 0".to_owned(), "1  3 0 0".to_owned()], 12, 0));
+    // The same while nothing happens.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    world.log.cut("wp1.reports", 0, 0);
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(world.log.all("wp1.reports", 0).len() >= written);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counting_ends_where_a_partition_is_read_by_nobody_any_more() {
+    let world = World::new();
+    let log: Arc<dyn Log> = Arc::new(Broken(world.port.clone()));
+    let reports = Reports::new(log, Arc::new(world.clock.clone()), "", 1, 400);
+    tokio::time::timeout(Duration::from_mins(1), reports.run()).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn figures_outlive_their_rows_and_their_process() {
     let mut world = World::new();
     for _ in 0..9 {
@@ -256,14 +408,38 @@ async fn figures_outlive_their_rows_and_their_process() {
     let process = world.start(2).await;
     let answer = process.asked(&world, &by(pb::StatsInterval::Hour)).await;
     assert_eq!((lines(&answer), answer.live, answer.missed), (vec!["0  9 0 0".to_owned(), "1  6 0 0".to_owned()], 15, 0));
-    // One that is killed before it writes leaves its rows to the next.
-    let written = world.log.all("wp1.reports", 0).len();
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_killed_before_it_writes_leaves_its_rows_to_the_next() {
+    let mut world = World::new();
+    world.decide("ENTERED", "first", 0);
+    let process = world.start(1).await;
+    process.asked(&world, &total()).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
     process.counting.abort();
+    // Of the second nothing is written, but it has counted.
+    let process = world.start_that_writes(2, Duration::from_hours(24)).await;
+    world.decide("ENTERED", "first", 1);
     world.decide("EXITED GOAL", "first", 2);
+    process.told(2, 1).await;
+    process.counting.abort();
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert!(world.hours_of(1) > 0);
+    assert_eq!((world.hours_of(2), world.hours_of(3)), (0, 0));
     let process = world.start(3).await;
     let answer = process.asked(&world, &total()).await;
-    assert_eq!((answer.rows[0].entered, answer.rows[0].exited, answer.live), (15, 1, 14));
-    assert!(world.log.all("wp1.reports", 0).len() >= written);
+    assert_eq!((answer.rows[0].entered, answer.rows[0].exited, answer.live, answer.missed), (2, 1, 1, 0));
+    // And it writes them: the next finds them there when the rows have gone.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    process.counting.abort();
+    assert!(world.hours_of(3) > 0);
+    for partition in 0..3 {
+        world.log.trim(Decision::TOPIC, partition, 1);
+    }
+    let process = world.start(4).await;
+    let answer = process.asked(&world, &total()).await;
+    assert_eq!((answer.rows[0].entered, answer.rows[0].exited, answer.live, answer.missed), (2, 1, 1, 0));
 }
 
 #[tokio::test(start_paused = true)]

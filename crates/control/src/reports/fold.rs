@@ -106,7 +106,7 @@ impl Fold {
                 if self.written.is_none_or(|written| written < progress.through) {
                     self.written = Some(progress.through);
                     self.progress = progress;
-                    self.forget();
+                    self.forget(self.first_of_time());
                 }
             }
             Said::Hour(Hour { series, number: hour, through, figures }) => {
@@ -167,7 +167,7 @@ impl Fold {
         let newest = hour_of(delivery.appended);
         if newest > self.progress.newest {
             self.progress.newest = newest;
-            self.forget();
+            self.forget(self.first_of_time());
         }
         Ok(())
     }
@@ -202,10 +202,18 @@ impl Fold {
         self.bound();
     }
 
-    /// Lets the hours go that are kept no longer.
-    fn forget(&mut self) {
-        self.oldest = self.oldest.max(self.progress.newest.saturating_sub(self.limits.hours));
-        let oldest = self.oldest;
+    /// The first hour that is kept, by time alone.
+    fn first_of_time(&self) -> u32 {
+        self.progress.newest.saturating_sub(self.limits.hours)
+    }
+
+    /// Lets the hours before `oldest` go. That looks at every cell, and mostly there is nothing to let go: none is ever older than
+    /// what was the oldest before.
+    fn forget(&mut self, oldest: u32) {
+        if oldest <= self.oldest {
+            return;
+        }
+        self.oldest = oldest;
         let is_kept = |(_, hour): &At| *hour == ALWAYS || *hour >= oldest;
         self.cells.retain(|at, _| is_kept(at));
         self.changed.retain(is_kept);
@@ -221,14 +229,15 @@ impl Fold {
             *hours.entry(*hour).or_default() += 1;
         }
         let mut surplus = self.cells.len().saturating_sub(self.limits.cells - self.limits.cells / 16);
+        let mut oldest = self.oldest;
         for (hour, cells) in hours {
             if surplus == 0 {
                 break;
             }
             surplus = surplus.saturating_sub(cells);
-            self.oldest = hour + 1;
+            oldest = hour + 1;
         }
-        self.forget();
+        self.forget(oldest);
     }
 
     /// Its topic of figures has gone: everything is written again.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use futures::future::{join_all, try_join_all};
 use tokio::task::JoinSet;
 use tracing::{error, info, warn};
-use waypost_runtime::ports::{Append, AppendError, Log, LogError, Producer};
+use waypost_runtime::ports::{Append, AppendError, Log, LogError, Offset, Producer};
 
 use super::{
     CELLS, Part, Reports, State, TOPIC,
@@ -19,21 +19,28 @@ use super::{
 const PATIENCE: Duration = Duration::from_secs(30);
 /// Between two tries at a log that does not answer.
 const PAUSE: Duration = Duration::from_secs(1);
+/// The partition of `wp1.reports` that is written to.
+const WRITTEN: u32 = 0;
 /// Figures that are appended together.
 const AT_ONCE: usize = 1_000;
 
 /// Writes to `wp1.reports`.
-#[derive(Default)]
-struct Writer(Option<Arc<dyn Producer>>);
+struct Writer {
+    /// None: the next write makes one.
+    producer: Option<Arc<dyn Producer>>,
+    /// Where the topic ended at least when it was last heard of.
+    end: Offset,
+}
 
 // === impl Reports ===
 
 impl Reports {
-    /// Counts until it is dropped. What goes wrong is told and tried again; nothing of it is anybody else's trouble.
+    /// Counts until it is dropped. What goes wrong is told and tried again; nothing of it is anybody else's trouble. It ends by a defect
+    /// alone: a partition that nobody reads on would otherwise stand still for ever.
     pub async fn run(self) {
-        let parts = loop {
+        let (parts, end) = loop {
             match self.begin().await {
-                Ok(Some(parts)) => break parts,
+                Ok(Some(begun)) => break begun,
                 Ok(None) => {
                     let topic = format!("{}{TOPIC}", self.prefix);
                     warn!(topic, "there is no topic for journeys' figures, and none are kept: run `waypost init` again");
@@ -57,11 +64,18 @@ impl Reports {
                 }
             });
         }
-        let mut writer = Writer::default();
+        tokio::select! {
+            Some(ended) = reading.join_next() => error!(?ended, "whoever counts a partition has ended: nothing is counted any more"),
+            () = self.keep(Writer { producer: None, end }, &parts) => {}
+        }
+    }
+
+    /// Writes every now and then; never ends.
+    async fn keep(&self, mut writer: Writer, parts: &[Part]) {
         loop {
             join_all(parts.iter().map(|part| self.look(part))).await;
             tokio::time::sleep(self.every).await;
-            self.write(&mut writer, &parts).await;
+            self.write(&mut writer, parts).await;
         }
     }
 
@@ -69,8 +83,9 @@ impl Reports {
         format!("{}{}", self.prefix, public.topic())
     }
 
-    /// All partitions with what was written of them; none without a topic for it.
-    async fn begin(&self) -> Result<Option<Arc<[Part]>>, LogError> {
+    /// All partitions with what was written of them, and where the topic of figures ends to which this process will write; none without
+    /// that topic.
+    async fn begin(&self) -> Result<Option<(Arc<[Part]>, Offset)>, LogError> {
         let topic = format!("{}{TOPIC}", self.prefix);
         let Some(written) = self.log.describe(&topic).await? else { return Ok(None) };
         let mut places: Vec<Place> = Vec::new();
@@ -80,10 +95,11 @@ impl Reports {
         }
         let limits = Limits { hours: self.hours, cells: CELLS / places.len().max(1) };
         let mut folds: Vec<Fold> = places.into_iter().map(|place| Fold::new(place, self.life, limits)).collect();
+        let (_, end) = self.log.watermarks(&topic, WRITTEN).await?;
         for partition in 0..written.partitions {
             take_in(&*self.log, &topic, partition, &mut folds).await?;
         }
-        Ok(Some(folds.into_iter().map(Part::new).collect()))
+        Ok(Some((folds.into_iter().map(Part::new).collect(), end)))
     }
 
     /// Counts one partition, from where it stands.
@@ -139,6 +155,22 @@ impl Reports {
 
     /// Writes what has changed: of each partition its figures, and behind their acknowledgement its progress.
     async fn write(&self, writer: &mut Writer, parts: &[Part]) {
+        match self.log.watermarks(&format!("{}{TOPIC}", self.prefix), WRITTEN).await {
+            Ok((_, end)) => {
+                if writer.is_anew(end) {
+                    warn!("the topic for journeys' figures is another one than it was: everything is written again");
+                    start_over(parts);
+                }
+            }
+            Err(error) => {
+                if error == LogError::Unknown {
+                    // However far a new one has come when it is first seen, it has nothing of this.
+                    start_over(parts);
+                }
+                warn!(%error, "what was counted of journeys cannot be written, trying again");
+                return;
+            }
+        }
         for part in parts {
             let batch = part.fold().batch();
             let Some(batch) = batch else { continue };
@@ -146,13 +178,10 @@ impl Reports {
                 Ok(()) => part.fold().wrote(&batch),
                 Err(error) => {
                     // A producer is of no use behind an error.
-                    writer.0 = None;
+                    writer.producer = None;
                     part.fold().put_back(batch);
                     if matches!(error, AppendError::UnknownPartition { .. }) {
-                        // It has gone with what all others had written; a new one has to have everything.
-                        for part in parts {
-                            part.fold().start_over();
-                        }
+                        start_over(parts);
                     }
                     warn!(%error, "what was counted of journeys cannot be written, trying again");
                     return;
@@ -162,20 +191,41 @@ impl Reports {
     }
 
     async fn append(&self, writer: &mut Writer, figures: &[Pair], progress: &Pair) -> Result<(), AppendError> {
-        let producer = match &writer.0 {
+        let producer = match &writer.producer {
             Some(producer) => Arc::clone(producer),
             None => self.log.producer().map_err(|error| AppendError::Failed(error.to_string()))?,
         };
-        writer.0 = Some(Arc::clone(&producer));
+        writer.producer = Some(Arc::clone(&producer));
         let topic = format!("{}{TOPIC}", self.prefix);
         let append = |(key, payload): &Pair| {
             let (key, payload): (Option<Bytes>, Bytes) = (Some(key.clone()), payload.clone());
-            producer.append(Append { topic: topic.clone(), partition: 0, key, headers: Vec::new(), payload })
+            producer.append(Append { topic: topic.clone(), partition: WRITTEN, key, headers: Vec::new(), payload })
         };
         for some in figures.chunks(AT_ONCE) {
-            try_join_all(some.iter().map(append)).await?;
+            try_join_all(some.iter().map(append)).await?.into_iter().for_each(|offset| writer.has(offset));
         }
-        append(progress).await.map(drop)
+        append(progress).await.map(|offset| writer.has(offset))
+    }
+}
+
+// === impl Writer ===
+
+impl Writer {
+    /// A record was acknowledged there.
+    fn has(&mut self, offset: Offset) {
+        self.end = self.end.max(offset + 1);
+    }
+
+    /// Whether a topic that ends there was deleted and made anew since it was last heard of: what it had is gone.
+    fn is_anew(&mut self, end: Offset) -> bool {
+        end < std::mem::replace(&mut self.end, end)
+    }
+}
+
+/// The topic of figures has gone with what all had written; a new one has to have everything.
+fn start_over(parts: &[Part]) {
+    for part in parts {
+        part.fold().start_over();
     }
 }
 
