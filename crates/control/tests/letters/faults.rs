@@ -155,7 +155,7 @@ impl Tail for DeafTail {
 struct MuteProducer(Arc<dyn Producer>, Arc<AtomicUsize>);
 
 impl Mute {
-    fn new(log: &Arc<dyn Log>, deaf: usize, late: usize) -> Arc<dyn Log> {
+    fn over(log: &Arc<dyn Log>, deaf: usize, late: usize) -> Arc<dyn Log> {
         Arc::new(Self { log: log.clone(), deaf: AtomicUsize::new(deaf), late: Arc::new(AtomicUsize::new(late)) })
     }
 }
@@ -222,7 +222,7 @@ async fn neither_a_young_original_nor_an_earlier_redrive_is_taken_for_what_a_dea
             second.redrive_dead_letters(by("ben", one)).await.unwrap();
         }
         let (there, lines) = (log.all(EVENTS, 2).len(), audit(&log).len());
-        let (first, _a) = control(&Mute::new(&port, 0, 0), &clock).await;
+        let (first, _a) = control(&Mute::over(&port, 0, 0), &clock).await;
         let working = work(&first);
         let request = pb::BulkRedriveDeadLettersRequest { again: earlier, ..redrive("SCHEMA_UNKNOWN").into_inner() };
         let begun = first.bulk_redrive_dead_letters(by("ana", request)).await.unwrap().into_inner();
@@ -332,7 +332,7 @@ async fn note(control: &Control, name: &str) -> String {
 async fn a_log_that_never_answers_ends_an_attempt_and_the_next_one_goes_on() {
     let (log, port, clock) = log();
     fill(&log, 3);
-    let (control, _following) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let (control, _following) = control(&Mute::over(&port, 1, 0), &clock).await;
     let _working = work(&control);
     let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
     tokio::time::sleep(Duration::from_secs(50)).await;
@@ -350,7 +350,7 @@ async fn a_log_that_never_answers_ends_an_attempt_and_the_next_one_goes_on() {
 async fn an_end_is_heard_while_a_log_does_not_answer() {
     let (log, port, clock) = log();
     fill(&log, 3);
-    let (control, _following) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let (control, _following) = control(&Mute::over(&port, 1, 0), &clock).await;
     let _working = work(&control);
     let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -365,7 +365,7 @@ async fn an_end_is_heard_while_a_log_does_not_answer() {
 async fn a_process_ends_in_order_while_a_log_does_not_answer() {
     let (log, port, clock) = log();
     fill(&log, 3);
-    let (first, _a) = control(&Mute::new(&port, 1, 0), &clock).await;
+    let (first, _a) = control(&Mute::over(&port, 1, 0), &clock).await;
     let working = work(&first);
     let begun = first.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
     tokio::time::sleep(Duration::from_secs(5)).await;
@@ -383,7 +383,7 @@ async fn whoever_hears_late_that_its_word_is_there_begins_nothing() {
     let (log, port, clock) = log();
     fill(&log, 3);
     // That of the call, and those of its first attempts.
-    let (control, _following) = control(&Mute::new(&port, 0, 12), &clock).await;
+    let (control, _following) = control(&Mute::over(&port, 0, 12), &clock).await;
     let _working = work(&control);
     let begun = control.bulk_redrive_dead_letters(redrive("ENGINE_PANIC")).await.unwrap().into_inner();
     tokio::time::sleep(Duration::from_secs(40)).await;
@@ -396,7 +396,7 @@ async fn whoever_hears_late_that_its_word_is_there_begins_nothing() {
 #[tokio::test(start_paused = true)]
 async fn a_partition_that_is_no_more_is_one_letters_matter() {
     let (log, port, clock) = log();
-    let (whole, part) = (Bytes::from_static(b"whole"), Bytes::from_static(b"part"));
+    let (whole, cut) = (Bytes::from_static(b"whole"), Bytes::from_static(b"part"));
     let aside = |more: &[(&str, &str)], payload: &Bytes| {
         let facts = [("reason", "SCHEMA_UNKNOWN"), ("door", "kafka"), ("position", "40/7")];
         let header = |(name, value): &(&str, &str)| ((*name).to_owned(), Bytes::copy_from_slice(value.as_bytes()));
@@ -404,7 +404,7 @@ async fn a_partition_that_is_no_more_is_one_letters_matter() {
         log.append(Append { topic: "wp1.dead".to_owned(), partition: 6, key: None, headers, payload: payload.clone() }).unwrap();
     };
     aside(&[], &whole);
-    aside(&[("truncated", "9")], &part);
+    aside(&[("truncated", "9")], &cut);
     event_aside(&log, None, &Bytes::from_static(b"last"));
     let done = all_put_back(&port, &clock).await;
     let result = result(&done);
