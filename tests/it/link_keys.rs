@@ -37,7 +37,7 @@ fn a_key_that_is_changed_keeps_the_links_that_are_out() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("link-keys");
     let holds = |keys: &[[u8; 32]]| {
-        let text = keys.iter().map(|key| hex(key) + "\n").collect::<String>();
+        let text = keys.iter().map(|key| hex::encode(key) + "\n").collect::<String>();
         // as a mounted secret changes: at once
         fs::write(folder.path().join("next"), text).unwrap();
         fs::rename(folder.path().join("next"), &file).unwrap();
@@ -88,10 +88,10 @@ fn a_key_that_is_changed_keeps_the_links_that_are_out() {
     // what is no key changes nothing, and no key is ever told
     fs::write(&file, "no key\n").unwrap();
     let doctor = shop.run(&["doctor"]);
-    assert!(!said(&doctor).contains(&hex(&NEW)), "{}", said(&doctor));
+    assert!(!said(&doctor).contains(&hex::encode(NEW)), "{}", said(&doctor));
     assert_eq!(asked(shop, &after), 200);
     for role in ["ingest", "sender"] {
-        assert!([OLD, NEW].iter().all(|key| !shop.log(role).contains(&hex(key))), "{role} logged a key");
+        assert!([OLD, NEW].iter().all(|key| !shop.log(role).contains(&hex::encode(key))), "{role} logged a key");
     }
 }
 
@@ -99,8 +99,4 @@ fn a_key_that_is_changed_keeps_the_links_that_are_out() {
 fn unsubscribe_under(key: &[u8; 32], link: &str) -> String {
     let opened = unsubscribe::open(&OLD, link.trim_start_matches("/u/")).unwrap();
     format!("/u/{}", unsubscribe::seal(key, &opened))
-}
-
-fn hex(key: &[u8; 32]) -> String {
-    key.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -267,7 +267,9 @@ fn story(seed: u64, losses: Losses, key: impl Fn(&Bytes) -> Vec<u8>) -> Told {
     let mut stage = Stage { rows: first.clone(), start: 0, end: ROWS, told: Told::default() };
     let mut once = Fold::new(PLACE, 100, LIMITS);
     once.begin(0, ROWS);
-    first.iter().for_each(|row| once.take(row).unwrap());
+    for row in &first {
+        once.take(row).unwrap();
+    }
     let mut topic: Vec<Pair> = Vec::new();
     let mut late: Vec<Vec<Pair>> = Vec::new();
     let mut lives: Vec<Fold> = Vec::new();
@@ -297,7 +299,9 @@ fn story(seed: u64, losses: Losses, key: impl Fn(&Bytes) -> Vec<u8>) -> Told {
                 lives.retain(|fold| fold.next() > 0);
                 stage.told.lost += lives.iter().map(|fold| ROWS - fold.next()).sum::<u64>();
                 (stage.rows, stage.start, stage.end) = (rows(&mut chance, next).0, 0, 0);
-                lives.iter_mut().for_each(|fold| stage.begin(fold));
+                for fold in &mut lives {
+                    stage.begin(fold);
+                }
                 stage.end = ROWS;
                 let batch = lives[0].batch().unwrap();
                 topic.extend(batch.figures.iter().chain([&batch.progress]).cloned());
