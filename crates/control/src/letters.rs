@@ -1,5 +1,12 @@
 //! Dead letters as they lie in `wp1.dead`: read from the topic, told without personal data.
 
+mod back;
+mod discards;
+mod history;
+mod originals;
+pub(crate) mod redrive;
+mod service;
+
 use std::sync::Arc;
 
 use bytes::Bytes;

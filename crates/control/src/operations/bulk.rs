@@ -12,9 +12,11 @@ use super::{
 use crate::{
     access::Caller,
     audit::{Act, Line},
-    letters::Letter,
+    letters::{
+        Letter,
+        redrive::{AT_ONCE, Redrive},
+    },
     names,
-    redrive::{AT_ONCE, Redrive},
     server::Control,
     status::Refusal,
 };

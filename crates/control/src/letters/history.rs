@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 
 use waypost_runtime::ports::Offset;
 
+use super::{Letter, LetterId};
 use crate::{
     audit::{Act, Line, Lines},
-    letters::{Letter, LetterId},
     server::Control,
     status::Refusal,
 };
@@ -14,9 +14,9 @@ use crate::{
 /// Before the id of a letter.
 const PREFIX: &str = "deadletters/";
 
-/// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
+/// History by letter, in the order of the audit topic, and which letters were discarded since.
 #[derive(Default)]
-pub(crate) struct Redrives {
+pub(crate) struct History {
     lines: BTreeMap<String, Vec<(Offset, Line)>>,
     discards: BTreeMap<String, Line>,
     /// Up to where the topic was read.
@@ -27,7 +27,7 @@ pub(crate) struct Redrives {
 
 /// Which letters an operation puts back, by what stands in the audit topic.
 pub(crate) struct Choice<'a> {
-    pub(crate) before: &'a Redrives,
+    pub(crate) before: &'a History,
     pub(crate) again: bool,
     /// Its name, which its lines have as their note.
     pub(crate) operation: &'a str,
@@ -36,25 +36,25 @@ pub(crate) struct Choice<'a> {
 // === impl Control ===
 
 impl Control {
-    pub(crate) async fn redrives(&self) -> Result<Redrives, Refusal> {
-        Ok(self.redrives_open(|| ()).await?.0)
+    pub(crate) async fn history(&self) -> Result<History, Refusal> {
+        Ok(self.history_open(|| ()).await?.0)
     }
 
     /// With the lines that come behind; calls `moved` at each.
-    pub(crate) async fn redrives_open(&self, moved: impl Fn()) -> Result<(Redrives, Lines), Refusal> {
+    pub(crate) async fn history_open(&self, moved: impl Fn()) -> Result<(History, Lines), Refusal> {
         let first = self.letters.bounds_of_all().await?.into_iter().map(|(first, _)| first).collect();
-        let (mut redrives, mut lines) = (Redrives { first, ..Redrives::default() }, self.audit.lines(0).await?);
+        let (mut history, mut lines) = (History { first, ..History::default() }, self.audit.lines(0).await?);
         while let Some((offset, line)) = lines.next().await? {
-            redrives.take(offset, line);
+            history.take(offset, line);
             moved();
         }
-        Ok((redrives, lines))
+        Ok((history, lines))
     }
 }
 
-// === impl Redrives ===
+// === impl History ===
 
-impl Redrives {
+impl History {
     /// Takes in what has been written since, up to a line of which it is known that it stands there.
     pub(crate) async fn read_to(&mut self, lines: &mut Lines, last: Offset) -> Result<(), Refusal> {
         while self.next <= last {
@@ -132,16 +132,16 @@ mod tests {
 
     #[test]
     fn only_what_is_said_of_letters_that_are_still_there_is_kept() {
-        let mut redrives = Redrives { first: vec![0, 7], ..Redrives::default() };
+        let mut history = History { first: vec![0, 7], ..History::default() };
         let subjects = ["deadletters/1-6", "deadletters/1-7", "deadletters/0-0", "operations/12ab"];
         for (offset, subject) in (10..).zip(subjects) {
-            redrives.take(offset, Line::new("ana", Act::Discard, subject));
-            redrives.take(offset, Line::new("ana", Act::Redrive, subject));
+            history.take(offset, Line::new("ana", Act::Discard, subject));
+            history.take(offset, Line::new("ana", Act::Redrive, subject));
         }
-        assert_eq!(redrives.lines.keys().collect::<Vec<_>>(), ["deadletters/0-0", "deadletters/1-7"]);
-        assert!(redrives.discards.is_empty(), "put back since");
-        assert_eq!(redrives.next, 14);
-        redrives.take(14, Line::new("ana", Act::Discard, "deadletters/1-6"));
-        assert!(redrives.discards.is_empty());
+        assert_eq!(history.lines.keys().collect::<Vec<_>>(), ["deadletters/0-0", "deadletters/1-7"]);
+        assert!(history.discards.is_empty(), "put back since");
+        assert_eq!(history.next, 14);
+        history.take(14, Line::new("ana", Act::Discard, "deadletters/1-6"));
+        assert!(history.discards.is_empty());
     }
 }

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use bytes::Bytes;
 use waypost_runtime::ports::{Append, Delivery, Log, LogError, Offset, Tail};
 
-use crate::letters::Letter;
+use super::Letter;
 
 /// The topic of the Kafka door.
 const EVENTS: &str = "waypost.events.v1";

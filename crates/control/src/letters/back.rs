@@ -8,7 +8,7 @@ use prost::Message as _;
 use waypost_codec::{frame::Record, inbox, kind};
 use waypost_types::{ContentHash, Position, Role};
 
-use crate::letters::Letter;
+use super::Letter;
 
 /// Where a letter goes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -78,8 +78,8 @@ mod tests {
     use bytes::Bytes;
     use waypost_types::{Timestamp, WorkspaceId};
 
+    use super::super::LetterId;
     use super::*;
-    use crate::letters::LetterId;
 
     fn letter(door: &str, kind: u32, body: Bytes) -> Letter {
         let key = Bytes::from_static(b"key");

@@ -3,12 +3,11 @@
 use waypost_proto::control as pb;
 use waypost_types::WorkspaceId;
 
+use super::{Letter, history::subject};
 use crate::{
     access::Caller,
     audit::{Act, Line},
-    letters::Letter,
     names,
-    redrives::subject,
     server::Control,
     status::Refusal,
 };
@@ -31,7 +30,7 @@ impl Control {
         } else {
             self.letters_for(caller, &request.reason, &request.source).await?
         };
-        let marks = self.redrives().await?;
+        let marks = self.history().await?;
         letters.retain(|letter| marks.discard(&subject(letter)).is_none());
         letters.reverse();
         if !request.validate_only {
