@@ -14,7 +14,7 @@ use crate::{
 /// Before the id of a letter.
 const PREFIX: &str = "deadletters/";
 
-/// History by letter, in the order of the audit topic, and which letters were discarded since.
+/// Redrives by letter, in the order of the audit topic, and which letters were discarded since.
 #[derive(Default)]
 pub(crate) struct History {
     lines: BTreeMap<String, Vec<(Offset, Line)>>,
