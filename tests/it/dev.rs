@@ -39,8 +39,10 @@ fn the_sample_shop_agrees_with_its_reference() {
             .arg(mail.path())
             .output()
             .unwrap();
-        let told = String::from_utf8_lossy(&output.stdout);
-        assert!(output.status.success(), "seed {seed}: {told}\n{}", String::from_utf8_lossy(&output.stderr));
+        let (told, logged) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "seed {seed}: {told}\n{logged}");
+        let warned = told.lines().chain(logged.lines()).find(|line| line.contains("WARN"));
+        assert_eq!(warned, None, "seed {seed}: nothing is wrong with a shop that works");
         assert!(told.contains("every one of 60 shoppers got exactly the messages"), "{told}");
     }
 }

@@ -144,7 +144,7 @@ fn machine<P: Processor + std::fmt::Debug>(
     make: impl Fn(u32) -> P + Send + 'static,
 ) -> Box<dyn Machine> {
     let entropy: Box<dyn Entropy> = Box::new(Seeded::new(seed));
-    Box::new(RoleMachine::new(Config::default(), record.install(), record.layout(), entropy, Box::new(make)))
+    Box::new(RoleMachine::new(Config::embedded(), record.install(), record.layout(), entropy, Box::new(make)))
 }
 
 // === impl World ===
