@@ -90,8 +90,10 @@ fn an_older_backup_restored_under_running_processes_changes_nothing() {
     held.ask(&words);
     let said = refused(shop, &["init"]);
     assert!(said.contains("orchestrator/2 is the first") && said.contains("waypost restore"), "{said}");
-    let said = tell(shop, &["init", "--fold-again"]);
+    let said = tell(shop, &["init", "--fold-again", "--as", "ann"]);
     assert!(said.contains("the state of 1 partitions created"), "{said}");
+    let told = shop.tell(&["audit", "list", "--act", "state.fold-again"]);
+    assert!(told.contains("ann") && told.contains("partitions/orchestrator/2"), "{told}");
     shop.start("orchestrator");
     shop.until("what was lost to be folded again", || {
         let refold = shop.run(&["refold", "--role", "orchestrator", "--partition", "2"]);

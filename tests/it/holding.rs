@@ -75,8 +75,8 @@ fn a_paused_journey_takes_nobody_and_a_killed_one_lets_everybody_go() {
     let busy = shop.person("busy-queued");
     shop.track(&json!({"userId": "busy-queued"}), "Queued Visit", json!({"visit": "third"}));
     shop.until("a server that is busy", || shop.sink.was_busy(&busy).then_some(()));
-    shop.tell(&["kill", "held"]);
-    shop.tell(&["kill", "queued"]);
+    shop.tell(&["kill", "held", "--yes"]);
+    shop.tell(&["kill", "queued", "--yes"]);
     assert_eq!((state(shop, "held"), state(shop, "queued")), (json!("killed"), json!("killed")));
     let refused = shop.ask(&["resume", "held"]);
     assert!(!refused.status.success() && said(&refused).contains("was killed"), "{}", said(&refused));

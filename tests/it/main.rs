@@ -6,11 +6,13 @@
 #![expect(clippy::disallowed_methods, reason = "these tests watch real processes: time and environment are theirs")]
 
 mod access;
+mod alerts;
 mod backups;
 mod benches;
 mod canaries;
 mod cluster;
 mod collector;
+mod compose;
 mod definitions;
 mod desk;
 mod dev;

@@ -266,12 +266,12 @@ fn a_process_says_that_it_lives_and_is_ready() {
 }
 
 /// A server that is away until this is dropped, whatever the test finds.
-struct Felled;
+pub(crate) struct Felled;
 
 // === impl Felled ===
 
 impl Felled {
-    fn new(server: &str) -> Self {
+    pub(crate) fn new(server: &str) -> Self {
         stack::fell(server);
         Self
     }

@@ -307,6 +307,8 @@ impl Shop {
     fn ctl(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(stack::variable("WAYPOSTCTL_BIN"));
         command.env("WAYPOST_SERVER", format!("http://127.0.0.1:{}", self.control)).args(arguments);
+        // of a shop that asks who calls
+        command.envs(self.launch.environment.iter().filter(|(name, _)| name == "WAYPOST_TOKEN").cloned());
         command
     }
 

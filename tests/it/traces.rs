@@ -37,7 +37,7 @@ fn a_trace_goes_from_the_request_to_the_call_of_the_provider() {
     let inbox = |name: &str| format!("process {}{name}", shop.prefix());
     let way = [
         "POST /v1/track".to_owned(),
-        "send wp1.identity".to_owned(),
+        format!("send {}wp1.identity", shop.prefix()),
         inbox("wp1.identity"),
         inbox("wp1.segment"),
         inbox("wp1.journey"),
@@ -66,6 +66,12 @@ fn a_trace_goes_from_the_request_to_the_call_of_the_provider() {
     let fold = spans.iter().find(|span| span.name == way[2]).unwrap();
     assert_eq!(collector::attribute(fold, "messaging.system"), "kafka");
     assert_eq!(collector::attribute(fold, "messaging.operation.type"), "process");
+    // What is done for many records at once names those whose trace is kept.
+    let commit = shop.until("the commit of identity", || {
+        let spans = collector::of(&TRACE.to_be_bytes());
+        spans.into_iter().find(|span| span.name == format!("commit {}wp1.identity", shop.prefix()))
+    });
+    assert!(commit.links.iter().any(|link| link.span_id == fold.span_id), "{commit:?}");
     let told = format!("{spans:?}");
     assert!(!told.contains("traced@mail.example") && !told.contains(&shop.backend), "nothing of a person, no key");
 

@@ -13,6 +13,9 @@ pub(crate) struct Cli {
     /// print` lists them)
     #[arg(long, global = true, env = "WAYPOST_CONFIG", value_name = "FILE", value_delimiter = ',')]
     pub(crate) config: Vec<PathBuf>,
+    /// One setting, as `kafka.brokers=kafka:9092`; beats files and variables
+    #[arg(long = "set", global = true, value_name = "SECTION.KEY=VALUE")]
+    pub(crate) flags: Vec<String>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -143,6 +146,9 @@ pub(crate) struct Init {
     /// State that is gone from Redis is made anew, to be folded from the beginning of the inboxes; refuses where they have lost their beginning
     #[arg(long)]
     pub(crate) fold_again: bool,
+    /// Who lets it be folded again, for the audit topic; without it the user of this computer
+    #[arg(long = "as", env = "WAYPOST_AS", value_name = "NAME")]
+    pub(crate) who: Option<String>,
 }
 
 /// Some partitions.

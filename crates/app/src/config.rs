@@ -1,4 +1,4 @@
-//! Settings: the embedded default file, then files in their order, then the environment.
+//! Settings: the embedded default file, then files in their order, then the environment, then flags.
 
 use std::path::PathBuf;
 
@@ -6,6 +6,7 @@ use anyhow::Context as _;
 use serde::Deserialize;
 
 mod check;
+mod warnings;
 
 /// The reference of all settings.
 pub(crate) const DEFAULT: &str = include_str!("default.toml");
@@ -73,12 +74,16 @@ section!(/** `[log]` */ Log { filter: String, format: String });
 // === impl Config ===
 
 impl Config {
-    /// Reads all layers and checks the whole.
+    /// Reads all layers, of which the later one wins: the defaults, files, variables, and flags as `kafka.brokers=k:9092`. Checks the whole.
     ///
     /// # Errors
     /// An unreadable file, an unknown key, a value of the wrong type, or values that do not go together; each
     /// says which setting, what it is and what it may be.
-    pub(crate) fn load(files: &[PathBuf], environment: impl IntoIterator<Item = (String, String)>) -> anyhow::Result<Self> {
+    pub(crate) fn load(
+        files: &[PathBuf],
+        environment: impl IntoIterator<Item = (String, String)>,
+        flags: &[String],
+    ) -> anyhow::Result<Self> {
         let mut table: toml::Table = DEFAULT.parse().context("the embedded default file")?;
         for path in files {
             let text = std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))?;
@@ -88,9 +93,17 @@ impl Config {
         for (name, value) in environment {
             set_from_environment(&mut table, &name, &value)?;
         }
+        for flag in flags {
+            set_from_flag(&mut table, flag)?;
+        }
         let config: Self = table.try_into().context("settings")?;
         check::check(&config)?;
         Ok(config)
+    }
+
+    /// What goes together and is seldom meant to, in a line each.
+    pub(crate) fn warnings(&self) -> Vec<String> {
+        warnings::warnings(self)
     }
 }
 
@@ -112,16 +125,31 @@ fn set_from_environment(table: &mut toml::Table, name: &str, value: &str) -> any
     for (section, settings) in table.iter_mut() {
         let Some(settings) = settings.as_table_mut() else { continue };
         let Some(old) = rest.strip_prefix(&format!("{section}_")).and_then(|key| settings.get_mut(key)) else { continue };
-        *old = match old {
-            toml::Value::Integer(_) => toml::Value::Integer(value.parse().with_context(|| format!("{name} must be a number"))?),
-            toml::Value::Boolean(_) => toml::Value::Boolean(value.parse().with_context(|| format!("{name} must be true or false"))?),
-            toml::Value::Float(_) => toml::Value::Float(value.parse().with_context(|| format!("{name} must be a number"))?),
-            toml::Value::String(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
-                toml::Value::String(value.to_owned())
-            }
-        };
+        *old = read_as(old, name, value)?;
     }
     Ok(())
+}
+
+/// `kafka.brokers=k:9092`; what is no setting is refused.
+fn set_from_flag(table: &mut toml::Table, flag: &str) -> anyhow::Result<()> {
+    let (name, value) = flag.split_once('=').with_context(|| format!("--set {flag}: it must be SECTION.KEY=VALUE"))?;
+    let (section, key) = name.split_once('.').with_context(|| format!("--set {name}: it must be SECTION.KEY=VALUE"))?;
+    let old = table.get_mut(section).and_then(toml::Value::as_table_mut).and_then(|settings| settings.get_mut(key));
+    let old = old.with_context(|| format!("--set {name}: there is no such setting; `waypost config print` lists them"))?;
+    *old = read_as(old, &format!("--set {name}"), value)?;
+    Ok(())
+}
+
+/// A value of the type that the setting has.
+fn read_as(old: &toml::Value, name: &str, value: &str) -> anyhow::Result<toml::Value> {
+    Ok(match old {
+        toml::Value::Integer(_) => toml::Value::Integer(value.parse().with_context(|| format!("{name} must be a number"))?),
+        toml::Value::Boolean(_) => toml::Value::Boolean(value.parse().with_context(|| format!("{name} must be true or false"))?),
+        toml::Value::Float(_) => toml::Value::Float(value.parse().with_context(|| format!("{name} must be a number"))?),
+        toml::Value::String(_) | toml::Value::Datetime(_) | toml::Value::Array(_) | toml::Value::Table(_) => {
+            toml::Value::String(value.to_owned())
+        }
+    })
 }
 
 #[cfg(test)]
@@ -129,7 +157,7 @@ mod tests {
     use super::*;
 
     fn load(environment: &[(&str, &str)]) -> anyhow::Result<Config> {
-        Config::load(&[], environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())))
+        Config::load(&[], environment.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())), &[])
     }
 
     #[test]
@@ -143,8 +171,27 @@ mod tests {
     fn unknown_keys_are_refused() {
         let file = tempfile::NamedTempFile::new().unwrap();
         std::fs::write(file.path(), "[kafka]\nbroker = \"x\"\n").unwrap();
-        let error = format!("{:#}", Config::load(&[file.path().to_owned()], []).unwrap_err());
+        let error = format!("{:#}", Config::load(&[file.path().to_owned()], [], &[]).unwrap_err());
         assert!(error.contains("broker"), "{error}");
+    }
+
+    #[test]
+    fn a_flag_beats_the_environment_and_has_to_be_a_setting() {
+        let flags = |flags: &[&str]| {
+            let flags: Vec<String> = flags.iter().map(|flag| (*flag).to_owned()).collect();
+            Config::load(&[], [("WAYPOST_INSTALL_PREFIX".to_owned(), "one.".to_owned())], &flags)
+        };
+        let config = flags(&["install.prefix=two.", "install.partitions=8", "kafka.brokers=k:9092"]).unwrap();
+        assert_eq!((config.install.prefix.as_str(), config.install.partitions, config.kafka.brokers.as_str()), ("two.", 8, "k:9092"));
+        for (flag, says) in [
+            ("kafka.broker=k", "no such setting"),
+            ("brokers=k", "SECTION.KEY"),
+            ("kafka.brokers", "VALUE"),
+            ("install.partitions=many", "number"),
+        ] {
+            let refused = format!("{:#}", flags(&[flag]).unwrap_err());
+            assert!(refused.contains(says), "{flag}: {refused}");
+        }
     }
 
     #[test]
@@ -152,7 +199,7 @@ mod tests {
         let (shop, stage) = (tempfile::NamedTempFile::new().unwrap(), tempfile::NamedTempFile::new().unwrap());
         std::fs::write(shop.path(), "[install]\nprefix = \"shop.\"\nreplication = 3\n").unwrap();
         std::fs::write(stage.path(), "[install]\nprefix = \"stage.\"\n").unwrap();
-        let config = Config::load(&[shop.path().to_owned(), stage.path().to_owned()], []).unwrap();
+        let config = Config::load(&[shop.path().to_owned(), stage.path().to_owned()], [], &[]).unwrap();
         assert_eq!((config.install.prefix.as_str(), config.install.replication), ("stage.", 3));
     }
 }

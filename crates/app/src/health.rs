@@ -79,7 +79,7 @@ mod tests {
     }
 
     fn config(listen: &str) -> Config {
-        Config::load(&[], [("WAYPOST_ADMIN_LISTEN".to_owned(), listen.to_owned())]).unwrap()
+        Config::load(&[], [("WAYPOST_ADMIN_LISTEN".to_owned(), listen.to_owned())], &[]).unwrap()
     }
 
     #[test]

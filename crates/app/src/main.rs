@@ -32,7 +32,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: Cli) -> anyhow::Result<ExitCode> {
-    let config = Config::load(&cli.config, std::env::vars())?;
+    let config = Config::load(&cli.config, std::env::vars(), &cli.flags)?;
     match cli.command {
         Command::Dev(args) => {
             log("warn", &config)?;
@@ -45,12 +45,18 @@ fn run(cli: Cli) -> anyhow::Result<ExitCode> {
             Ok(ExitCode::SUCCESS)
         }
         Command::Config { what: ConfigCommand::Check } => {
+            for warning in config.warnings() {
+                screen(&format!("warning: {warning}"), false);
+            }
             screen("the settings are good", false);
             Ok(ExitCode::SUCCESS)
         }
         #[cfg(feature = "stack")]
         Command::Serve(args) => {
             log(&config.log.filter, &config)?;
+            for warning in config.warnings() {
+                tracing::warn!("{warning}");
+            }
             stack::serve(&config, &args)
         }
         #[cfg(feature = "stack")]

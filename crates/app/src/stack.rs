@@ -25,6 +25,7 @@ use std::{collections::BTreeMap, ops::RangeInclusive, process::ExitCode, sync::A
 
 use anyhow::{Context as _, bail};
 use waypost_codec::schemas::MemorySchemas;
+use waypost_control::{Act, Audit, Line};
 use waypost_kafka::KafkaLog;
 use waypost_redis::{Accepts, RedisStore, Rights};
 use waypost_runtime::{
@@ -45,7 +46,7 @@ pub(crate) use self::{
     skip::skip,
 };
 use crate::{
-    cli::{Init, RedisAcl},
+    cli::{self, Init, RedisAcl},
     config::Config,
     dev_registry, screen,
 };
@@ -71,7 +72,13 @@ fn block_on<T>(future: impl Future<Output = anyhow::Result<T>>) -> anyhow::Resul
 pub(crate) fn init(config: &Config, args: &Init) -> anyhow::Result<ExitCode> {
     block_on(async {
         let (log, store) = (log(config)?, store(config)?);
-        refuse_loss(&install::lost_state(&*log, &store, &config.install.prefix).await?, args.fold_again)?;
+        let lost = install::lost_state(&*log, &store, &config.install.prefix).await?;
+        refuse_loss(&lost, args.fold_again)?;
+        let audit = Audit::new(Arc::clone(&log), Arc::new(SystemClock), &config.install.prefix);
+        let by = cli::who(args.who.as_deref());
+        for (partition, _) in &lost {
+            audit.write(Line::new(&by, Act::FoldAgain, format!("partitions/{partition}"))).await?;
+        }
         let done = install::init(&*log, &store, &mut OsEntropy, &settings(config)).await?;
         if !config.registry.url.is_empty() {
             schemas::register(config).await?;
@@ -157,9 +164,13 @@ pub(crate) fn doctor(config: &Config) -> anyhow::Result<ExitCode> {
         for finding in &all {
             screen(&finding.to_string(), false);
         }
+        let warnings = config.warnings();
+        for warning in &warnings {
+            screen(&format!("warning: {warning}"), false);
+        }
         screen(install::NOT_ASKED, false);
         let refused = all.iter().filter(|f| f.refuses()).count();
-        screen(&format!("{} refused, {} warnings", refused, all.len() - refused), false);
+        screen(&format!("{} refused, {} warnings", refused, all.len() - refused + warnings.len()), false);
         Ok(if refused == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     })
 }

@@ -7,6 +7,7 @@ use std::{fmt, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use waypost_types::{ProfileId, WorkspaceId};
+use zeroize::Zeroize as _;
 
 /// What one unsubscribe link stands for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,8 +27,8 @@ pub struct Unsubscribe {
 #[error("not a valid link")]
 pub struct TokenError;
 
-/// The key that seals tokens; never shown.
-#[derive(Clone, Copy, PartialEq, Eq)]
+/// The key that seals tokens; never shown, and wiped when it is let go.
+#[derive(Clone, PartialEq, Eq)]
 pub struct TokenKey([u8; 32]);
 
 /// Keys of which the first seals; a link is good under any of them.
@@ -118,6 +119,12 @@ impl TokenKey {
     /// For [`seal`] and [`open`].
     pub const fn as_bytes(&self) -> &[u8; 32] {
         &self.0
+    }
+}
+
+impl Drop for TokenKey {
+    fn drop(&mut self) {
+        self.0.zeroize();
     }
 }
 

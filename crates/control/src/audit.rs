@@ -93,6 +93,9 @@ pub enum Act {
     /// A partition's state was replaced by a backup.
     #[serde(rename = "state.restore")]
     Restore,
+    /// State that was gone was made anew, to be folded from the beginning of its log.
+    #[serde(rename = "state.fold-again")]
+    FoldAgain,
     /// A partition channel was appended to again.
     #[serde(rename = "channel.repair")]
     Repair,

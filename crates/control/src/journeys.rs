@@ -11,12 +11,27 @@ use waypost_types::WorkspaceId;
 
 use crate::{
     access::{Caller, admit},
-    audit::{Act, Line},
+    audit::Act,
     definitions::{change, definition, known},
     names,
     server::{Control, workspace_in},
     status::Refusal,
 };
+
+/// What all requests that change a journey have.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    name: &'a str,
+    etag: &'a str,
+    validate_only: bool,
+}
+
+/// Of one of these requests, whose types are five.
+macro_rules! asked {
+    ($request:expr) => {
+        Asked { name: &$request.name, etag: &$request.etag, validate_only: $request.validate_only }
+    };
+}
 
 #[tonic::async_trait]
 impl JourneyService for Control {
@@ -24,7 +39,7 @@ impl JourneyService for Control {
         let (caller, request) = admit(request)?;
         let now = self.clock.now();
         let answer = self
-            .change_journey(&caller, Act::Publish, &request.name, &request.etag, |set, library, workspace, journey| {
+            .change_journey(&caller, Act::Publish, asked!(request), |set, library, workspace, journey| {
                 apply::plan_publish(set, library, workspace, journey, now)
             })
             .await?;
@@ -35,7 +50,7 @@ impl JourneyService for Control {
         let (caller, request) = admit(request)?;
         let now = self.clock.now();
         let answer = self
-            .change_journey(&caller, Act::Archive, &request.name, &request.etag, |set, _, workspace, journey| {
+            .change_journey(&caller, Act::Archive, asked!(request), |set, _, workspace, journey| {
                 apply::plan_archive(set, workspace, journey, now)
             })
             .await?;
@@ -61,14 +76,14 @@ impl JourneyService for Control {
     async fn pause_journey(&self, request: Request<pb::PauseJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
         let (caller, request) = admit(request)?;
         let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_pause(set, workspace, journey);
-        let answer = self.change_journey(&caller, Act::Pause, &request.name, &request.etag, plan).await?;
+        let answer = self.change_journey(&caller, Act::Pause, asked!(request), plan).await?;
         Ok(Response::new(answer))
     }
 
     async fn resume_journey(&self, request: Request<pb::ResumeJourneyRequest>) -> Result<Response<pb::Definition>, Status> {
         let (caller, request) = admit(request)?;
         let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_resume(set, workspace, journey);
-        let answer = self.change_journey(&caller, Act::Resume, &request.name, &request.etag, plan).await?;
+        let answer = self.change_journey(&caller, Act::Resume, asked!(request), plan).await?;
         Ok(Response::new(answer))
     }
 
@@ -76,7 +91,7 @@ impl JourneyService for Control {
         let (caller, request) = admit(request)?;
         let now = self.clock.now();
         let plan = |set: &SetManifest, _: &Library, workspace, journey: &str| apply::plan_kill(set, workspace, journey, now);
-        let answer = self.change_journey(&caller, Act::Kill, &request.name, &request.etag, plan).await?;
+        let answer = self.change_journey(&caller, Act::Kill, asked!(request), plan).await?;
         Ok(Response::new(answer))
     }
 
@@ -101,11 +116,10 @@ impl Control {
         &self,
         caller: &Caller,
         act: Act,
-        name: &str,
-        etag: &str,
+        asked: Asked<'_>,
         plan: impl Fn(&SetManifest, &Library, WorkspaceId, &str) -> Result<Plan, Vec<Problem>> + Send + Sync,
     ) -> Result<pb::Definition, Refusal> {
-        let (workspace, journey) = names::child(name, "journeys")?;
+        let (workspace, journey) = names::child(asked.name, "journeys")?;
         let checked = |set: &SetManifest, library: &Library| {
             let id = workspace_in(set, workspace)?;
             let known = set.definitions.iter().filter(|e| e.workspace == id.number() && e.kind == Kind::Journey && e.name == journey);
@@ -113,13 +127,12 @@ impl Control {
             if etags.is_empty() {
                 return Err(Refusal::NotFound(format!("there is no journey `{journey}` in workspace `{workspace}`")));
             }
-            if !etag.is_empty() && !etags.iter().any(|e| e == etag) {
+            if !asked.etag.is_empty() && !etags.iter().any(|e| e == asked.etag) {
                 return Err(Refusal::Etag);
             }
             plan(set, library, id, journey).map_err(refused)
         };
-        let line = |current: &SetManifest, plan: &Plan| Line::of(caller, act, name).changes(current.etag(), plan.next.etag());
-        let done = self.changes.change(&self.audit, checked, line).await?;
+        let done = self.changed(caller, act, asked.name, asked.validate_only, checked).await?;
         let item = done.items.first().ok_or(Refusal::Internal)?;
         let entry = done
             .next

@@ -105,6 +105,11 @@ impl Letter {
         }
     }
 
+    /// The order in which letters are listed, newest first: when it was set aside, and where.
+    pub(crate) fn age(&self) -> (i64, LetterId) {
+        (self.at, self.id)
+    }
+
     /// Whether a filter's words mean it; empty ones mean all.
     pub(crate) fn fits(&self, reason: &str, source: &str) -> bool {
         let of_source = || self.door == source || self.origin == source || self.origin.starts_with(&format!("{source}/"));
@@ -185,7 +190,7 @@ impl Letters {
             Ok::<_, LogError>(letters)
         });
         let mut letters: Vec<Letter> = try_join_all(read).await?.into_iter().flatten().collect();
-        letters.sort_by_key(|letter| std::cmp::Reverse((letter.at, letter.id)));
+        letters.sort_by_key(|letter| std::cmp::Reverse(letter.age()));
         Ok(letters)
     }
 

@@ -47,6 +47,6 @@ pub use journal::{Entry, Journal, Skip, SkipPlace};
 pub use lookup::{Found, Kept, LookupError, kept};
 pub use people::{Place, erase_record};
 pub use reports::Reports;
-pub use reread::Reread;
+pub use reread::{Content, Reread};
 pub use server::{Control, Normalise, bounded};
 pub use traces::{NoSkip, Search};

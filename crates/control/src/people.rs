@@ -99,17 +99,18 @@ impl Control {
         Ok(Place { class, hash: IdentifierHash::of(&self.install_key, workspace, class, custom, &normal) })
     }
 
-    /// Asks for it; answers when the record is acknowledged.
+    /// Asks for it; answers when the record is acknowledged, or, where it is only checked, whether it could be asked for.
     pub(crate) async fn wish(
         &self,
         caller: &Caller,
         wish: Wish,
         parent: &str,
         identifier: &str,
+        only_check: bool,
     ) -> Result<Option<pb::Acknowledged>, Refusal> {
         let whom = self.whom(parent, identifier)?;
-        let record = wish.record(whom.workspace, whom.place, self.drawn(), self.clock.now());
-        self.tell(Line::of(caller, wish.act(), ""), &whom, ready(Ok(())), Some(record)).await
+        let record = (!only_check).then(|| wish.record(whom.workspace, whom.place, self.drawn(), self.clock.now()));
+        self.tell(Line::of(caller, wish.act(), ""), &whom, ready(Ok(())), record).await
     }
 
     /// Whom a request names. Nothing that is stored is read for it.

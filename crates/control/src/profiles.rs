@@ -45,7 +45,7 @@ impl ProfileService for Control {
 
     async fn erase_profile(&self, request: Request<pb::EraseProfileRequest>) -> Result<Response<pb::EraseProfileResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = self.wish(&caller, Wish::Erase, &request.parent, &request.identifier).await?;
+        let acknowledged = self.wish(&caller, Wish::Erase, &request.parent, &request.identifier, request.validate_only).await?;
         Ok(Response::new(pb::EraseProfileResponse { acknowledged }))
     }
 
@@ -54,13 +54,13 @@ impl ProfileService for Control {
         request: Request<pb::DetachIdentifierRequest>,
     ) -> Result<Response<pb::DetachIdentifierResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = self.wish(&caller, Wish::Detach, &request.parent, &request.identifier).await?;
+        let acknowledged = self.wish(&caller, Wish::Detach, &request.parent, &request.identifier, request.validate_only).await?;
         Ok(Response::new(pb::DetachIdentifierResponse { acknowledged }))
     }
 
     async fn expire_profile(&self, request: Request<pb::ExpireProfileRequest>) -> Result<Response<pb::ExpireProfileResponse>, Status> {
         let (caller, request) = admit(request)?;
-        let acknowledged = self.wish(&caller, Wish::Expire, &request.parent, &request.identifier).await?;
+        let acknowledged = self.wish(&caller, Wish::Expire, &request.parent, &request.identifier, request.validate_only).await?;
         Ok(Response::new(pb::ExpireProfileResponse { acknowledged }))
     }
 

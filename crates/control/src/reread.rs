@@ -9,13 +9,17 @@ use std::{
 };
 
 use tokio::time::Instant;
+use zeroize::Zeroizing;
 
 /// A file larger than this is not what was meant.
 const SIZE_MAX: u64 = 1 << 20;
 /// How often the files are looked at, at most.
 const LOOK: Duration = Duration::from_secs(1);
 
-type Make<T> = Box<dyn Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync>;
+/// What lies in a file; wiped when it is let go.
+pub type Content = Zeroizing<Vec<u8>>;
+
+type Make<T> = Box<dyn Fn(&[Content]) -> Result<T, String> + Send + Sync>;
 
 /// A value made of files.
 pub struct Reread<T> {
@@ -48,7 +52,7 @@ impl<T> Reread<T> {
     pub fn open(
         what: &'static str,
         paths: Vec<PathBuf>,
-        make: impl Fn(&[Vec<u8>]) -> Result<T, String> + Send + Sync + 'static,
+        make: impl Fn(&[Content]) -> Result<T, String> + Send + Sync + 'static,
     ) -> Result<Self, String> {
         let contents = read(&paths)?;
         let value = Arc::new(make(&contents).map_err(|why| format!("{}: {why}", listed(&paths)))?);
@@ -94,20 +98,20 @@ impl<T> Reread<T> {
     }
 }
 
-fn read(paths: &[PathBuf]) -> Result<Vec<Vec<u8>>, String> {
+fn read(paths: &[PathBuf]) -> Result<Vec<Content>, String> {
     let one = |path: &PathBuf| {
         let at = path.display();
         let size = fs::metadata(path).map_err(|e| format!("{at}: {e}"))?.len();
         if size > SIZE_MAX {
             Err(format!("{at} has {size} bytes; at most {SIZE_MAX} are read"))
         } else {
-            fs::read(path).map_err(|e| format!("{at}: {e}"))
+            fs::read(path).map(Content::new).map_err(|e| format!("{at}: {e}"))
         }
     };
     paths.iter().map(one).collect()
 }
 
-fn seen(contents: &[Vec<u8>]) -> blake3::Hash {
+fn seen(contents: &[Content]) -> blake3::Hash {
     let mut hasher = blake3::Hasher::new();
     for content in contents {
         hasher.update(&(content.len() as u64).to_le_bytes()).update(content);
@@ -128,7 +132,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("n");
         fs::write(&path, "1").unwrap();
-        let number = |contents: &[Vec<u8>]| String::from_utf8_lossy(&contents[0]).parse::<u32>().map_err(|e| e.to_string());
+        let number = |contents: &[Content]| String::from_utf8_lossy(&contents[0]).parse::<u32>().map_err(|e| e.to_string());
         let number = Reread::open("a number", vec![path.clone()], number).unwrap();
         assert_eq!(*number.current(), 1);
         for (content, expected) in [(Some("2"), 2), (Some("two"), 2), (None, 2), (Some("3"), 3)] {

@@ -2,7 +2,8 @@
 
 use std::{sync::Arc, time::Duration};
 
-use tonic::transport::server::Router;
+use tonic::{server::NamedService as _, transport::server::Router};
+use tonic_health::ServingStatus;
 use tower::layer::util::{Identity, Stack};
 use waypost_codec::schemas::{MemorySchemas, Schemas};
 use waypost_engine::{apply::SetManifest, definitions::DefinitionSet, library::Library};
@@ -130,27 +131,43 @@ impl Control {
         Self { heads: Some(Heads { store, public_partitions }), ..self }
     }
 
+    /// What health speaks of: the server itself, whose name is empty, and each service.
+    const SERVICES: [&'static str; 16] = [
+        "",
+        DefinitionServiceServer::<Self>::NAME,
+        JourneyServiceServer::<Self>::NAME,
+        ProfileServiceServer::<Self>::NAME,
+        SourceServiceServer::<Self>::NAME,
+        DeadLetterServiceServer::<Self>::NAME,
+        AuditServiceServer::<Self>::NAME,
+        PartitionServiceServer::<Self>::NAME,
+        AccessServiceServer::<Self>::NAME,
+        RevisionServiceServer::<Self>::NAME,
+        RunServiceServer::<Self>::NAME,
+        DecisionServiceServer::<Self>::NAME,
+        MessageServiceServer::<Self>::NAME,
+        EventServiceServer::<Self>::NAME,
+        WorkspaceServiceServer::<Self>::NAME,
+        OperationServiceServer::<Self>::NAME,
+    ];
+
     /// A server with all services behind the gate, with health and, if the gate says so, reflection; give it a listener.
     ///
     /// # Errors
     /// When the embedded descriptors cannot be read.
     pub async fn router(&self, gate: Gate) -> Result<Router<Stack<Gate, Identity>>, tonic_reflection::server::Error> {
         let (health, health_service) = tonic_health::server::health_reporter();
-        health.set_serving::<DefinitionServiceServer<Self>>().await;
-        health.set_serving::<JourneyServiceServer<Self>>().await;
-        health.set_serving::<ProfileServiceServer<Self>>().await;
-        health.set_serving::<SourceServiceServer<Self>>().await;
-        health.set_serving::<DeadLetterServiceServer<Self>>().await;
-        health.set_serving::<AuditServiceServer<Self>>().await;
-        health.set_serving::<PartitionServiceServer<Self>>().await;
-        health.set_serving::<AccessServiceServer<Self>>().await;
-        health.set_serving::<RevisionServiceServer<Self>>().await;
-        health.set_serving::<RunServiceServer<Self>>().await;
-        health.set_serving::<DecisionServiceServer<Self>>().await;
-        health.set_serving::<MessageServiceServer<Self>>().await;
-        health.set_serving::<EventServiceServer<Self>>().await;
-        health.set_serving::<WorkspaceServiceServer<Self>>().await;
-        health.set_serving::<OperationServiceServer<Self>>().await;
+        for service in Self::SERVICES {
+            health.set_service_status(service, ServingStatus::Serving).await;
+        }
+        let leaving = self.tails.closing();
+        tokio::spawn(async move {
+            leaving.await;
+            // Whoever watches goes elsewhere before the connection ends.
+            for service in Self::SERVICES {
+                health.set_service_status(service, ServingStatus::NotServing).await;
+            }
+        });
         let describe =
             || tonic_reflection::server::Builder::configure().register_encoded_file_descriptor_set(waypost_proto::DESCRIPTORS).build_v1();
         let reflection = gate.reflects().then(describe).transpose()?;

@@ -76,6 +76,12 @@ impl Tails {
         self.closing.send_replace(true);
     }
 
+    /// Done when all are closed.
+    pub(crate) fn closing(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut closing = self.closing.subscribe();
+        async move { drop(closing.wait_for(|closing| *closing).await) }
+    }
+
     /// Begins one. It ends when its reader has gone, when its time is over and when all are closed.
     async fn begin<R: Row>(
         &self,

@@ -20,7 +20,7 @@ use tokio_rustls::{
 };
 use tokio_stream::wrappers::ReceiverStream;
 
-use crate::reread::Reread;
+use crate::reread::{Content, Reread};
 
 /// Longest handshake.
 const HANDSHAKE: Duration = Duration::from_secs(10);
@@ -89,7 +89,7 @@ async fn accept(tls: Tls, listener: TcpListener, done: mpsc::Sender<io::Result<T
 }
 
 /// A configuration of certificate, key and perhaps authorities.
-fn config(contents: &[Vec<u8>]) -> Result<ServerConfig, String> {
+fn config(contents: &[Content]) -> Result<ServerConfig, String> {
     let [certificate, key, authorities @ ..] = contents else { return Err("a certificate and a key are wanted".to_owned()) };
     let provider = Arc::new(aws_lc_rs::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();

@@ -332,7 +332,7 @@ async fn publish(control: &Control) {
     let manifests = vec![pb::File { path: "j.yaml".to_owned(), text: JOURNEY.to_owned() }];
     control.apply_definitions(asked(pb::ApplyDefinitionsRequest { parent: parent(), manifests, ..Default::default() })).await.unwrap();
     let name = "workspaces/default/journeys/cart".to_owned();
-    control.publish_journey(asked(pb::PublishJourneyRequest { name, etag: String::new() })).await.unwrap();
+    control.publish_journey(asked(pb::PublishJourneyRequest { name, etag: String::new(), validate_only: false })).await.unwrap();
 }
 
 /// Records of commands in `wp1.identity`.

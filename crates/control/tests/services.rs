@@ -96,7 +96,8 @@ async fn stale_etags_abort_and_unknown_names_are_not_found() {
     let mut request = apply(vec![file("a.yaml", TOPIC)]);
     request.get_mut().etag = "\"stale\"".to_owned();
     assert_eq!(control.apply_definitions(request).await.unwrap_err().code(), Code::Aborted);
-    let publish = |name: &str| by("somebody", pb::PublishJourneyRequest { name: name.to_owned(), etag: String::new() });
+    let publish =
+        |name: &str| by("somebody", pb::PublishJourneyRequest { name: name.to_owned(), etag: String::new(), validate_only: false });
     assert_eq!(control.publish_journey(publish("workspaces/default/journeys/none")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(control.publish_journey(publish("workspaces/elsewhere/journeys/none")).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(control.publish_journey(publish("journeys/none")).await.unwrap_err().code(), Code::InvalidArgument);
@@ -124,10 +125,10 @@ async fn a_journey_is_paused_resumed_and_killed_and_what_makes_no_sense_is_refus
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;
     let name = "workspaces/default/journeys/nap".to_owned();
-    let pause = |etag: &str| by("ana", pb::PauseJourneyRequest { name: name.clone(), etag: etag.to_owned() });
-    let resume = || by("ana", pb::ResumeJourneyRequest { name: name.clone(), etag: String::new() });
-    let kill = || by("ana", pb::KillJourneyRequest { name: name.clone(), etag: String::new() });
-    let archive = || by("ana", pb::ArchiveJourneyRequest { name: name.clone(), etag: String::new() });
+    let pause = |etag: &str| by("ana", pb::PauseJourneyRequest { name: name.clone(), etag: etag.to_owned(), validate_only: false });
+    let resume = || by("ana", pb::ResumeJourneyRequest { name: name.clone(), etag: String::new(), validate_only: false });
+    let kill = || by("ana", pb::KillJourneyRequest { name: name.clone(), etag: String::new(), validate_only: false });
+    let archive = || by("ana", pb::ArchiveJourneyRequest { name: name.clone(), etag: String::new(), validate_only: false });
     assert_eq!(control.pause_journey(pause("")).await.unwrap_err().code(), Code::NotFound);
     control.apply_definitions(apply(vec![file("j.yaml", JOURNEY)])).await.unwrap();
     let refused = control.pause_journey(pause("")).await.unwrap_err();
@@ -135,10 +136,18 @@ async fn a_journey_is_paused_resumed_and_killed_and_what_makes_no_sense_is_refus
     assert_eq!(refused.get_error_details().error_info().map(|info| info.reason.clone()), Some("STATE_CONFLICT".to_owned()));
     assert!(refused.message().contains("publish it first"), "{}", refused.message());
 
-    let publish = by("ana", pb::PublishJourneyRequest { name: name.clone(), etag: String::new() });
+    let publish = by("ana", pb::PublishJourneyRequest { name: name.clone(), etag: String::new(), validate_only: false });
     let active = control.publish_journey(publish).await.unwrap().into_inner();
     assert_eq!(control.pause_journey(pause("stale")).await.unwrap_err().code(), Code::Aborted);
+    let told = log.all("wp1.audit", 0).len();
+    let tried = by("ana", pb::PauseJourneyRequest { name: name.clone(), etag: String::new(), validate_only: true });
+    let tried = control.pause_journey(tried).await.unwrap().into_inner();
+    assert_eq!(tried.state(), pb::DefinitionState::Paused);
+    let still = by("ana", pb::GetDefinitionRequest { name: "workspaces/default/definitions/Journey/nap".to_owned(), read_mask: None });
+    assert_eq!(control.get_definition(still).await.unwrap().into_inner(), active, "only tried");
+    assert_eq!(log.all("wp1.audit", 0).len(), told, "and no line says that it was done");
     let paused = control.pause_journey(pause(&active.etag)).await.unwrap().into_inner();
+    assert_eq!(paused, tried);
     assert_eq!((paused.state(), paused.version), (pb::DefinitionState::Paused, 1));
     assert_ne!(paused.etag, active.etag);
     let got = by("ana", pb::GetDefinitionRequest { name: "workspaces/default/definitions/Journey/nap".to_owned(), read_mask: None });
@@ -196,7 +205,9 @@ async fn a_quota_is_kept_by_the_journal_and_holds_what_grows() {
     let raised = pb::Quota { definitions: Some(10), ..pb::Quota::default() };
     control.update_workspace(by("root", quota(raised, &set.etag))).await.unwrap();
     control.apply_definitions(apply(vec![file("j.yaml", JOURNEY)])).await.unwrap();
-    let publish = || by("ana", pb::PublishJourneyRequest { name: "workspaces/default/journeys/nap".into(), etag: String::new() });
+    let publish = || {
+        by("ana", pb::PublishJourneyRequest { name: "workspaces/default/journeys/nap".into(), etag: String::new(), validate_only: false })
+    };
     assert_eq!(control.publish_journey(publish()).await.unwrap_err().code(), Code::ResourceExhausted);
 
     // another process reads the same in the journal
@@ -376,7 +387,12 @@ async fn changes_are_in_the_audit_topic_with_who_made_them() {
 #[tokio::test]
 async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let (log, port, clock) = log();
-    let erase = |who| by(who, pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:ana".to_owned() });
+    let erase = |who| {
+        by(
+            who,
+            pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:ana".to_owned(), validate_only: false },
+        )
+    };
     let (empty, _following) = control(&port, &clock).await;
     assert_eq!(empty.erase_profile(erase("ben")).await.unwrap_err().code(), Code::NotFound, "nobody is called that");
     let forgotten = state::IdentifierState { generations: vec![state::Node { gone: true, ..Default::default() }], ..Default::default() };
@@ -388,16 +404,23 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let known = state::IdentifierState { generations: vec![state::Node::default()], ..state::IdentifierState::default() };
     let (control, _following) = control_over(&port, &clock, Some(stored::seal(1, &known.encode_to_vec()))).await;
     let profile = format!("prf_{}", "01".repeat(31));
-    let wrong = pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: profile };
+    let tried = pb::EraseProfileRequest { validate_only: true, ..erase("ben").into_inner() };
+    assert_eq!(control.erase_profile(by("ben", tried)).await.unwrap().into_inner(), pb::EraseProfileResponse::default());
+    assert!(audit(&log)[4].contains(r#"only checked"#), "who asked stands there all the same");
+    assert!((0..LAYOUT.partitions).all(|partition| log.all("wp1.identity", partition).is_empty()), "and nothing is asked for");
+    let wrong = pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: profile, validate_only: false };
     assert_eq!(control.erase_profile(by("somebody", wrong)).await.unwrap_err().code(), Code::InvalidArgument);
 
     let answer = control.erase_profile(erase("ben")).await.unwrap().into_inner().acknowledged.unwrap();
     let (parent, identifier) = ("workspaces/default".to_owned(), "user_id:ana".to_owned());
     control
-        .detach_identifier(by("somebody", pb::DetachIdentifierRequest { parent: parent.clone(), identifier: identifier.clone() }))
+        .detach_identifier(by(
+            "somebody",
+            pb::DetachIdentifierRequest { parent: parent.clone(), identifier: identifier.clone(), validate_only: false },
+        ))
         .await
         .unwrap();
-    control.expire_profile(by("somebody", pb::ExpireProfileRequest { parent, identifier })).await.unwrap();
+    control.expire_profile(by("somebody", pb::ExpireProfileRequest { parent, identifier, validate_only: false })).await.unwrap();
     let appended: Vec<_> =
         (0..LAYOUT.partitions).flat_map(|p| log.all("wp1.identity", p).into_iter().map(move |d| (p, d.payload))).collect();
     let records: Vec<(u32, Record)> = appended
@@ -412,7 +435,7 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let body = inbox::Erase::decode(record.body.clone()).unwrap();
     let node = body.node.unwrap();
     assert!(body.suppress && node.hash == record.key && node.class == IdentifierClass::UserId.number() && node.generation.is_empty());
-    let lines = audit(&log).split_off(vain.len());
+    let lines = audit(&log).split_off(vain.len() + 1);
     assert_eq!(lines.len(), 3);
     assert!(
         lines[0].contains(&format!(r#""by":"ben","act":"profile.erase","subject":"identifiers/{}""#, answer.identifier_hash)),

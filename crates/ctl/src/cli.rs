@@ -117,15 +117,9 @@ pub(crate) enum Command {
         definition: String,
     },
     /// Put a journey's draft in force, with its templates
-    Publish {
-        /// Journey
-        journey: String,
-    },
+    Publish(Change),
     /// Let no more profiles enter a journey; runs finish
-    Archive {
-        /// Journey
-        journey: String,
-    },
+    Archive(Change),
     /// Delete a definition that nothing reads: all its versions
     Delete(Delete),
     /// What a publish would do now to the journey in force: the diff, its templates, the runs that stay
@@ -137,19 +131,16 @@ pub(crate) enum Command {
     /// Put an earlier version's content in force again, as a new version
     Rollback(Rollback),
     /// Hold a journey up: nobody enters and messages wait; clocks, exits and goals go on
-    Pause {
-        /// Journey
-        journey: String,
-    },
+    Pause(Change),
     /// Let a paused journey go on; messages that waited go over the next 15 minutes, if they are still valid
-    Resume {
-        /// Journey
-        journey: String,
-    },
-    /// End a journey and its runs for good: each ends at its next event or timer, and no more messages go out
+    Resume(Change),
+    /// End a journey and its runs for good: each ends at its next event or timer, and no more messages go out; --yes does it
     Kill {
-        /// Journey
-        journey: String,
+        #[command(flatten)]
+        change: Change,
+        /// Do it
+        #[arg(long)]
+        yes: bool,
     },
     /// People
     Profile {
@@ -334,6 +325,17 @@ pub(crate) struct Person {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
+}
+
+/// What becomes of a journey.
+#[derive(Debug, Args)]
+pub(crate) struct Change {
+    /// Journey
+    pub(crate) journey: String,
+    #[command(flatten)]
+    pub(crate) dry_run: DryRun,
 }
 
 #[derive(Debug, Subcommand)]

@@ -2,6 +2,7 @@
 
 use std::{path::PathBuf, time::Duration};
 
+use anyhow::ensure;
 use serde_json::{Value, json};
 use waypost_proto::control::{
     self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
@@ -10,8 +11,8 @@ use waypost_proto::control::{
 
 use crate::{
     cli::{
-        AuditCommand, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, EventsCommand, MessagesCommand, Output, ProfileCommand,
-        SourceCommand,
+        AuditCommand, Change, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, EventsCommand, MessagesCommand, Output,
+        ProfileCommand, SourceCommand,
     },
     completions,
     connection::{self, Asking},
@@ -61,16 +62,16 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Get { kind, name: Some(name) } => session.get(&kind.unwrap_or_default(), &name).await,
         Command::Describe { definition } => session.describe(&definition).await,
         Command::Edit { definition } => session.edit(&definition).await,
-        Command::Publish { journey } => session.publish(&journey).await,
-        Command::Archive { journey } => session.archive(&journey).await,
+        Command::Publish(wanted) => session.publish(&wanted).await,
+        Command::Archive(wanted) => session.archive(&wanted).await,
         Command::Delete(wanted) => session.delete(wanted).await,
         Command::Plan(wanted) => session.plan(wanted).await,
         Command::Stats(wanted) => session.stats(wanted).await,
         Command::History(wanted) => session.history(wanted).await,
         Command::Rollback(wanted) => session.rollback(wanted).await,
-        Command::Pause { journey } => session.pause(&journey).await,
-        Command::Resume { journey } => session.resume(&journey).await,
-        Command::Kill { journey } => session.kill(&journey).await,
+        Command::Pause(wanted) => session.pause(&wanted).await,
+        Command::Resume(wanted) => session.resume(&wanted).await,
+        Command::Kill { change, yes } => session.kill(&change, yes).await,
         Command::Profile { what } => match what {
             ProfileCommand::Show { identifier } => session.profile(identifier).await,
             ProfileCommand::Export(export) => session.export(export).await,
@@ -222,34 +223,44 @@ impl Session {
         )
     }
 
-    async fn publish(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::PublishJourneyRequest { name: self.journey(journey), etag: String::new() };
-        let definition = JourneyServiceClient::new(self.channel.clone()).publish_journey(request).await?.into_inner();
-        Ok(self.brief(&definition, "published"))
+    async fn publish(&self, wanted: &Change) -> anyhow::Result<Done> {
+        let request =
+            pb::PublishJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let definition = self.journeys().publish_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "published", wanted.dry_run))
     }
 
-    async fn archive(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::ArchiveJourneyRequest { name: self.journey(journey), etag: String::new() };
-        let definition = JourneyServiceClient::new(self.channel.clone()).archive_journey(request).await?.into_inner();
-        Ok(self.brief(&definition, "archived"))
+    async fn archive(&self, wanted: &Change) -> anyhow::Result<Done> {
+        let request =
+            pb::ArchiveJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let definition = self.journeys().archive_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "archived", wanted.dry_run))
     }
 
-    async fn pause(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::PauseJourneyRequest { name: self.journey(journey), etag: String::new() };
-        let definition = JourneyServiceClient::new(self.channel.clone()).pause_journey(request).await?.into_inner();
-        Ok(self.brief(&definition, "paused"))
+    async fn pause(&self, wanted: &Change) -> anyhow::Result<Done> {
+        let request =
+            pb::PauseJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let definition = self.journeys().pause_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "paused", wanted.dry_run))
     }
 
-    async fn resume(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::ResumeJourneyRequest { name: self.journey(journey), etag: String::new() };
-        let definition = JourneyServiceClient::new(self.channel.clone()).resume_journey(request).await?.into_inner();
-        Ok(self.brief(&definition, "resumed"))
+    async fn resume(&self, wanted: &Change) -> anyhow::Result<Done> {
+        let request =
+            pb::ResumeJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let definition = self.journeys().resume_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "resumed", wanted.dry_run))
     }
 
-    async fn kill(&self, journey: &str) -> anyhow::Result<Done> {
-        let request = pb::KillJourneyRequest { name: self.journey(journey), etag: String::new() };
-        let definition = JourneyServiceClient::new(self.channel.clone()).kill_journey(request).await?.into_inner();
-        Ok(self.brief(&definition, "killed"))
+    async fn kill(&self, wanted: &Change, yes: bool) -> anyhow::Result<Done> {
+        ensure!(yes || wanted.dry_run.is_dry(), "this ends every run of the journey for good, and nothing brings them back: say --yes");
+        let request =
+            pb::KillJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let definition = self.journeys().kill_journey(request).await?.into_inner();
+        Ok(self.brief(&definition, "killed", wanted.dry_run))
+    }
+
+    fn journeys(&self) -> JourneyServiceClient<Asking> {
+        JourneyServiceClient::new(self.channel.clone())
     }
 
     /// `cart` and `journeys/cart` are the same.
@@ -257,7 +268,8 @@ impl Session {
         format!("{}/journeys/{}", self.parent, name.strip_prefix("journeys/").unwrap_or(name))
     }
 
-    fn brief(&self, definition: &pb::Definition, done: &str) -> Done {
+    fn brief(&self, definition: &pb::Definition, done: &str, dry_run: DryRun) -> Done {
+        let done = if dry_run.is_dry() { format!("would be {done}") } else { done.to_owned() };
         let short = definition.name.rsplit('/').next().unwrap_or_default();
         self.show(
             &output::definition(definition),

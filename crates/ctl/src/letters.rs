@@ -20,14 +20,25 @@ impl Session {
         limit: u16,
         discarded: bool,
     ) -> anyhow::Result<Done> {
-        let request = pb::ListDeadLettersRequest {
-            reason: reason.unwrap_or_default(),
-            source: source.unwrap_or_default(),
-            page_size: i32::from(limit.max(1)),
-            discarded,
-            read_mask: None,
-        };
-        let answer = DeadLetterServiceClient::new(self.channel.clone()).list_dead_letters(request).await?.into_inner();
+        let (limit, reason, source) = (usize::from(limit.max(1)), reason.unwrap_or_default(), source.unwrap_or_default());
+        let mut client = DeadLetterServiceClient::new(self.channel.clone());
+        let mut answer = pb::ListDeadLettersResponse::default();
+        loop {
+            let request = pb::ListDeadLettersRequest {
+                reason: reason.clone(),
+                source: source.clone(),
+                page_size: (limit - answer.letters.len()).try_into().unwrap_or(i32::MAX),
+                discarded,
+                read_mask: None,
+                page_token: answer.next_page_token,
+            };
+            let page = client.list_dead_letters(request).await?.into_inner();
+            (answer.total, answer.next_page_token) = (page.total, page.next_page_token);
+            answer.letters.extend(page.letters);
+            if answer.letters.len() >= limit || answer.next_page_token.is_empty() {
+                break;
+            }
+        }
         let json = json!({"total": answer.total, "letters": answer.letters.iter().map(letter).collect::<Vec<_>>()});
         Ok(self.show(
             &json,

@@ -15,26 +15,37 @@ use crate::{
 /// Largest document that is taken; a person's states are far below it.
 const DOCUMENT_MAX: usize = 64 << 20;
 
+// === impl Person ===
+
+impl Person {
+    fn sure(&self) -> bool {
+        self.yes || self.dry_run.is_dry()
+    }
+}
+
 // === impl Session ===
 
 impl Session {
     pub(crate) async fn erase(&self, person: Person) -> anyhow::Result<Done> {
-        ensure!(person.yes, "this forgets a person for good, and nothing brings her back: say --yes");
-        let request = pb::EraseProfileRequest { parent: self.parent.clone(), identifier: person.identifier };
+        ensure!(person.sure(), "this forgets a person for good, and nothing brings her back: say --yes");
+        let validate_only = person.dry_run.is_dry();
+        let request = pb::EraseProfileRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).erase_profile(request).await?.into_inner();
         Ok(self.acknowledged("erase", answer.acknowledged))
     }
 
     pub(crate) async fn detach(&self, person: Person) -> anyhow::Result<Done> {
-        ensure!(person.yes, "what was known of this identifier stays behind with the old profile: say --yes");
-        let request = pb::DetachIdentifierRequest { parent: self.parent.clone(), identifier: person.identifier };
+        ensure!(person.sure(), "what was known of this identifier stays behind with the old profile: say --yes");
+        let validate_only = person.dry_run.is_dry();
+        let request = pb::DetachIdentifierRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).detach_identifier(request).await?.into_inner();
         Ok(self.acknowledged("detach", answer.acknowledged))
     }
 
     pub(crate) async fn expire(&self, person: Person) -> anyhow::Result<Done> {
-        ensure!(person.yes, "this forgets a person for good, and nothing brings her back: say --yes");
-        let request = pb::ExpireProfileRequest { parent: self.parent.clone(), identifier: person.identifier };
+        ensure!(person.sure(), "this forgets a person for good, and nothing brings her back: say --yes");
+        let validate_only = person.dry_run.is_dry();
+        let request = pb::ExpireProfileRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).expire_profile(request).await?.into_inner();
         Ok(self.acknowledged("expire", answer.acknowledged))
     }
@@ -66,7 +77,9 @@ impl Session {
     }
 
     fn acknowledged(&self, what: &str, answer: Option<pb::Acknowledged>) -> Done {
-        let answer = answer.unwrap_or_default();
+        let Some(answer) = answer else {
+            return self.show(&json!({"would": what}), || format!("{what} would be accepted"), Vec::new);
+        };
         let json = json!({"identifierHash": answer.identifier_hash, "record": answer.record, "at": output::time(answer.at)});
         self.show(
             &json,

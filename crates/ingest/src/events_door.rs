@@ -40,6 +40,8 @@ pub struct EventsDoor {
     pub clock: Arc<dyn Clock>,
     /// Key of the identifiers' hashes.
     pub install: [u8; 32],
+    /// Of the installation's topics.
+    pub prefix: String,
     /// Decides which events are traced.
     pub traces: Arc<dyn Traces>,
     /// Where it is counted what comes.
@@ -235,8 +237,8 @@ impl EventsDoor {
         let named = |name: &str| delivery.headers.iter().find(|(header, _)| header == name).and_then(|(_, v)| std::str::from_utf8(v).ok());
         let asked = named("traceparent").or_else(|| named("ce_traceparent"));
         let now = self.clock.now();
-        let name = || "process waypost.events.v1".to_owned();
-        let Some(kept) = Kept::begin(&self.traces, asked, true, SpanKind::Consumer, name, now) else { return Bytes::new() };
+        let name = || format!("process {}waypost.events.v1", self.prefix);
+        let Some(kept) = Kept::begin(&self.traces, &self.prefix, asked, true, SpanKind::Consumer, name, now) else { return Bytes::new() };
         let sent = kept.sent();
         kept.end(1, false, now);
         sent

@@ -92,6 +92,8 @@ pub struct IngestConfig {
     pub proxies: TrustedProxies,
     /// Pages that may call with a browser key.
     pub origins: Origins,
+    /// Of the installation's topics.
+    pub prefix: String,
     /// Decides which requests are traced.
     pub traces: Arc<dyn Traces>,
     /// Where it is counted what comes and how it is answered.
@@ -200,6 +202,7 @@ impl IngestConfig {
             address_rate: 100,
             proxies: TrustedProxies::default(),
             origins: Origins::default(),
+            prefix: String::new(),
             traces: Arc::new(NoTraces),
             metrics: DoorMetrics::default(),
         }
@@ -307,7 +310,8 @@ impl Ingest {
         }
         let name = || format!("POST /v1/{}", kind.map_or("batch", CallKind::as_str));
         // A page may not decide what is kept.
-        let kept = Kept::begin(&self.inner.config.traces, asked, rights.kind == "server", SpanKind::Server, name, now);
+        let kept =
+            Kept::begin(&self.inner.config.traces, &self.inner.config.prefix, asked, rights.kind == "server", SpanKind::Server, name, now);
         let span = traced(kept.as_ref().map(Kept::place));
         let judged = async {
             let sent = kept.as_ref().map(Kept::sent).unwrap_or_default();

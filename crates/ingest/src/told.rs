@@ -12,6 +12,7 @@ use waypost_types::{
 #[derive(Debug)]
 pub(crate) struct Kept {
     traces: Arc<dyn Traces>,
+    inbox: String,
     name: String,
     kind: SpanKind,
     context: TraceContext,
@@ -22,9 +23,10 @@ pub(crate) struct Kept {
 // === impl Kept ===
 
 impl Kept {
-    /// Decides; `asked` is the caller's `traceparent`, and with `trusted` its word counts.
+    /// Decides, in an installation whose topics have this prefix; `asked` is the caller's `traceparent`, and with `trusted` its word counts.
     pub(crate) fn begin(
         traces: &Arc<dyn Traces>,
+        prefix: &str,
         asked: Option<&str>,
         trusted: bool,
         kind: SpanKind,
@@ -32,7 +34,7 @@ impl Kept {
         from: Timestamp,
     ) -> Option<Self> {
         let (context, parent) = traces.begin(asked, trusted)?;
-        Some(Self { traces: Arc::clone(traces), name: name(), kind, context, parent, from })
+        Some(Self { traces: Arc::clone(traces), inbox: format!("{prefix}wp1.identity"), name: name(), kind, context, parent, from })
     }
 
     /// Its place, for log lines.
@@ -52,24 +54,35 @@ impl Kept {
     /// Tells that it is over: `records` went to identity's inbox, if it did not fail.
     pub(crate) fn end(self, records: usize, failed: bool, until: Timestamp) {
         let number = |n: usize| Value::Number(i64::try_from(n).unwrap_or(i64::MAX));
-        let (sending, Self { traces, name, kind, context, parent, from }) = (self.sending(), self);
+        let (sending, Self { traces, inbox, name, kind, context, parent, from }) = (self.sending(), self);
         if records > 0 {
             traces.tell(Told {
-                name: "send wp1.identity".to_owned(),
+                name: format!("send {inbox}"),
                 kind: SpanKind::Producer,
                 context: sending,
                 parent: Some(context),
+                links: Vec::new(),
                 from,
                 until,
                 attributes: vec![
                     ("messaging.system", Value::Text("kafka".to_owned())),
                     ("messaging.operation.type", Value::Text("send".to_owned())),
-                    ("messaging.destination.name", Value::Text("wp1.identity".to_owned())),
+                    ("messaging.destination.name", Value::Text(inbox)),
                     ("messaging.batch.message_count", number(records)),
                 ],
                 failed,
             });
         }
-        traces.tell(Told { name, kind, context, parent, from, until, attributes: vec![("waypost.events", number(records))], failed });
+        traces.tell(Told {
+            name,
+            kind,
+            context,
+            parent,
+            links: Vec::new(),
+            from,
+            until,
+            attributes: vec![("waypost.events", number(records))],
+            failed,
+        });
     }
 }

@@ -9,6 +9,7 @@ use std::{
 
 use rdkafka::ClientConfig;
 use waypost_runtime::ports::LogError;
+use zeroize::Zeroizing;
 
 use crate::tokens::{Token, Tokens};
 
@@ -160,13 +161,13 @@ impl Connection {
     }
 
     /// Reads the files for a client that is to be made now.
-    pub(crate) fn identity(self: &Arc<Self>) -> Result<(Option<String>, Identity), ConnectionError> {
+    pub(crate) fn identity(self: &Arc<Self>) -> Result<(Option<Zeroizing<String>>, Identity), ConnectionError> {
         let (password, print) = self.read()?;
         Ok((password, Identity { connection: Arc::clone(self), print }))
     }
 
     /// The password, if there is one, and the fingerprint of all files.
-    fn read(&self) -> Result<(Option<String>, u64), ConnectionError> {
+    fn read(&self) -> Result<(Option<Zeroizing<String>>, u64), ConnectionError> {
         let mut print = DefaultHasher::new();
         if let Some(tls) = &self.tls {
             let certificate = tls.certificate.as_ref();
@@ -183,10 +184,10 @@ impl Connection {
         }
         let password = match &self.sasl {
             Some(Sasl::Password { password_file, .. }) => {
-                let bytes = read("kafka.password_file", password_file)?;
+                let bytes = Zeroizing::new(read("kafka.password_file", password_file)?);
                 bytes.hash(&mut print);
                 let unreadable = |_| unreadable("kafka.password_file", password_file, "it is no text");
-                Some(String::from_utf8(bytes).map_err(unreadable)?.trim_end().to_owned())
+                Some(Zeroizing::new(str::from_utf8(&bytes).map_err(unreadable)?.trim_end().to_owned()))
             }
             // whoever has tokens asks for the next one by himself
             Some(Sasl::Token(_)) | None => None,
@@ -302,11 +303,11 @@ mod tests {
         fs::write(&file, "one\n").unwrap();
         let connection = as_user(&file);
         let (password, identity) = connection.identity().unwrap();
-        assert_eq!(password.as_deref(), Some("one"));
+        assert_eq!(password.as_ref().map(|password| password.as_str()), Some("one"));
         assert!(!identity.is_outdated());
         fs::write(&file, "two\n").unwrap();
         assert!(identity.is_outdated());
-        assert_eq!(connection.identity().unwrap().0.as_deref(), Some("two"));
+        assert_eq!(connection.identity().unwrap().0.map(|password| password.to_string()).as_deref(), Some("two"));
         fs::remove_file(&file).unwrap();
         assert!(!identity.is_outdated(), "it may be on its way");
     }

@@ -133,7 +133,7 @@ impl Recipe {
         let (password, identity) = self.connection.identity()?;
         let mut config = self.config.clone();
         if let Some(password) = password {
-            config.set("sasl.password", password);
+            config.set("sasl.password", password.as_str());
         }
         config.create_with_context(context(identity)).map_err(|error| {
             // not its value, which may be a password

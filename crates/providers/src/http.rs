@@ -55,6 +55,7 @@ use serde_json::json;
 use waypost_codec::inbox::Outcome;
 use waypost_sender::{Capabilities, Channel, HttpChannel, OnRepeat, OutgoingEmail, Provider, ProviderOutcome};
 use waypost_types::Span;
+use zeroize::Zeroizing;
 
 /// What this process allows.
 #[derive(Clone, Debug)]
@@ -156,7 +157,7 @@ impl Http {
         // Each time: a secret is changed by replacing its file.
         let token =
             token(folder, name).await.ok_or_else(|| ProviderOutcome::other(Outcome::Auth, "the channel's secret cannot be read"))?;
-        Ok(request.bearer_auth(token))
+        Ok(request.bearer_auth(token.as_str()))
     }
 
     async fn post(&self, channel: &Channel, http: &HttpChannel, message: &OutgoingEmail) -> Result<ProviderOutcome, ProviderOutcome> {
@@ -271,9 +272,9 @@ fn id(said: &Answer) -> String {
     said.id.chars().filter(char::is_ascii_graphic).take(128).collect()
 }
 
-async fn token(folder: &Path, name: &str) -> Option<String> {
-    let text = tokio::fs::read_to_string(folder.join(name)).await.ok()?;
-    Some(text.trim().to_owned()).filter(|token| !token.is_empty())
+async fn token(folder: &Path, name: &str) -> Option<Zeroizing<String>> {
+    let text = Zeroizing::new(tokio::fs::read_to_string(folder.join(name)).await.ok()?);
+    Some(Zeroizing::new(text.trim().to_owned())).filter(|token| !token.is_empty())
 }
 
 fn is_loopback(url: &str) -> bool {

@@ -4,6 +4,7 @@ use std::{fmt, fs, path::PathBuf, time::Duration};
 
 use reqwest::{Client, Url};
 use serde::Deserialize;
+use zeroize::Zeroizing;
 
 /// For the whole of an answer.
 const ANSWER: Duration = Duration::from_secs(5);
@@ -64,8 +65,8 @@ impl ClientCredentials {
     /// Why there is none, without a secret.
     pub async fn fetch(&self) -> Result<Granted, String> {
         let path = self.secret_file.display();
-        let secret =
-            fs::read_to_string(&self.secret_file).map_err(|error| format!("kafka.client_secret_file: cannot read {path}: {error}"))?;
+        let secret = fs::read_to_string(&self.secret_file).map(Zeroizing::new);
+        let secret = secret.map_err(|error| format!("kafka.client_secret_file: cannot read {path}: {error}"))?;
         let mut body = "grant_type=client_credentials".to_owned();
         if !self.scope.is_empty() {
             body = format!("{body}&scope={}", encoded(&self.scope));

@@ -16,6 +16,7 @@ use reqwest::{Certificate, Client, Method, RequestBuilder, StatusCode};
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use waypost_codec::schemas::{Level, Registered, Schema, Schemas, SchemasError, Verdict};
+use zeroize::Zeroizing;
 
 /// How to be let in. Files are read for each request, and for each change of them.
 #[derive(Clone, Default)]
@@ -107,8 +108,8 @@ impl Registry {
             self.client()?.request(method, format!("{}{path}", self.base)).header("accept", format!("{MEDIA_TYPE}, application/json"));
         Ok(match &self.auth {
             Auth::None => request,
-            Auth::Basic(user, file) => request.basic_auth(user, Some(secret("registry.password_file", file)?)),
-            Auth::Bearer(file) => request.bearer_auth(secret("registry.token_file", file)?),
+            Auth::Basic(user, file) => request.basic_auth(user, Some(secret("registry.password_file", file)?.as_str())),
+            Auth::Bearer(file) => request.bearer_auth(secret("registry.token_file", file)?.as_str()),
         })
     }
 
@@ -204,9 +205,9 @@ fn client(authorities: &[u8]) -> Result<Client, SchemasError> {
     builder.build().map_err(|e| unavailable(&e))
 }
 
-fn secret(setting: &str, path: &Path) -> Result<String, SchemasError> {
-    let text = fs::read_to_string(path).map_err(|error| unreadable(setting, path, &error))?;
-    Ok(text.trim_end().to_owned())
+fn secret(setting: &str, path: &Path) -> Result<Zeroizing<String>, SchemasError> {
+    let text = Zeroizing::new(fs::read_to_string(path).map_err(|error| unreadable(setting, path, &error))?);
+    Ok(Zeroizing::new(text.trim_end().to_owned()))
 }
 
 fn unreadable(setting: &str, path: &Path, error: &std::io::Error) -> SchemasError {

@@ -25,6 +25,7 @@ use tokio::time::Instant;
 use waypost_codec::inbox::Outcome;
 use waypost_sender::{Capabilities, Channel, OutgoingEmail, Provider, ProviderOutcome};
 use waypost_types::Span;
+use zeroize::Zeroizing;
 
 /// How the connection is protected.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -64,7 +65,7 @@ pub struct Login {
     /// The user's name.
     pub user: String,
     /// The password as it is now.
-    pub password: Arc<dyn Fn() -> String + Send + Sync>,
+    pub password: Arc<dyn Fn() -> Zeroizing<String> + Send + Sync>,
 }
 
 /// Why a server cannot be spoken to as it is set up.
@@ -165,7 +166,7 @@ impl Smtp {
             self.within(connection.starttls(tls.clone(), hello)).await.map_err(|f| f.before_the_message("starttls"))?;
         }
         if let Some(Login { user, password }) = &settings.credentials {
-            let credentials = Credentials::new(user.clone(), password());
+            let credentials = Credentials::new(user.clone(), password().to_string());
             let mechanisms = [Mechanism::Plain, Mechanism::Login];
             self.within(connection.auth(&mechanisms, &credentials)).await.map_err(Failure::at_auth)?;
         }

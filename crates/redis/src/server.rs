@@ -10,6 +10,7 @@ use redis::{
     TlsCertificates,
 };
 use waypost_runtime::ports::StoreError;
+use zeroize::Zeroizing;
 
 /// Host and port.
 pub(crate) type Place = (String, u16);
@@ -56,7 +57,7 @@ pub(crate) struct Route {
 
 /// What one connection is made with.
 pub(crate) struct Identity {
-    password: Option<String>,
+    password: Option<Zeroizing<String>>,
     certificates: Option<TlsCertificates>,
 }
 
@@ -125,9 +126,9 @@ impl Route {
     pub(crate) fn identity(&self) -> Result<Identity, StoreError> {
         let Server { password_file, ca_file, certificate, .. } = &self.server;
         let password = password_file.as_ref().map(|path| {
-            let bytes = read("redis.password_file", path)?;
+            let bytes = Zeroizing::new(read("redis.password_file", path)?);
             let no_text = |_| unreadable("redis.password_file", path, &io::Error::other("it is no text"));
-            Ok(String::from_utf8(bytes).map_err(no_text)?.trim_end().to_owned())
+            Ok(Zeroizing::new(str::from_utf8(&bytes).map_err(no_text)?.trim_end().to_owned()))
         });
         let root_cert = ca_file.as_ref().map(|path| read("redis.ca_file", path)).transpose()?;
         let client_tls = certificate.as_ref().map(|(cert, key)| {
@@ -155,7 +156,9 @@ impl Route {
         if let Some(username) = username {
             settings = settings.set_username(username);
         }
-        if let Some(password) = identity.password.as_deref().or_else(|| self.info.redis_settings().password()) {
+        if let Some(password) =
+            identity.password.as_ref().map(|password| password.as_str()).or_else(|| self.info.redis_settings().password())
+        {
             settings = settings.set_password(password);
         }
         settings
@@ -283,7 +286,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("password");
         let route = Route::to(&Server { password_file: Some(file.clone()), ..Server::at("redis://redis") }).unwrap();
-        let password = || route.identity().map(|identity| identity.password);
+        let password = || route.identity().map(|identity| identity.password.map(|password| password.to_string()));
         assert!(password().unwrap_err().to_string().contains("redis.password_file: cannot read"));
         fs::write(&file, "one\n").unwrap();
         assert_eq!(password(), Ok(Some("one".to_owned())));

@@ -29,7 +29,7 @@ use waypost_types::{EntityId, PartitionId, Position, Role, Span, Timestamp, trac
 use crate::{
     figures::Figures,
     machine::{Command, Input, Machine},
-    ports::{Clock, Consumer, Install, Log, LogError, Offset, Store},
+    ports::{Clock, CommitReply, Consumer, Install, Log, LogError, Offset, Store},
     processor::{Job, Proposal},
     progress::{Directory, Speaker},
 };
@@ -38,6 +38,7 @@ pub use local::LocalOwners;
 use looking::{Look, Shown};
 use membership::Membership;
 use produce::Outgoing;
+use telling::Uncommitted;
 
 /// Records taken of one partition before the others get their turn.
 const TAKE: usize = 64;
@@ -157,6 +158,7 @@ pub struct Driver {
     /// Draining, until then.
     deadline: Option<Timestamp>,
     shown: Shown,
+    uncommitted: Uncommitted,
 }
 
 // === impl NoJobs ===
@@ -238,6 +240,7 @@ impl Driver {
             rejoin: false,
             deadline: None,
             shown,
+            uncommitted: Uncommitted::default(),
         };
         (driver, handle)
     }
@@ -423,7 +426,12 @@ impl Driver {
 
     fn done(&mut self, done: Done) {
         match done {
-            Done::Input(input) => self.feed(input),
+            Done::Input(input) => {
+                if let Input::Committed(partition, _, Ok(CommitReply::Ok | CommitReply::Already)) = &input {
+                    self.tell_committed(*partition);
+                }
+                self.feed(input);
+            }
             // what a discarded producer still says is void
             Done::Produced(life, input) => {
                 if life == self.outgoing.life() {

@@ -286,6 +286,7 @@ impl Calls {
             kind: SpanKind::Client,
             context,
             parent,
+            links: Vec::new(),
             from,
             until: self.clock.now(),
             attributes: vec![

@@ -15,7 +15,7 @@ use std::{
 pub use self::metrics::OtlpMetrics;
 use opentelemetry::{
     InstrumentationScope, KeyValue,
-    trace::{SpanContext, SpanId, SpanKind as Kind, Status, TraceFlags, TraceId, TraceState},
+    trace::{Link, SpanContext, SpanId, SpanKind as Kind, Status, TraceFlags, TraceId, TraceState},
 };
 use opentelemetry_otlp::{SpanExporter as Otlp, WithExportConfig as _};
 use opentelemetry_sdk::{
@@ -186,7 +186,7 @@ async fn send(exporter: Otlp, mut waiting: mpsc::Receiver<SpanData>, dropped: Ar
 }
 
 fn span(told: Told, scope: &InstrumentationScope) -> SpanData {
-    let Told { name, kind, context, parent, from, until, attributes, failed } = told;
+    let Told { name, kind, context, parent, links, from, until, attributes, failed } = told;
     let place = |at: TraceContext| {
         let (trace, span) = (TraceId::from_bytes(at.trace_id()), SpanId::from_bytes(at.span_id()));
         SpanContext::new(trace, span, TraceFlags::SAMPLED, false, TraceState::default())
@@ -195,6 +195,8 @@ fn span(told: Told, scope: &InstrumentationScope) -> SpanData {
         Value::Text(text) => KeyValue::new(name, text),
         Value::Number(number) => KeyValue::new(name, number),
     });
+    let mut linked = SpanLinks::default();
+    linked.links = links.into_iter().map(|at| Link::with_context(place(at))).collect();
     SpanData {
         span_context: place(context),
         parent_span_id: parent.map_or(SpanId::INVALID, |parent| SpanId::from_bytes(parent.span_id())),
@@ -211,7 +213,7 @@ fn span(told: Told, scope: &InstrumentationScope) -> SpanData {
         attributes: attributes.collect(),
         dropped_attributes_count: 0,
         events: SpanEvents::default(),
-        links: SpanLinks::default(),
+        links: linked,
         status: if failed { Status::error("") } else { Status::Unset },
         instrumentation_scope: scope.clone(),
     }

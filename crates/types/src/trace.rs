@@ -47,6 +47,8 @@ pub struct Told {
     pub context: TraceContext,
     /// The place it comes from; none at the root.
     pub parent: Option<TraceContext>,
+    /// Places of other traces that it is about, where one act is for many records.
+    pub links: Vec<TraceContext>,
     /// When it began.
     pub from: Timestamp,
     /// When it was over.

@@ -175,7 +175,7 @@ mod tests {
 
     fn refusal(settings: &[(&str, &str)]) -> String {
         let environment = settings.iter().map(|(name, value)| (format!("WAYPOST_{name}"), (*value).to_owned()));
-        Config::load(&[], environment).map_or_else(|error| format!("{error:#}"), |_| "accepted".to_owned())
+        Config::load(&[], environment, &[]).map_or_else(|error| format!("{error:#}"), |_| "accepted".to_owned())
     }
 
     #[test]

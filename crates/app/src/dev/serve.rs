@@ -91,6 +91,7 @@ fn events_door(world: &World) {
         dead_letters: Arc::new(LogDeadLetters::new(world.port.clone(), "wp1.dead".to_owned(), world.record.public_partitions)),
         clock: Arc::new(SystemClock),
         install: world.record.hash_key(),
+        prefix: String::new(),
         traces: Arc::new(NoTraces),
         metrics: DoorMetrics::default(),
     };

@@ -167,7 +167,7 @@ impl World {
 
         let mail = Arc::new(Mailbox { catcher: Catcher::in_folder(settings.mail)?, seen: Mutex::default() });
         let providers: BTreeMap<String, Arc<dyn Provider>> = BTreeMap::from([("catcher".to_owned(), mail.clone() as Arc<dyn Provider>)]);
-        let links = Links { public_url: settings.public_url.clone(), keys: token_key.into() };
+        let links = Links { public_url: settings.public_url.clone(), keys: token_key.clone().into() };
         let calls = Calls::new(library.clone(), providers, links, Arc::clone(&shared));
 
         let seed = settings.seed;
@@ -258,7 +258,7 @@ impl World {
             match change.kind.as_str() {
                 "Journey" => {
                     let name = format!("workspaces/default/journeys/{}", change.name);
-                    let request = pb::PublishJourneyRequest { name, etag: String::new() };
+                    let request = pb::PublishJourneyRequest { name, etag: String::new(), validate_only: false };
                     self.runtime.block_on(control.publish_journey(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?;
                 }
                 "Source" => {

@@ -11,7 +11,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::{Certificate, Channel, ClientTlsConfig, Endpoint, Server},
 };
-use waypost_control::{Reread, bounded, tls::Tls};
+use waypost_control::{Content, Reread, bounded, tls::Tls};
 use waypost_proto::owner::{
     ReadEntityRequest, ReadEntityResponse,
     owner_service_client::OwnerServiceClient,
@@ -108,7 +108,7 @@ impl Asking {
             );
             None
         } else {
-            let pem = |contents: &[Vec<u8>]| contents.first().cloned().ok_or_else(String::new);
+            let pem = |contents: &[Content]| contents.first().map(|content| content.to_vec()).ok_or_else(String::new);
             Some(Reread::open("owner.ca_file", vec![settings.ca_file.clone().into()], pem).map_err(|why| anyhow!("owner.ca_file: {why}"))?)
         };
         let mut token: MetadataValue<Ascii> = token.shown().parse()?;

@@ -4,8 +4,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use anyhow::anyhow;
 use waypost_codec::unsubscribe::{LinkKeys, TokenKey, TokenKeys};
-use waypost_control::Reread;
+use waypost_control::{Content, Reread};
 use waypost_runtime::install::InstallRecord;
+use zeroize::Zeroizing;
 
 use crate::config::Config;
 
@@ -17,8 +18,8 @@ pub(super) fn link_keys(config: &Config, record: &InstallRecord) -> anyhow::Resu
         return Ok(TokenKey::new(*blake3::keyed_hash(&record.hash_key(), b"links").as_bytes()).into());
     }
     let known = Mutex::default();
-    let make = move |contents: &[Vec<u8>]| {
-        let keys = read(contents.first().map_or(&[], Vec::as_slice))?;
+    let make = move |contents: &[Content]| {
+        let keys = read(contents.first().map_or(&[], |content| content.as_slice()))?;
         Ok(with_those_before(keys, &mut known.lock().unwrap_or_else(PoisonError::into_inner)))
     };
     let file = Reread::open("secrets.link_key_file", vec![path.into()], make).map_err(|why| anyhow!("secrets.link_key_file: {why}"))?;
@@ -32,8 +33,9 @@ fn read(content: &[u8]) -> Result<TokenKeys, String> {
     let text = std::str::from_utf8(content).map_err(|_| "the file must be text".to_owned())?;
     let lines = text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty());
     let key = |(at, line): (usize, &str)| {
-        let bytes: Option<[u8; 32]> = hex::decode(line.trim()).ok().and_then(|bytes| bytes.try_into().ok());
-        bytes.map(TokenKey::new).ok_or_else(|| wrong(at + 1))
+        let mut bytes = Zeroizing::new([0; 32]);
+        hex::decode_to_slice(line.trim(), bytes.as_mut_slice()).map_err(|_| wrong(at + 1))?;
+        Ok(TokenKey::new(*bytes))
     };
     let mut keys = lines.map(key);
     let first = keys.next().unwrap_or_else(|| Err(wrong(1)))?;
@@ -43,9 +45,8 @@ fn read(content: &[u8]) -> Result<TokenKeys, String> {
 /// A key that is gone from the file has sealed links that lie in people's mail: they are good until this process ends.
 fn with_those_before(keys: TokenKeys, known: &mut Vec<TokenKey>) -> TokenKeys {
     let TokenKeys { first, mut others } = keys;
-    let mut has = vec![first];
-    has.extend(&others);
-    let gone: Vec<TokenKey> = known.iter().filter(|key| !has.contains(key)).copied().collect();
+    let has: Vec<TokenKey> = std::iter::once(&first).chain(&others).cloned().collect();
+    let gone: Vec<TokenKey> = known.iter().filter(|key| !has.contains(key)).cloned().collect();
     if !gone.is_empty() {
         let count = gone.len();
         tracing::warn!(
@@ -53,17 +54,21 @@ fn with_those_before(keys: TokenKeys, known: &mut Vec<TokenKey>) -> TokenKeys {
             "keys are gone from secrets.link_key_file: links under them are good until this process ends; put them back below the first"
         );
     }
-    known.extend(has.iter().filter(|key| !known.contains(key)).copied().collect::<Vec<_>>());
+    for key in has {
+        if !known.contains(&key) {
+            known.push(key);
+        }
+    }
     others.extend(gone);
     TokenKeys { first, others }
 }
 
 /// The password of the mail server, as its file has it when a connection is made.
-pub(super) fn smtp_password(path: &str) -> anyhow::Result<Arc<dyn Fn() -> String + Send + Sync>> {
-    let make = |contents: &[Vec<u8>]| {
-        let text = contents.first().map_or(&[][..], Vec::as_slice);
+pub(super) fn smtp_password(path: &str) -> anyhow::Result<Arc<dyn Fn() -> Zeroizing<String> + Send + Sync>> {
+    let make = |contents: &[Content]| {
+        let text = contents.first().map_or(&[][..], |content| content.as_slice());
         let password = std::str::from_utf8(text).map_err(|_| "the password must be text".to_owned())?.trim_end();
-        if password.is_empty() { Err("there is no password in it".to_owned()) } else { Ok(password.to_owned()) }
+        if password.is_empty() { Err("there is no password in it".to_owned()) } else { Ok(Zeroizing::new(password.to_owned())) }
     };
     let file = Reread::open("mail.smtp_password_file", vec![path.into()], make).map_err(|why| anyhow!("mail.smtp_password_file: {why}"))?;
     Ok(Arc::new(move || file.current().as_ref().clone()))
@@ -106,12 +111,12 @@ mod tests {
         let path = folder.path().join("password");
         std::fs::write(&path, "one\n").unwrap();
         let password = smtp_password(path.to_str().unwrap()).unwrap();
-        assert_eq!(password(), "one");
+        assert_eq!(*password(), "one");
         for (content, expected) in [("two\n", "two"), ("\n", "two")] {
             std::fs::write(&path, content).unwrap();
             // as long as a look at a file holds
             std::thread::sleep(std::time::Duration::from_millis(1_100));
-            assert_eq!(password(), expected);
+            assert_eq!(*password(), expected);
         }
         assert!(smtp_password("/no/such/file").is_err());
     }

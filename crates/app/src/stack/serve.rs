@@ -314,6 +314,7 @@ impl Process {
             address_rate: config.ingest.address_rate,
             proxies: proxies.clone(),
             origins: Origins::parse(&config.ingest.cors_origins).context("ingest.cors_origins")?,
+            prefix: prefix.clone(),
             traces: Arc::clone(&self.traces),
             metrics: self.metrics.door.clone(),
             ..IngestConfig::new(self.record.hash_key(), self.links.keys.clone())
@@ -339,6 +340,7 @@ impl Process {
             dead_letters: dead,
             clock,
             install,
+            prefix: prefix.clone(),
             traces: Arc::clone(&self.traces),
             metrics: self.metrics.door.clone(),
         };

@@ -16,7 +16,10 @@ use super::{
     claims::{self, Expected},
     keys::{KeyCache, Keys},
 };
-use crate::{reread::Reread, status::Refusal};
+use crate::{
+    reread::{Content, Reread},
+    status::Refusal,
+};
 
 /// Knows callers: by the access file, an issuer, or both.
 #[derive(Debug)]
@@ -90,7 +93,7 @@ impl Authority {
     /// # Errors
     /// What is wrong with the access file.
     pub fn open(settings: AuthoritySettings) -> Result<Self, String> {
-        let parse = |contents: &[Vec<u8>]| {
+        let parse = |contents: &[Content]| {
             let text = contents.first().and_then(|bytes| str::from_utf8(bytes).ok()).ok_or("it is no text")?;
             Granted::parse(text).map_err(|e| e.to_string())
         };

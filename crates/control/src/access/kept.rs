@@ -52,6 +52,7 @@ impl Kept {
             kind: SpanKind::Server,
             context: place,
             parent,
+            links: Vec::new(),
             from,
             until: to.clock.now(),
             attributes: vec![

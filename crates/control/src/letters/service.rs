@@ -22,6 +22,7 @@ use crate::{
 const PAGE: usize = 100;
 /// Letters of an answer at most.
 const PAGE_MAX: usize = 1_000;
+
 #[tonic::async_trait]
 impl DeadLetterService for Control {
     async fn list_dead_letters(
@@ -29,18 +30,25 @@ impl DeadLetterService for Control {
         request: Request<pb::ListDeadLettersRequest>,
     ) -> Result<Response<pb::ListDeadLettersResponse>, Status> {
         let (caller, request) = admit(request)?;
+        let arguments = arguments(&request);
         let mask = ReadMask::of("DeadLetter", request.read_mask)?;
         let size = match usize::try_from(request.page_size) {
             Ok(0) => PAGE,
             Ok(size) => size.min(PAGE_MAX),
             Err(_) => return Err(Refusal::Invalid("INVALID_PAGE_SIZE", "page_size may not be negative".to_owned()).into()),
         };
+        let before = page_start(&request.page_token, &arguments)?;
         let mut letters = self.letters_for(&caller, &request.reason, &request.source).await?;
         let history = self.history().await?;
         letters.retain(|letter| request.discarded || history.discard(&subject(letter)).is_none());
         let total = letters.len() as u64;
-        let letters = mask.cut_all(letters.iter().take(size).map(|letter| told(letter, &history)).collect())?;
-        Ok(Response::new(pb::ListDeadLettersResponse { letters, total }))
+        letters.retain(|letter| before.is_none_or(|before| letter.age() < before));
+        let more = letters.len() > size;
+        letters.truncate(size);
+        let last = letters.last().filter(|_| more).map(Letter::age);
+        let next_page_token = last.map_or_else(String::new, |(at, id)| format!("{at}.{id}.{arguments}"));
+        let letters = mask.cut_all(letters.iter().map(|letter| told(letter, &history)).collect())?;
+        Ok(Response::new(pb::ListDeadLettersResponse { letters, total, next_page_token }))
     }
 
     async fn get_dead_letter(&self, request: Request<pb::GetDeadLetterRequest>) -> Result<Response<pb::DeadLetter>, Status> {
@@ -127,6 +135,23 @@ impl Control {
             .filter(|letter| seen.as_ref().is_none_or(|seen| seen.contains(&letter.workspace)))
             .ok_or_else(|| Refusal::NotFound(format!("there is no letter {id}, or no longer: they are kept for 30 days")))
     }
+}
+
+/// A page token is good for the same question alone.
+fn arguments(request: &pb::ListDeadLettersRequest) -> String {
+    let asked = format!("{}\0{}\0{}", request.reason, request.source, request.discarded);
+    blake3::hash(asked.as_bytes()).to_hex()[..16].to_owned()
+}
+
+/// The last letter of the page before, by its age; letters that came meanwhile are newer than that.
+fn page_start(token: &str, arguments: &str) -> Result<Option<(i64, LetterId)>, Refusal> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let place = token.rsplit_once('.').filter(|(_, of)| *of == arguments).and_then(|(place, _)| place.split_once('.'));
+    let age = place.and_then(|(at, id)| Some((at.parse().ok()?, id.parse().ok()?)));
+    let refused = || Refusal::Invalid("INVALID_PAGE_TOKEN", "the page token is of another question: ask from the first page".to_owned());
+    age.map(Some).ok_or_else(refused)
 }
 
 fn told(letter: &Letter, history: &History) -> pb::DeadLetter {

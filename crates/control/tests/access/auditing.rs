@@ -64,7 +64,7 @@ async fn what_came_to_nothing_says_so_in_a_second_line() {
     let town = Town::new(Entity::Known).await;
     let channel = town.open(town.gate(TOKENS)).await;
     *town.shut.lock().unwrap() = true;
-    let erase = with("ana", pb::EraseProfileRequest { parent: parent(), identifier: "user_id:u1".to_owned() });
+    let erase = with("ana", pb::EraseProfileRequest { parent: parent(), identifier: "user_id:u1".to_owned(), validate_only: false });
     let failed = ProfileServiceClient::new(channel.clone()).erase_profile(erase).await.unwrap_err();
     assert_eq!(failed.code(), Code::Unavailable);
     let lines = town.audit();

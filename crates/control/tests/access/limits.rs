@@ -10,7 +10,7 @@ use waypost_proto::control::{
     self as pb, definition_service_client::DefinitionServiceClient, profile_service_client::ProfileServiceClient,
 };
 
-use super::town::{Entity, Town, call, with};
+use super::town::{Entity, Town, call, text, with};
 
 fn lookup() -> pb::LookupProfileRequest {
     pb::LookupProfileRequest { parent: "workspaces/default".to_owned(), identifier: "user_id:u1".to_owned(), read_mask: None }
@@ -49,6 +49,27 @@ async fn of_too_many_calls_the_rest_is_refused_and_health_still_answers() {
     assert_eq!(refused.code(), Code::ResourceExhausted);
     assert!(call(&channel, "/grpc.health.v1.Health/Check", with("", Bytes::new())).await.is_ok());
     under_way.abort_all();
+}
+
+#[tokio::test]
+async fn a_server_that_stops_says_so_before_it_is_gone() {
+    let town = Town::new(Entity::Known).await;
+    let channel = town.open(Gate::open()).await;
+    let ask = |service: &'static str| {
+        let channel = channel.clone();
+        async move {
+            let answer = call(&channel, "/grpc.health.v1.Health/Check", with("", text(1, service))).await.unwrap();
+            answer.to_vec()
+        }
+    };
+    let (serving, not_serving) = (vec![8, 1], vec![8, 2]);
+    assert_eq!(ask("waypost.control.v1.JourneyService").await, serving);
+    town.control.close();
+    for service in ["", "waypost.control.v1.JourneyService"] {
+        while ask(service).await != not_serving {
+            tokio::task::yield_now().await;
+        }
+    }
 }
 
 #[tokio::test]

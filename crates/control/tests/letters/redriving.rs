@@ -12,6 +12,7 @@ use waypost_codec::{
     frame::{Frame, Record},
     kind,
 };
+use waypost_memory::MemoryLog;
 use waypost_proto::control::{self as pb, dead_letter_service_server::DeadLetterService as _};
 use waypost_runtime::ports::{Append, Consumer, Delivery, Log, LogError, Offset, Producer, Subscription, Tail, TopicSpec};
 use waypost_types::WorkspaceId;
@@ -21,15 +22,41 @@ use super::{
     set_aside,
 };
 
+/// Sets one aside that has no content.
+fn empty_letter(log: &MemoryLog, reason: &'static str) {
+    let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
+    let headers = vec![header("reason", reason), header("door", "identity"), header("workspace", "1")];
+    log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
+}
+
+#[tokio::test]
+async fn letters_come_in_pages_and_what_comes_meanwhile_moves_none() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    for _ in 0..5 {
+        empty_letter(&log, "BAD_KEY");
+    }
+    let (mut pages, mut token) = (Vec::new(), String::new());
+    loop {
+        let asked = pb::ListDeadLettersRequest { page_size: 2, page_token: token.clone(), ..pb::ListDeadLettersRequest::default() };
+        let page = control.list_dead_letters(by("ana", asked)).await.unwrap().into_inner();
+        pages.push(page.letters.into_iter().map(|letter| letter.id).collect::<Vec<_>>());
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        token = page.next_page_token;
+        empty_letter(&log, "BAD_KEY");
+    }
+    assert_eq!(pages, [vec!["2-4", "2-3"], vec!["2-2", "2-1"], vec!["2-0"]]);
+    let other = pb::ListDeadLettersRequest { reason: "OTHER".into(), page_token: token, ..pb::ListDeadLettersRequest::default() };
+    assert_eq!(control.list_dead_letters(by("ana", other)).await.unwrap_err().code(), Code::InvalidArgument, "of another question");
+}
+
 #[tokio::test]
 async fn letters_that_are_done_with_are_passed_over_and_stay() {
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;
-    let set_aside = |reason: &'static str| {
-        let header = |name: &str, value: &'static str| (name.to_owned(), Bytes::from_static(value.as_bytes()));
-        let headers = vec![header("reason", reason), header("door", "identity"), header("workspace", "1")];
-        log.append(Append { topic: "wp1.dead".to_owned(), partition: 2, key: None, headers, payload: Bytes::new() }).unwrap();
-    };
+    let set_aside = |reason| empty_letter(&log, reason);
     for reason in ["DECODE_FAILED", "DECODE_FAILED", "BAD_KEY"] {
         set_aside(reason);
     }

@@ -127,6 +127,7 @@ impl World {
             dead_letters: Arc::<TestDoor>::clone(&self.door),
             clock: TestClock::new(),
             install: INSTALL,
+            prefix: String::new(),
             traces: Arc::new(NoTraces),
             metrics: DoorMetrics::default(),
         };

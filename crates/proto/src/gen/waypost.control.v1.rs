@@ -1101,12 +1101,16 @@ pub struct DeleteDefinitionResponse {
     #[prost(string, tag = "3")]
     pub etag: ::prost::alloc::string::String,
 }
+/// Of the next five: `etag` is of the definition as it was read, ABORTED if it has changed since, empty: whatever it is. With
+/// `validate_only` nothing is changed and no line is written: the answer is the definition as it would stand.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PublishJourneyRequest {
     #[prost(string, tag = "1")]
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ArchiveJourneyRequest {
@@ -1114,6 +1118,8 @@ pub struct ArchiveJourneyRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct PlanJourneyRequest {
@@ -1152,6 +1158,8 @@ pub struct PauseJourneyRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ResumeJourneyRequest {
@@ -1159,6 +1167,8 @@ pub struct ResumeJourneyRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct KillJourneyRequest {
@@ -1166,6 +1176,8 @@ pub struct KillJourneyRequest {
     pub name: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub etag: ::prost::alloc::string::String,
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LookupProfileRequest {
@@ -1328,6 +1340,9 @@ pub struct EraseProfileRequest {
     /// As in LookupProfileRequest, but no profile id.
     #[prost(string, tag = "2")]
     pub identifier: ::prost::alloc::string::String,
+    /// Only whether there is somebody; the answer acknowledges nothing. A line in the audit topic says who asked all the same.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 /// Acknowledged: the record stands in the identifier's inbox, behind every event accepted before.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -1341,6 +1356,9 @@ pub struct DetachIdentifierRequest {
     pub parent: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub identifier: ::prost::alloc::string::String,
+    /// As in EraseProfileRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct DetachIdentifierResponse {
@@ -1353,6 +1371,9 @@ pub struct ExpireProfileRequest {
     pub parent: ::prost::alloc::string::String,
     #[prost(string, tag = "2")]
     pub identifier: ::prost::alloc::string::String,
+    /// As in EraseProfileRequest.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ExpireProfileResponse {
@@ -1451,7 +1472,7 @@ pub struct ListDeadLettersRequest {
     /// A door, a role, a source's name, or the start of an origin; empty: any.
     #[prost(string, tag = "2")]
     pub source: ::prost::alloc::string::String,
-    /// 0: 100.
+    /// 0: 100; at most 1000.
     #[prost(int32, tag = "3")]
     pub page_size: i32,
     /// Also those that were discarded.
@@ -1460,6 +1481,9 @@ pub struct ListDeadLettersRequest {
     /// Only these fields of each, as in GetDefinitionRequest.
     #[prost(message, optional, tag = "5")]
     pub read_mask: ::core::option::Option<::prost_types::FieldMask>,
+    /// As the answer before gave it.
+    #[prost(string, tag = "6")]
+    pub page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct ListDeadLettersResponse {
@@ -1468,6 +1492,9 @@ pub struct ListDeadLettersResponse {
     /// So many fit the filter.
     #[prost(uint64, tag = "2")]
     pub total: u64,
+    /// Empty: there are no older ones.
+    #[prost(string, tag = "3")]
+    pub next_page_token: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct GetDeadLetterRequest {

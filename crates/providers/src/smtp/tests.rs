@@ -187,7 +187,7 @@ async fn a_connection_serves_many_messages_and_is_replaced_when_it_has_gone() {
 }
 
 fn login(password: impl Fn() -> String + Send + Sync + 'static) -> Login {
-    Login { user: "user".to_owned(), password: Arc::new(password) }
+    Login { user: "user".to_owned(), password: Arc::new(move || password().into()) }
 }
 
 #[tokio::test]

@@ -44,6 +44,7 @@ impl Driver {
             }
             Command::Commit(index, commit) => {
                 let partition = self.partition(index);
+                self.uncommitted.begin(index, commit.next, self.ports.clock.now());
                 self.start(async move {
                     let reply = store.commit(partition, &commit).await;
                     Input::Committed(index, commit.token, reply)
@@ -94,7 +95,10 @@ impl Driver {
                     drop(query.send(answer));
                 }
             }
-            Command::Gone(index) => self.membership.gone(index),
+            Command::Gone(index) => {
+                self.uncommitted.forget(index);
+                self.membership.gone(index);
+            }
             Command::Halted(index, reason) => {
                 error!(role = %self.machine.role(), partition = index, %reason, "partition halted");
                 self.membership.start(index, None);
