@@ -109,8 +109,15 @@ impl Session {
             }
             WorkspaceCommand::Create { name, dry_run } => {
                 let workspace_id = name.trim_start_matches("workspaces/").to_owned();
-                let request = pb::CreateWorkspaceRequest { workspace: None, workspace_id, validate_only: dry_run.is_dry() };
-                Ok(self.workspace(&client.create_workspace(request).await?.into_inner()))
+                let validate_only = dry_run.is_dry();
+                let request = pb::CreateWorkspaceRequest { workspace: None, workspace_id, validate_only };
+                let made = client.create_workspace(request).await?.into_inner();
+                let note = if validate_only { " (server dry run)" } else { "" };
+                Ok(self.show(
+                    &json_of(&made),
+                    || format!("{} created, number {}{note}", made.name, made.number),
+                    || vec![made.name.clone()],
+                ))
             }
             WorkspaceCommand::SetQuota(wanted) => {
                 let (quota, paths) = wanted.quota();
