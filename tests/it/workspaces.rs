@@ -28,7 +28,7 @@ fn a_quota_holds_where_definitions_and_events_come_and_after_a_restart() {
     let topic = |title: &str| {
         let text =
             format!("apiVersion: waypost.dev/v1\nkind: Topic\nmetadata: {{name: one-more}}\nspec: {{title: {title}, class: marketing}}\n");
-        std::fs::write(folder.path().join("topic.yaml"), text).unwrap();
+        fs::write(folder.path().join("topic.yaml"), text).unwrap();
         shop.ask(&["apply", "-f", &folder.path().display().to_string()])
     };
     let refused = topic("Too many");
