@@ -120,7 +120,7 @@ impl Registry {
             ("traits", text(&event.traits.to_string())),
             ("source", text(event.source)),
             ("historical", Avro::Boolean(false)),
-            ("workspace", Avro::Long(1)),
+            ("workspace", Avro::Long(event.workspace)),
         ];
         let record = Avro::Record(fields.into_iter().map(|(name, value)| (name.to_owned(), value)).collect());
         let body = GenericDatumWriter::builder(&schema).build().unwrap().write_value_to_vec(record).unwrap();
@@ -137,13 +137,15 @@ pub(crate) struct Event<'a> {
     pub(crate) properties: Json,
     pub(crate) traits: Json,
     pub(crate) source: &'a str,
+    /// Its number.
+    pub(crate) workspace: i64,
 }
 
 // === impl Event ===
 
 impl Default for Event<'_> {
     fn default() -> Self {
-        Self { message_id: "", name: "", identifiers: &[], properties: json!({}), traits: json!({}), source: "kafka" }
+        Self { message_id: "", name: "", identifiers: &[], properties: json!({}), traits: json!({}), source: "kafka", workspace: 1 }
     }
 }
 

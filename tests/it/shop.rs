@@ -334,12 +334,17 @@ impl Shop {
 
     /// Says something with the backend's key, again and again under one message id until it is acknowledged,
     /// as a client would.
-    pub(crate) fn say(&self, path: &str, mut call: Json) -> Said {
+    pub(crate) fn say(&self, path: &str, call: Json) -> Said {
+        self.say_with(&self.backend, path, call)
+    }
+
+    /// The same with another write key.
+    pub(crate) fn say_with(&self, key: &str, path: &str, mut call: Json) -> Said {
         call["messageId"] = json!(format!("m{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
         let request = call.to_string();
         let first_tried = now();
         self.until("the door's acknowledgement", || {
-            let answer = Request::post(path, request.clone()).key(&self.backend).send(self.ingest).ok()?;
+            let answer = Request::post(path, request.clone()).key(key).send(self.ingest).ok()?;
             assert!(matches!(answer.status, 200 | 401 | 429 | 503), "{path}: {} {}", answer.status, answer.body);
             // 401: a door that has just been started has not read its keys yet
             (answer.status == 200).then_some(())

@@ -20,6 +20,8 @@ pub(crate) enum Refusal {
     InUse(Vec<Problem>),
     /// No such thing.
     NotFound(String),
+    /// There is one already.
+    Exists(String),
     /// An etag that is not the current one.
     Etag,
     /// Something needed is away.
@@ -57,6 +59,7 @@ impl Refusal {
             Self::Problems(problems) => (Code::InvalidArgument, problems.first().map_or("INVALID_MANIFEST", |p| p.code)),
             Self::InUse(_) => (Code::FailedPrecondition, "IN_USE"),
             Self::NotFound(_) => (Code::NotFound, "NOT_FOUND"),
+            Self::Exists(_) => (Code::AlreadyExists, "ALREADY_EXISTS"),
             Self::Etag => (Code::Aborted, "ETAG_MISMATCH"),
             Self::Unavailable(_) => (Code::Unavailable, "UNAVAILABLE"),
             Self::Aborted(_) => (Code::Aborted, "ABORTED"),
@@ -88,6 +91,7 @@ impl Refusal {
             Self::Invalid(_, message)
             | Self::Precondition(_, message)
             | Self::NotFound(message)
+            | Self::Exists(message)
             | Self::Unavailable(message)
             | Self::Aborted(message)
             | Self::Unauthenticated(message)

@@ -1,12 +1,15 @@
 //! `WorkspaceService`: which workspaces there are, what each has and may have.
 
 use tonic::{Request, Response, Status};
-use waypost_engine::apply::{Quota, SetManifest, Usage, WorkspaceEntry};
+use waypost_engine::{
+    apply::{self, Plan, Quota, SetManifest, Usage, WorkspaceEntry, WorkspaceRefused},
+    library::Library,
+};
 use waypost_proto::control::{self as pb, workspace_service_server::WorkspaceService};
 use waypost_types::{ContentHash, WorkspaceId};
 
 use crate::{
-    access::admit,
+    access::{Caller, admit},
     audit::{Act, Line},
     journal::{Entry, Journal},
     names,
@@ -51,12 +54,25 @@ impl WorkspaceService for Control {
         Ok(Response::new(shown(&set, &journal, id)))
     }
 
+    async fn create_workspace(&self, request: Request<pb::CreateWorkspaceRequest>) -> Result<Response<pb::Workspace>, Status> {
+        let (caller, request) = admit(request)?;
+        everywhere(&caller, "a workspace is made")?;
+        if request.workspace.is_some_and(|workspace| workspace.quota.is_some()) {
+            let why = "workspace.quota: a workspace is made without one; set it with UpdateWorkspace";
+            return Err(Refusal::Invalid("INVALID_QUOTA", why.to_owned()).into());
+        }
+        let name = request.workspace_id;
+        let plan = |current: &SetManifest, _: &Library| -> Result<Plan, Refusal> { Ok(apply::plan_workspace(current, &name)?.1) };
+        let subject = format!("workspaces/{name}");
+        let done = self.changed(&caller, Act::CreateWorkspace, &subject, request.validate_only, plan).await?;
+        let id = workspace_in(&done.next, &name)?;
+        let journal = self.catalog.journal().borrow().clone();
+        Ok(Response::new(shown(&done.next, &journal, id)))
+    }
+
     async fn update_workspace(&self, request: Request<pb::UpdateWorkspaceRequest>) -> Result<Response<pb::Workspace>, Status> {
         let (caller, request) = admit(request)?;
-        if !caller.is_everywhere() {
-            let why = "a quota is set by an admin of the whole installation (workspaces = [\"*\"]), not by one of the workspace";
-            return Err(Refusal::Denied(why.to_owned()).into());
-        }
+        everywhere(&caller, "a quota is set")?;
         let asked = request.workspace.unwrap_or_default();
         let mask = request.update_mask.map(|mask| mask.paths).unwrap_or_default();
         let set = self.changes.current().map_err(Refusal::from)?;
@@ -81,8 +97,27 @@ impl WorkspaceService for Control {
     }
 }
 
+/// What there is and what each may have is the installation's to say.
+fn everywhere(caller: &Caller, what: &str) -> Result<(), Refusal> {
+    if caller.is_everywhere() {
+        return Ok(());
+    }
+    Err(Refusal::Denied(format!("{what} by an admin of the whole installation (workspaces = [\"*\"]), not by one of a workspace")))
+}
+
 fn quota_of(journal: &Journal, id: WorkspaceId) -> Quota {
     journal.quotas.get(&id).cloned().unwrap_or_default()
+}
+
+impl From<WorkspaceRefused> for Refusal {
+    fn from(refused: WorkspaceRefused) -> Self {
+        let why = refused.to_string();
+        match refused {
+            WorkspaceRefused::Name(_) => Self::Invalid("INVALID_NAME", why),
+            WorkspaceRefused::Taken(_) => Self::Exists(why),
+            WorkspaceRefused::Full => Self::Precondition("TOO_MANY_WORKSPACES", why),
+        }
+    }
 }
 
 /// A quota as it is stored.

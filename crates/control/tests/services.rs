@@ -229,6 +229,52 @@ async fn a_quota_is_kept_by_the_journal_and_holds_what_grows() {
 }
 
 #[tokio::test]
+async fn a_workspace_is_made_once_and_is_in_force_everywhere() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let create = |name: &str, validate_only| {
+        by("root", pb::CreateWorkspaceRequest { workspace_id: name.to_owned(), validate_only, ..pb::CreateWorkspaceRequest::default() })
+    };
+    let would_be = control.create_workspace(create("shop", true)).await.unwrap().into_inner();
+    assert!(log.all("wp1.control", 0).is_empty() && audit(&log).is_empty(), "only checked");
+    // before anything was ever applied
+    let made = control.create_workspace(create("shop", false)).await.unwrap().into_inner();
+    assert_eq!((&made, made.name.as_str(), made.number), (&would_be, "workspaces/shop", 2));
+    for inbox in ["wp1.identity", "wp1.segment", "wp1.send"] {
+        for partition in 0..LAYOUT.partitions {
+            assert_eq!(log.all(inbox, partition).len(), 1, "{inbox}");
+        }
+    }
+    for (name, code, reason) in [("shop", Code::AlreadyExists, "ALREADY_EXISTS"), ("My Shop", Code::InvalidArgument, "INVALID_NAME")] {
+        for validate_only in [true, false] {
+            let refused = control.create_workspace(create(name, validate_only)).await.unwrap_err();
+            assert_eq!((refused.code(), refused.get_error_details().error_info().unwrap().reason.as_str()), (code, reason), "{refused}");
+        }
+    }
+    let mut bounded = create("other", false);
+    let quota = Some(pb::Quota::default());
+    bounded.get_mut().workspace = Some(pb::Workspace { quota, ..pb::Workspace::default() });
+    assert_eq!(control.create_workspace(bounded).await.unwrap_err().code(), Code::InvalidArgument, "a quota is set afterwards");
+
+    // another process gives the next number, and each workspace has its own of one name
+    let (other, _following) = self::control(&port, &clock).await;
+    assert_eq!(other.create_workspace(create("test", false)).await.unwrap().into_inner().number, 3);
+    let mut there = apply(vec![file("s.yaml", SOURCE)]);
+    there.get_mut().parent = "workspaces/shop".to_owned();
+    other.apply_definitions(there).await.unwrap();
+    let rotate = |workspace: &str| by("ana", pb::RotateKeyRequest { name: format!("workspaces/{workspace}/sources/web") });
+    assert!(other.rotate_key(rotate("shop")).await.is_ok());
+    assert_eq!(other.rotate_key(rotate("test")).await.unwrap_err().code(), Code::NotFound);
+    let all = other.list_workspaces(by("ana", pb::ListWorkspacesRequest::default())).await.unwrap().into_inner().workspaces;
+    let all: Vec<_> = all.iter().map(|w| (w.name.as_str(), w.number, w.usage.unwrap().definitions)).collect();
+    assert_eq!(all, [("workspaces/default", 1, 0), ("workspaces/shop", 2, 1), ("workspaces/test", 3, 0)]);
+    let lines: Vec<serde_json::Value> = audit(&log).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let made: Vec<_> = lines.iter().filter(|line| line["act"] == "workspace.create").collect();
+    assert_eq!(made.iter().map(|line| &line["subject"]).collect::<Vec<_>>(), ["workspaces/shop", "workspaces/test"]);
+    assert!(made[0]["before"] != made[0]["after"] && made[0]["after"] == made[1]["before"], "{made:?}");
+}
+
+#[tokio::test]
 async fn a_write_key_needs_its_source_and_is_stored_as_a_hash() {
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;

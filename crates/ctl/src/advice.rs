@@ -17,7 +17,9 @@ pub(crate) fn for_code(code: Code) -> Option<&'static str> {
             "say who calls: --token-file, WAYPOST_TOKEN, --cert-file, or a context that has one (`waypostctl context list`)"
         }
         Code::PermissionDenied => "`waypostctl whoami` shows what you may do, and in which workspaces",
-        Code::NotFound => "`waypostctl get` lists what there is; -w names another workspace",
+        Code::NotFound => {
+            "`waypostctl get` lists what there is; -w names another workspace, and `waypostctl workspace list` shows which there are"
+        }
         Code::Aborted => "somebody else changed it meanwhile: look at it again, then repeat the command",
         Code::Unavailable => "something that the server needs is away for now: repeat the command in a moment",
         Code::DeadlineExceeded => "it took too long: repeat the command, if it may be repeated",

@@ -20,6 +20,14 @@ pub(crate) enum WorkspaceCommand {
         /// Its name; without it the workspace in use
         workspace: Option<String>,
     },
+    /// Make one with nothing in it; only for an admin of the whole installation. Workspaces are not deleted
+    Create {
+        /// Its name: [a-z][a-z0-9-]{0,62}
+        #[arg(value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        dry_run: DryRun,
+    },
     /// Say what a workspace may have; only for an admin of the whole installation
     SetQuota(SetQuota),
 }
@@ -98,6 +106,18 @@ impl Session {
             WorkspaceCommand::Describe { workspace } => {
                 let found = client.get_workspace(pb::GetWorkspaceRequest { name: self.workspace_named(workspace) }).await?.into_inner();
                 Ok(self.workspace(&found))
+            }
+            WorkspaceCommand::Create { name, dry_run } => {
+                let workspace_id = name.trim_start_matches("workspaces/").to_owned();
+                let validate_only = dry_run.is_dry();
+                let request = pb::CreateWorkspaceRequest { workspace: None, workspace_id, validate_only };
+                let made = client.create_workspace(request).await?.into_inner();
+                let note = if validate_only { " (server dry run)" } else { "" };
+                Ok(self.show(
+                    &json_of(&made),
+                    || format!("{} created, number {}{note}", made.name, made.number),
+                    || vec![made.name.clone()],
+                ))
             }
             WorkspaceCommand::SetQuota(wanted) => {
                 let (quota, paths) = wanted.quota();

@@ -13,6 +13,7 @@ mod quota;
 mod revision;
 mod rollback;
 mod set;
+mod workspace;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -27,6 +28,7 @@ pub use self::{
     revision::{Revised, revised},
     rollback::plan_rollback,
     set::{DefinitionEntry, SetManifest, State, WorkspaceEntry},
+    workspace::{WorkspaceRefused, plan_workspace},
 };
 pub(crate) use self::{
     parts::{label, part, pinned},

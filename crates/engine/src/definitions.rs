@@ -117,7 +117,8 @@ pub struct Channel {
     pub provider: String,
     /// `Shop <hello@news.shop.example>`.
     pub from: String,
-    /// Name of the secret with the provider's credentials.
+    /// Name of the file with the provider's credentials: of workspace 1 as the definition has it, of others behind the
+    /// workspace's name and a dot.
     pub secret: Option<String>,
     /// Whether `channel: email` means this one.
     pub default: bool,

@@ -25,6 +25,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use waypost_types::{ContentHash, Span};
 
+pub(crate) use self::reader::is_name;
 use self::{
     node::{Node, Unreadable, Value},
     reader::{Item, Reader, Scopes},

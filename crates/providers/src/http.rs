@@ -13,7 +13,8 @@
 //!   from: Shop <hello@news.shop.example>
 //!   default: true
 //!   url: https://relay.example/v1/send   # must lie under an entry of `mail.http_allow`
-//!   secret: relay                        # bearer token: the file of this name in `secrets.dir`; may be left out
+//!   secret: relay                        # bearer token: the file `relay` in `secrets.dir`, of another workspace than
+//!                                        # the first `<workspace>.relay`; may be left out
 //!   idempotency: {window: 24h, on_repeat: replay}   # or `error`; left out: no key is honoured
 //!   lookup: true                         # default: false
 //! ```
@@ -141,8 +142,8 @@ impl Http {
             return Err("the channel's url lies under no entry of mail.http_allow".to_owned());
         }
         if let Some(name) = &channel.secret {
-            let plain = !name.is_empty() && name.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
-            if !plain || self.settings.secrets.is_none() {
+            let is_word = |word: &str| !word.is_empty() && word.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-');
+            if !name.split('.').all(is_word) || self.settings.secrets.is_none() {
                 return Err("the channel names a secret, and secrets.dir is not set".to_owned());
             }
             if !http.url.starts_with("https://") && !is_loopback(&http.url) {

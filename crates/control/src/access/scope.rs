@@ -67,6 +67,8 @@ own!(
     WhoAmIRequest,
     ListPartitionsRequest,
     ListWorkspacesRequest,
+    // of none yet: only who may in all of them
+    CreateWorkspaceRequest,
     BulkRedriveDeadLettersRequest,
     ListSkipsRequest,
     ProposeSkipRequest,

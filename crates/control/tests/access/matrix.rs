@@ -33,6 +33,7 @@ const INSTALLATION: &[(&str, Role, Code)] = &[
     ("/waypost.control.v1.PartitionService/ListSkips", Role::Operator, Code::Ok),
     ("/waypost.control.v1.PartitionService/ProposeSkip", Role::Operator, Code::InvalidArgument),
     ("/waypost.control.v1.PartitionService/RetryPartition", Role::Operator, Code::InvalidArgument),
+    ("/waypost.control.v1.WorkspaceService/CreateWorkspace", Role::Admin, Code::InvalidArgument),
     ("/waypost.control.v1.WorkspaceService/UpdateWorkspace", Role::Admin, Code::Ok),
 ];
 
@@ -66,8 +67,9 @@ fn methods() -> Vec<Method> {
         let within = named.is_none() && resource.is_some();
         let named = named.or(resource);
         let path = format!("/waypost.control.v1.{service}/{}", method.name());
-        // Operations and partitions have names too, and are in no workspace.
-        let is_nobody_s = OWN.contains(&path.as_str()) || path.starts_with("/waypost.control.v1.PartitionService/");
+        // Operations and partitions have names too, and are in no workspace; one that is made is none yet.
+        let is_new = path.ends_with("/CreateWorkspace");
+        let is_nobody_s = is_new || OWN.contains(&path.as_str()) || path.starts_with("/waypost.control.v1.PartitionService/");
         Method { within, path, named: named.filter(|_| !is_nobody_s) }
     })
     .collect()

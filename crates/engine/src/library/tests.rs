@@ -4,7 +4,7 @@ use waypost_types::{Span, Timestamp};
 
 use super::*;
 use crate::{
-    apply::{plan_apply, plan_publish},
+    apply::{plan_apply, plan_publish, plan_workspace},
     definitions::{Delay, Match, StepKind, WhileLive},
     manifest::parse_files,
 };
@@ -86,6 +86,27 @@ fn the_shops_journeys_compile() {
     let welcome = &w.journeys["welcome"].versions[&1];
     assert!(matches!(&welcome.exit_on[0].on, Match::Event { names, filter: None } if names == &["Order Completed"]));
     assert_eq!(welcome.steps[2].next, None);
+}
+
+#[test]
+fn a_channel_has_the_secret_of_its_own_workspace() {
+    let library = Library::default();
+    let channel = "{apiVersion: waypost.dev/v1, kind: Channel, metadata: {name: mail}, \
+        spec: {type: email, provider: http, from: a@shop.example, url: 'https://relay.example/send', secret: relay, default: true}}";
+    let channel = parse_files(&[("c.yaml".to_owned(), channel.to_owned())], &|_| None).map_err(shown).unwrap();
+    let (other, plan) = plan_workspace(&SetManifest::empty(SHOP, "default"), "shop").unwrap();
+    let mut set = plan.next;
+    for workspace in [SHOP, other] {
+        let plan = plan_apply(&set, &library, workspace, &channel).map_err(shown).unwrap();
+        for (_, body) in plan.bodies {
+            library.insert(body);
+        }
+        set = plan.next;
+    }
+    library.insert(set.to_bytes());
+    let compiled = library.set(&Library::defv(&set)).unwrap();
+    let secrets = [SHOP, other].map(|id| compiled.workspaces[&id].channels["mail"].secret.clone());
+    assert_eq!(secrets, [Some("relay".to_owned()), Some("shop.relay".to_owned())]);
 }
 
 #[test]

@@ -69,7 +69,10 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
         let name = part.manifest.name.clone();
         match document {
             Some(Document::Topic(topic)) => drop(w.topics.insert(name, topic)),
-            Some(Document::Channel(channel)) => drop(w.channels.insert(name, channel)),
+            Some(Document::Channel(channel)) => {
+                let secret = channel.secret.map(|secret| secret_file(id, &w.name, secret));
+                w.channels.insert(name, Channel { secret, ..channel });
+            }
             Some(Document::Source(source)) => drop(w.sources.insert(name, source)),
             Some(Document::Segment(segment)) => drop(w.segments.insert(name, Segment { version: part.version, ..segment })),
             Some(Document::Template(template)) => {
@@ -103,6 +106,14 @@ pub(crate) fn assemble(id: WorkspaceId, name: &str, parts: &[Part], journeys: &B
     }
     w.journeys = Journeys::from(journeys_by_name);
     Assembled { workspace: w, problems }
+}
+
+/// Under which name the secret of a workspace's channel lies. The folder is the installation's, and whoever may write definitions
+/// of one workspace must not send with the credentials of another. The first one's have the bare names: they are from before
+/// there were others.
+fn secret_file(id: WorkspaceId, workspace: &str, secret: String) -> String {
+    // Names have no dots, so no two of these are the same.
+    if id == WorkspaceId::new(1) { secret } else { format!("{workspace}.{secret}") }
 }
 
 /// The workspace's policy, or the default one. Its problems are reported where all parts are read.

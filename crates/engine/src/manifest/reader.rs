@@ -57,7 +57,7 @@ pub(super) struct Fields<'n> {
 }
 
 /// Names of resources and ids: `[a-z][a-z0-9-]{0,62}`.
-pub(super) fn is_name(text: &str) -> bool {
+pub(crate) fn is_name(text: &str) -> bool {
     text.len() <= 63
         && text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-')

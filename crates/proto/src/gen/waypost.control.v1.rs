@@ -8677,6 +8677,18 @@ pub struct GetWorkspaceRequest {
     pub name: ::prost::alloc::string::String,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
+pub struct CreateWorkspaceRequest {
+    /// May be absent. Its name and what clients do not set are passed over; a quota is refused, for it is set by UpdateWorkspace.
+    #[prost(message, optional, tag = "1")]
+    pub workspace: ::core::option::Option<Workspace>,
+    /// Its name: \[a-z\]\[a-z0-9-\]{0,62}. One that is there is ALREADY_EXISTS, also for whoever asks again.
+    #[prost(string, tag = "2")]
+    pub workspace_id: ::prost::alloc::string::String,
+    /// Only say what would be.
+    #[prost(bool, tag = "3")]
+    pub validate_only: bool,
+}
+#[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct UpdateWorkspaceRequest {
     /// Its name says which; its etag, where there is one, that it is still as it was read.
     #[prost(message, optional, tag = "1")]
@@ -8837,6 +8849,35 @@ pub mod workspace_service_client {
                 );
             self.inner.unary(req, path, codec).await
         }
+        /// Makes a workspace with nothing in it, under a number that no other ever had. Only for an admin of the whole installation.
+        /// Workspaces are not deleted: states, public rows and write keys carry the number alone, and one that was given again would make
+        /// what is left of the old workspace the new one's. One that is no longer wanted is left without journeys and keys.
+        pub async fn create_workspace(
+            &mut self,
+            request: impl tonic::IntoRequest<super::CreateWorkspaceRequest>,
+        ) -> std::result::Result<tonic::Response<super::Workspace>, tonic::Status> {
+            self.inner
+                .ready()
+                .await
+                .map_err(|e| {
+                    tonic::Status::unknown(
+                        format!("Service was not ready: {}", e.into()),
+                    )
+                })?;
+            let codec = tonic_prost::ProstCodec::default();
+            let path = http::uri::PathAndQuery::from_static(
+                "/waypost.control.v1.WorkspaceService/CreateWorkspace",
+            );
+            let mut req = request.into_request();
+            req.extensions_mut()
+                .insert(
+                    GrpcMethod::new(
+                        "waypost.control.v1.WorkspaceService",
+                        "CreateWorkspace",
+                    ),
+                );
+            self.inner.unary(req, path, codec).await
+        }
         /// Sets a quota. Only for an admin of the whole installation.
         pub async fn update_workspace(
             &mut self,
@@ -8890,6 +8931,13 @@ pub mod workspace_service_server {
         async fn get_workspace(
             &self,
             request: tonic::Request<super::GetWorkspaceRequest>,
+        ) -> std::result::Result<tonic::Response<super::Workspace>, tonic::Status>;
+        /// Makes a workspace with nothing in it, under a number that no other ever had. Only for an admin of the whole installation.
+        /// Workspaces are not deleted: states, public rows and write keys carry the number alone, and one that was given again would make
+        /// what is left of the old workspace the new one's. One that is no longer wanted is left without journeys and keys.
+        async fn create_workspace(
+            &self,
+            request: tonic::Request<super::CreateWorkspaceRequest>,
         ) -> std::result::Result<tonic::Response<super::Workspace>, tonic::Status>;
         /// Sets a quota. Only for an admin of the whole installation.
         async fn update_workspace(
@@ -9051,6 +9099,52 @@ pub mod workspace_service_server {
                     let inner = self.inner.clone();
                     let fut = async move {
                         let method = GetWorkspaceSvc(inner);
+                        let codec = tonic_prost::ProstCodec::default();
+                        let mut grpc = tonic::server::Grpc::new(codec)
+                            .apply_compression_config(
+                                accept_compression_encodings,
+                                send_compression_encodings,
+                            )
+                            .apply_max_message_size_config(
+                                max_decoding_message_size,
+                                max_encoding_message_size,
+                            );
+                        let res = grpc.unary(method, req).await;
+                        Ok(res)
+                    };
+                    Box::pin(fut)
+                }
+                "/waypost.control.v1.WorkspaceService/CreateWorkspace" => {
+                    #[allow(non_camel_case_types)]
+                    struct CreateWorkspaceSvc<T: WorkspaceService>(pub Arc<T>);
+                    impl<
+                        T: WorkspaceService,
+                    > tonic::server::UnaryService<super::CreateWorkspaceRequest>
+                    for CreateWorkspaceSvc<T> {
+                        type Response = super::Workspace;
+                        type Future = BoxFuture<
+                            tonic::Response<Self::Response>,
+                            tonic::Status,
+                        >;
+                        fn call(
+                            &mut self,
+                            request: tonic::Request<super::CreateWorkspaceRequest>,
+                        ) -> Self::Future {
+                            let inner = Arc::clone(&self.0);
+                            let fut = async move {
+                                <T as WorkspaceService>::create_workspace(&inner, request)
+                                    .await
+                            };
+                            Box::pin(fut)
+                        }
+                    }
+                    let accept_compression_encodings = self.accept_compression_encodings;
+                    let send_compression_encodings = self.send_compression_encodings;
+                    let max_decoding_message_size = self.max_decoding_message_size;
+                    let max_encoding_message_size = self.max_encoding_message_size;
+                    let inner = self.inner.clone();
+                    let fut = async move {
+                        let method = CreateWorkspaceSvc(inner);
                         let codec = tonic_prost::ProstCodec::default();
                         let mut grpc = tonic::server::Grpc::new(codec)
                             .apply_compression_config(

@@ -216,7 +216,8 @@ async fn a_token_is_read_for_every_call_and_never_goes_out_in_the_clear() {
         let outward = Channel { secret: Some("relay".to_owned()), ..at(url, None) };
         assert!(open.serves(&outward).unwrap_err().contains("https"), "{url}");
     }
-    for name in ["../relay", "", "Relay"] {
+    assert!(open.serves(&Channel { secret: Some("other.relay".to_owned()), ..channel.clone() }).is_ok());
+    for name in ["../relay", "", "Relay", ".", "..", ".relay", "other..relay"] {
         assert!(open.serves(&Channel { secret: Some(name.to_owned()), ..channel.clone() }).is_err(), "{name}");
     }
 }
