@@ -48,6 +48,9 @@ pub enum Act {
     /// A write key was made.
     #[serde(rename = "source.rotate-key")]
     RotateKey,
+    /// A write key was ended.
+    #[serde(rename = "source.revoke-key")]
+    RevokeKey,
     /// What a workspace may have was set.
     #[serde(rename = "workspace.update")]
     UpdateWorkspace,
