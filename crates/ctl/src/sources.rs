@@ -177,10 +177,9 @@ mod tests {
 
     fn rotate(arguments: &[&str]) -> RotateKey {
         let line = [&["waypostctl", "source", "rotate-key", "web"], arguments].concat();
-        match Cli::try_parse_from(line).unwrap().command {
-            Command::Source { what: SourceCommand::RotateKey(wanted) } => wanted,
-            other => panic!("{other:?}"),
-        }
+        let command = Cli::try_parse_from(line).unwrap().command;
+        let Command::Source { what: SourceCommand::RotateKey(wanted) } = command else { panic!("{command:?}") };
+        wanted
     }
 
     #[test]
