@@ -40,7 +40,7 @@ if [ -z "$("$CTL" -o name get)" ]; then
   "$CTL" publish welcome
 fi
 env | grep -E '^WAYPOST_(KAFKA|REDIS|REGISTRY|INGEST|CONTROL|SERVER|MAIL|INSTALL|SCHEMA|TEST)' | sed 's/^/export /' | sort >"$STACK_DIR/env"
-if [ ! -s "$STACK_DIR/write-key" ]; then (umask 077; "$CTL" source rotate-key shop-backend >"$STACK_DIR/write-key"); fi
+if [ ! -s "$STACK_DIR/write-key" ]; then (umask 077; "$CTL" source rotate-key shop-backend --yes >"$STACK_DIR/write-key"); fi
 cat <<TEXT
 
 Waypost is up: one process a role, logs in $STACK_DIR/roles.

@@ -93,7 +93,7 @@ fn an_api_that_asks_who_calls_takes_whoever_may_and_writes_down_who_it_was() {
     );
     assert!(me.tell(&["get", "-o", "name"]).contains("definitions/"));
     assert!(me.tell(&["--context", "viewer", "get", "-o", "name"]).contains("definitions/"));
-    let refused = me.refused(&["--context", "viewer", "source", "rotate-key", "web"]);
+    let refused = me.refused(&["--context", "viewer", "source", "rotate-key", "web", "--yes"]);
     assert!(refused.contains("PermissionDenied") && refused.contains("keys"), "{refused}");
     assert!(me.refused(&["--context", "stranger", "get"]).contains("PermissionDenied"));
     assert!(me.refused(&["--server", &server, "--context", "root", "--token-file", &file("tls.key"), "whoami"]).contains("token"));

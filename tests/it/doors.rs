@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 use crate::{
     http::Request,
     public::{Event, header},
-    shop::{Shop, vase},
+    shop::{Shop, said, vase},
     stack::visit,
 };
 
@@ -77,6 +77,42 @@ fn http_refuses_strangers_and_what_is_too_much() {
     signed["writeKey"] = json!(shop.backend);
     assert_eq!(shop.request(&Request::post("/v1/track", signed.to_string())).status, 200);
     assert_eq!(shop.request(&Request::get("/livez")).status, 200);
+}
+
+#[test]
+fn a_key_that_is_replaced_is_good_beside_the_new_one_until_its_end_and_a_revoked_one_no_more() {
+    let visit = visit();
+    let shop = &visit.shop;
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("till.yaml");
+    let source = "apiVersion: waypost.dev/v1\nkind: Source\nmetadata: {name: till}\nspec: {kind: server}\n";
+    std::fs::write(&file, source).unwrap();
+    shop.tell(&["apply", "-f", &file.display().to_string()]);
+    let is = |key: &str, status: u16| shop.request(&Request::post("/v1/batch", "{\"batch\": []}").key(key)).status == status;
+    let first = shop.tell(&["source", "rotate-key", "till"]);
+    shop.until("the door to know the first key", || is(&first, 200).then_some(()));
+    let rash = shop.ask(&["source", "rotate-key", "till"]);
+    assert!(!rash.status.success() && said(&rash).contains("--keep-old-for"), "{}", said(&rash));
+    let dry = shop.tell(&["source", "rotate-key", "till", "--dry-run"]);
+    assert!(dry.contains("server dry run") && is(&first, 200), "{dry}");
+
+    let second = shop.tell(&["source", "rotate-key", "till", "--keep-old-for", "10s"]);
+    shop.until("the door to know the second key", || is(&second, 200).then_some(()));
+    assert!(is(&first, 200), "both are good");
+    let list = || -> Vec<Json> {
+        let told: Json = serde_json::from_str(&shop.tell(&["source", "list-keys", "till", "-o", "json"])).unwrap();
+        told["keys"].as_array().unwrap().clone()
+    };
+    assert_eq!(list().iter().map(|key| key["until"] == "").collect::<Vec<_>>(), [false, true]);
+    shop.until("the end of the first key", || is(&first, 401).then_some(()));
+    assert!(is(&second, 200));
+
+    let [left] = &list()[..] else { panic!("{:?}", list()) };
+    let id = left["name"].as_str().unwrap().rsplit('/').next().unwrap();
+    assert!(!shop.ask(&["source", "revoke-key", id]).status.success(), "it asks");
+    shop.tell(&["source", "revoke-key", id, "--yes"]);
+    shop.until("the end of the second key", || is(&second, 401).then_some(()));
+    assert!(list().is_empty());
 }
 
 #[test]

@@ -148,8 +148,8 @@ impl Shop {
         for journey in ["cart-recovery", "greetings", "lookbook"] {
             shop.tell(&["publish", journey]);
         }
-        shop.backend = shop.tell(&["source", "rotate-key", "shop-backend"]);
-        shop.web = shop.tell(&["source", "rotate-key", "web"]);
+        shop.backend = shop.tell(&["source", "rotate-key", "shop-backend", "--yes"]);
+        shop.web = shop.tell(&["source", "rotate-key", "web", "--yes"]);
         shop.wait_for_ingest();
         shop
     }

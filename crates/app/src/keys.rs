@@ -5,8 +5,8 @@ use std::sync::Arc;
 use waypost_codec::write_key::KeyHash;
 use waypost_control::{Catalog, Journal};
 use waypost_engine::{definitions::DefinitionSet, library::Library};
-use waypost_ingest::KeyRing;
-use waypost_types::{ContentHash, WorkspaceId};
+use waypost_ingest::{Key, KeyRing};
+use waypost_types::ContentHash;
 
 /// The set that a journal names, if all its bodies are here.
 pub(crate) fn in_force(journal: &Journal, catalog: &Catalog) -> Option<Arc<DefinitionSet>> {
@@ -23,15 +23,11 @@ pub(crate) fn refresh(ring: &KeyRing, catalog: &Catalog) -> bool {
     let bounds = journal.quotas.iter().filter_map(|(workspace, quota)| Some((*workspace, quota.events_per_second?)));
     ring.bound(bounds.collect());
     let Some(set) = in_force(&journal, catalog) else { return false };
-    let keys: Vec<(KeyHash, WorkspaceId, String)> = journal
-        .keys
-        .iter()
-        .filter_map(|(hash, (workspace, source))| {
-            let hash: KeyHash = hex::decode(hash).ok()?.try_into().ok()?;
-            Some((hash, *workspace, source.clone()))
-        })
-        .collect();
-    ring.replace(set.workspaces.values().map(|w| &**w), &keys);
+    let keys = journal.keys.iter().filter_map(|(hash, key)| {
+        let hash: KeyHash = hex::decode(hash).ok()?.try_into().ok()?;
+        Some(Key { hash, workspace: key.workspace, source: key.source.clone(), until: key.until })
+    });
+    ring.replace(set.workspaces.values().map(|w| &**w), keys.collect());
     true
 }
 

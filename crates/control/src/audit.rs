@@ -51,6 +51,9 @@ pub enum Act {
     /// A workspace was made.
     #[serde(rename = "workspace.create")]
     CreateWorkspace,
+    /// A write key was ended.
+    #[serde(rename = "source.revoke-key")]
+    RevokeKey,
     /// What a workspace may have was set.
     #[serde(rename = "workspace.update")]
     UpdateWorkspace,

@@ -21,7 +21,7 @@ use waypost_types::{ContentHash, Layout, Role, WorkspaceId};
 use crate::{
     audit::{Audit, Line},
     catalog::{Catalog, DEFINITION_PARTITIONS, control_topic, definitions_topic},
-    journal::Entry,
+    journal::{Entry, Journal},
     status::Refusal,
 };
 
@@ -168,6 +168,20 @@ impl Changes {
         outcome
     }
 
+    /// Writes one journal entry that was decided upon a journal as it was seen, if nothing has come behind that.
+    ///
+    /// # Errors
+    /// [`ChangeError`].
+    pub(crate) async fn enter_behind(&self, seen: &Journal, entry: Entry) -> Result<(), ChangeError> {
+        let mut turn = self.turn.lock().await;
+        let producer = self.producer(&mut turn)?;
+        let outcome = self.append_line(&producer, seen.line(entry)).await;
+        if outcome.is_err() {
+            *turn = None;
+        }
+        outcome
+    }
+
     /// Appends the activation of the set in force again; folds that have it already drop it.
     ///
     /// # Errors
@@ -213,8 +227,12 @@ impl Changes {
     }
 
     async fn write_line(&self, producer: &Arc<dyn Producer>, entry: Entry) -> Result<(), ChangeError> {
+        let line = self.catalog.journal().borrow().line(entry);
+        self.append_line(producer, line).await
+    }
+
+    async fn append_line(&self, producer: &Arc<dyn Producer>, line: Vec<u8>) -> Result<(), ChangeError> {
         let mut journal = self.catalog.journal();
-        let line = journal.borrow().line(entry);
         let append = Append { topic: control_topic(&self.prefix), partition: 0, key: None, headers: Vec::new(), payload: line.into() };
         let offset = producer.append(append).await.map_err(|e| refused(&e))?;
         // Its own record read back is what makes it true.

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 use waypost_engine::apply::Quota;
 use waypost_types::{PartitionId, Position, Role, WorkspaceId};
 
+use crate::keys::{KeyLine, WriteKeys};
+
 /// What stands in the journal.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
@@ -20,15 +22,8 @@ pub enum Entry {
         /// 32 hex digits.
         hash: String,
     },
-    /// A write key for a source; an older one of the same source is revoked.
-    Key {
-        /// Workspace.
-        workspace: u32,
-        /// Name of the source.
-        source: String,
-        /// BLAKE3 of the key, hex.
-        hash: String,
-    },
+    /// A new write key for a source, and what becomes of those of before; or the end of one.
+    Key(KeyLine),
     /// What a workspace may have from now on, as a whole. It stands in a chain of its own, so that a binary that does not know this
     /// kind passes it over and reads on: in the one chain everything behind it would be void there.
     Quota {
@@ -104,8 +99,8 @@ pub struct Journal {
     pub set: Option<(u64, String)>,
     /// All sets that ever were in force, the present one too.
     pub sets: BTreeMap<u64, String>,
-    /// Write keys: hash of the key → workspace and source.
-    pub keys: BTreeMap<String, (WorkspaceId, String)>,
+    /// Write keys.
+    pub keys: WriteKeys,
     /// What workspaces may have; none: what the product allows.
     pub quotas: BTreeMap<WorkspaceId, Quota>,
     /// Offset of the last valid quota.
@@ -183,11 +178,7 @@ impl Journal {
                 self.sets.insert(set, hash.clone());
                 self.set = Some((set, hash));
             }
-            Entry::Key { workspace, source, hash } => {
-                let owner = (WorkspaceId::new(workspace), source);
-                self.keys.retain(|_, o| *o != owner);
-                self.keys.insert(hash, owner);
-            }
+            Entry::Key(line) => self.keys.fold(line),
             // done above
             Entry::Quota { .. } => {}
             Entry::SkipProposed { place, reason, by } => {
@@ -242,16 +233,6 @@ mod tests {
     }
 
     #[test]
-    fn a_new_key_revokes_the_source_s_old_one() {
-        let mut journal = Journal::default();
-        for (offset, hash) in [(0, "old"), (1, "new")] {
-            let line = journal.line(Entry::Key { workspace: 1, source: "web".into(), hash: hash.into() });
-            assert_eq!(journal.fold(offset, &line), Folded::Valid);
-        }
-        assert_eq!(journal.keys.keys().collect::<Vec<_>>(), ["new"]);
-    }
-
-    #[test]
     fn a_skip_takes_two_people_and_is_never_edited() {
         let place = SkipPlace { role: "sender".into(), partition: 2, offset: 9, index: 1 };
         let proposed = |by: &str| Entry::SkipProposed { place: place.clone(), reason: "kills the process".into(), by: by.into() };
@@ -286,7 +267,7 @@ mod tests {
         let mut journal = Journal::default();
         let quota =
             |after, journeys| Entry::Quota { workspace: 1, after, quota: Quota { live_journeys: Some(journeys), ..Quota::default() } };
-        let key = journal.line(Entry::Key { workspace: 1, source: "web".into(), hash: "h".into() });
+        let key = journal.line(Entry::Key(KeyLine::new(WorkspaceId::new(1), "web", "h")));
         let first = journal.line(quota(None, 5));
         let rival = journal.line(quota(None, 6));
         assert_eq!(journal.fold(0, &first), Folded::Valid);

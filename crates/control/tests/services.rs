@@ -262,7 +262,9 @@ async fn a_workspace_is_made_once_and_is_in_force_everywhere() {
     let mut there = apply(vec![file("s.yaml", SOURCE)]);
     there.get_mut().parent = "workspaces/shop".to_owned();
     other.apply_definitions(there).await.unwrap();
-    let rotate = |workspace: &str| by("ana", pb::RotateKeyRequest { name: format!("workspaces/{workspace}/sources/web") });
+    let rotate = |workspace: &str| {
+        by("ana", pb::RotateKeyRequest { name: format!("workspaces/{workspace}/sources/web"), ..pb::RotateKeyRequest::default() })
+    };
     assert!(other.rotate_key(rotate("shop")).await.is_ok());
     assert_eq!(other.rotate_key(rotate("test")).await.unwrap_err().code(), Code::NotFound);
     let all = other.list_workspaces(by("ana", pb::ListWorkspacesRequest::default())).await.unwrap().into_inner().workspaces;
@@ -278,12 +280,124 @@ async fn a_workspace_is_made_once_and_is_in_force_everywhere() {
 async fn a_write_key_needs_its_source_and_is_stored_as_a_hash() {
     let (log, port, clock) = log();
     let (control, _following) = control(&port, &clock).await;
-    let rotate = || by("somebody", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() });
+    let rotate =
+        || by("somebody", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned(), ..pb::RotateKeyRequest::default() });
     assert_eq!(control.rotate_key(rotate()).await.unwrap_err().code(), Code::NotFound);
     control.apply_definitions(apply(vec![file("s.yaml", SOURCE)])).await.unwrap();
     let key = control.rotate_key(rotate()).await.unwrap().into_inner().write_key;
     let stored: Vec<u8> = log.all("wp1.control", 0).into_iter().flat_map(|d| d.payload.to_vec()).collect();
     assert!(!String::from_utf8_lossy(&stored).contains(&key));
+}
+
+/// What they are called, and until when they are good.
+async fn keys(control: &Control, parent: &str) -> Vec<(String, i64)> {
+    let request = pb::ListKeysRequest { parent: parent.to_owned(), ..pb::ListKeysRequest::default() };
+    let answer = control.list_keys(by("ana", request)).await.unwrap().into_inner();
+    answer.keys.into_iter().map(|key| (key.name, key.until)).collect()
+}
+
+#[tokio::test]
+async fn a_key_that_is_kept_stands_in_the_list_until_its_end_and_a_revoked_one_no_more() {
+    let (log, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let web = "workspaces/default/sources/web";
+    let (now, day) = (clock.now().millis(), 86_400_000);
+    let keep = |seconds| Some(prost_types::Duration { seconds, nanos: 0 });
+    let rotate = |keep_old_for, validate_only| by("ana", pb::RotateKeyRequest { name: web.to_owned(), keep_old_for, validate_only });
+    control.apply_definitions(apply(vec![file("s.yaml", SOURCE)])).await.unwrap();
+    let first = control.rotate_key(rotate(None, false)).await.unwrap().into_inner();
+    let made = first.key.clone().unwrap();
+    assert_eq!((made.source.as_str(), made.made_at, made.made_by.as_str(), made.until), (web, now, "ana", 0));
+    assert!(first.old.is_empty() && !made.name.contains(&first.write_key), "{made:?}");
+
+    // What is only checked is written nowhere.
+    let lines = (log.all("wp1.control", 0).len(), audit(&log).len());
+    let dry = control.rotate_key(rotate(keep(86_400), true)).await.unwrap().into_inner();
+    assert_eq!((dry.write_key.as_str(), dry.key.as_ref(), dry.old[0].until), ("", None, now + day));
+    assert_eq!(control.rotate_key(rotate(None, true)).await.unwrap().into_inner().old[0].until, now, "at once");
+    let revoke = |name: &str, validate_only| by("ben", pb::RevokeKeyRequest { name: name.to_owned(), validate_only });
+    assert_eq!(control.revoke_key(revoke(&made.name, true)).await.unwrap().into_inner().until, now);
+    for too_long in [keep(90 * 86_400 + 1), keep(-1)] {
+        let refused = control.rotate_key(rotate(too_long, false)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument);
+    }
+    assert_eq!((log.all("wp1.control", 0).len(), audit(&log).len()), lines);
+
+    let second = control.rotate_key(rotate(keep(86_400), false)).await.unwrap().into_inner();
+    let (old, new) = (made.name.clone(), second.key.unwrap().name);
+    for parent in ["workspaces/default", web] {
+        let mut there = keys(&control, parent).await;
+        there.sort_by_key(|(_, until)| *until == 0);
+        assert_eq!(there, [(old.clone(), now + day), (new.clone(), 0)], "{parent}");
+    }
+    assert!(keys(&control, "workspaces/default/sources/app").await.is_empty());
+    clock.advance(waypost_types::Span::from_days(1));
+    assert_eq!(keys(&control, web).await, [(new.clone(), 0)], "its time is over");
+    assert_eq!(control.revoke_key(revoke(&old, false)).await.unwrap_err().code(), Code::NotFound, "and it is no more");
+
+    control.revoke_key(revoke(&new, false)).await.unwrap();
+    assert!(keys(&control, web).await.is_empty());
+    for (wrong, code) in [
+        (new.as_str(), Code::NotFound),
+        ("workspaces/default/keys/0", Code::NotFound),
+        ("workspaces/elsewhere/keys/0", Code::NotFound),
+        ("workspaces/default/sources/web", Code::InvalidArgument),
+    ] {
+        assert_eq!(control.revoke_key(revoke(wrong, false)).await.unwrap_err().code(), code, "{wrong}");
+    }
+    let lines: Vec<serde_json::Value> = audit(&log).iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let [made, rotated, revoked] = &lines[1..] else { panic!("{lines:?}") };
+    assert_eq!((rotated["before"].as_str(), rotated["note"].as_str().is_some()), (made["after"].as_str(), true));
+    assert_eq!(
+        (revoked["act"].as_str(), revoked["subject"].as_str(), revoked["by"].as_str()),
+        (Some("source.revoke-key"), Some(web), Some("ben"))
+    );
+    assert_eq!((&revoked["before"], revoked.get("after")), (&rotated["after"], None));
+    // Whoever reads the journal anew knows the same.
+    let (other, _following) = common::control(&port, &clock).await;
+    assert!(keys(&other, web).await.is_empty());
+}
+
+#[tokio::test]
+async fn keys_are_listed_page_by_page_and_ten_of_a_source_at_most() {
+    let (_, port, clock) = log();
+    let (control, _following) = control(&port, &clock).await;
+    let app = SOURCE.replace("name: web", "name: app");
+    control.apply_definitions(apply(vec![file("s.yaml", SOURCE), file("a.yaml", &app)])).await.unwrap();
+    let keep_old_for = Some(prost_types::Duration { seconds: 3_600, nanos: 0 });
+    let rotate = |source: &str| {
+        clock.advance(waypost_types::Span::from_secs(1));
+        let name = format!("workspaces/default/sources/{source}");
+        control.rotate_key(by("ana", pb::RotateKeyRequest { name, keep_old_for, validate_only: false }))
+    };
+    let mut made = Vec::new();
+    for source in ["web"; 10].into_iter().chain(["app"]) {
+        made.push(rotate(source).await.unwrap().into_inner().key.unwrap().name);
+    }
+    assert_eq!(rotate("web").await.unwrap_err().code(), Code::FailedPrecondition, "an eleventh");
+    let at_once =
+        pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned(), validate_only: true, ..pb::RotateKeyRequest::default() };
+    assert_eq!(control.rotate_key(by("ana", at_once)).await.unwrap().into_inner().old.len(), 10, "nothing is kept");
+    // By source, the newest last.
+    made.rotate_right(1);
+    let parent = "workspaces/default".to_owned();
+    let (mut seen, mut page) = (Vec::new(), pb::ListKeysRequest { parent, page_size: 4, page_token: String::new() });
+    loop {
+        let answer = control.list_keys(by("ana", page.clone())).await.unwrap().into_inner();
+        seen.extend(answer.keys.into_iter().map(|key| key.name));
+        page.page_token = answer.next_page_token;
+        if page.page_token.is_empty() {
+            break;
+        }
+    }
+    assert_eq!(seen, made);
+    for wrong in [
+        pb::ListKeysRequest { page_token: "4".to_owned(), ..page.clone() },
+        pb::ListKeysRequest { page_size: -1, ..page.clone() },
+        pb::ListKeysRequest { parent: "default".to_owned(), ..page.clone() },
+    ] {
+        assert_eq!(control.list_keys(by("ana", wrong)).await.unwrap_err().code(), Code::InvalidArgument);
+    }
 }
 
 #[tokio::test]
@@ -423,7 +537,13 @@ async fn changes_are_in_the_audit_topic_with_who_made_them() {
     let dry = pb::ApplyDefinitionsRequest { validate_only: true, ..request.clone() };
     control.apply_definitions(by("ana", dry)).await.unwrap();
     control.apply_definitions(by("ana", request)).await.unwrap();
-    control.rotate_key(by("ben", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() })).await.unwrap();
+    control
+        .rotate_key(by(
+            "ben",
+            pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned(), ..pb::RotateKeyRequest::default() },
+        ))
+        .await
+        .unwrap();
     let lines = audit(&log);
     assert_eq!(lines.len(), 2, "a dry run is no change: {lines:?}");
     assert!(lines[0].contains(r#""by":"ana","act":"definitions.apply""#), "{lines:?}");

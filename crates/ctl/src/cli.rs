@@ -10,6 +10,7 @@ use crate::{
     revisions::{Delete, History, Planned, Rollback},
     runs::RunCommand,
     skips::SkipCommand,
+    sources::SourceCommand,
     stats::Stats,
     tails::{EventArgs, TailArgs},
     workspaces::WorkspaceCommand,
@@ -427,15 +428,6 @@ pub(crate) struct Discard {
     /// Do it
     #[arg(long)]
     pub(crate) yes: bool,
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum SourceCommand {
-    /// A new write key; the old one stops working. Shown once
-    RotateKey {
-        /// Source
-        source: String,
-    },
 }
 
 // === impl DryRun ===

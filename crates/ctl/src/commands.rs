@@ -6,13 +6,13 @@ use anyhow::ensure;
 use serde_json::{Value, json};
 use waypost_proto::control::{
     self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
-    profile_service_client::ProfileServiceClient, source_service_client::SourceServiceClient,
+    profile_service_client::ProfileServiceClient,
 };
 
 use crate::{
     cli::{
         AuditCommand, Change, Cli, Command, DeadletterCommand, DecisionsCommand, DryRun, EventsCommand, MessagesCommand, Output,
-        ProfileCommand, SourceCommand,
+        ProfileCommand,
     },
     completions,
     connection::{self, Asking},
@@ -92,7 +92,7 @@ pub(crate) async fn run(cli: Cli) -> anyhow::Result<Done> {
         Command::Events { what: EventsCommand::Tail(wanted) } => session.events(wanted).await,
         Command::Workspace { what } => session.workspaces(what).await,
         Command::Explain { identifier, journey } => session.explain(identifier, journey).await,
-        Command::Source { what: SourceCommand::RotateKey { source } } => session.rotate(&source).await,
+        Command::Source { what } => session.sources(what).await,
         Command::Partitions { role, troubled } => session.partitions(role, troubled).await,
         Command::Skip { what } => session.skip(what).await,
         Command::Top { every, once } => session.top(Duration::from_secs(every.into()), once, terminal::open).await,
@@ -289,12 +289,6 @@ impl Session {
             pb::ExplainProfileRequest { parent: self.parent.clone(), identifier, journey: journey.unwrap_or_default(), from: 0, until: 0 };
         let answer = ProfileServiceClient::new(self.channel.clone()).explain_profile(request).await?.into_inner();
         Ok(self.show(&output::explanation(&answer), || explanation_text(&answer), || vec![answer.profile.clone()]))
-    }
-
-    async fn rotate(&self, source: &str) -> anyhow::Result<Done> {
-        let request = pb::RotateKeyRequest { name: format!("{}/sources/{source}", self.parent) };
-        let answer = SourceServiceClient::new(self.channel.clone()).rotate_key(request).await?.into_inner();
-        Ok(self.show(&json!({"writeKey": answer.write_key}), || answer.write_key.clone(), || vec![answer.write_key.clone()]))
     }
 }
 

@@ -22,6 +22,7 @@ mod reference;
 mod revisions;
 mod runs;
 mod skips;
+mod sources;
 mod stats;
 mod tails;
 mod terminal;

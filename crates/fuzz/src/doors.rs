@@ -25,7 +25,7 @@ use waypost_codec::{
 };
 use waypost_engine::definitions::Workspace;
 use waypost_ingest::{
-    DeadLetter, DeadLetters, Env, Ingest, IngestConfig, KeyRing, Origins, Rights, TrustedProxies, kafka_event, router,
+    DeadLetter, DeadLetters, Env, Ingest, IngestConfig, Key, KeyRing, Origins, Rights, TrustedProxies, kafka_event, router,
     segment_call::{self, CallKind, Shared},
 };
 use waypost_runtime::{
@@ -120,7 +120,8 @@ static RUNTIME: LazyLock<tokio::runtime::Runtime> =
 static ROUTER: LazyLock<Router> = LazyLock::new(|| {
     let workspace: &Workspace = shop::workspace();
     let keys = KeyRing::new();
-    keys.replace([workspace], &[(write_key::hash(WRITE_KEY), workspace.id, "web".to_owned())]);
+    let key = Key { hash: write_key::hash(WRITE_KEY), workspace: workspace.id, source: "web".to_owned(), until: None };
+    keys.replace([workspace], vec![key]);
     let mut config = IngestConfig::new(INSTALL, TokenKey::new(INSTALL));
     config.proxies = TrustedProxies::parse("127.0.0.0/8").expect("a network");
     config.origins = Origins::parse("https://shop.example").expect("an origin");

@@ -19,7 +19,7 @@ use waypost_codec::{
     kind, stored,
     unsubscribe::{self, TokenKey, Unsubscribe},
 };
-use waypost_control::{Entry, Journal, SkipPlace};
+use waypost_control::{Entry, Journal, KeyLine, SkipPlace};
 use waypost_engine::{apply::SetManifest, journey::CALLBACKS};
 use waypost_identity::IdentityProcessor;
 use waypost_ingest::{
@@ -37,7 +37,7 @@ use waypost_runtime::{
 };
 use waypost_segmenter::SegmenterProcessor;
 use waypost_sender::{Calls, Links, Provider, SenderProcessor};
-use waypost_types::{EntityId, Layout, PartitionId, Position, ProfileId, Role, Span, Timestamp};
+use waypost_types::{EntityId, Layout, PartitionId, Position, ProfileId, Role, Span, Timestamp, WorkspaceId};
 
 use crate::{
     TARGETS,
@@ -512,7 +512,7 @@ fn control(seeds: &mut Seeds) {
     let (by, reason) = ("ann".to_owned(), "kills the process".to_owned());
     let entries = [
         Entry::Activate { set: 1, hash: "01".repeat(16) },
-        Entry::Key { workspace: 1, source: "web".to_owned(), hash: "02".repeat(32) },
+        Entry::Key(KeyLine::new(WorkspaceId::new(1), "web", "02".repeat(32))),
         Entry::SkipProposed { place: place.clone(), reason: reason.clone(), by: by.clone() },
         Entry::Skip { place, proposed_by: by, approved_by: "bob".to_owned(), reason },
         Entry::Activate { set: 2, hash: "03".repeat(16) },

@@ -22,5 +22,5 @@ pub use events_door::{EventsDoor, run_events_door, serve_events_door};
 pub use http::{Connections, Ingest, IngestConfig, NotANetwork, NotAnOrigin, Origins, TrustedProxies, router, serve};
 pub use identifiers::identifier;
 pub use normalise::{Accepted, Env};
-pub use ports::{DeadLetter, DeadLetters, KeyRing, Keys, Rights};
+pub use ports::{DeadLetter, DeadLetters, Key, KeyRing, Keys, Rights};
 pub use reason::{Reason, Rejection};

@@ -37,14 +37,27 @@ pub struct Rights {
 
 /// Whose key, whose name.
 pub trait Keys: Send + Sync + 'static {
-    /// The rights of a write key. Keys are compared by hash, in constant time.
-    fn by_key(&self, key: &str) -> Option<Arc<Rights>>;
+    /// The rights of a write key that is good at this time. Keys are compared by hash, in constant time.
+    fn by_key(&self, key: &str, now: Timestamp) -> Option<Arc<Rights>>;
     /// The rights of a source by name, for the Kafka door; an empty name is "no source".
     fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>>;
     /// Events a second that all keys of a workspace may send together; none: as many as their rates allow.
     fn quota(&self, _workspace: WorkspaceId) -> Option<u32> {
         None
     }
+}
+
+/// A write key by its hash.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Key {
+    /// Of the key.
+    pub hash: KeyHash,
+    /// Whose.
+    pub workspace: WorkspaceId,
+    /// Name of its source.
+    pub source: String,
+    /// From when on it is as good as unknown; none: it stays.
+    pub until: Option<Timestamp>,
 }
 
 /// The keys and sources in force; replaced whole when definitions or keys change.
@@ -56,7 +69,7 @@ pub struct KeyRing {
 
 #[derive(Debug, Default)]
 struct InForce {
-    keys: Vec<(KeyHash, Arc<Rights>)>,
+    keys: Vec<(Key, Arc<Rights>)>,
     sources: BTreeMap<(WorkspaceId, String), Arc<Rights>>,
 }
 
@@ -138,6 +151,15 @@ impl Rights {
     }
 }
 
+// === impl Key ===
+
+impl Key {
+    /// Whether it is taken at this time.
+    pub fn is_good(&self, now: Timestamp) -> bool {
+        self.until.is_none_or(|until| now < until)
+    }
+}
+
 // === impl KeyRing ===
 
 impl KeyRing {
@@ -147,7 +169,7 @@ impl KeyRing {
     }
 
     /// Puts other workspaces and keys in force. A key whose source is absent has no rights.
-    pub fn replace<'a>(&self, workspaces: impl IntoIterator<Item = &'a Workspace>, keys: &[(KeyHash, WorkspaceId, String)]) {
+    pub fn replace<'a>(&self, workspaces: impl IntoIterator<Item = &'a Workspace>, keys: Vec<Key>) {
         let mut next = InForce::default();
         for workspace in workspaces {
             next.sources.insert((workspace.id, String::new()), Arc::new(Rights::unnamed(workspace)));
@@ -155,9 +177,10 @@ impl KeyRing {
                 next.sources.insert((workspace.id, source.name.clone()), Arc::new(Rights::of(workspace, source)));
             }
         }
-        for (hash, workspace, source) in keys {
-            if let Some(rights) = next.sources.get(&(*workspace, source.clone())) {
-                next.keys.push((*hash, Arc::clone(rights)));
+        for key in keys {
+            if let Some(rights) = next.sources.get(&(key.workspace, key.source.clone())) {
+                let rights = Arc::clone(rights);
+                next.keys.push((key, rights));
             }
         }
         *self.in_force.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(next);
@@ -174,13 +197,12 @@ impl KeyRing {
 }
 
 impl Keys for KeyRing {
-    fn by_key(&self, key: &str) -> Option<Arc<Rights>> {
+    fn by_key(&self, key: &str, now: Timestamp) -> Option<Arc<Rights>> {
         let hash = write_key::hash(key);
-        // All are compared, so that the time does not tell which one it was.
-        self.now()
-            .keys
-            .iter()
-            .fold(None, |found, (known, rights)| if write_key::same(known, &hash) { Some(Arc::clone(rights)) } else { found })
+        // All are compared, also those whose end has come, so that the time does not tell which one it was.
+        self.now().keys.iter().fold(None, |found, (known, rights)| {
+            if write_key::same(&known.hash, &hash) && known.is_good(now) { Some(Arc::clone(rights)) } else { found }
+        })
     }
 
     fn by_source(&self, workspace: WorkspaceId, source: &str) -> Option<Arc<Rights>> {

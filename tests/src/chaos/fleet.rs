@@ -195,7 +195,7 @@ impl Fleet {
         for name in self.ctl(&["-o", "name", "get", "journey"])?.lines() {
             self.ctl(&["publish", name.rsplit('/').next().unwrap_or(name)])?;
         }
-        Ok((self.ctl(&["source", "rotate-key", "shop-backend"])?, self.ctl(&["source", "rotate-key", "web"])?))
+        Ok((self.ctl(&["source", "rotate-key", "shop-backend", "--yes"])?, self.ctl(&["source", "rotate-key", "web", "--yes"])?))
     }
 
     async fn until(&self, what: &str, mut look: impl FnMut() -> bool) -> anyhow::Result<()> {

@@ -263,7 +263,7 @@ impl World {
                 }
                 "Source" => {
                     let name = format!("workspaces/default/sources/{}", change.name);
-                    let request = pb::RotateKeyRequest { name };
+                    let request = pb::RotateKeyRequest { name, ..pb::RotateKeyRequest::default() };
                     let key = self.runtime.block_on(control.rotate_key(Caller::process("dev").asks(request))).map_err(|s| explain(&s))?;
                     self.keys.insert(change.name.clone(), key.into_inner().write_key);
                 }

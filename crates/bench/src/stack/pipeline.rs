@@ -204,7 +204,7 @@ impl Pipeline {
     pub(crate) fn write_key(&mut self, source: &str) -> anyhow::Result<String> {
         self.start_role(Role::Control, &[])?;
         self.until("the control API", |pipeline| Ok(pipeline.ctl(&["get"]).is_ok()))?;
-        let key = self.ctl(&["source", "rotate-key", source])?;
+        let key = self.ctl(&["source", "rotate-key", source, "--yes"])?;
         self.stop()?;
         Ok(key)
     }

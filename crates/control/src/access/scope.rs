@@ -43,6 +43,7 @@ named!(
     TailDecisionsRequest,
     TailMessagesRequest,
     TailEventsRequest,
+    ListKeysRequest,
 );
 named!(
     name: GetDefinitionRequest,
@@ -57,6 +58,7 @@ named!(
     DiffRevisionsRequest,
     RollbackDefinitionRequest,
     RotateKeyRequest,
+    RevokeKeyRequest,
     GetWorkspaceRequest,
 );
 own!(

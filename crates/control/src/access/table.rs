@@ -65,6 +65,8 @@ pub(crate) const RULES: &[(&str, Need)] = &[
     ("/waypost.control.v1.RunService/GetRun", Need::Permission(Permission::ReadPeople)),
     ("/waypost.control.v1.RunService/ListRuns", Need::Permission(Permission::ReadPeople)),
     ("/waypost.control.v1.RunService/StartRun", Need::Permission(Permission::Runs)),
+    ("/waypost.control.v1.SourceService/ListKeys", Need::Permission(Permission::Keys)),
+    ("/waypost.control.v1.SourceService/RevokeKey", Need::Permission(Permission::Keys)),
     ("/waypost.control.v1.SourceService/RotateKey", Need::Permission(Permission::Keys)),
     ("/waypost.control.v1.WorkspaceService/CreateWorkspace", Need::Permission(Permission::Administer)),
     ("/waypost.control.v1.WorkspaceService/GetWorkspace", Need::Permission(Permission::ReadDefinitions)),

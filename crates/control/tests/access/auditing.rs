@@ -40,11 +40,13 @@ async fn a_line_says_who_was_authenticated_how_from_where_and_what_changed() {
     let town = Town::new(Entity::Known).await;
     let channel = town.open(town.gate(TOKENS)).await;
     apply(&channel, "editor").await;
-    let rotate = || with("ana", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() });
+    let rotate =
+        || with("ana", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned(), ..pb::RotateKeyRequest::default() });
     let mut sources = SourceServiceClient::new(channel.clone());
     sources.rotate_key(rotate()).await.unwrap();
     sources.rotate_key(rotate()).await.unwrap();
-    let refused = with("editor", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned() });
+    let refused =
+        with("editor", pb::RotateKeyRequest { name: "workspaces/default/sources/web".to_owned(), ..pb::RotateKeyRequest::default() });
     assert_eq!(sources.rotate_key(refused).await.unwrap_err().code(), Code::PermissionDenied);
 
     let lines = town.audit();

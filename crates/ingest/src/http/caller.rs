@@ -92,7 +92,8 @@ impl<'a> Caller<'a> {
     }
 
     fn judge(&self, key: &str) -> Result<Arc<Rights>, Refusal> {
-        let rights = self.door.keys.by_key(key).ok_or_else(|| Refusal::new(Reason::BadKey, "unknown write key"))?;
+        let rights = self.door.keys.by_key(key, self.door.clock.now());
+        let rights = rights.ok_or_else(|| Refusal::new(Reason::BadKey, "unknown write key"))?;
         let forbidden = |message| Err(Refusal::new(Reason::SourceForbidden, message));
         if rights.kind == "kafka" {
             return forbidden("this key's source writes to Kafka");

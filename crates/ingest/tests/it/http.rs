@@ -13,9 +13,10 @@ use waypost_codec::{
     unsubscribe::{Unsubscribe, seal},
     value,
 };
-use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Value, WorkspaceId};
+use waypost_runtime::ports::Clock as _;
+use waypost_types::{Generation, IdentifierClass, IdentifierHash, Node, Span, Value, WorkspaceId};
 
-use crate::support::{BROWSER_KEY, INSTALL, KAFKA_KEY, SERVER_KEY, Server, event};
+use crate::support::{BROWSER_KEY, INSTALL, KAFKA_KEY, SERVER_KEY, Server, event, key, workspace};
 
 #[tokio::test]
 async fn a_call_is_answered_when_it_is_stored() {
@@ -72,6 +73,25 @@ async fn each_bad_request_has_its_reason_and_stores_nothing() {
     let latin = Request::post("/v1/track").body(vec![b'{', 0xff, b'}'].into()).unwrap();
     assert_eq!(server.send(latin).await.status(), StatusCode::BAD_REQUEST);
     assert_eq!((server.stored(), server.door.reasons()), (0, vec![]));
+}
+
+#[tokio::test]
+async fn a_key_that_is_on_its_way_out_is_taken_until_its_end_and_then_unknown() {
+    let server = Server::new();
+    let (old, end) = ("wk_old", server.clock.now().plus(Span::from_secs(60)));
+    server.ring.replace([&workspace()], vec![key(old, "backend", Some(end)), key(SERVER_KEY, "backend", None)]);
+    let ask = |word| server.post("/v1/track", Some(word), event(1).to_string());
+    for word in [old, SERVER_KEY] {
+        assert_eq!(ask(word).await.0, 200, "{word}");
+    }
+    server.clock.sleep_until(end.minus(Span::from_millis(1))).await;
+    assert_eq!(ask(old).await.0, 200, "the last moment");
+    server.clock.sleep_until(end).await;
+    let stored = server.stored();
+    let (unknown, late) = (ask("wk_other").await, ask(old).await);
+    assert_eq!((late.0.as_u16(), &late), (401, &unknown), "nobody hears that it was one");
+    assert_eq!(ask(SERVER_KEY).await.0, 200);
+    assert_eq!(server.stored(), stored + 1);
 }
 
 fn nested(depth: usize) -> String {

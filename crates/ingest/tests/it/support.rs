@@ -20,7 +20,7 @@ use serde_json::{Value as Json, json};
 use tower::ServiceExt as _;
 use waypost_codec::{frame::Record, inbox, unsubscribe::TokenKey, write_key};
 use waypost_engine::definitions::{Policy, Source, Workspace};
-use waypost_ingest::{DeadLetter, DeadLetters, Ingest, IngestConfig, KeyRing, Rights, router};
+use waypost_ingest::{DeadLetter, DeadLetters, Ingest, IngestConfig, Key, KeyRing, Rights, router};
 use waypost_runtime::{
     door::{Door, DoorError},
     ports::Clock,
@@ -146,9 +146,13 @@ pub(crate) fn rights_of(source: &str) -> Rights {
 
 pub(crate) fn keys() -> Arc<KeyRing> {
     let ring = KeyRing::new();
-    let key = |key, source: &str| (write_key::hash(key), WorkspaceId::new(1), source.to_owned());
-    ring.replace([&workspace()], &[key(SERVER_KEY, "backend"), key(BROWSER_KEY, "web"), key(KAFKA_KEY, "erp"), key("wk_orphan", "gone")]);
+    let keys = [(SERVER_KEY, "backend"), (BROWSER_KEY, "web"), (KAFKA_KEY, "erp"), ("wk_orphan", "gone")];
+    ring.replace([&workspace()], keys.map(|(word, source)| key(word, source, None)).into());
     Arc::new(ring)
+}
+
+pub(crate) fn key(key: &str, source: &str, until: Option<Timestamp>) -> Key {
+    Key { hash: write_key::hash(key), workspace: WorkspaceId::new(1), source: source.to_owned(), until }
 }
 
 /// The HTTP door with all that is around it.
