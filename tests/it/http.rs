@@ -88,6 +88,22 @@ impl<'a> Request<'a> {
         let cut = || io::Error::new(io::ErrorKind::UnexpectedEof, "no whole answer");
         let (head, body) = text.split_once("\r\n\r\n").ok_or_else(cut)?;
         let status = head.split(' ').nth(1).and_then(|s| s.parse().ok()).ok_or_else(cut)?;
-        Ok(Answer { status, head: head.to_ascii_lowercase(), body: body.to_owned() })
+        let head = head.to_ascii_lowercase();
+        let body = if head.contains("transfer-encoding: chunked") { whole(body).ok_or_else(cut)? } else { body.to_owned() };
+        Ok(Answer { status, head, body })
+    }
+}
+
+/// A body in chunks, as one (RFC 9112 §7.1).
+fn whole(mut chunks: &str) -> Option<String> {
+    let mut body = String::new();
+    loop {
+        let (size, rest) = chunks.split_once("\r\n")?;
+        let size = usize::from_str_radix(size.split(';').next()?.trim(), 16).ok()?;
+        if size == 0 {
+            return Some(body);
+        }
+        body.push_str(rest.get(..size)?);
+        chunks = rest.get(size..)?.strip_prefix("\r\n")?;
     }
 }

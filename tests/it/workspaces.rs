@@ -250,7 +250,7 @@ fn two_workspaces_with_the_same_names_and_people_know_nothing_of_each_other() {
             &["messages", "tail"],
             &["events", "tail"],
             &["audit", "list"],
-            &["source", "rotate-key", "shop-backend"],
+            &["source", "rotate-key", "shop-backend", "--yes"],
             &["workspace", "describe"],
             &["workspace", "create", "third"],
             &["workspace", "set-quota", own, "--segments", "1"],
@@ -263,7 +263,7 @@ fn two_workspaces_with_the_same_names_and_people_know_nothing_of_each_other() {
     process.kill();
 
     // a key that is made anew, and a person who is forgotten, are so in one
-    let new = two.tell(&["source", "rotate-key", "shop-backend"]);
+    let new = two.tell(&["source", "rotate-key", "shop-backend", "--yes"]);
     let refused = |key: &str| shop.request(&Request::post("/v1/track", "no JSON").key(key)).status == 401;
     shop.until("the door to know the newer key", || (!refused(&new) && refused(&two.key)).then_some(()));
     assert!(!refused(&one.key));

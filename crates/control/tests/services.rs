@@ -572,7 +572,7 @@ async fn an_erase_is_a_record_at_the_identifier_and_a_line_that_names_nobody() {
     let profile = format!("prf_{}", "01".repeat(31));
     let tried = pb::EraseProfileRequest { validate_only: true, ..erase("ben").into_inner() };
     assert_eq!(control.erase_profile(by("ben", tried)).await.unwrap().into_inner(), pb::EraseProfileResponse::default());
-    assert!(audit(&log)[4].contains(r#"only checked"#), "who asked stands there all the same");
+    assert!(audit(&log)[4].contains("only checked"), "who asked stands there all the same");
     assert!((0..LAYOUT.partitions).all(|partition| log.all("wp1.identity", partition).is_empty()), "and nothing is asked for");
     let wrong = pb::EraseProfileRequest { parent: "workspaces/default".to_owned(), identifier: profile, validate_only: false };
     assert_eq!(control.erase_profile(by("somebody", wrong)).await.unwrap_err().code(), Code::InvalidArgument);

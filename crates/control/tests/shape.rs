@@ -17,7 +17,7 @@ const READING: &[&str] = &["Diff", "Explain", "Export", "Get", "List", "Lookup",
 const UNTRIED: &[(&str, &str)] = &[("CancelOperation", "it is a wish; what is done stays done")];
 
 fn short(name: &str) -> &str {
-    name.rsplit('.').next().unwrap()
+    name.rsplit_once('.').map_or(name, |(_, short)| short)
 }
 
 /// Whether a message has a field.
@@ -40,11 +40,9 @@ fn every_list_has_pages() {
             && has(&set, method.input_type(), "page_token")
             && has(&set, method.output_type(), "next_page_token")
     };
-    let without: Vec<_> = lists.filter(|method| !paged(method)).map(|method| method.name().to_owned()).collect();
-    let mut named: Vec<_> = SHORT.iter().map(|(name, _)| *name).collect();
-    let mut without: Vec<_> = without.iter().map(String::as_str).collect();
-    (named.sort_unstable(), without.sort_unstable());
-    assert_eq!(without, named);
+    let mut without: Vec<_> = lists.filter(|method| !paged(method)).map(|method| method.name().to_owned()).collect();
+    without.sort_unstable();
+    assert_eq!(without, SHORT.iter().map(|(name, _)| *name).collect::<Vec<_>>());
 }
 
 #[test]
