@@ -76,7 +76,10 @@ fn an_upgrade_and_the_way_back_lose_nothing_and_double_nothing() {
     crowd.settle();
     assert_eq!(crowd.judge(), Vec::<String>::new());
     sound(shop, Release::This);
-    runs_are_commanded_when_nobody_is_older(shop);
+    // A release that was built may know what this one knows; this one, made to behave as an older, does not.
+    if old_binary().is_none() {
+        runs_are_commanded_when_nobody_is_older(shop);
+    }
 }
 
 /// A command about a run is a record at which a process of the release before would halt: it is refused while there is one, in any
@@ -99,9 +102,7 @@ fn runs_are_commanded_when_nobody_is_older(shop: &Shop) {
     for words in [&why, &cancel, &said(&shop.ask(&begin))] {
         assert!(words.contains("roll out a binary that has engine 3, then ask again"), "{words}");
     }
-    if old_binary().is_none() {
-        assert!(why.contains("has engines 1 to 1 and would halt at this"), "{why}");
-    }
+    assert!(why.contains("has engines 1 to 1 and would halt at this"), "{why}");
     end(shop, "sender-late");
     shop.until("the command to be accepted", || shop.ask(&begin).status.success().then_some(()));
     let entered = shop.decision("the entry", |row| row["key"] == "k-commanded" && row["what"] == "ENTERED");

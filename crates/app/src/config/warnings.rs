@@ -38,10 +38,6 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
         mail.smtp_tls == "none" && !mail.smtp_username.is_empty() && !is_local(&mail.smtp_host),
         "mail.smtp_tls is none: mail.smtp_password_file and every message can be read on their way; starttls or tls hides them",
     );
-    warn(
-        !mail.smtp_host.is_empty() && config.secrets.link_key_file.is_empty(),
-        "mail.smtp_host is set, and secrets.link_key_file is not: links in messages are sealed with a key that cannot be changed",
-    );
     found
 }
 
@@ -74,8 +70,7 @@ mod tests {
         let kafka = |security, brokers| [&password[..], &[("KAFKA_SECURITY", security), ("KAFKA_BROKERS", brokers)]].concat();
         let redis = |url| vec![("REDIS_URL", url), ("REDIS_PASSWORD_FILE", "p")];
         let mail = |tls, host| {
-            let key = ("SECRETS_LINK_KEY_FILE", "k");
-            vec![("MAIL_SMTP_TLS", tls), ("MAIL_SMTP_HOST", host), ("MAIL_SMTP_USERNAME", "u"), ("MAIL_SMTP_PASSWORD_FILE", "p"), key]
+            vec![("MAIL_SMTP_TLS", tls), ("MAIL_SMTP_HOST", host), ("MAIL_SMTP_USERNAME", "u"), ("MAIL_SMTP_PASSWORD_FILE", "p")]
         };
         for (settings, says) in [
             (kafka("sasl_plaintext", "127.0.0.1:9092, kafka:9092"), "kafka.security"),
@@ -83,7 +78,6 @@ mod tests {
             (vec![("REGISTRY_URL", "http://schemas:8081"), ("REGISTRY_USERNAME", "u"), ("REGISTRY_PASSWORD_FILE", "p")], "registry.url"),
             (vec![("OWNER_LISTEN", "0.0.0.0:7071")], "owner.listen"),
             (mail("none", "mail.example"), "mail.smtp_tls"),
-            (vec![("MAIL_SMTP_HOST", "mail.example")], "secrets.link_key_file"),
             (
                 vec![
                     ("CONTROL_LISTEN", "0.0.0.0:7070"),
