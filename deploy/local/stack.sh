@@ -427,7 +427,7 @@ case $COMMAND in
     ;;
   promtool)
     mkdir -p "$CACHE"
-    has promtool || (need_packages prometheus) || say "without promtool no alert will be tested"
+    { has promtool && has prometheus; } || (need_packages prometheus) || say "without promtool no alert will be tested"
     ;;
   status)
     for part in kafka redis registry; do

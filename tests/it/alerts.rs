@@ -3,19 +3,17 @@
 
 use std::{
     fs,
-    net::TcpListener,
     process::{Child, Command, Stdio},
-    thread,
-    time::{Duration, Instant},
 };
 
 use serde_json::Value as Json;
+use waypost_tests::process::free_port;
 
 use crate::{
     http::Request,
     metrics::Felled,
     shop::{ROLES, Shop},
-    stack::{PATIENCE, alone_on_empty_servers, eventually, root},
+    stack::{alone_on_empty_servers, eventually, root},
 };
 
 /// A Prometheus of its own, with the chart's rules.
@@ -48,7 +46,7 @@ impl Prometheus {
             targets.join(", ")
         );
         fs::write(folder.path().join("prometheus.yml"), config).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let child = Command::new("prometheus")
             .arg(format!("--config.file={}", folder.path().join("prometheus.yml").display()))
             .arg(format!("--storage.tsdb.path={}", folder.path().join("data").display()))
@@ -111,9 +109,5 @@ fn a_broker_that_is_away_is_an_alert_until_it_is_back() {
     assert!(root().join("docs").join(page).is_file(), "{page}");
 
     drop(felled);
-    let began = Instant::now();
-    while called(&prometheus.firing().unwrap(), "WaypostKafkaDown").is_some() {
-        assert!(began.elapsed() < PATIENCE, "it goes on firing");
-        thread::sleep(Duration::from_millis(250));
-    }
+    eventually("the alert's end", || called(&prometheus.firing()?, "WaypostKafkaDown").is_none().then_some(()));
 }

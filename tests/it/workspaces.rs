@@ -128,7 +128,9 @@ fn two_workspaces_with_the_same_names_and_people_know_nothing_of_each_other() {
     assert!(!twice.status.success() && said(&twice).contains("AlreadyExists"), "{}", said(&twice));
     assert_eq!(shop.tell(&["-w", "other", "get", "-o", "name"]), "", "nothing is in it");
     shop.tell(&["-w", "other", "apply", "-f", &manifests.display().to_string()]);
-    shop.tell(&["-w", "other", "publish", "cart-recovery"]);
+    let published = shop.tell_json(&["-w", "other", "publish", "cart-recovery"]);
+    let draft = shop.tell_json(&["-w", "other", "get", "journey", "cart-recovery"]);
+    assert_eq!((&published["name"], &published["etag"]), (&draft["name"], &draft["etag"]), "its own, and no other workspace's of the name");
     let key = shop.tell(&["-w", "other", "source", "rotate-key", "shop-backend"]);
     let one = Tenant { shop, name: "default", number: 1, from: "hello@news.shop.example", key: shop.backend.clone() };
     let two = Tenant { shop, name: "other", number: 2, from: "hi@other.example", key };

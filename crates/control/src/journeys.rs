@@ -134,12 +134,8 @@ impl Control {
         };
         let done = self.changed(caller, act, asked.name, asked.validate_only, checked).await?;
         let item = done.items.first().ok_or(Refusal::Internal)?;
-        let entry = done
-            .next
-            .definitions
-            .iter()
-            .find(|e| e.kind == Kind::Journey && e.name == journey && e.version == item.version)
-            .ok_or(Refusal::Internal)?;
+        let id = workspace_in(&done.next, workspace)?;
+        let entry = done.next.named(id, Kind::Journey, journey).find(|e| e.version == item.version).ok_or(Refusal::Internal)?;
         Ok(definition(self.catalog.library(), &done.next, workspace, entry))
     }
 }

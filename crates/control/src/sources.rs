@@ -72,7 +72,7 @@ impl SourceService for Control {
         }
         let keep_until = kept.map(|span| now.plus(span));
         let ends = |key: &WriteKey| WriteKey { until: Some(keep_until.map_or(now, |until| key.end_beside(until))), ..key.clone() };
-        let old_shown = old.iter().map(|(hash, key)| shown(workspace, hash, &ends(key))).collect();
+        let old_shown: Vec<pb::Key> = old.iter().map(|(hash, key)| shown(workspace, hash, &ends(key))).collect();
         if validate_only {
             return Ok(Response::new(pb::RotateKeyResponse { write_key: String::new(), key: None, old: old_shown }));
         }
@@ -80,11 +80,13 @@ impl SourceService for Control {
         let hash = hex::encode(write_key::hash(&write_key));
         let before = old.iter().find(|(_, key)| key.until.is_none()).map_or("", |(hash, _)| hash);
         let mut line = Line::of(&caller, Act::RotateKey, &name).changes(before, &hash);
-        if let Some(until) = keep_until.filter(|_| !old.is_empty()) {
-            line = line.note(format!("the key of before is good until {until}"));
+        if !old.is_empty() {
+            let ends = old_shown.iter().map(|key| format!("{} until {}", key.name.rsplit('/').next().unwrap_or_default(), key.until));
+            line = line.note(format!("good before: {}", ends.collect::<Vec<_>>().join(", ")));
         }
         let made = KeyLine::new(id, source, &hash).said(now, caller.name()).keeping(keep_until);
-        self.audit.acted(line, async { Ok(self.changes.enter(Entry::Key(made)).await?) }).await?;
+        // Another line may have made or ended keys of this source since they were looked at.
+        self.audit.acted(line, async { Ok(self.changes.enter_behind(&journal, Entry::Key(made)).await?) }).await?;
         let made_by = caller.name().to_owned();
         let new = WriteKey { workspace: id, source: source.to_owned(), made_at: Some(now), made_by, until: None };
         Ok(Response::new(pb::RotateKeyResponse { write_key, key: Some(shown(workspace, &hash, &new)), old: old_shown }))

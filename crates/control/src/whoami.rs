@@ -14,6 +14,6 @@ impl AccessService for Control {
             .iter()
             .map(|grant| pb::Grant { roles: grant.roles.iter().map(ToString::to_string).collect(), workspaces: grant.workspaces.names() });
         let (name, how) = (caller.name().to_owned(), caller.how().as_str().to_owned());
-        Ok(Response::new(pb::WhoAmIResponse { name, how, grants: grants.collect() }))
+        Ok(Response::new(pb::WhoAmIResponse { name, how, grants: grants.collect(), release: env!("CARGO_PKG_VERSION").to_owned() }))
     }
 }

@@ -5,8 +5,8 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::ensure;
 use serde_json::{Value, json};
 use waypost_proto::control::{
-    self as pb, definition_service_client::DefinitionServiceClient, journey_service_client::JourneyServiceClient,
-    profile_service_client::ProfileServiceClient,
+    self as pb, access_service_client::AccessServiceClient, definition_service_client::DefinitionServiceClient,
+    journey_service_client::JourneyServiceClient, profile_service_client::ProfileServiceClient,
 };
 
 use crate::{
@@ -224,39 +224,63 @@ impl Session {
     }
 
     async fn publish(&self, wanted: &Change) -> anyhow::Result<Done> {
-        let request =
-            pb::PublishJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let request = pb::PublishJourneyRequest {
+            name: self.journey(&wanted.journey),
+            etag: String::new(),
+            validate_only: self.only_checks(wanted.dry_run).await?,
+        };
         let definition = self.journeys().publish_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "published", wanted.dry_run))
     }
 
     async fn archive(&self, wanted: &Change) -> anyhow::Result<Done> {
-        let request =
-            pb::ArchiveJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let request = pb::ArchiveJourneyRequest {
+            name: self.journey(&wanted.journey),
+            etag: String::new(),
+            validate_only: self.only_checks(wanted.dry_run).await?,
+        };
         let definition = self.journeys().archive_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "archived", wanted.dry_run))
     }
 
     async fn pause(&self, wanted: &Change) -> anyhow::Result<Done> {
-        let request =
-            pb::PauseJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let request = pb::PauseJourneyRequest {
+            name: self.journey(&wanted.journey),
+            etag: String::new(),
+            validate_only: self.only_checks(wanted.dry_run).await?,
+        };
         let definition = self.journeys().pause_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "paused", wanted.dry_run))
     }
 
     async fn resume(&self, wanted: &Change) -> anyhow::Result<Done> {
-        let request =
-            pb::ResumeJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let request = pb::ResumeJourneyRequest {
+            name: self.journey(&wanted.journey),
+            etag: String::new(),
+            validate_only: self.only_checks(wanted.dry_run).await?,
+        };
         let definition = self.journeys().resume_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "resumed", wanted.dry_run))
     }
 
     async fn kill(&self, wanted: &Change, yes: bool) -> anyhow::Result<Done> {
         ensure!(yes || wanted.dry_run.is_dry(), "this ends every run of the journey for good, and nothing brings them back: say --yes");
-        let request =
-            pb::KillJourneyRequest { name: self.journey(&wanted.journey), etag: String::new(), validate_only: wanted.dry_run.is_dry() };
+        let request = pb::KillJourneyRequest {
+            name: self.journey(&wanted.journey),
+            etag: String::new(),
+            validate_only: self.only_checks(wanted.dry_run).await?,
+        };
         let definition = self.journeys().kill_journey(request).await?.into_inner();
         Ok(self.brief(&definition, "killed", wanted.dry_run))
+    }
+
+    /// Whether something is only to be checked. A server of before knows no such wish of some calls and would do it: it says no release.
+    pub(crate) async fn only_checks(&self, dry_run: DryRun) -> anyhow::Result<bool> {
+        if dry_run.is_dry() {
+            let server = AccessServiceClient::new(self.channel.clone()).who_am_i(pb::WhoAmIRequest {}).await?.into_inner();
+            ensure!(!server.release.is_empty(), "this server is too old to only check it, and would do it");
+        }
+        Ok(dry_run.is_dry())
     }
 
     fn journeys(&self) -> JourneyServiceClient<Asking> {

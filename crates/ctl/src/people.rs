@@ -28,7 +28,7 @@ impl Person {
 impl Session {
     pub(crate) async fn erase(&self, person: Person) -> anyhow::Result<Done> {
         ensure!(person.sure(), "this forgets a person for good, and nothing brings her back: say --yes");
-        let validate_only = person.dry_run.is_dry();
+        let validate_only = self.only_checks(person.dry_run).await?;
         let request = pb::EraseProfileRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).erase_profile(request).await?.into_inner();
         Ok(self.acknowledged("erase", answer.acknowledged))
@@ -36,7 +36,7 @@ impl Session {
 
     pub(crate) async fn detach(&self, person: Person) -> anyhow::Result<Done> {
         ensure!(person.sure(), "what was known of this identifier stays behind with the old profile: say --yes");
-        let validate_only = person.dry_run.is_dry();
+        let validate_only = self.only_checks(person.dry_run).await?;
         let request = pb::DetachIdentifierRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).detach_identifier(request).await?.into_inner();
         Ok(self.acknowledged("detach", answer.acknowledged))
@@ -44,7 +44,7 @@ impl Session {
 
     pub(crate) async fn expire(&self, person: Person) -> anyhow::Result<Done> {
         ensure!(person.sure(), "this forgets a person for good, and nothing brings her back: say --yes");
-        let validate_only = person.dry_run.is_dry();
+        let validate_only = self.only_checks(person.dry_run).await?;
         let request = pb::ExpireProfileRequest { parent: self.parent.clone(), identifier: person.identifier, validate_only };
         let answer = ProfileServiceClient::new(self.channel.clone()).expire_profile(request).await?.into_inner();
         Ok(self.acknowledged("expire", answer.acknowledged))

@@ -178,7 +178,7 @@ impl Connection {
             ];
             for (setting, path) in files {
                 if let Some(path) = path {
-                    read(setting, path)?.hash(&mut print);
+                    Zeroizing::new(read(setting, path)?).hash(&mut print);
                 }
             }
         }

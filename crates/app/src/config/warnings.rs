@@ -18,8 +18,8 @@ pub(super) fn warnings(config: &Config) -> Vec<String> {
     );
     let far_redis = [&redis.sentinels, &redis.cluster].iter().any(|list| !list.is_empty()) || !is_local(host_of(&redis.url));
     warn(
-        redis.url.starts_with("redis://") && !redis.password_file.is_empty() && far_redis,
-        "redis.url is redis://: redis.password_file and everybody's state can be read on their way; rediss:// hides them",
+        redis.url.starts_with("redis://") && (!redis.password_file.is_empty() || redis.url.contains('@')) && far_redis,
+        "redis.url is redis://: the password and everybody's state can be read on their way; rediss:// hides them",
     );
     let known = !registry.username.is_empty() || !registry.token_file.is_empty();
     warn(
@@ -50,8 +50,12 @@ fn host_of(url: &str) -> &str {
 
 /// Whether an address, with or without its port, is this machine's own.
 fn is_local(address: &str) -> bool {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+    let host = match address.rsplit_once(':') {
+        // an address of IPv6 has many
+        Some((host, _)) if !host.contains(':') || host.ends_with(']') => host,
+        Some(_) | None => address,
+    };
+    matches!(host, "127.0.0.1" | "localhost" | "[::1]" | "::1")
 }
 
 #[cfg(test)]
@@ -75,6 +79,7 @@ mod tests {
         for (settings, says) in [
             (kafka("sasl_plaintext", "127.0.0.1:9092, kafka:9092"), "kafka.security"),
             (redis("redis://r:6379"), "redis.url"),
+            (vec![("REDIS_URL", "redis://:secret@r:6379")], "redis.url"),
             (vec![("REGISTRY_URL", "http://schemas:8081"), ("REGISTRY_USERNAME", "u"), ("REGISTRY_PASSWORD_FILE", "p")], "registry.url"),
             (vec![("OWNER_LISTEN", "0.0.0.0:7071")], "owner.listen"),
             (mail("none", "mail.example"), "mail.smtp_tls"),
@@ -97,6 +102,8 @@ mod tests {
             kafka("sasl_plaintext", "127.0.0.1:9092"),
             redis("rediss://r:6379"),
             redis("redis://localhost:6379/0"),
+            redis("redis://[::1]:6379"),
+            mail("none", "::1"),
             vec![("OWNER_LISTEN", "0.0.0.0:7071"), ("OWNER_TLS_CERT_FILE", "c"), ("OWNER_TLS_KEY_FILE", "k")],
             mail("starttls", "mail.example"),
             mail("none", "127.0.0.1"),

@@ -1648,6 +1648,9 @@ pub struct WhoAmIResponse {
     pub how: ::prost::alloc::string::String,
     #[prost(message, repeated, tag = "3")]
     pub grants: ::prost::alloc::vec::Vec<Grant>,
+    /// Of the server. Empty: it is of before it said so, and may pass over `validate_only`.
+    #[prost(string, tag = "4")]
+    pub release: ::prost::alloc::string::String,
 }
 /// Roles, and the workspaces in which they count; `*`: all.
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
@@ -7716,7 +7719,7 @@ pub mod source_service_client {
             self.inner = self.inner.max_encoding_message_size(limit);
             self
         }
-        /// The keys that are good now, by source. None is shown.
+        /// The keys that are good now, by source; a source that was deleted has none that opens, and would have these again. None is shown.
         pub async fn list_keys(
             &mut self,
             request: impl tonic::IntoRequest<super::ListKeysRequest>,
@@ -7809,7 +7812,7 @@ pub mod source_service_server {
     /// Generated trait containing gRPC methods that should be implemented for use with SourceServiceServer.
     #[async_trait]
     pub trait SourceService: std::marker::Send + std::marker::Sync + 'static {
-        /// The keys that are good now, by source. None is shown.
+        /// The keys that are good now, by source; a source that was deleted has none that opens, and would have these again. None is shown.
         async fn list_keys(
             &self,
             request: tonic::Request<super::ListKeysRequest>,

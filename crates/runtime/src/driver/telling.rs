@@ -42,9 +42,8 @@ impl Uncommitted {
 
     /// A commit begins.
     pub(super) fn begin(&mut self, partition: u32, next: Offset, now: Timestamp) {
-        if let Some(waiting) = self.0.get_mut(&partition) {
-            waiting.commit = Some((next, now));
-        }
+        // Folds of this very turn may be told of behind it.
+        self.0.entry(partition).or_default().commit = Some((next, now));
     }
 
     /// It is done: when it was begun, and what it covers.
@@ -146,6 +145,9 @@ mod tests {
     fn a_commit_links_to_what_it_covers_and_to_nothing_else() {
         let mut uncommitted = Uncommitted::default();
         assert_eq!(uncommitted.end(3), None, "nothing was traced");
+        uncommitted.begin(3, 7, Timestamp::from_millis(40));
+        uncommitted.add(3, 6, place(9));
+        assert_eq!(uncommitted.end(3), Some((Timestamp::from_millis(40), vec![place(9)])), "told of behind its commit");
         for (offset, of) in [(7, 1), (7, 2), (9, 3)] {
             uncommitted.add(3, offset, place(of));
         }
